@@ -1,0 +1,271 @@
+"""Errors that a client may see: one class per SQLSTATE.
+
+The tree (codes are those of PostgreSQL, appendix A of its manual)::
+
+    StreamSQLError
+    ├── ProtocolViolation             08P01
+    ├── FeatureNotSupported           0A000
+    ├── DataError (class 22)          InvalidDatetime 22007 · DatetimeFieldOverflow 22008 · NumericOutOfRange 22003
+    │                                 DivisionByZero 22012
+    │                                 InvalidTextRepresentation 22P02 · InvalidBinaryRepresentation 22P03
+    │                                 BadCopyFormat 22P04 · InvalidParameterValue 22023
+    │                                 CharacterNotInRepertoire 22021
+    ├── IntegrityError (class 23)     NotNullViolation 23502 · UniqueViolation 23505 · CheckViolation 23514
+    ├── InvalidCursorName 34000 · InvalidStatementName 26000
+    ├── ActiveTransaction 25001 · InFailedTransaction 25P02
+    ├── AuthorizationError 28000 · UndefinedDatabase 3D000 · InvalidSchemaName 3F000
+    ├── SQLSyntaxError                42601
+    ├── Undefined... (class 42)       UndefinedTable 42P01 · UndefinedColumn 42703 · UndefinedFunction 42883
+    │                                 UndefinedObject 42704 · UndefinedParameter 42P02
+    ├── Duplicate... (class 42)       DuplicateTable 42P07 · DuplicateColumn 42701
+    │                                 DuplicateStatement 42P05 · DuplicateCursor 42P03
+    ├── GroupingError 42803 · DatatypeMismatch 42804 · AmbiguousColumn 42702 · WrongObjectType 42809
+    ├── InvalidTableDefinition 42P16 · InsufficientPrivilege 42501 · DependentObjectsExist 2BP01
+    ├── Limits (classes 53, 54)       ProgramLimitExceeded 54000 · TooManyConnections 53300 · OutOfMemory 53200
+    │                                 DiskFull 53100 · SubscriptionTooSlow 53400
+    ├── QueryCanceled 57014 · AdminShutdown 57P01 · CannotConnectNow 57P03
+    └── InternalError                 XX000
+
+Message: lower case, no full stop. Detail: what was seen. Hint: what to do. Position: 1-based character index into the
+text that the client sent.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class StreamSQLError(Exception):
+    """An error with the fields of a Postgres ErrorResponse.
+
+    Raise a subclass; the server shows every field to the client and the session stays usable.
+    """
+
+    sqlstate: ClassVar[str] = "XX000"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        detail: str | None = None,
+        hint: str | None = None,
+        position: int | None = None,
+        context: str | None = None,
+        severity: str = "ERROR",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail
+        self.hint = hint
+        self.position = position
+        self.context = context
+        self.severity = severity
+
+    def fields(self) -> dict[str, str]:
+        """Give the ErrorResponse fields by their one-letter codes (protocol, "Error and Notice Message Fields")."""
+        found = {"S": self.severity, "V": self.severity, "C": self.sqlstate, "M": self.message}
+        if self.detail is not None:
+            found["D"] = self.detail
+        if self.hint is not None:
+            found["H"] = self.hint
+        if self.position is not None:
+            found["P"] = str(self.position)
+        if self.context is not None:
+            found["W"] = self.context
+        return found
+
+
+class ProtocolViolation(StreamSQLError):
+    sqlstate = "08P01"
+
+
+class FeatureNotSupported(StreamSQLError):
+    sqlstate = "0A000"
+
+
+class DataError(StreamSQLError):
+    sqlstate = "22000"
+
+
+class InvalidDatetime(DataError):
+    sqlstate = "22007"
+
+
+class DatetimeFieldOverflow(DataError):
+    sqlstate = "22008"
+
+
+class NumericOutOfRange(DataError):
+    sqlstate = "22003"
+
+
+class DivisionByZero(DataError):
+    sqlstate = "22012"
+
+
+class CharacterNotInRepertoire(DataError):
+    sqlstate = "22021"
+
+
+class InvalidParameterValue(DataError):
+    sqlstate = "22023"
+
+
+class InvalidTextRepresentation(DataError):
+    sqlstate = "22P02"
+
+
+class InvalidBinaryRepresentation(DataError):
+    sqlstate = "22P03"
+
+
+class BadCopyFormat(DataError):
+    sqlstate = "22P04"
+
+
+class IntegrityError(StreamSQLError):
+    sqlstate = "23000"
+
+
+class NotNullViolation(IntegrityError):
+    sqlstate = "23502"
+
+
+class UniqueViolation(IntegrityError):
+    sqlstate = "23505"
+
+
+class CheckViolation(IntegrityError):
+    sqlstate = "23514"
+
+
+class ActiveTransaction(StreamSQLError):
+    sqlstate = "25001"
+
+
+class InFailedTransaction(StreamSQLError):
+    sqlstate = "25P02"
+
+
+class InvalidStatementName(StreamSQLError):
+    sqlstate = "26000"
+
+
+class AuthorizationError(StreamSQLError):
+    sqlstate = "28000"
+
+
+class DependentObjectsExist(StreamSQLError):
+    sqlstate = "2BP01"
+
+
+class InvalidCursorName(StreamSQLError):
+    sqlstate = "34000"
+
+
+class UndefinedDatabase(StreamSQLError):
+    sqlstate = "3D000"
+
+
+class InvalidSchemaName(StreamSQLError):
+    sqlstate = "3F000"
+
+
+class InsufficientPrivilege(StreamSQLError):
+    sqlstate = "42501"
+
+
+class SQLSyntaxError(StreamSQLError):
+    sqlstate = "42601"
+
+
+class DuplicateColumn(StreamSQLError):
+    sqlstate = "42701"
+
+
+class AmbiguousColumn(StreamSQLError):
+    sqlstate = "42702"
+
+
+class UndefinedColumn(StreamSQLError):
+    sqlstate = "42703"
+
+
+class UndefinedObject(StreamSQLError):
+    sqlstate = "42704"
+
+
+class GroupingError(StreamSQLError):
+    sqlstate = "42803"
+
+
+class DatatypeMismatch(StreamSQLError):
+    sqlstate = "42804"
+
+
+class WrongObjectType(StreamSQLError):
+    sqlstate = "42809"
+
+
+class UndefinedFunction(StreamSQLError):
+    sqlstate = "42883"
+
+
+class UndefinedTable(StreamSQLError):
+    sqlstate = "42P01"
+
+
+class UndefinedParameter(StreamSQLError):
+    sqlstate = "42P02"
+
+
+class DuplicateCursor(StreamSQLError):
+    sqlstate = "42P03"
+
+
+class DuplicateStatement(StreamSQLError):
+    sqlstate = "42P05"
+
+
+class DuplicateTable(StreamSQLError):
+    sqlstate = "42P07"
+
+
+class InvalidTableDefinition(StreamSQLError):
+    sqlstate = "42P16"
+
+
+class DiskFull(StreamSQLError):
+    sqlstate = "53100"
+
+
+class OutOfMemory(StreamSQLError):
+    sqlstate = "53200"
+
+
+class TooManyConnections(StreamSQLError):
+    sqlstate = "53300"
+
+
+class SubscriptionTooSlow(StreamSQLError):
+    sqlstate = "53400"
+
+
+class ProgramLimitExceeded(StreamSQLError):
+    sqlstate = "54000"
+
+
+class QueryCanceled(StreamSQLError):
+    sqlstate = "57014"
+
+
+class AdminShutdown(StreamSQLError):
+    sqlstate = "57P01"
+
+
+class CannotConnectNow(StreamSQLError):
+    sqlstate = "57P03"
+
+
+class InternalError(StreamSQLError):
+    sqlstate = "XX000"

@@ -1,0 +1,36 @@
+"""Named points at which a test may kill the process, to prove that recovery loses and repeats nothing.
+
+``STREAMSQL_FAULT=epoch.before_commit:3`` ends the process, as SIGKILL would, the third time that point is reached.
+Without the variable a point costs one comparison.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+POINTS = (
+    "epoch.begun",
+    "epoch.rows_written",
+    "epoch.operators_applied",
+    "epoch.before_commit",
+    "epoch.after_commit",
+    "view.created",
+    "retention.trimmed",
+    "checkpoint.before",
+    "checkpoint.after",
+)
+
+_point, _, _count = os.environ.get("STREAMSQL_FAULT", "").partition(":")
+_remaining = int(_count or 1)
+
+
+def reached(point: str) -> None:
+    """Die here if the environment asked for it."""
+    global _remaining
+    if point != _point:
+        return
+    assert point in POINTS, point
+    _remaining -= 1
+    if _remaining == 0:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,59 @@
+"""Every bound of the server, by name, with its unit and its reason.
+
+`Limits` is read once at the start (see `base/config.py`): each field can be set by ``--limit name=value`` or by the
+environment variable ``STREAMSQL_LIMIT_<NAME>``. An error that a bound causes names it (`exceeded`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from streamsql.base.errors import ProgramLimitExceeded
+
+
+def _bound(default: int, why: str) -> int:
+    return field(default=default, metadata={"why": why})  # type: ignore[no-any-return]  # dataclass idiom
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The server's bounds. Sizes are in bytes, times in the unit that the name says."""
+
+    startup_message_bytes_max: int = _bound(10_000, "PostgreSQL's own bound; nobody has authenticated yet")
+    message_bytes_max: int = _bound(256 << 20, "one frontend message is held in memory whole")
+    query_text_bytes_max: int = _bound(64 << 20, "a statement is parsed in memory, several times its size")
+    connections_max: int = _bound(1_000, "each holds buffers and a file descriptor")
+    statements_max: int = _bound(10_000, "prepared statements of one session")
+    portals_max: int = _bound(1_000, "open portals of one session")
+    parameters_max: int = _bound(65_535, "the protocol counts them in 16 bits")
+    columns_max: int = _bound(1_600, "PostgreSQL's own bound on columns")
+    identifier_bytes_max: int = _bound(63, "PostgreSQL's own bound on names")
+    startup_seconds_max: int = _bound(60, "a connection that never logs in must not hold a place")
+    output_bytes_max: int = _bound(1 << 20, "bytes buffered for one socket before its producer waits")
+    result_batch_rows_max: int = _bound(16_384, "rows encoded at a time, so that memory does not grow with a result")
+    copy_batch_bytes_max: int = _bound(8 << 20, "COPY text gathered before it is parsed into one Arrow batch")
+    transaction_rows_max: int = _bound(10_000_000, "rows that one transaction holds back until COMMIT")
+    queue_rows_max: int = _bound(1_000_000, "rows waiting for the engine before producers wait")
+    queue_bytes_max: int = _bound(256 << 20, "bytes waiting for the engine before producers wait")
+    epoch_rows_max: int = _bound(500_000, "rows in one epoch; larger bites gain no speed and cost latency")
+    late_rows_max: int = _bound(100_000, "rows kept in streamsql.late_rows; the counters go on")
+    subscription_rows_max: int = _bound(1_000_000, "changes of one view kept in memory for its slowest subscriber")
+    subscription_bytes_max: int = _bound(256 << 20, "bytes of changes of one view kept for its slowest subscriber")
+    readers_max: int = _bound(8, "ad-hoc reads that run at once; more wait")
+    queries_max: int = _bound(1_000, "continuous queries and views that run at once")
+    window_panes_max: int = _bound(100_000, "panes of one hopping window: size / gcd(size, slide)")
+    expression_depth_max: int = _bound(500, "nesting of one statement; the parser recurses")
+
+
+def exceeded(limits: Limits, name: str, what: str) -> ProgramLimitExceeded:
+    """Make the error that says which bound was reached and how to raise it."""
+    return ProgramLimitExceeded(
+        f"{what} exceeds {name} = {getattr(limits, name)}",
+        hint=f"start the server with --limit {name}=N, or set STREAMSQL_LIMIT_{name.upper()}",
+    )
+
+
+def names() -> list[str]:
+    """List the names of all bounds."""
+    return [f.name for f in dataclasses.fields(Limits)]

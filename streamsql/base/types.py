@@ -1,0 +1,176 @@
+"""The types that a client sees, and how DuckDB's and Arrow's map onto them.
+
+`WireType` is a row of Postgres' ``pg_type``. `wire_column` says, for a DuckDB type, which one a client is told and which
+SQL cast (if any) brings the column into the one Arrow form that `pgwire.values` encodes ("canonical Arrow" below).
+
+    wire type                         canonical Arrow
+    bool                              bool
+    int2, int4, int8                  int16, int32, int64
+    float4, float8                    float32, float64
+    numeric                           decimal128(p, s)
+    text, varchar, json, jsonb, uuid  string
+    bytea                             binary
+    date                              date32
+    time                              time64[us]
+    timestamp, timestamptz            timestamp[us] (UTC for timestamptz)
+    interval                          month_day_nano_interval
+    array of T                        list<canonical T>
+
+What has no Postgres counterpart is shown as: HUGEINT, UHUGEINT, UBIGINT as numeric; smaller unsigned integers as the
+next wider signed one; STRUCT and MAP as json; ENUM, BIT, and anything unknown as text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class WireType:
+    """One Postgres type: its name and OID, the OID of the array of it (0: none), its size in bytes (-1: variable)."""
+
+    name: str
+    oid: int
+    array_oid: int
+    size: int
+    element: WireType | None = None
+
+    @property
+    def array(self) -> WireType:
+        """The type of arrays of this one (an array of arrays is the same Postgres type)."""
+        if self.element is not None:
+            return self
+        return ARRAYS[self.name]
+
+
+BOOL = WireType("bool", 16, 1000, 1)
+BYTEA = WireType("bytea", 17, 1001, -1)
+INT8 = WireType("int8", 20, 1016, 8)
+INT2 = WireType("int2", 21, 1005, 2)
+INT4 = WireType("int4", 23, 1007, 4)
+TEXT = WireType("text", 25, 1009, -1)
+JSON = WireType("json", 114, 199, -1)
+FLOAT4 = WireType("float4", 700, 1021, 4)
+FLOAT8 = WireType("float8", 701, 1022, 8)
+UNKNOWN = WireType("unknown", 705, 0, -2)
+BPCHAR = WireType("bpchar", 1042, 1014, -1)
+VARCHAR = WireType("varchar", 1043, 1015, -1)
+DATE = WireType("date", 1082, 1182, 4)
+TIME = WireType("time", 1083, 1183, 8)
+TIMESTAMP = WireType("timestamp", 1114, 1115, 8)
+TIMESTAMPTZ = WireType("timestamptz", 1184, 1185, 8)
+INTERVAL = WireType("interval", 1186, 1187, 16)
+NUMERIC = WireType("numeric", 1700, 1231, -1)
+UUID = WireType("uuid", 2950, 2951, 16)
+JSONB = WireType("jsonb", 3802, 3807, -1)
+
+SCALARS = (
+    BOOL, BYTEA, INT8, INT2, INT4, TEXT, JSON, FLOAT4, FLOAT8, UNKNOWN, BPCHAR, VARCHAR, DATE, TIME, TIMESTAMP,
+    TIMESTAMPTZ, INTERVAL, NUMERIC, UUID, JSONB,
+)  # fmt: skip
+ARRAYS = {t.name: WireType("_" + t.name, t.array_oid, 0, -1, element=t) for t in SCALARS if t.array_oid}
+BY_OID: dict[int, WireType] = {t.oid: t for t in (*SCALARS, *ARRAYS.values())}
+BY_NAME: dict[str, WireType] = {t.name: t for t in (*SCALARS, *ARRAYS.values())}
+
+# wire type name -> the DuckDB type that a parameter of it is cast to
+DUCKDB_NAME = {
+    "bool": "BOOLEAN", "bytea": "BLOB", "int8": "BIGINT", "int2": "SMALLINT", "int4": "INTEGER", "text": "VARCHAR",
+    "json": "JSON", "float4": "FLOAT", "float8": "DOUBLE", "bpchar": "VARCHAR", "varchar": "VARCHAR", "date": "DATE",
+    "time": "TIME", "timestamp": "TIMESTAMP", "timestamptz": "TIMESTAMPTZ", "interval": "INTERVAL",
+    "uuid": "UUID", "jsonb": "JSON",
+}  # fmt: skip
+
+# DuckDB type id -> (wire type, cast that gives the canonical Arrow form, or None where DuckDB's Arrow already is it)
+_FROM_DUCKDB: dict[str, tuple[WireType, str | None]] = {
+    "BOOLEAN": (BOOL, None),
+    "TINYINT": (INT2, "SMALLINT"),
+    "UTINYINT": (INT2, "SMALLINT"),
+    "SMALLINT": (INT2, None),
+    "USMALLINT": (INT4, "INTEGER"),
+    "INTEGER": (INT4, None),
+    "UINTEGER": (INT8, "BIGINT"),
+    "BIGINT": (INT8, None),
+    "UBIGINT": (NUMERIC, "DECIMAL(20,0)"),
+    "HUGEINT": (NUMERIC, "DECIMAL(38,0)"),
+    "UHUGEINT": (NUMERIC, "DECIMAL(38,0)"),
+    "FLOAT": (FLOAT4, None),
+    "DOUBLE": (FLOAT8, None),
+    "DECIMAL": (NUMERIC, None),
+    "VARCHAR": (TEXT, None),
+    "JSON": (JSON, "VARCHAR"),
+    "UUID": (UUID, "VARCHAR"),
+    "BLOB": (BYTEA, None),
+    "DATE": (DATE, None),
+    "TIME": (TIME, None),
+    "TIME WITH TIME ZONE": (TEXT, "VARCHAR"),
+    "TIMESTAMP": (TIMESTAMP, None),
+    "TIMESTAMP_S": (TIMESTAMP, "TIMESTAMP"),
+    "TIMESTAMP_MS": (TIMESTAMP, "TIMESTAMP"),
+    "TIMESTAMP_NS": (TIMESTAMP, "TIMESTAMP"),
+    "TIMESTAMP WITH TIME ZONE": (TIMESTAMPTZ, None),
+    "INTERVAL": (INTERVAL, None),
+    '"NULL"': (TEXT, "VARCHAR"),
+    "NULL": (TEXT, "VARCHAR"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WireColumn:
+    """How a DuckDB column is shown: its wire type, its type modifier, and a cast into canonical Arrow if one is needed."""
+
+    type: WireType
+    cast: str | None
+    modifier: int = -1
+
+
+def wire_column(duckdb_type: str) -> WireColumn:
+    """Say how a column of this DuckDB type (as ``typeof`` prints it) is shown to a client. Never fails."""
+    if duckdb_type.endswith("]"):
+        inner = wire_column(duckdb_type[: duckdb_type.rindex("[")])
+        base = inner.type
+        cast = f"{inner.cast}[]" if inner.cast else (None if duckdb_type.endswith("[]") else f"{_plain(duckdb_type)}[]")
+        if "STRUCT" in duckdb_type or "MAP" in duckdb_type:
+            return WireColumn(JSON, "JSON")
+        return WireColumn(base.array, cast)
+    if duckdb_type.startswith("DECIMAL("):
+        precision, scale = (int(x) for x in duckdb_type[8:-1].split(","))
+        return WireColumn(NUMERIC, None, ((precision << 16) | scale) + 4)
+    if duckdb_type.startswith(("STRUCT", "MAP", "UNION")):
+        return WireColumn(JSON, "JSON")
+    found = _FROM_DUCKDB.get(duckdb_type)
+    if found is None:
+        return WireColumn(TEXT, "VARCHAR")
+    return WireColumn(*found)
+
+
+def _plain(duckdb_type: str) -> str:
+    return duckdb_type[: duckdb_type.rindex("[")]
+
+
+def canonical_arrow(wire_type: WireType, modifier: int = -1) -> pa.DataType:
+    """Give the canonical Arrow type of a wire type; `modifier` carries a numeric's precision and scale."""
+    if wire_type.element is not None:
+        return pa.list_(canonical_arrow(wire_type.element, modifier))
+    if wire_type is NUMERIC:
+        if modifier < 0:
+            return pa.decimal128(38, 10)
+        return pa.decimal128((modifier - 4) >> 16, (modifier - 4) & 0xFFFF)
+    return _CANONICAL.get(wire_type.name, pa.string())
+
+
+_CANONICAL: dict[str, pa.DataType] = {
+    "bool": pa.bool_(),
+    "int2": pa.int16(),
+    "int4": pa.int32(),
+    "int8": pa.int64(),
+    "float4": pa.float32(),
+    "float8": pa.float64(),
+    "bytea": pa.binary(),
+    "date": pa.date32(),
+    "time": pa.time64("us"),
+    "timestamp": pa.timestamp("us"),
+    "timestamptz": pa.timestamp("us", tz="UTC"),
+    "interval": pa.month_day_nano_interval(),
+}

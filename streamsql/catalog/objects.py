@@ -1,0 +1,165 @@
+"""The durable definitions of what users create: streams, tables, materialized views.
+
+A definition is the statement's own text (as `sql.render` prints it) and what cannot be read from it: the id, which names
+the object's DuckDB tables. Definitions are rows of ``_engine.objects``; nothing here touches DuckDB.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from streamsql.base.errors import DuplicateTable, UndefinedTable, WrongObjectType
+from streamsql.sql.statements import ColumnDefinition, EmitMode, ObjectKind, Watermark
+
+PUBLIC_SCHEMA = "public"
+ROWS_SCHEMA = "_rows"
+RESULTS_SCHEMA = "_results"
+STATE_SCHEMA = "_state"
+ENGINE_SCHEMA = "_engine"
+SYSTEM_SCHEMA = "streamsql"
+
+
+def quoted(name: str) -> str:
+    """Quote an identifier for SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Quote a string for SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """What rows can be sent to: a stream or a table.
+
+    Its rows are kept in ``_rows."name"`` with two columns more, `__seq` (the arrival number, unique in the server) and
+    `__arrived_at`; the DuckDB view ``public."name"`` shows the declared columns.
+    """
+
+    id: int
+    name: str
+    columns: tuple[ColumnDefinition, ...]
+    text: str
+
+    @property
+    def rows_table(self) -> str:
+        return f"{ROWS_SCHEMA}.{quoted(self.name)}"
+
+    @property
+    def public_name(self) -> str:
+        return f"{PUBLIC_SCHEMA}.{quoted(self.name)}"
+
+    def column(self, name: str) -> ColumnDefinition | None:
+        return next((c for c in self.columns if c.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream(Relation):
+    """A stream. `retention_us` None keeps rows for ever, 0 keeps none; `idle_timeout_us` None never moves time on."""
+
+    watermark: Watermark | None = None
+    retention_us: int | None = None
+    idle_timeout_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table(Relation):
+    """A table: rows are kept until they are deleted."""
+
+    primary_key: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OutputColumn:
+    """A column of a query's result: its name and DuckDB type."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A materialized view: its rendered query, its output columns, and the relation that it reads."""
+
+    id: int
+    name: str
+    columns: tuple[OutputColumn, ...]
+    text: str
+    source: str
+    mode: EmitMode
+
+    @property
+    def public_name(self) -> str:
+        return f"{PUBLIC_SCHEMA}.{quoted(self.name)}"
+
+
+CatalogObject = Stream | Table | View
+
+KIND_OF: dict[type, ObjectKind] = {Stream: ObjectKind.STREAM, Table: ObjectKind.TABLE, View: ObjectKind.VIEW}
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """All objects by name. Immutable: the engine thread makes a new one, every other thread reads the one it got."""
+
+    objects: dict[str, CatalogObject] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[CatalogObject]:
+        return iter(self.objects.values())
+
+    def get(self, name: str) -> CatalogObject | None:
+        return self.objects.get(name)
+
+    def with_object(self, made: CatalogObject) -> Catalog:
+        """Give a catalog that also holds `made`. Raises DuplicateTable where the name is taken."""
+        if made.name in self.objects:
+            raise DuplicateTable(f'relation "{made.name}" already exists')
+        return replace(self, objects={**self.objects, made.name: made})
+
+    def without(self, name: str) -> Catalog:
+        return replace(self, objects={n: o for n, o in self.objects.items() if n != name})
+
+    def find(self, name: str, position: int | None = None) -> CatalogObject:
+        """Give the object of this name, or raise UndefinedTable with the nearest name as a hint."""
+        found = self.objects.get(name)
+        if found is None:
+            raise UndefinedTable(
+                f'relation "{name}" does not exist', hint=nearest(name, self.objects), position=position
+            )
+        return found
+
+    def relation(self, name: str, position: int | None = None) -> Stream | Table:
+        """Give the stream or table of this name; a view cannot take rows."""
+        found = self.find(name, position)
+        if isinstance(found, View):
+            raise WrongObjectType(
+                f'cannot insert into materialized view "{name}"',
+                hint=f'insert into "{found.source}", which it reads',
+                position=position,
+            )
+        return found
+
+    def view(self, name: str, position: int | None = None) -> View:
+        """Give the materialized view of this name."""
+        found = self.find(name, position)
+        if not isinstance(found, View):
+            raise WrongObjectType(
+                f'"{name}" is not a materialized view',
+                hint=f"SELECT ... FROM {name} EMIT APPEND follows the rows of a stream",
+                position=position,
+            )
+        return found
+
+    def dependents(self, name: str) -> list[View]:
+        """List the views that read this object."""
+        return [o for o in self if isinstance(o, View) and o.source == name]
+
+
+def nearest(name: str, names: object) -> str | None:
+    """Make a hint that names the closest of `names`, or None where none is close."""
+    import difflib
+
+    close = difflib.get_close_matches(name, list(names), n=1)  # type: ignore[call-overload]  # any iterable of str
+    return f'did you mean "{close[0]}"?' if close else None

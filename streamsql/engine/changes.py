@@ -1,0 +1,61 @@
+"""What passes between the parts of the engine: rows that arrived, changes that a query made, and how far a query is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import pyarrow as pa
+
+from streamsql.engine.watermark import NEVER
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one epoch changed in a query's result: a Z-set.
+
+    `rows` has the query's output columns, named ``o0``.. . `weights` (int8, one a row) holds +1 for a row that came and -1 for
+    one that went; None means that every row came. `whole` marks the entire result, as EMIT COMPLETE shows it.
+    """
+
+    epoch: int
+    rows: pa.Table
+    weights: pa.Array | None = None
+    whole: bool = False
+
+    def __post_init__(self) -> None:
+        assert self.weights is None or len(self.weights) == self.rows.num_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a continuous query is. Committed with every epoch; times are microseconds since the Unix epoch.
+
+    seen         the largest event time of any row (NEVER: none yet)
+    largest      the same, or later where an idle timeout has moved time on
+    closed_to    windows that end at or before it are closed
+    pane_low     no pane in the state starts before it        } only a guide for what can be skipped:
+    pane_high    no pane in the state starts after it         } the state itself tells the truth
+    compacted    rows in the state after it was last compacted
+    """
+
+    rows_in: int = 0
+    rows_out: int = 0
+    rows_late: int = 0
+    seen: int = NEVER
+    largest: int = NEVER
+    closed_to: int = NEVER
+    pane_low: int = -NEVER
+    pane_high: int = NEVER
+    state_rows: int = 0
+    compacted: int = 0
+    last_epoch: int = 0
+    error: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> Progress:
+        known = {f.name for f in fields(Progress)}
+        return Progress(**{k: v for k, v in values.items() if k in known})

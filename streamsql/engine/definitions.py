@@ -1,0 +1,297 @@
+"""What changes the catalog: CREATE, DROP, and the start and end of live queries.
+
+Every function here runs on the engine's thread, between two epochs, and is one transaction: the catalog in memory is
+replaced only after the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import duckdb
+
+from streamsql.base.errors import (
+    DependentObjectsExist,
+    DuplicateColumn,
+    DuplicateTable,
+    FeatureNotSupported,
+    StreamSQLError,
+    WrongObjectType,
+)
+from streamsql.base.faults import reached
+from streamsql.catalog.objects import (
+    KIND_OF,
+    CatalogObject,
+    Stream,
+    Table,
+    View,
+    literal,
+    quoted,
+)
+from streamsql.engine import recovery
+from streamsql.engine.changes import Progress
+from streamsql.engine.epoch import Engine
+from streamsql.engine.subscriptions import Subscription
+from streamsql.engine.views import ContinuousQuery
+from streamsql.plan.bind import bind
+from streamsql.plan.nodes import ContinuousPlan
+from streamsql.sql.render import render
+from streamsql.sql.statements import (
+    CreateMaterializedView,
+    CreateStream,
+    CreateTable,
+    Drop,
+    EmitMode,
+    ObjectKind,
+    Query,
+)
+
+
+def create_relation(engine: Engine, statement: CreateStream | CreateTable) -> bool:
+    """CREATE STREAM or CREATE TABLE; False where it exists already and IF NOT EXISTS was said."""
+    if _exists(engine, statement.name, statement.if_not_exists):
+        return False
+    made = recovery.relation_of(statement, engine.next_id(), render(statement))
+    with engine.store.transaction():
+        engine.store.execute(_rows_table(made))
+        names = ", ".join(quoted(c.name) for c in made.columns)
+        engine.store.execute(f"CREATE VIEW {made.public_name} AS SELECT {names} FROM {made.rows_table}")
+        _save(engine, made)
+    return True
+
+
+def _rows_table(made: Stream | Table) -> str:
+    columns = []
+    for column in made.columns:
+        if column.name.startswith("__"):
+            raise DuplicateColumn(f'column name "{column.name}" is reserved', hint="names that start with __ are ours")
+        columns.append(
+            f"{quoted(column.name)} {column.type}{' NOT NULL' if column.not_null or column.primary_key else ''}"
+        )
+    columns += ["__seq BIGINT", "__arrived_at TIMESTAMP"]
+    if isinstance(made, Table) and made.primary_key:
+        columns.append(f"PRIMARY KEY ({', '.join(quoted(c) for c in made.primary_key)})")
+    return f"CREATE TABLE {made.rows_table} ({', '.join(columns)})"
+
+
+def _exists(engine: Engine, name: str, may: bool) -> bool:
+    if engine.catalog.get(name) is None:
+        return False
+    if may:
+        return True
+    raise DuplicateTable(f'relation "{name}" already exists')
+
+
+def _save(engine: Engine, made: CatalogObject) -> None:
+    """Make an object durable and known, as the last act of its transaction."""
+    before = engine.catalog
+    engine.catalog = before.with_object(made)
+    try:
+        recovery.save_object(engine.store, made)
+        engine.save()
+    except BaseException:
+        engine.catalog = before
+        raise
+
+
+def create_view(engine: Engine, statement: CreateMaterializedView) -> bool:
+    """CREATE MATERIALIZED VIEW: makes it and fills it from the rows kept, in one transaction."""
+    if _exists(engine, statement.name, statement.if_not_exists):
+        return False
+    engine.check_query_count()
+    text = render(statement)
+    view, plan = recovery.view_of(
+        statement, engine.next_id(), text, engine.catalog, engine.describe, engine.limits
+    )
+    if plan.limit is not None:
+        raise FeatureNotSupported("LIMIT cannot be used in a materialized view", hint="use it when you SELECT from the view")
+    names = [c.name for c in view.columns]
+    for name in names:
+        if names.count(name) > 1:
+            raise DuplicateColumn(f'column "{name}" specified more than once', hint="name the columns with AS")
+    query = ContinuousQuery(view.id, view.name, plan, engine.store, engine.limits, temporary=False)
+    columns = ", ".join(f"o{i} AS {quoted(n)}" for i, n in enumerate(names))
+
+    def finish(progress: Progress) -> None:
+        engine.store.execute(f"CREATE VIEW {view.public_name} AS SELECT {columns} FROM {query.tables.result}")
+        query.progress = progress
+        engine.queries[view.name] = query
+        _save(engine, view)
+
+    before = engine.catalog
+    try:
+        _start(engine, query, finish)
+    except BaseException:
+        engine.queries.pop(view.name, None)
+        engine.catalog = before
+        raise
+    reached("view.created")
+    return True
+
+
+def _start(engine: Engine, query: ContinuousQuery, finish: Callable[[Progress], None]) -> None:
+    """Make a query's tables and take in the rows that its source has kept."""
+    relation = engine.catalog.relation(query.plan.source)
+    rows_max = engine.limits.epoch_rows_max
+    with engine.store.transaction():
+        progress = query.create(engine.epoch, engine.empty(relation))
+        changes = query.take_emitted()
+        last = 0
+        while True:
+            rows = engine.store.arrow(
+                f"SELECT * EXCLUDE (__arrived_at) FROM {relation.rows_table} WHERE __seq > {last} "
+                f"ORDER BY __seq LIMIT {rows_max}"
+            )
+            if not rows.num_rows:
+                break
+            last = rows.column("__seq")[-1].as_py()
+            progress = query.apply(engine.epoch, rows, engine.clock.now_us(), progress)
+            changes += query.take_emitted()
+            if rows.num_rows < rows_max:
+                break
+        finish(progress)
+    query.publish(changes)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveQuery:
+    """A live SELECT: its plan and the subscription that delivers its changes, from the first row kept."""
+
+    plan: ContinuousPlan
+    subscription: Subscription
+    name: str
+
+
+def start_live_query(engine: Engine, query: Query, wake: Callable[[], None]) -> LiveQuery:
+    """Start a continuous SELECT; end it with `stop_live_query`."""
+    engine.check_query_count()
+    plan = bind(query, engine.catalog, engine.describe, engine.limits)
+    number = engine.next_id()
+    name = f"query {number}"
+    running = ContinuousQuery(number, name, plan, engine.store, engine.limits, temporary=True)
+    running.text = query.text
+    subscription = running.log.subscribe(wake, whole=plan.mode is EmitMode.COMPLETE)
+
+    def finish(progress: Progress) -> None:
+        running.progress = progress
+        engine.queries[name] = running
+
+    try:
+        _start(engine, running, finish)
+    except BaseException:
+        engine.queries.pop(name, None)
+        raise
+    return LiveQuery(plan, subscription, name)
+
+
+def stop_live_query(engine: Engine, live: LiveQuery) -> None:
+    """End a live query and drop its tables."""
+    live.subscription.close()
+    running = engine.queries.pop(live.name, None)
+    if running is not None:
+        with engine.store.transaction():
+            running.drop()
+
+
+@dataclass(frozen=True, slots=True)
+class ViewSubscription:
+    """A SUBSCRIBE: the view, the epoch of the snapshot and a connection that sees it, and the changes after it."""
+
+    view: View
+    epoch: int
+    snapshot: duckdb.DuckDBPyConnection
+    snapshot_query: str
+    subscription: Subscription
+
+
+def subscribe(engine: Engine, name: str, position: int | None, wake: Callable[[], None]) -> ViewSubscription:
+    """Start following a view from the current epoch."""
+    view = engine.catalog.view(name, position)
+    query = engine.queries[name]
+    if query.progress.error is not None:
+        raise StreamSQLError(f'materialized view "{name}" has stopped: {query.progress.error}', hint="drop and create it")
+    snapshot = engine.store.snapshot(query.tables.result)
+    return ViewSubscription(view, engine.epoch, snapshot, query.snapshot_query(), query.log.subscribe(wake))
+
+
+def drop(engine: Engine, statement: Drop) -> list[str]:
+    """DROP: gives the names that did not exist (IF EXISTS)."""
+    missing: list[str] = []
+    gone: list[CatalogObject] = []
+    for name in statement.names:
+        found = engine.catalog.get(name)
+        if found is None:
+            if not statement.if_exists:
+                engine.catalog.find(name)
+            missing.append(name)
+            continue
+        if KIND_OF[type(found)] is not statement.kind:
+            kind = KIND_OF[type(found)].value
+            raise WrongObjectType(
+                f'"{name}" is not a {statement.kind.value.lower()}', hint=f"use DROP {kind} to remove it"
+            )
+        gone.append(found)
+    named = set(statement.names)
+    for item in list(gone):
+        views = [v for v in engine.catalog.dependents(item.name) if v.name not in named]
+        if views and not statement.cascade:
+            raise DependentObjectsExist(
+                f"cannot drop {statement.kind.value.lower()} {item.name} because other objects depend on it",
+                detail="\n".join(f"materialized view {v.name} depends on {item.name}" for v in views),
+                hint="use DROP ... CASCADE to drop the dependent objects too",
+            )
+        gone += views
+    _drop_all(engine, gone)
+    return missing
+
+
+def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
+    names = {o.name for o in gone}
+    live = [
+        q for q in engine.queries.values()
+        if q.name in names or (q.temporary and q.plan.source in names)
+    ]  # fmt: skip
+    before, streams = engine.catalog, dict(engine.streams)
+    catalog = before
+    for name in names:
+        catalog = catalog.without(name)
+    kept = dict(engine.queries)
+    try:
+        with engine.store.transaction():
+            for item in sorted(gone, key=lambda o: not isinstance(o, View)):
+                engine.store.execute(f"DROP VIEW {item.public_name}")
+                engine.store.execute(f"DELETE FROM _engine.objects WHERE name = {literal(item.name)}")
+                if isinstance(item, (Stream, Table)):
+                    engine.store.execute(f"DROP TABLE {item.rows_table}")
+            for query in live:
+                query.drop()
+                engine.queries.pop(query.name)
+            engine.catalog = catalog
+            for name in names:
+                engine.streams.pop(name, None)
+            engine.save()
+    except BaseException:
+        engine.catalog, engine.queries, engine.streams = before, kept, streams
+        raise
+    for query in live:
+        query.log.fail(DependentObjectsExist(f'"{query.plan.source if query.temporary else query.name}" was dropped'))
+
+
+def change_table(engine: Engine, table: Table, sql: str) -> int:
+    """Run UPDATE or DELETE on a table's rows; gives how many. Refused while a view reads it, which could not follow."""
+    readers = [q.name for q in engine.queries.values() if q.plan.source == table.name]
+    if readers:
+        raise FeatureNotSupported(
+            f'rows of "{table.name}" cannot be changed while a continuous query reads it',
+            detail=f"read by: {', '.join(readers)}",
+            hint="insert new rows instead, or drop the view; retractions will be supported in a later version",
+        )
+    with engine.store.transaction():
+        return engine.store.execute(sql)
+
+
+def kinds(engine: Engine, kind: ObjectKind) -> list[CatalogObject]:
+    """List the objects of a kind by name."""
+    return sorted((o for o in engine.catalog if KIND_OF[type(o)] is kind), key=lambda o: o.name)
+

@@ -1,0 +1,492 @@
+"""The engine: one thread that owns the writing connection and cuts time into epochs.
+
+An epoch is one DuckDB transaction. Everything that waits is taken; rows are kept, each query takes them in, states,
+results, progress and the ledger of late rows are written, and the transaction commits. Only then are producers
+answered and subscribers shown the changes. So a row and all its effects are durable together or not at all.
+
+Definitions change between epochs (`Engine.call`), in transactions of their own, in the order in which they were asked for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from streamsql.base.clock import Clock
+from streamsql.base.errors import (
+    AdminShutdown,
+    InternalError,
+    StreamSQLError,
+)
+from streamsql.base.faults import reached
+from streamsql.base.limits import Limits, exceeded
+from streamsql.catalog.objects import OutputColumn, Stream, Table
+from streamsql.engine import recovery
+from streamsql.engine.changes import Progress
+from streamsql.engine.recovery import StreamProgress
+from streamsql.engine.store import Store, translated
+from streamsql.engine.translate import translate
+from streamsql.engine.views import ContinuousQuery, concatenated, with_sequence
+from streamsql.engine.watermark import NEVER, event_times
+
+T = TypeVar("T")
+
+IDLE_TICK_US_MAX = 1_000_000
+RETENTION_CHECK_US_MIN = 1_000_000
+
+
+@dataclass(slots=True)
+class Write:
+    """Rows that are acknowledged together: all of them are committed in one epoch. `done` gives the epoch's number."""
+
+    rows: list[tuple[str, pa.Table]]
+    done: Future[int] = field(default_factory=Future)
+
+    @property
+    def row_count(self) -> int:
+        return sum(table.num_rows for _, table in self.rows)
+
+    @property
+    def byte_count(self) -> int:
+        return sum(table.nbytes for _, table in self.rows)
+
+
+@dataclass(slots=True)
+class _Call:
+    run: Callable[[], Any]
+    done: Future[Any] = field(default_factory=Future)
+
+
+class _QueryFailure(Exception):
+    """A query could not take the epoch's rows in."""
+
+    def __init__(self, query: ContinuousQuery, rows: pa.Table, error: StreamSQLError) -> None:
+        super().__init__(error.message)
+        self.query = query
+        self.rows = rows
+        self.error = error
+
+
+class Engine:
+    """Owns the store and runs the epochs. Start it with `start`, end it with `stop`; both from one thread."""
+
+    def __init__(self, store: Store, limits: Limits, clock: Clock) -> None:
+        self.limits = limits
+        self.clock = clock
+        self.store = store
+        self.queries: dict[str, ContinuousQuery] = {}
+        self._wake = threading.Condition()
+        self._queue: deque[Write | _Call] = deque()
+        self._queued_rows = 0
+        self._queued_bytes = 0
+        self._room_waiters: list[Callable[[], None]] = []
+        self._stopping = False
+        self._last_trim: dict[str, int] = {}
+        recovery.create_engine_tables(store)
+        self._describe_cursor = store.cursor()
+        found = recovery.recover(store, self.describe, limits)
+        self.catalog = found.catalog
+        self.epoch = found.epoch
+        self.streams: dict[str, StreamProgress] = found.streams
+        self._next_sequence = found.next_sequence
+        self._next_id = found.next_id
+        for name, (view, plan, progress) in found.views.items():
+            query = ContinuousQuery(view.id, name, plan, store, limits, temporary=False)
+            query.progress = progress
+            self.queries[name] = query
+        self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
+
+    # ---- for any thread ----
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish what waits, then end the thread and close the store."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self.store.checkpoint()
+        self.store.close()
+
+    def submit(self, write: Write) -> Future[int]:
+        """Queue rows; the future is done when they and their effects are durable.
+
+        The rows of each relation have exactly its columns and Arrow types (`engine.ingest` sees to it).
+        """
+        with self._wake:
+            if self._stopping:
+                raise AdminShutdown("the server is shutting down")
+            self._queue.append(write)
+            self._queued_rows += write.row_count
+            self._queued_bytes += write.byte_count
+            self._wake.notify()
+        return write.done
+
+    def call(self, run: Callable[[], T]) -> Future[T]:
+        """Run a function on the engine's thread, between epochs, after everything queued so far."""
+        call = _Call(run)
+        with self._wake:
+            if self._stopping:
+                raise AdminShutdown("the server is shutting down")
+            self._queue.append(call)
+            self._wake.notify()
+        return call.done
+
+    @property
+    def full(self) -> bool:
+        """Tell whether producers should wait before they submit more."""
+        return (
+            self._queued_rows >= self.limits.queue_rows_max or self._queued_bytes >= self.limits.queue_bytes_max
+        )
+
+    def when_room(self, callback: Callable[[], None]) -> None:
+        """Call back, from any thread, once the queue is no longer full."""
+        with self._wake:
+            if self.full:
+                self._room_waiters.append(callback)
+                return
+        callback()
+
+    def describe(self, sql: str) -> list[OutputColumn]:
+        """Give the columns of a SELECT without running it. For the thread that binds: the engine's own, or at the start."""
+        with translated():
+            relation = self._describe_cursor.sql(sql)
+            return [OutputColumn(n, str(t)) for n, t in zip(relation.columns, relation.types, strict=True)]
+
+    # ---- the engine's thread ----
+
+    def _loop(self) -> None:
+        while True:
+            with self._wake:
+                if not self._queue and not self._stopping:
+                    self._wake.wait(self._tick_seconds())
+                if self._stopping and not self._queue:
+                    return
+                taken = self._take()
+            if isinstance(taken, _Call):
+                self._run_call(taken)
+            elif taken:
+                self._run_writes(taken)
+            else:
+                self._run_safely(self.tick)
+
+    def _take(self) -> list[Write] | _Call | None:
+        """Take the next call, or all writes up to it that fit in an epoch. The lock is held."""
+        if not self._queue:
+            return None
+        if isinstance(self._queue[0], _Call):
+            return self._queue.popleft()  # type: ignore[return-value]  # it was just seen to be one
+        taken: list[Write] = []
+        rows = 0
+        while self._queue and isinstance(self._queue[0], Write):
+            count = self._queue[0].row_count
+            if taken and rows + count > self.limits.epoch_rows_max:
+                break
+            write = self._queue.popleft()
+            assert isinstance(write, Write)
+            taken.append(write)
+            rows += count
+            self._queued_bytes -= write.byte_count
+        self._queued_rows -= rows
+        if self._room_waiters and not self.full:
+            waiters, self._room_waiters = self._room_waiters, []
+            for callback in waiters:
+                callback()
+        return taken
+
+    def _run_call(self, call: _Call) -> None:
+        if not call.done.set_running_or_notify_cancel():
+            return
+        try:
+            call.done.set_result(call.run())
+        except duckdb.Error as error:
+            call.done.set_exception(translate(error))
+        except Exception as error:  # noqa: BLE001  # whatever it is belongs to who asked; the engine goes on
+            call.done.set_exception(error)
+
+    def _run_safely(self, run: Callable[[], object]) -> None:
+        call = _Call(run)
+        self._run_call(call)
+
+    def _run_writes(self, writes: list[Write]) -> None:
+        try:
+            self._epoch_of(writes)
+        except StreamSQLError as error:
+            if len(writes) == 1:
+                writes[0].done.set_exception(error)
+                return
+            # one of them is at fault: each gets an epoch of its own, so that the others go on
+            for write in writes:
+                self._run_writes([write])
+            return
+        except Exception as error:  # noqa: BLE001  # our own fault: producers learn of it, the engine goes on
+            failure = InternalError(f"the epoch failed: {error!r}")
+            failure.__cause__ = error
+            for write in writes:
+                write.done.set_exception(failure)
+            return
+        for write in writes:
+            write.done.set_result(self.epoch)
+
+    def _epoch_of(self, writes: list[Write]) -> None:
+        batches: dict[str, list[pa.Table]] = {}
+        for write in writes:
+            for name, table in write.rows:
+                if table.num_rows:
+                    batches.setdefault(name, []).append(table)
+        rejected: dict[int, tuple[set[int], list[tuple[pa.Table, str]]]] = {}
+        while True:
+            try:
+                self._attempt({name: concatenated(tables) for name, tables in batches.items()}, rejected)
+                return
+            except _QueryFailure as failure:
+                self._set_aside(failure, rejected)
+
+    def _attempt(
+        self,
+        batches: dict[str, pa.Table],
+        rejected: dict[int, tuple[set[int], list[tuple[pa.Table, str]]]],
+    ) -> None:
+        """Run one epoch as one transaction. On _QueryFailure nothing has happened."""
+        now = self.clock.now_us()
+        epoch, sequence = self.epoch + 1, self._next_sequence
+        streams = dict(self.streams)
+        progresses: list[tuple[ContinuousQuery, Progress]] = []
+        with self.store.transaction():
+            reached("epoch.begun")
+            for name, table in batches.items():
+                relation = self.catalog.relation(name)
+                rows = with_sequence(table, sequence)
+                sequence += rows.num_rows
+                streams[name] = self._stream_progress(relation, rows, streams.get(name), now)
+                self._keep(relation, rows, now)
+                reached("epoch.rows_written")
+                for query in self._readers(name):
+                    progresses.append((query, self._apply(query, epoch, rows, now, rejected)))
+            reached("epoch.operators_applied")
+            self._trim(now)
+            self._save(epoch, now, sequence, streams, {q.name: p for q, p in progresses})
+        self._committed(epoch, sequence, streams, progresses)
+
+    def _apply(
+        self,
+        query: ContinuousQuery,
+        epoch: int,
+        rows: pa.Table,
+        now: int,
+        rejected: dict[int, tuple[set[int], list[tuple[pa.Table, str]]]],
+    ) -> Progress:
+        progress = query.progress
+        set_aside = rejected.get(query.id)
+        if set_aside is not None:
+            numbers = np.fromiter(set_aside[0], dtype=np.int64)
+            keep = ~np.isin(rows.column("__seq").to_numpy(), numbers)
+            for bad, reason in set_aside[1]:
+                query.record_rejected(bad, now, epoch, reason)
+            progress = replace(
+                progress, rows_in=progress.rows_in + len(numbers), rows_late=progress.rows_late + len(numbers)
+            )
+            kept = rows.filter(pa.array(keep))
+        else:
+            kept = rows
+        try:
+            return query.apply(epoch, kept, now, progress)
+        except duckdb.Error as error:
+            raise _QueryFailure(query, kept, translate(error)) from error
+
+    def _set_aside(
+        self, failure: _QueryFailure, rejected: dict[int, tuple[set[int], list[tuple[pa.Table, str]]]]
+    ) -> None:
+        """Find the rows that the query's expressions fail on; where no row is at fault, stop the query."""
+        query = failure.query
+        bad = _failing_rows(query, failure.rows)
+        if not bad:
+            query.fail(failure.error)
+            return
+        numbers, reasons = rejected.setdefault(query.id, (set(), []))
+        for rows, error in bad:
+            numbers.update(rows.column("__seq").to_pylist())
+            reasons.append((rows, error.message))
+
+    def _readers(self, name: str) -> list[ContinuousQuery]:
+        return [q for q in self.queries.values() if q.plan.source == name and q.progress.error is None]
+
+    def _stream_progress(
+        self, relation: Stream | Table, rows: pa.Table, before: StreamProgress | None, now: int
+    ) -> StreamProgress:
+        before = before or StreamProgress()
+        largest = before.largest
+        if isinstance(relation, Stream) and relation.watermark is not None:
+            assert relation.watermark.column is not None
+            times, _ = event_times(rows.column(relation.watermark.column))
+            largest = max(largest, int(times.max()))
+        return StreamProgress(before.rows_in + rows.num_rows, now, largest)
+
+    def _keep(self, relation: Stream | Table, rows: pa.Table, now: int) -> None:
+        if isinstance(relation, Stream) and relation.retention_us == 0:
+            return
+        self.store.register("__delta", rows)
+        try:
+            self.store.execute(f"INSERT INTO {relation.rows_table} SELECT *, make_timestamp({now}) FROM __delta")
+        except duckdb.Error as error:
+            raise translate(error) from error
+
+    def _trim(self, now: int) -> None:
+        """Drop rows past their stream's retention, and the ledger's oldest; now and then, since it costs a scan."""
+        for stream in self.catalog:
+            if not isinstance(stream, Stream) or not stream.retention_us:
+                continue
+            last = self._last_trim.get(stream.name, 0)
+            if now - last < max(RETENTION_CHECK_US_MIN, stream.retention_us // 100):
+                continue
+            self._last_trim[stream.name] = now
+            self.store.execute(
+                f"DELETE FROM {stream.rows_table} WHERE __arrived_at < make_timestamp({now - stream.retention_us})"
+            )
+            reached("retention.trimmed")
+        ledger = sum(q.progress.rows_late for q in self.queries.values())
+        if ledger - self._last_trim.get("", 0) > self.limits.late_rows_max // 10:
+            self._last_trim[""] = ledger
+            self.store.execute(
+                "DELETE FROM _engine.late_rows WHERE rowid IN (SELECT rowid FROM _engine.late_rows "
+                f"ORDER BY epoch DESC, seq DESC OFFSET {self.limits.late_rows_max})"
+            )
+
+    def _save(
+        self, epoch: int, now: int, sequence: int, streams: dict[str, StreamProgress], changed: dict[str, Progress]
+    ) -> None:
+        progress: dict[str, list[dict[str, Any]]] = {"watermarks": [], "streams": [], "views": []}
+        for item in self.catalog:
+            if isinstance(item, (Stream, Table)):
+                at = streams.get(item.name) or StreamProgress()
+                entry = {"name": item.name, "rows_in": at.rows_in, "last_arrival": at.last_arrival, "largest": at.largest}
+                progress["streams"].append(entry)
+                if isinstance(item, Stream) and item.watermark is not None:
+                    progress["watermarks"].append(
+                        {**entry, "source": item.name, "kind": "stream", "event_time_column": item.watermark.column,
+                         "delay": item.watermark.delay_us}
+                    )  # fmt: skip
+        for query in self.queries.values():
+            at_query = changed.get(query.name, query.progress)
+            entry = {
+                "name": query.name, "source": query.plan.source, "mode": query.plan.mode.value,
+                "delay": query.plan.watermark_delay_us, **at_query.as_json(),
+            }  # fmt: skip
+            if not query.temporary:
+                progress["views"].append(entry)
+            if query.plan.watermark_delay_us is not None and query.plan.window is not None:
+                progress["watermarks"].append(
+                    {"name": query.name, "source": query.plan.source, "kind": "query" if query.temporary else "view",
+                     "event_time_column": query.plan.window.time_column or query.plan.window.time_sql,
+                     "largest": at_query.largest, "delay": query.plan.watermark_delay_us}
+                )  # fmt: skip
+        recovery.save_progress(self.store, epoch, now, sequence, self._next_id, progress)
+
+    def _committed(
+        self,
+        epoch: int,
+        sequence: int,
+        streams: dict[str, StreamProgress],
+        progresses: list[tuple[ContinuousQuery, Progress]],
+    ) -> None:
+        self.epoch, self._next_sequence, self.streams = epoch, sequence, streams
+        for query, progress in progresses:
+            query.commit(progress)
+
+    # ---- time without rows ----
+
+    def _tick_seconds(self) -> float | None:
+        """How long the engine may sleep: for ever, unless some stream's time moves on by itself."""
+        timeouts = [o.idle_timeout_us for o in self.catalog if isinstance(o, Stream) and o.idle_timeout_us]
+        retentions = [o.retention_us for o in self.catalog if isinstance(o, Stream) and o.retention_us]
+        if timeouts:
+            return min(*timeouts, IDLE_TICK_US_MAX) / 2e6
+        if retentions:
+            return max(RETENTION_CHECK_US_MIN, min(retentions) // 100) / 1e6
+        return None
+
+    def tick(self) -> None:
+        """Do what time alone brings about: move idle streams' watermarks on, drop rows past their retention."""
+        now = self.clock.now_us()
+        due: list[tuple[ContinuousQuery, int]] = []
+        for stream in self.catalog:
+            if not isinstance(stream, Stream) or stream.idle_timeout_us is None:
+                continue
+            at = self.streams.get(stream.name)
+            if at is None or at.last_arrival == NEVER or now - at.last_arrival < stream.idle_timeout_us:
+                continue
+            elapsed = now - at.last_arrival
+            due += [
+                (query, query.progress.seen + elapsed)
+                for query in self._readers(stream.name)
+                if query.progress.seen != NEVER and query.would_close(query.progress.seen + elapsed)
+            ]
+        if due or self._trim_due(now):
+            self._idle_epoch(due, now)
+
+    def _trim_due(self, now: int) -> bool:
+        return any(
+            isinstance(o, Stream)
+            and o.retention_us
+            and now - self._last_trim.get(o.name, 0) >= max(RETENTION_CHECK_US_MIN, o.retention_us // 100)
+            for o in self.catalog
+        )
+
+    def _idle_epoch(self, due: list[tuple[ContinuousQuery, int]], now: int) -> None:
+        epoch = self.epoch + 1
+        progresses = []
+        with self.store.transaction():
+            for query, largest in due:
+                relation = self.catalog.relation(query.plan.source)
+                progresses.append((query, query.advance(epoch, largest, self.empty(relation))))
+            self._trim(now)
+            self._save(epoch, now, self._next_sequence, self.streams, {q.name: p for q, p in progresses})
+        self._committed(epoch, self._next_sequence, self.streams, progresses)
+
+    def empty(self, relation: Stream | Table) -> pa.Table:
+        """Give a batch of the relation's columns, with ``__seq``, that holds no row."""
+        return self.store.arrow(f"SELECT * EXCLUDE (__arrived_at) FROM {relation.rows_table} LIMIT 0")
+
+    def next_id(self) -> int:
+        made = self._next_id
+        self._next_id += 1
+        return made
+
+    def check_query_count(self) -> None:
+        """Raise where one more continuous query would be too many."""
+        if len(self.queries) >= self.limits.queries_max:
+            raise exceeded(self.limits, "queries_max", "the number of continuous queries")
+
+    def save(self) -> None:
+        """Write all progress, within the caller's transaction, when no epoch has changed."""
+        self._save(self.epoch, self.clock.now_us(), self._next_sequence, self.streams, {})
+
+
+def _failing_rows(query: ContinuousQuery, rows: pa.Table) -> list[tuple[pa.Table, StreamSQLError]]:
+    """Find by halving the single rows on which a query's expressions fail, each with what is wrong with it."""
+    found: list[tuple[pa.Table, StreamSQLError]] = []
+    pending = [rows]
+    while pending:
+        part = pending.pop()
+        error = query.failure_of(part)
+        if error is None:
+            continue
+        if part.num_rows == 1:
+            found.append((part, error))
+            continue
+        half = part.num_rows // 2
+        pending += [part.slice(half), part.slice(0, half)]
+    return found
+
+

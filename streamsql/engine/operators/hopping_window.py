@@ -1,0 +1,105 @@
+"""Hopping windows, by panes: a row is aggregated once, into its pane; a window is the combination of its panes.
+
+    window(ts, '10 min', '5 min'): panes of 5 minutes
+    in    00:02 a 1    00:07 a 2    00:13 a 4
+    out                [-00:05, 00:05) a 1         when the watermark reaches 00:05
+                                    [00:00, 00:10) a 3         when it reaches 00:10
+
+State: partial states by (pane, first window that they count for, keys). A pane is dropped when its last window closes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from streamsql.engine.changes import Progress
+from streamsql.engine.operators.base import Arrival, Operator, Sink, compacted, merge_partials
+from streamsql.engine.operators.tumbling_window import _after_drop
+from streamsql.plan import stages
+from streamsql.plan.windows.hopping import floor_to, windows_of_time
+
+
+class _Hopping(Operator):
+    def create(self, sink: Sink, progress: Progress) -> Progress:
+        self.create_state()
+        return progress
+
+    def _with_panes(self, arrival: Arrival, progress: Progress) -> Progress:
+        assert arrival.times is not None
+        pane = self.window.pane_us
+        return replace(
+            progress,
+            pane_low=min(progress.pane_low, int(arrival.times.min()) // pane * pane),
+            pane_high=max(progress.pane_high, int(arrival.times.max()) // pane * pane),
+        )
+
+    def _drop(self, progress: Progress, watermark: int) -> Progress:
+        """Drop the panes whose last window has closed."""
+        if not progress.state_rows or self.window.last_end(progress.pane_low) > watermark:
+            return progress
+        last_end = f"{floor_to('w', self.window.slide_us)} + {self.window.size_us}"
+        gone = self.store.execute(f"DELETE FROM {self.tables.state} WHERE {last_end} <= {watermark}")
+        # the first pane that is left lies in a window that ends after the watermark
+        slide = self.window.slide_us
+        low = (watermark - self.window.size_us) // slide * slide + slide
+        return _after_drop(progress, gone, low)
+
+
+class HoppingAppend(_Hopping):
+    """Keeps a hopping window query whose results are final when they are shown."""
+
+    def apply(self, arrival: Arrival, progress: Progress, sink: Sink) -> Progress:
+        grouping, size = self.plan.grouping, self.window.size_us
+        assert grouping is not None
+        if arrival.rows.num_rows:
+            self.bind_delta(arrival)
+            added = self.store.execute(f"INSERT INTO {self.tables.state} {stages.partials(self.plan)}")
+            progress = self._with_panes(arrival, replace(progress, state_rows=progress.state_rows + added))
+        watermark = self.watermark(progress)
+        assert watermark is not None
+        if progress.state_rows and self._first_end(progress) <= watermark:
+            due = f"v.w + {size} <= {watermark} AND v.w + {size} > {progress.closed_to}"
+            states = f"(SELECT * FROM {self.tables.state} WHERE w < {watermark})"
+            sink.append(stages.result(self.plan, stages.groups_of_panes(grouping, states, due)))
+        progress = self._drop(progress, watermark)
+        return compacted(self, replace(progress, closed_to=max(progress.closed_to, watermark)))
+
+    def _first_end(self, progress: Progress) -> int:
+        """Give the end of the first window that is still open and can hold a pane of the state."""
+        slide, size = self.window.slide_us, self.window.size_us
+        first_of_panes = (progress.pane_low - size) // slide * slide + slide + size
+        first_open = (progress.closed_to - size) // slide * slide + slide + size
+        return max(first_of_panes, first_open)
+
+
+class HoppingUpdate(_Hopping):
+    """Keeps a hopping window query that shows a group's new value whenever it changes."""
+
+    def apply(self, arrival: Arrival, progress: Progress, sink: Sink) -> Progress:
+        if arrival.rows.num_rows:
+            self.bind_delta(arrival)
+            progress = self._with_panes(arrival, merge_partials(self, progress))
+            sink.update(self._touched(arrival))
+        watermark = self.watermark(progress)
+        if watermark is None:
+            return progress
+        progress = self._drop(progress, watermark)
+        return replace(progress, closed_to=max(progress.closed_to, watermark))
+
+    def _touched(self, arrival: Arrival) -> str:
+        """Groups of all windows that hold a pane which this epoch changed (``__merged`` holds those panes)."""
+        grouping = self.plan.grouping
+        assert grouping is not None and arrival.times is not None
+        keys = [f"k{i}" for i in range(len(grouping.keys))]
+        first, last = windows_of_time(self.window, "m.w")
+        columns = ", ".join(["v.w AS w", *(f"m.{k} AS {k}" for k in keys)])
+        self.store.execute(
+            f"CREATE OR REPLACE TEMP TABLE __touched AS SELECT DISTINCT {columns} FROM __merged AS m, "
+            f"LATERAL (SELECT unnest(generate_series({first}, {last}, {self.window.slide_us})) AS w) AS v "
+            f"WHERE v.w + {self.window.size_us} >= m.f"
+        )
+        low = int(arrival.times.min()) - self.window.size_us
+        high = int(arrival.times.max()) + self.window.size_us
+        states = f"(SELECT * FROM {self.tables.state} WHERE w >= {low} AND w < {high})"
+        same = " AND ".join(["t.w = v.w", *(f"t.{k} IS NOT DISTINCT FROM s.{k}" for k in keys)])
+        return stages.groups_of_panes(grouping, states, f"EXISTS (SELECT 1 FROM __touched AS t WHERE {same})")

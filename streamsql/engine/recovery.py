@@ -1,0 +1,166 @@
+"""What is kept besides rows, state and results: definitions, progress, the ledger. Made, read back, shown.
+
+``_engine.objects``    a row an object: its id, kind, name and defining statement
+``_engine.epoch``      one row: the last epoch, when it was committed, the next arrival number, all progress as JSON
+``_engine.late_rows``  rows that a query could not take in any more
+
+The tables of schema ``streamsql`` are DuckDB views over these, so they agree with every other table of the same epoch.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamsql.base.limits import Limits
+from streamsql.catalog.objects import Catalog, CatalogObject, Stream, Table, View
+from streamsql.engine.changes import Progress
+from streamsql.engine.store import Store
+from streamsql.engine.watermark import NEVER
+from streamsql.plan.bind import Describe, bind
+from streamsql.plan.nodes import ContinuousPlan
+from streamsql.sql.parse import parse
+from streamsql.sql.statements import CreateMaterializedView, CreateStream, CreateTable
+
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS _engine.objects (id BIGINT, kind VARCHAR, name VARCHAR, definition VARCHAR)",
+    "CREATE TABLE IF NOT EXISTS _engine.epoch "
+    "(epoch BIGINT, committed_at TIMESTAMP, next_sequence BIGINT, next_id BIGINT, progress VARCHAR)",
+    "CREATE TABLE IF NOT EXISTS _engine.late_rows (epoch BIGINT, seq BIGINT, arrived_at TIMESTAMP, view VARCHAR, "
+    "stream VARCHAR, reason VARCHAR, event_time TIMESTAMP, watermark TIMESTAMP, late_by INTERVAL, row_json VARCHAR)",
+)
+
+_WATERMARK_STRUCT = (
+    '[{"name":"VARCHAR","source":"VARCHAR","kind":"VARCHAR","event_time_column":"VARCHAR","largest":"BIGINT",'
+    '"delay":"BIGINT","last_arrival":"BIGINT","rows_in":"BIGINT"}]'
+)
+_VIEW_STRUCT = (
+    '[{"name":"VARCHAR","source":"VARCHAR","mode":"VARCHAR","rows_in":"BIGINT","rows_out":"BIGINT","rows_late":"BIGINT",'
+    '"state_rows":"BIGINT","last_epoch":"BIGINT","error":"VARCHAR","largest":"BIGINT","delay":"BIGINT"}]'
+)
+
+
+def _time(us: str) -> str:
+    return f"CASE WHEN {us} > {NEVER} THEN make_timestamp({us}) END"
+
+
+_VIEWS = (
+    "CREATE OR REPLACE VIEW streamsql.watermarks AS SELECT w.name, w.kind, w.source, w.event_time_column, "
+    f"{_time('w.largest')} AS largest_event_time, to_microseconds(w.delay) AS delay, "
+    f"CASE WHEN w.largest > {NEVER} THEN make_timestamp(w.largest - w.delay) END AS watermark "
+    f"FROM (SELECT unnest(from_json(progress::JSON->'$.watermarks', '{_WATERMARK_STRUCT}')) AS w FROM _engine.epoch)",
+    "CREATE OR REPLACE VIEW streamsql.streams AS SELECT w.name, w.rows_in, "
+    f"{_time('w.last_arrival')} AS last_arrival "
+    f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_WATERMARK_STRUCT}')) AS w FROM _engine.epoch)",
+    "CREATE OR REPLACE VIEW streamsql.views AS SELECT v.name, v.source, v.mode, v.rows_in, v.rows_out, v.rows_late, "
+    f"v.state_rows, CASE WHEN v.largest > {NEVER} THEN make_timestamp(v.largest - v.delay) END AS watermark, "
+    "v.last_epoch, CASE WHEN v.error IS NULL THEN 'running' ELSE 'failed: ' || v.error END AS status "
+    f"FROM (SELECT unnest(from_json(progress::JSON->'$.views', '{_VIEW_STRUCT}')) AS v FROM _engine.epoch)",
+    "CREATE OR REPLACE VIEW streamsql.late_rows AS SELECT view, stream, reason, event_time, watermark, late_by, "
+    "arrived_at, epoch, row_json::JSON AS row FROM _engine.late_rows",
+    "CREATE OR REPLACE VIEW streamsql.epoch AS SELECT epoch, committed_at, next_sequence FROM _engine.epoch",
+)
+
+SYSTEM_RELATIONS = ("epoch", "late_rows", "streams", "views", "watermarks")
+
+
+@dataclass(slots=True)
+class StreamProgress:
+    """How far a stream or table is: rows taken in, the last arrival (wall clock), and its declared watermark's time."""
+
+    rows_in: int = 0
+    last_arrival: int = NEVER
+    largest: int = NEVER
+
+
+@dataclass(slots=True)
+class Recovered:
+    """Everything that a server needs to go on where the last one stopped."""
+
+    catalog: Catalog
+    epoch: int
+    next_sequence: int
+    next_id: int
+    streams: dict[str, StreamProgress]
+    views: dict[str, tuple[View, ContinuousPlan, Progress]] = field(default_factory=dict)
+
+
+def create_engine_tables(store: Store) -> None:
+    """Make the engine's own tables and views in a new database; harmless in an old one."""
+    with store.transaction():
+        for table in _TABLES:
+            store.execute(table)
+        if not store.fetch("SELECT 1 FROM _engine.epoch"):
+            store.execute("INSERT INTO _engine.epoch VALUES (0, NULL, 1, 1, '{\"watermarks\":[],\"streams\":[],\"views\":[]}')")
+        for view in _VIEWS:
+            store.execute(view)
+
+
+def save_object(store: Store, made: CatalogObject) -> None:
+    """Make a definition durable, within the caller's transaction."""
+    store.execute(
+        "INSERT INTO _engine.objects VALUES (?, ?, ?, ?)", [made.id, type(made).__name__.lower(), made.name, made.text]
+    )
+
+
+def save_progress(
+    store: Store, epoch: int, committed_at_us: int, next_sequence: int, next_id: int, progress: dict[str, Any]
+) -> None:
+    """Write how far everything is, within the epoch's transaction."""
+    store.execute(
+        "UPDATE _engine.epoch SET epoch = ?, committed_at = make_timestamp(?), next_sequence = ?, next_id = ?, progress = ?",
+        [epoch, committed_at_us, next_sequence, next_id, json.dumps(progress)],
+    )
+
+
+def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
+    """Read back the catalog and the progress; plans are made anew from the definitions' text."""
+    epoch, next_sequence, next_id, text = store.fetch(
+        "SELECT epoch, next_sequence, next_id, progress FROM _engine.epoch"
+    )[0]
+    progress = json.loads(text)
+    streams = {
+        s["name"]: StreamProgress(s["rows_in"], s["last_arrival"], s["largest"]) for s in progress["streams"]
+    }
+    views = {v["name"]: Progress.from_json(v) for v in progress["views"]}
+    found = Recovered(Catalog(), epoch, next_sequence, next_id, streams)
+    for object_id, _, _, definition in store.fetch("SELECT id, kind, name, definition FROM _engine.objects ORDER BY id"):
+        statement = parse(definition, limits)[0]
+        if isinstance(statement, CreateMaterializedView):
+            made, plan = view_of(statement, object_id, definition, found.catalog, describe, limits)
+            found.views[made.name] = (made, plan, views[made.name])
+            found.catalog = found.catalog.with_object(made)
+        else:
+            assert isinstance(statement, (CreateStream, CreateTable)), statement
+            found.catalog = found.catalog.with_object(relation_of(statement, object_id, definition))
+    return found
+
+
+def relation_of(statement: CreateStream | CreateTable, object_id: int, text: str) -> Stream | Table:
+    """Make the catalog's object of a CREATE STREAM or CREATE TABLE."""
+    from streamsql.catalog.options import stream_options
+
+    if isinstance(statement, CreateTable):
+        return Table(object_id, statement.name, statement.columns, text, statement.primary_key)
+    options = stream_options(statement)
+    return Stream(
+        object_id,
+        statement.name,
+        statement.columns,
+        text,
+        statement.watermark,
+        options.retention_us,
+        options.idle_timeout_us,
+    )
+
+
+def view_of(
+    statement: CreateMaterializedView, object_id: int, text: str, catalog: Catalog, describe: Describe, limits: Limits
+) -> tuple[View, ContinuousPlan]:
+    """Make the catalog's object and the plan of a CREATE MATERIALIZED VIEW."""
+    from streamsql.catalog.objects import OutputColumn
+
+    plan = bind(statement.query, catalog, describe, limits)
+    columns = tuple(OutputColumn(o.name, o.type) for o in plan.outputs)
+    return View(object_id, statement.name, columns, text, plan.source, plan.mode), plan

@@ -1,0 +1,127 @@
+"""The change log of a query, and those who read it, each at its own pace.
+
+The engine publishes a query's changes after the commit and never waits: changes are kept in memory until the slowest
+subscriber has taken them, up to `subscription_rows_max` and `subscription_bytes_max`; one who falls behind that is told.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from streamsql.base.errors import StreamSQLError, SubscriptionTooSlow
+from streamsql.base.limits import Limits
+from streamsql.engine.changes import Change
+
+
+class ChangeLog:
+    """Changes of one query in epoch order. Thread-safe: one engine publishes, any thread reads."""
+
+    def __init__(self, name: str, limits: Limits) -> None:
+        self.name = name
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._changes: deque[Change] = deque()
+        self._first = 0  # the number of the oldest change kept; the newest has number _first + len - 1
+        self._rows = 0
+        self._bytes = 0
+        self._subscriptions: set[Subscription] = set()
+        self._failure: StreamSQLError | None = None
+        self._epoch = 0
+
+    @property
+    def wanted(self) -> bool:
+        """Tell whether anybody reads."""
+        return bool(self._subscriptions)
+
+    @property
+    def wants_whole(self) -> bool:
+        """Tell whether anybody reads the whole result each time (EMIT COMPLETE)."""
+        return any(s.whole for s in list(self._subscriptions))
+
+    def subscribe(self, wake: Callable[[], None], *, whole: bool = False) -> Subscription:
+        """Start reading after the changes published so far. `wake` is called, from any thread, when there is more."""
+        with self._lock:
+            made = Subscription(self, self._first + len(self._changes), wake, whole)
+            self._subscriptions.add(made)
+            return made
+
+    def publish(self, changes: list[Change], epoch: int) -> None:
+        """Add an epoch's changes, and wake the subscribers. An epoch without changes is progress, too."""
+        with self._lock:
+            self._epoch = epoch
+            if self._subscriptions:
+                for change in changes:
+                    self._changes.append(change)
+                    self._rows += change.rows.num_rows
+                    self._bytes += change.rows.nbytes
+            while len(self._changes) > 1 and (
+                self._rows > self._limits.subscription_rows_max or self._bytes > self._limits.subscription_bytes_max
+            ):
+                self._drop_oldest()
+            readers = list(self._subscriptions)
+        for reader in readers:
+            reader.wake()
+
+    def fail(self, error: StreamSQLError) -> None:
+        """End every subscription with this error: the query has stopped."""
+        with self._lock:
+            self._failure = error
+            readers = list(self._subscriptions)
+        for reader in readers:
+            reader.wake()
+
+    def _drop_oldest(self) -> None:
+        gone = self._changes.popleft()
+        self._first += 1
+        self._rows -= gone.rows.num_rows
+        self._bytes -= gone.rows.nbytes
+
+    def _take(self, reader: Subscription) -> tuple[list[Change], int]:
+        with self._lock:
+            if reader.position < self._first:
+                raise SubscriptionTooSlow(
+                    f'the subscription fell behind the changes of "{self.name}" that are kept',
+                    detail=f"subscription_rows_max = {self._limits.subscription_rows_max}, "
+                    f"subscription_bytes_max = {self._limits.subscription_bytes_max}",
+                    hint="subscribe anew to start from a snapshot, read faster, or start the server with "
+                    "--limit subscription_rows_max=N",
+                )
+            start = reader.position - self._first
+            taken = [self._changes[i] for i in range(start, len(self._changes))]
+            reader.position = self._first + len(self._changes)
+            oldest = min(s.position for s in self._subscriptions) if self._subscriptions else reader.position
+            while self._changes and self._first < oldest:
+                self._drop_oldest()
+            if not taken and self._failure is not None:
+                raise self._failure
+            return taken, self._epoch
+
+    def _close(self, reader: Subscription) -> None:
+        with self._lock:
+            self._subscriptions.discard(reader)
+            oldest = min((s.position for s in self._subscriptions), default=self._first + len(self._changes))
+            while self._changes and self._first < oldest:
+                self._drop_oldest()
+
+
+class Subscription:
+    """One reader of a change log."""
+
+    def __init__(self, log: ChangeLog, position: int, wake: Callable[[], None], whole: bool) -> None:
+        self._log = log
+        self.position = position
+        self.wake = wake
+        self.whole = whole
+
+    def take(self) -> tuple[list[Change], int]:
+        """Give the changes since the last call, which may be none, and the last epoch that they are complete to.
+
+        Raises SubscriptionTooSlow where changes were dropped unread, and the query's own error where it has stopped.
+        """
+        return self._log._take(self)
+
+    def close(self) -> None:
+        """Stop reading. May be called again."""
+        self._log._close(self)

@@ -1,0 +1,306 @@
+"""A continuous query as the engine runs it: a materialized view, or a live SELECT.
+
+Here the rows of an epoch are told from the late ones, the operator is run, and what it emits goes to the result table
+and, if somebody subscribes, to the change log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from streamsql.base.errors import StreamSQLError
+from streamsql.base.limits import Limits
+from streamsql.catalog.objects import ENGINE_SCHEMA, RESULTS_SCHEMA, STATE_SCHEMA, literal, quoted
+from streamsql.engine.changes import Change, Progress
+from streamsql.engine.operators import for_plan
+from streamsql.engine.operators.base import Arrival, Sink, Tables
+from streamsql.engine.store import Store
+from streamsql.engine.subscriptions import ChangeLog
+from streamsql.engine.translate import translate
+from streamsql.engine.watermark import MICROSECONDS, event_times, largest_before
+from streamsql.plan import stages
+from streamsql.plan.nodes import ContinuousPlan
+from streamsql.plan.windows.hopping import floor_to
+
+LATE_ROWS_TABLE = f"{ENGINE_SCHEMA}.late_rows"
+
+
+def tables_of(name: str, query_id: int, *, temporary: bool) -> Tables:
+    """Name the tables of a query: after the view, or after the live query's number."""
+    if temporary:
+        return Tables(f'temp.main."state {query_id}"', f'temp.main."result {query_id}"', temporary=True)
+    return Tables(f"{STATE_SCHEMA}.{quoted(name)}", f"{RESULTS_SCHEMA}.{quoted(name)}", temporary=False)
+
+
+class ContinuousQuery(Sink):
+    """One running query. Used by the engine thread alone, but for `log` and `progress`, which any thread may read."""
+
+    def __init__(
+        self, query_id: int, name: str, plan: ContinuousPlan, store: Store, limits: Limits, *, temporary: bool
+    ) -> None:
+        self.id = query_id
+        self.name = name
+        self.plan = plan
+        self.temporary = temporary
+        self.tables = tables_of(name, query_id, temporary=temporary)
+        self.log = ChangeLog(name, limits)
+        self.text = ""
+        self.progress = Progress()
+        self._store = store
+        self._operator = for_plan(plan, store, self.tables)
+        self._epoch = 0
+        self._emitted: list[Change] = []
+        self._rows_out = 0
+
+    # ---- the epoch ----
+
+    def create(self, epoch: int, empty: pa.Table) -> Progress:
+        """Make the query's tables; `empty` has the source's columns and no row."""
+        self._begin(epoch)
+        if self.plan.window is not None and not self.plan.window.tumbling:
+            empty = empty.append_column(stages.FROM_COLUMN, pa.array([], pa.int64()))
+        self._store.register(stages.DELTA, empty)
+        self._store.execute(f"{self.tables.create(self.tables.result)} AS {self._result_shape()} LIMIT 0")
+        progress = self._operator.create(self, self.progress)
+        return self._finish(progress)
+
+    def apply(self, epoch: int, rows: pa.Table, arrived_at_us: int, progress: Progress) -> Progress:
+        """Take the rows of an epoch in, in the order of ``__seq``; give the progress to commit with it."""
+        self._begin(epoch)
+        progress = replace(progress, rows_in=progress.rows_in + rows.num_rows)
+        if self.plan.window is None:
+            return self._finish(self._operator.apply(Arrival(rows), progress, self))
+        times, valid = self._times(rows)
+        before, largest = largest_before(times, progress.largest)
+        arrival, late = self._admitted(rows, times, valid, before)
+        progress = replace(progress, seen=max(progress.seen, int(times.max())) if times.size else progress.seen)
+        progress = replace(progress, largest=largest)
+        if late is not None:
+            progress = self._record_late(late, arrived_at_us, progress)
+        return self._finish(self._operator.apply(arrival, progress, self))
+
+    def advance(self, epoch: int, largest: int, empty: pa.Table) -> Progress:
+        """Move event time on without rows (idle timeout): the watermark becomes `largest` less the delay."""
+        self._begin(epoch)
+        progress = replace(self.progress, largest=max(self.progress.largest, largest))
+        return self._finish(self._operator.apply(Arrival(empty), progress, self))
+
+    def would_close(self, largest: int) -> bool:
+        """Tell whether moving event time on to `largest` would close a window that holds state."""
+        window, delay, progress = self.plan.window, self.plan.watermark_delay_us, self.progress
+        if window is None or delay is None or not progress.state_rows:
+            return False
+        if window.tumbling:
+            return progress.pane_low + window.size_us <= largest - delay
+        first = (max(progress.pane_low, progress.closed_to - window.size_us + 1) - window.size_us) // window.slide_us
+        return (first + 1) * window.slide_us + window.size_us <= largest - delay
+
+    def commit(self, progress: Progress) -> None:
+        """Take on the progress of an epoch that has been committed, and show its changes."""
+        self.progress = progress
+        self.log.publish(self._emitted, self._epoch)
+        self._emitted = []
+
+    def take_emitted(self) -> list[Change]:
+        """Take what was emitted since the last call, while rows that were kept are taken in chunk by chunk."""
+        taken, self._emitted = self._emitted, []
+        return taken
+
+    def publish(self, changes: list[Change]) -> None:
+        """Show the changes that the rows kept have made, once they are committed."""
+        self.log.publish(changes, self._epoch)
+
+    def fail(self, error: StreamSQLError) -> None:
+        """Stop the query: it could not take an epoch in."""
+        self.progress = replace(self.progress, error=error.message)
+        self._emitted = []
+        self.log.fail(error)
+
+    def drop(self) -> None:
+        for table in (self.tables.state, self.tables.result):
+            self._store.execute(f"DROP TABLE IF EXISTS {table}")
+
+    def _begin(self, epoch: int) -> None:
+        self._epoch = epoch
+        self._emitted = []
+        self._rows_out = 0
+
+    def _finish(self, progress: Progress) -> Progress:
+        if self._rows_out and self.plan.retracts and self.log.wants_whole:
+            self._emitted.append(Change(self._epoch, self.result_rows(), whole=True))
+        return replace(progress, rows_out=progress.rows_out + self._rows_out, last_epoch=self._epoch)
+
+    # ---- lateness ----
+
+    def _times(self, rows: pa.Table) -> tuple[MICROSECONDS, np.ndarray | None]:
+        window = self.plan.window
+        assert window is not None
+        if window.time_column is not None and window.time_type != "DATE":
+            return event_times(rows.column(window.time_column))
+        self._store.register(stages.DELTA, rows)
+        return event_times(self._store.arrow(stages.event_time_query(self.plan)).column("t"))
+
+    def _admitted(
+        self, rows: pa.Table, times: MICROSECONDS, valid: np.ndarray | None, before: MICROSECONDS
+    ) -> tuple[Arrival, pa.Table | None]:
+        """Part the rows into those with an open window and those without; the latter with what made them late."""
+        window, delay = self.plan.window, self.plan.watermark_delay_us
+        assert window is not None
+        late: np.ndarray | None = None if valid is None else ~valid
+        if delay is not None and times.size:
+            highest = int(before[-1]) - delay
+            # the common case is settled by two numbers: the lowest time and the highest watermark
+            if window.last_end(int(times.min())) <= highest or late is not None:
+                ends = times // window.slide_us * window.slide_us + window.size_us
+                closed = ends <= before - delay
+                late = closed if late is None else (closed | late)
+        if late is not None and late.any():
+            ledger = rows.append_column("__before", pa.array(before)).append_column("__time", pa.array(times))
+            taken = ledger.filter(pa.array(late))
+            kept = ~late
+            rows, times, before = rows.filter(pa.array(kept)), times[kept], before[kept]
+        else:
+            taken = None
+        return Arrival(rows, times, self._first_ends(times, before)), taken
+
+    def _first_ends(self, times: MICROSECONDS, before: MICROSECONDS) -> np.ndarray | None:
+        """For hopping windows: the end of the first window that each row counts for."""
+        window, delay = self.plan.window, self.plan.watermark_delay_us
+        assert window is not None
+        if window.tumbling or delay is None or not times.size:
+            return None
+        size, slide = window.size_us, window.slide_us
+        first = (times - size) // slide * slide + slide + size
+        watermark = before - delay
+        if int(first.min()) > int(watermark.max()):
+            return None
+        opened = (watermark - size) // slide * slide + slide + size
+        return np.where(first > watermark, stages.EVERY_WINDOW, opened)
+
+    def record_rejected(self, rows: pa.Table, arrived_at_us: int, epoch: int, reason: str) -> None:
+        """Put rows into the ledger that the query's expressions fail on."""
+        self._store.register("__late", rows)
+        fields = ", ".join(f"{quoted(c)} := l.{quoted(c)}" for c in rows.column_names if c != "__seq")
+        self._store.execute(
+            f"INSERT INTO {LATE_ROWS_TABLE} SELECT {epoch}, l.__seq, make_timestamp({arrived_at_us}), "
+            f"{literal(self.name)}, {literal(self.plan.source)}, {literal('error: ' + reason)}, NULL, NULL, NULL, "
+            f"to_json(struct_pack({fields}))::VARCHAR FROM __late AS l"
+        )
+
+    def _record_late(self, late: pa.Table, arrived_at_us: int, progress: Progress) -> Progress:
+        """Put late rows into the ledger: those that the query's WHERE lets through."""
+        store, delay = self._store, self.plan.watermark_delay_us
+        store.register("__late", late)
+        hidden = ("__seq", "__before", "__time")
+        fields = ", ".join(f"{quoted(c)} := l.{quoted(c)}" for c in late.column_names if c not in hidden)
+        watermark = "NULL" if delay is None else f"make_timestamp(l.__before - {delay})"
+        missing = f"l.__time = {-(1 << 62)}"
+        window = self.plan.window
+        assert window is not None
+        last_end = f"({floor_to('l.__time', window.slide_us)} + {window.size_us})"
+        added = store.execute(
+            f"INSERT INTO {LATE_ROWS_TABLE} SELECT {self._epoch}, l.__seq, make_timestamp({arrived_at_us}), "
+            f"{literal(self.name)}, {literal(self.plan.source)}, "
+            f"CASE WHEN {missing} THEN 'no event time' ELSE 'window closed' END, "
+            f"CASE WHEN {missing} THEN NULL ELSE make_timestamp(l.__time) END, "
+            f"CASE WHEN {missing} THEN NULL ELSE {watermark} END, "
+            f"CASE WHEN {missing} THEN NULL ELSE to_microseconds(epoch_us({watermark}) - {last_end}) END, "
+            f"to_json(struct_pack({fields}))::VARCHAR "
+            f"FROM ({stages.late_rows_of_query(self.plan, '__late')}) AS l"
+        )
+        return replace(progress, rows_late=progress.rows_late + added)
+
+    # ---- results (Sink) ----
+
+    def _result_shape(self) -> str:
+        grouping = self.plan.grouping
+        if grouping is None:
+            return stages.linear_result(self.plan)
+        groups = stages.whole_windows(self.plan, "")
+        if not self.plan.retracts:
+            return stages.result(self.plan, groups, ordered=False)
+        return f"SELECT * EXCLUDE (__shown) FROM ({stages.result(self.plan, groups, with_keys=True)})"
+
+    def append(self, sql: str) -> int:
+        if not self.log.wanted and not self.temporary:
+            count = self._store.execute(f"INSERT INTO {self.tables.result} {sql}")
+        else:
+            rows = self._store.arrow(sql)
+            count = rows.num_rows
+            if count and not self.temporary:
+                self._store.register("__emitted", rows)
+                self._store.execute(f"INSERT INTO {self.tables.result} SELECT * FROM __emitted")
+            if count:
+                self._emitted.append(Change(self._epoch, rows))
+        self._rows_out += count
+        return count
+
+    def update(self, groups: str) -> int:
+        store, grouping = self._store, self.plan.grouping
+        assert grouping is not None
+        keys = stages.result_keys(grouping)
+        names = [f"o{i}" for i in range(len(self.plan.outputs))]
+        on = " AND ".join(f"r.{k} IS NOT DISTINCT FROM f.{k}" for k in keys) or "true"
+        same = " AND ".join(f"r.{n} IS NOT DISTINCT FROM f.{n}" for n in names)
+        old = ", ".join(f"r.{n} AS old_{n}" for n in names)
+        store.execute(
+            f"CREATE OR REPLACE TEMP TABLE __changed AS SELECT f.*, r.rowid AS __row, {old} "
+            f"FROM ({stages.result(self.plan, groups, with_keys=True)}) AS f LEFT JOIN {self.tables.result} AS r ON {on} "
+            f"WHERE CASE WHEN r.rowid IS NULL THEN f.__shown ELSE NOT (f.__shown AND {same}) END"
+        )
+        gone = store.execute(
+            f"DELETE FROM {self.tables.result} WHERE rowid IN (SELECT __row FROM __changed WHERE __row IS NOT NULL)"
+        )
+        came = store.execute(
+            f"INSERT INTO {self.tables.result} SELECT {', '.join([*keys, *names])} FROM __changed WHERE __shown"
+        )
+        if (gone or came) and self.log.wanted:
+            order = ", ".join(keys) or "1"
+            changes = store.arrow(
+                f"SELECT {', '.join(names)}, __weight FROM ("
+                f"SELECT {', '.join([*keys, *(f'old_{n} AS {n}' for n in names)])}, (-1)::TINYINT AS __weight "
+                f"FROM __changed WHERE __row IS NOT NULL UNION ALL "
+                f"SELECT {', '.join([*keys, *names])}, 1::TINYINT FROM __changed WHERE __shown) "
+                f"ORDER BY {order}, __weight"
+            )
+            weights = changes.column("__weight").combine_chunks()
+            self._emitted.append(Change(self._epoch, changes.drop_columns(["__weight"]), weights))
+        self._rows_out += came
+        return gone + came
+
+    def result_rows(self) -> pa.Table:
+        """Read the whole result, in the order of its keys."""
+        return self._store.arrow(self.snapshot_query())
+
+    def snapshot_query(self) -> str:
+        """SQL that reads the whole result, in the order of its keys."""
+        names = ", ".join(f"o{i}" for i in range(len(self.plan.outputs)))
+        keys = stages.result_keys(self.plan.grouping) if self.plan.grouping and self.plan.retracts else []
+        order = f" ORDER BY {', '.join(keys)}" if keys else ""
+        return f"SELECT {names} FROM {self.tables.result}{order}"
+
+    def failure_of(self, rows: pa.Table) -> StreamSQLError | None:
+        """Tell what this query's expressions find wrong with these rows, without writing anything."""
+        if self.plan.window is not None and not self.plan.window.tumbling:
+            rows = rows.append_column(stages.FROM_COLUMN, pa.nulls(rows.num_rows, pa.int64()))
+        self._store.register(stages.DELTA, rows)
+        sql = stages.linear_result(self.plan) if self.plan.grouping is None else stages.partials(self.plan)
+        try:
+            self._store.arrow(f"SELECT * FROM ({sql}) LIMIT 0 OFFSET 1000000000")
+        except duckdb.Error as error:
+            return translate(error)
+        return None
+
+
+def concatenated(tables: list[pa.Table]) -> pa.Table:
+    """Join batches of one relation, in order, without copying."""
+    return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
+
+
+def with_sequence(rows: pa.Table, first: int) -> pa.Table:
+    """Give each row its arrival number."""
+    return rows.append_column("__seq", pa.array(np.arange(first, first + rows.num_rows, dtype=np.int64)))

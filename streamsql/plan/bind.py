@@ -1,0 +1,370 @@
+"""From a parsed continuous query to its plan: names and types are resolved, what cannot be kept is refused.
+
+DuckDB itself resolves names and types (`Describe` asks it about a SELECT without running it), so an expression means in a
+view what it means ad hoc. What is decided here: which source is read, what the groups are, which aggregate becomes which
+parts, and what the SELECT list says over the groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import sqlglot
+from sqlglot import exp
+
+from streamsql.base.errors import (
+    DatatypeMismatch,
+    FeatureNotSupported,
+    GroupingError,
+    InvalidParameterValue,
+    SQLSyntaxError,
+    StreamSQLError,
+    UndefinedColumn,
+    WrongObjectType,
+)
+from streamsql.base.limits import Limits
+from streamsql.catalog.objects import Catalog, OutputColumn, Stream, Table, View, quoted
+from streamsql.plan import stages
+from streamsql.plan.aggregates import is_aggregate, plan_aggregate
+from streamsql.plan.nodes import ContinuousPlan, Grouping, Output, Window
+from streamsql.plan.properties import check, refuse_shapes
+from streamsql.plan.windows import bind_window
+from streamsql.sql.parse import position_of
+from streamsql.sql.statements import EmitMode, Query
+
+# SQL of a SELECT -> its columns' names and DuckDB types. Raises StreamSQLError.
+Describe = Callable[[str], list[OutputColumn]]
+
+EVENT_TIME_TYPES = {"TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "DATE", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"}
+WINDOW_COLUMNS = ("window_start", "window_end")
+
+
+def bind(query: Query, catalog: Catalog, describe: Describe, limits: Limits) -> ContinuousPlan:
+    """Plan a continuous query (`query.emit` is set).
+
+    Raises StreamSQLError, with a position where the fault has one in the query's text.
+    """
+    return _Binder(query, catalog, describe, limits).bind()
+
+
+@dataclass(slots=True)
+class _Binder:
+    query: Query
+    catalog: Catalog
+    describe: Describe
+    limits: Limits
+    parts: list[str] = field(default_factory=list)
+
+    def bind(self) -> ContinuousPlan:
+        assert self.query.emit is not None
+        tree = self.query.tree
+        refuse_shapes(tree, self.query)
+        assert isinstance(tree, exp.Select)
+        try:
+            plan = self._plan(tree, self.query.emit)
+        except StreamSQLError as error:
+            raise located(error, self.query) from error
+        check(plan, self.query)
+        return plan
+
+    def _plan(self, tree: exp.Select, mode: EmitMode) -> ContinuousPlan:
+        table = tree.args["from_"].this
+        source = self._source(table)
+        alias = quoted(table.alias or table.name)
+        condition = tree.args["where"].this.sql("duckdb") if tree.args.get("where") else None
+        items = self._expanded(tree, source)
+        keys, window_call = self._keys(tree, items)
+        typed = _Types(self.describe, source.public_name, alias)
+        aggregates = any(is_aggregate(n) for item in items for n in item.walk()) or tree.args.get("having")
+        limit = self._limit(tree)
+        if not keys and window_call is None and not aggregates:
+            outputs = self._linear_outputs(items, source, alias, condition)
+            return ContinuousPlan(source.name, alias, condition, None, outputs, mode, None, self.query.every_us, limit)
+        window = self._window(window_call, typed)
+        rewrite = _Rewrite(self, keys, window, typed)
+        finals = [(item.alias_or_name or _default_name(item), rewrite.over_groups(item)) for item in items]
+        having = tree.args.get("having")
+        having_sql = rewrite.over_groups(having.this) if having else None
+        # a query without any aggregate still tells which groups there are
+        self.parts = self.parts or ["count(*)"]
+        grouping = Grouping(tuple(k.sql("duckdb") for k in keys), tuple(self.parts), window, having_sql)
+        outputs = tuple(Output(name, sql, "") for name, sql in finals)
+        draft = ContinuousPlan(
+            source.name, alias, condition, grouping, outputs, mode, self._delay(source, window), self.query.every_us, limit
+        )
+        return self._typed(draft, source)
+
+    def _source(self, table: exp.Expression) -> Stream | Table:
+        position = position_of(table.this, self.query)
+        if table.db and table.db != "public":
+            raise WrongObjectType(f'"{table.sql()}" is not a stream or table', position=position)
+        found = self.catalog.find(table.name, position)
+        if isinstance(found, View):
+            raise FeatureNotSupported(
+                f'"{table.name}" is a materialized view; a continuous query reads a stream or a table',
+                hint=f'read "{found.source}" instead, or SUBSCRIBE {table.name} to follow the view',
+                position=position,
+            )
+        return found
+
+    def _expanded(self, tree: exp.Select, source: Stream | Table) -> list[exp.Expression]:
+        items: list[exp.Expression] = []
+        for item in tree.expressions:
+            if isinstance(item, exp.Star) or (isinstance(item, exp.Column) and isinstance(item.this, exp.Star)):
+                if item.args.get("except_") or item.args.get("replace") or item.args.get("rename"):
+                    raise FeatureNotSupported("SELECT * with changes is not supported in a continuous query")
+                items.extend(exp.column(c.name, quoted=True) for c in source.columns)
+            else:
+                items.append(item)
+        return items
+
+    def _keys(
+        self, tree: exp.Select, items: list[exp.Expression]
+    ) -> tuple[list[exp.Expression], exp.Anonymous | None]:
+        """Take GROUP BY apart: ordinals and output names are looked up; the window call is told from the keys."""
+        group = tree.args.get("group")
+        if group is None:
+            return [], None
+        aliases = {i.alias: i.this for i in items if isinstance(i, exp.Alias)}
+        keys: list[exp.Expression] = []
+        window: exp.Anonymous | None = None
+        for entry in group.expressions:
+            key = self._key(entry, items, aliases)
+            if is_window(key):
+                if window is not None:
+                    raise FeatureNotSupported(
+                        "a query has one window", hint="write one query a window", position=position_of(key, self.query)
+                    )
+                window = key  # type: ignore[assignment]  # is_window
+            elif isinstance(key, exp.Column) and not key.table and key.name in WINDOW_COLUMNS:
+                continue  # GROUP BY window(...), window_start says the same twice
+            elif key not in keys:
+                keys.append(key)
+        return keys, window
+
+    def _key(
+        self, entry: exp.Expression, items: list[exp.Expression], aliases: dict[str, exp.Expression]
+    ) -> exp.Expression:
+        if isinstance(entry, exp.Literal) and entry.is_int:
+            number = int(entry.this)
+            if not 1 <= number <= len(items):
+                raise GroupingError(f"GROUP BY position {number} is not in select list")
+            return items[number - 1].unalias()
+        if isinstance(entry, exp.Column) and not entry.table and entry.name in aliases:
+            return aliases[entry.name]
+        return entry.unnest()
+
+    def _limit(self, tree: exp.Select) -> int | None:
+        limit = tree.args.get("limit")
+        if limit is None:
+            return None
+        value = limit.expression
+        if not (isinstance(value, exp.Literal) and value.is_int):
+            raise InvalidParameterValue("the LIMIT of a continuous query must be a number")
+        return int(value.this)
+
+    def _window(self, call: exp.Anonymous | None, typed: _Types) -> Window | None:
+        if call is None:
+            return None
+        position = position_of(call, self.query)
+        window = bind_window(call, typed.of, self.limits, position)
+        if window.time_type not in EVENT_TIME_TYPES:
+            raise DatatypeMismatch(
+                f"window() takes a timestamp, not {window.time_type.lower()}",
+                hint="cast the first argument, as in window(to_timestamp(seconds), '1h')",
+                position=position,
+            )
+        return window
+
+    def _delay(self, source: Stream | Table, window: Window | None) -> int | None:
+        """Find the watermark's delay: the query's own, or else the stream's if its column is the window's."""
+        own = self.query.watermark
+        declared = source.watermark if isinstance(source, Stream) else None
+        if own is not None and window is None:
+            raise SQLSyntaxError(
+                "WITH WATERMARK needs a window",
+                detail="without a window nothing is late and nothing is finished",
+                hint="GROUP BY window(time, size), or leave WITH WATERMARK out",
+                position=own.position or None,
+            )
+        if window is None:
+            return None
+        if own is not None:
+            if own.column is not None and own.column != window.time_column:
+                raise FeatureNotSupported(
+                    f'the watermark is on "{own.column}", but the window is over {window.time_sql}',
+                    hint="name the window's column in the watermark",
+                    position=own.position or None,
+                )
+            return own.delay_us
+        if declared is not None and declared.column == window.time_column:
+            return declared.delay_us
+        return None
+
+    def _linear_outputs(
+        self, items: list[exp.Expression], source: Stream | Table, alias: str, condition: str | None
+    ) -> tuple[Output, ...]:
+        select = ", ".join(_bare(i).sql("duckdb") for i in items)
+        where = f" WHERE {condition}" if condition else ""
+        columns = self.describe(f"SELECT {select} FROM {source.public_name} AS {alias}{where}")
+        return tuple(
+            Output(i.alias_or_name or _default_name(i), _bare(i).sql("duckdb"), c.type)
+            for i, c in zip(items, columns, strict=True)
+        )
+
+    def _typed(self, plan: ContinuousPlan, source: Stream | Table) -> ContinuousPlan:
+        """Let DuckDB check the whole query, and give the outputs their types."""
+        import dataclasses
+
+        relation = f"(SELECT *, 0::BIGINT AS __seq, 0::BIGINT AS {stages.FROM_COLUMN} FROM {source.public_name})"
+        assert plan.grouping is not None
+        groups = stages.whole_windows(plan, "", relation)
+        columns = self.describe(stages.result(plan, groups, ordered=False))
+        outputs = tuple(
+            dataclasses.replace(o, type=c.type) for o, c in zip(plan.outputs, columns, strict=True)
+        )
+        return dataclasses.replace(plan, outputs=outputs)
+
+
+def is_window(node: exp.Expression) -> bool:
+    """Tell whether this is a call of window()."""
+    return isinstance(node, exp.Anonymous) and str(node.this).lower() == "window"
+
+
+def _bare(item: exp.Expression) -> exp.Expression:
+    return item.unalias()
+
+
+def _default_name(item: exp.Expression) -> str:
+    """Name an output as Postgres does: after the function or the cast's operand, else ?column?."""
+    bare = item.unalias()
+    if isinstance(bare, exp.Cast):
+        return _default_name(bare.this) if not isinstance(bare.this, exp.Literal) else bare.to.sql("postgres").lower()
+    if isinstance(bare, exp.Filter):
+        return _default_name(bare.this)
+    if isinstance(bare, exp.Case):
+        return "case"
+    if isinstance(bare, exp.Column):
+        return bare.name
+    if isinstance(bare, exp.WithinGroup):
+        return _default_name(bare.this)
+    if isinstance(bare, exp.Anonymous):
+        return str(bare.this).lower()
+    if isinstance(bare, exp.Func):
+        return bare.sql("postgres").partition("(")[0].lower()
+    return "?column?"
+
+
+@dataclass(slots=True)
+class _Types:
+    """Types of expressions over the source, asked of DuckDB once each."""
+
+    describe: Describe
+    relation: str
+    alias: str
+    known: dict[str, str] = field(default_factory=dict)
+
+    def of(self, node: exp.Expression) -> str:
+        sql = node.sql("duckdb")
+        if sql not in self.known:
+            self.known[sql] = self.describe(f"SELECT {sql} FROM {self.relation} AS {self.alias}")[0].type
+        return self.known[sql]
+
+
+@dataclass(slots=True)
+class _Rewrite:
+    """Turns expressions over rows into expressions over groups."""
+
+    binder: _Binder
+    keys: list[exp.Expression]
+    window: Window | None
+    typed: _Types
+
+    def over_groups(self, item: exp.Expression) -> str:
+        return self._visit(item.unalias().copy()).sql("duckdb")
+
+    def _visit(self, node: exp.Expression) -> exp.Expression:
+        replaced = self._replacement(node)
+        if replaced is not None:
+            return replaced
+        if isinstance(node, exp.Column):
+            raise GroupingError(
+                f'column "{node.sql()}" must appear in the GROUP BY clause or be used in an aggregate function',
+                position=position_of(node, self.binder.query),
+            )
+        for child in list(node.iter_expressions()):
+            made = self._visit(child)
+            if made is not child:
+                child.replace(made)
+        return node
+
+    def _replacement(self, node: exp.Expression) -> exp.Expression | None:
+        for index, key in enumerate(self.keys):
+            if node == key or (isinstance(node, exp.Column) and isinstance(key, exp.Column) and _same(node, key)):
+                return exp.column(f"k{index}")
+        if isinstance(node, exp.Column) and not node.table and node.name in WINDOW_COLUMNS:
+            return self._bound(node)
+        if is_window(node):
+            raise SQLSyntaxError(
+                "window() stands in GROUP BY only",
+                hint="select window_start and window_end",
+                position=position_of(node, self.binder.query),
+            )
+        call = node.this if isinstance(node, exp.Filter) else node
+        if isinstance(call, exp.WithinGroup) or is_aggregate(call):
+            return self._aggregate(node)
+        return None
+
+    def _bound(self, node: exp.Column) -> exp.Expression:
+        if self.window is None:
+            raise UndefinedColumn(
+                f'column "{node.name}" does not exist',
+                hint="it comes from window(time, size) in GROUP BY",
+                position=position_of(node, self.binder.query),
+            )
+        start, end = stages.window_bounds(self.window, "w")
+        return sqlglot.parse_one(start if node.name == "window_start" else end, read="duckdb")
+
+    def _aggregate(self, node: exp.Expression) -> exp.Expression:
+        for inner in node.find_all(exp.Column):
+            if not inner.table and inner.name in WINDOW_COLUMNS and self.window is not None:
+                raise FeatureNotSupported(
+                    f"{inner.name} cannot be used inside an aggregate", position=position_of(inner, self.binder.query)
+                )
+        arguments = [a for a in node.walk() if a is not node and is_aggregate(a) and a is not node.this]
+        if arguments and not isinstance(node.this, exp.WithinGroup):
+            raise GroupingError("aggregate function calls cannot be nested")
+        try:
+            planned = plan_aggregate(node, self.typed.of)
+        except StreamSQLError as error:
+            error.position = error.position or position_of(node, self.binder.query)
+            raise
+        names = [f"p{self._part(part)}" for part in planned.parts]
+        return exp.paren(sqlglot.parse_one(planned.final.format(*names), read="duckdb"), copy=False)
+
+    def _part(self, sql: str) -> int:
+        parts = self.binder.parts
+        if sql not in parts:
+            parts.append(sql)
+        return parts.index(sql)
+
+
+def _same(one: exp.Column, other: exp.Column) -> bool:
+    return one.name == other.name and (not one.table or not other.table or one.table == other.table)
+
+
+def located(error: StreamSQLError, query: Query) -> StreamSQLError:
+    """Give the error the position of the name that it speaks of, where the query's text has it."""
+    if error.position is not None or '"' not in error.message and "function " not in error.message:
+        return error
+    name = error.message.split('"')[1] if '"' in error.message else error.message.split("function ")[1]
+    name = name.partition("(")[0].split()[0].lower() if name.strip() else ""
+    for node in query.tree.walk():
+        if isinstance(node, (exp.Identifier, exp.Anonymous)) and str(node.this).lower() == name:
+            error.position = position_of(node, query)
+            break
+        if isinstance(node, exp.Func) and node.sql("postgres").partition("(")[0].lower() == name:
+            error.position = position_of(node, query)
+            break
+    return error

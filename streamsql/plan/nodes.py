@@ -1,0 +1,99 @@
+"""The plan of a continuous query: what is read, how it is grouped, what is shown and when.
+
+A plan holds SQL for DuckDB, cut where state stands between two pieces (`plan.stages` joins the pieces into statements).
+Plans are values: they hold no rows and no state, and equal text over an equal catalog gives an equal plan.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from streamsql.sql.statements import EmitMode
+
+
+class Strategy(enum.Enum):
+    """How a stage is kept up to date (docs/architecture.md, "Four ways to be incremental")."""
+
+    LINEAR = "linear"
+    COMBINE = "combine"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A tumbling (`slide_us` = `size_us`) or hopping window over an event time.
+
+    A hopping window is cut into panes of gcd(size, slide): a row is aggregated into one pane, a window is the panes in it
+    (Li et al., "No pane, no gain", SIGMOD Record 2005). All lengths in microseconds, aligned to the Unix epoch.
+    """
+
+    time_sql: str
+    time_column: str | None
+    time_type: str
+    size_us: int
+    slide_us: int
+    pane_us: int
+
+    def __post_init__(self) -> None:
+        assert 0 < self.slide_us <= self.size_us, (self.slide_us, self.size_us)
+        assert self.size_us % self.pane_us == 0 == self.slide_us % self.pane_us, self.pane_us
+
+    @property
+    def tumbling(self) -> bool:
+        return self.size_us == self.slide_us
+
+    def last_end(self, time_us: int) -> int:
+        """Give the end of the last window that holds this time."""
+        return time_us // self.slide_us * self.slide_us + self.size_us
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A result column: its name, its SQL over the groups (or, in a linear plan, over the source), its DuckDB type."""
+
+    name: str
+    sql: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """An aggregation: keys and parts are SQL over the source; groups have columns ``w``, ``k0``.., ``p0``.. ."""
+
+    keys: tuple[str, ...]
+    parts: tuple[str, ...]
+    window: Window | None
+    having: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ContinuousPlan:
+    """A continuous query over one stream or table.
+
+    `grouping` None means a linear query (filter and project). `watermark_delay_us` None means that nothing is ever late
+    and no window closes. `alias` is the name by which the query's expressions call the source.
+    """
+
+    source: str
+    alias: str
+    condition: str | None
+    grouping: Grouping | None
+    outputs: tuple[Output, ...]
+    mode: EmitMode
+    watermark_delay_us: int | None = None
+    every_us: int | None = None
+    limit: int | None = None
+
+    @property
+    def window(self) -> Window | None:
+        return self.grouping.window if self.grouping else None
+
+    @property
+    def retracts(self) -> bool:
+        """Tell whether the query takes back rows that it has shown."""
+        return self.grouping is not None and self.mode is not EmitMode.APPEND
+
+    @property
+    def state_bounded(self) -> bool:
+        """Tell whether the watermark lets state be dropped."""
+        return self.grouping is None or (self.window is not None and self.watermark_delay_us is not None)

@@ -1,0 +1,128 @@
+"""What a continuous query may look like, and the errors that say why not and what to write instead.
+
+Two passes: `refuse_shapes` looks at the text's tree before anything is bound, `check` at the finished plan.
+"""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from streamsql.base.errors import FeatureNotSupported, InvalidTableDefinition
+from streamsql.plan.nodes import ContinuousPlan
+from streamsql.sql.parse import position_of
+from streamsql.sql.statements import EmitMode, Query
+
+_VIEW_HINT = "keep a simpler query as a materialized view, and write this one ad hoc over the view"
+
+# clause of a SELECT -> (what the error says, hint)
+_REFUSED_CLAUSES: dict[str, tuple[str, str]] = {
+    "with_": ("WITH queries (CTEs)", _VIEW_HINT),
+    "distinct": ("SELECT DISTINCT", "GROUP BY the columns instead"),
+    "joins": ("joins", _VIEW_HINT),
+    "laterals": ("LATERAL", _VIEW_HINT),
+    "order": ("ORDER BY", "results come window by window; order them when you SELECT from a view"),
+    "offset": ("OFFSET", "leave it out"),
+    "qualify": ("QUALIFY", _VIEW_HINT),
+    "windows": ("the WINDOW clause", _VIEW_HINT),
+    "sample": ("TABLESAMPLE", "filter with WHERE"),
+    "locks": ("FOR UPDATE", "leave it out"),
+}
+
+_REFUSED_NODES: tuple[tuple[type[exp.Expression], str, str], ...] = (
+    (exp.Subquery, "subqueries", _VIEW_HINT),
+    (exp.Exists, "subqueries", _VIEW_HINT),
+    (exp.SetOperation, "UNION, INTERSECT and EXCEPT", "write one continuous query for each part"),
+    (exp.Window, "window functions (OVER)", _VIEW_HINT),
+    (exp.Unnest, "unnest", _VIEW_HINT),
+    (exp.Explode, "unnest", _VIEW_HINT),
+)
+
+# Their value depends on when or how often they are evaluated, so the result would depend on batching.
+_VOLATILE_NODES: tuple[type[exp.Expression], ...] = (
+    exp.CurrentTimestamp, exp.CurrentDate, exp.CurrentTime, exp.CurrentDatetime, exp.Rand, exp.Uuid,
+)  # fmt: skip
+_VOLATILE_NAMES = frozenset({
+    "now", "random", "gen_random_uuid", "uuid", "clock_timestamp", "statement_timestamp", "transaction_timestamp",
+    "current_localtimestamp", "current_localtime", "today", "get_current_timestamp", "get_current_time", "setseed", "nextval",
+    "uuidv4", "uuidv7", "txid_current", "localtimestamp", "localtime", "timeofday",
+})  # fmt: skip
+
+
+def refuse_shapes(tree: exp.Expression, query: Query) -> None:
+    """Raise FeatureNotSupported for what a continuous query cannot be yet, at its place in the text."""
+    if not isinstance(tree, exp.Select):
+        kind = "UNION, INTERSECT and EXCEPT" if isinstance(tree, exp.SetOperation) else type(tree).__name__.upper()
+        raise _refusal(kind, "write one continuous query for each part", tree, query)
+    for clause, (what, hint) in _REFUSED_CLAUSES.items():
+        found = tree.args.get(clause)
+        if found:
+            raise _refusal(what, hint, found[0] if isinstance(found, list) else found, query)
+    group = tree.args.get("group")
+    if group is not None:
+        for clause, what in (("grouping_sets", "GROUPING SETS"), ("rollup", "ROLLUP"), ("cube", "CUBE")):
+            if group.args.get(clause):
+                raise _refusal(what, "write one continuous query for each grouping", group, query)
+        if group.args.get("all"):
+            raise _refusal("GROUP BY ALL", "name the keys", group, query)
+    table = tree.args.get("from_")
+    if table is None:
+        raise FeatureNotSupported(
+            "a continuous query reads a stream", hint="add FROM stream", position=query.position + 1
+        )
+    for node in tree.walk():
+        for kind_of_node, what, hint in _REFUSED_NODES:
+            if isinstance(node, kind_of_node):
+                raise _refusal(what, hint, node, query)
+        if isinstance(node, _VOLATILE_NODES) or (
+            isinstance(node, exp.Anonymous) and str(node.this).lower() in _VOLATILE_NAMES
+        ):
+            raise FeatureNotSupported(
+                f"{node.sql('postgres').lower()} cannot be used in a continuous query",
+                detail="its value would depend on when a row was processed, and the result with it",
+                hint="put the time into the rows as a column",
+                position=position_of(node, query),
+            )
+    if not isinstance(table.this, exp.Table) or not isinstance(table.this.this, exp.Identifier):
+        raise _refusal("table functions", "read a stream or a table", table.this, query)
+
+
+def _refusal(what: str, hint: str, node: object, query: Query) -> FeatureNotSupported:
+    position = position_of(node, query) if isinstance(node, exp.Expression) else None
+    return FeatureNotSupported(f"{what} cannot be used in a continuous query yet", hint=hint, position=position)
+
+
+def check(plan: ContinuousPlan, query: Query) -> None:
+    """Raise where the plan's output mode cannot work."""
+    position = query.position + 1
+    if plan.grouping is None:
+        if plan.mode is EmitMode.COMPLETE:
+            raise FeatureNotSupported(
+                "EMIT COMPLETE needs an aggregate",
+                detail="the whole result would be every row ever sent, each time",
+                hint="use EMIT APPEND to get each row once",
+                position=position,
+            )
+        if query.watermark is not None:
+            raise FeatureNotSupported(
+                "WITH WATERMARK needs a window",
+                detail="without a window nothing is late and nothing is finished",
+                hint="GROUP BY window(time, size), or leave WITH WATERMARK out",
+                position=query.watermark.position or position,
+            )
+        return
+    if plan.mode is not EmitMode.APPEND:
+        return
+    if plan.window is None:
+        raise InvalidTableDefinition(
+            "EMIT APPEND needs a window",
+            detail="append mode shows each result once, when it is final; without a window a group can always change",
+            hint="GROUP BY window(time, size), or use EMIT UPDATE to see a group's new value whenever it changes",
+            position=position,
+        )
+    if plan.watermark_delay_us is None:
+        raise InvalidTableDefinition(
+            "EMIT APPEND needs a watermark",
+            detail=f"no watermark is declared on {plan.window.time_sql}, so no window ever closes",
+            hint="add WITH WATERMARK '10 minutes', or declare WATERMARK FOR the column in CREATE STREAM",
+            position=position,
+        )

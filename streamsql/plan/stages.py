@@ -1,0 +1,167 @@
+"""From a plan to the SQL statements that DuckDB runs in an epoch.
+
+Relations that the statements read and write:
+
+    __delta          the rows that arrived, with ``__seq`` (and ``__from`` in a hopping window; see below)
+    the state        one row a (pane, keys): columns ``w`` (pane start, int64 microseconds), ``f``, ``k0``.., ``s0``..
+    groups           one row a (window, keys) with the parts' values: columns ``w``, ``k0``.., ``p0``..
+
+``f`` stands in hopping windows only: the end of the first window for which a partial state counts. A row that arrives when
+some of its windows are closed counts in the open ones alone, so its partial state must not be mixed with one that counts
+in all (`EVERY_WINDOW`).
+"""
+
+from __future__ import annotations
+
+from streamsql.plan.nodes import ContinuousPlan, Grouping, Window
+from streamsql.plan.windows.hopping import floor_to, windows_of_time
+
+DELTA = "__delta"
+FROM_COLUMN = "__from"
+EVERY_WINDOW = -(1 << 62)
+
+
+def time_us(window: Window) -> str:
+    """SQL of the event time in int64 microseconds."""
+    if window.time_type == "DATE":
+        return f"epoch_us(CAST({window.time_sql} AS TIMESTAMP))"
+    return f"epoch_us({window.time_sql})"
+
+
+def window_bounds(window: Window, time_us_sql: str) -> tuple[str, str]:
+    """SQL of ``window_start`` and ``window_end`` from a start in microseconds, in the event time's type."""
+    start, end = (f"make_timestamp({t})" for t in (time_us_sql, f"{time_us_sql} + {window.size_us}"))
+    if window.time_type == "TIMESTAMP WITH TIME ZONE":
+        return f"timezone('UTC', {start})", f"timezone('UTC', {end})"
+    return start, end
+
+
+def source(plan: ContinuousPlan, relation: str = DELTA) -> str:
+    return f"{relation} AS {plan.alias}"
+
+
+def event_time_query(plan: ContinuousPlan) -> str:
+    """The event time of each row of the delta in arrival order, where it is an expression."""
+    assert plan.window is not None
+    return f"SELECT {time_us(plan.window)} AS t FROM {source(plan)} ORDER BY __seq"
+
+
+def _where(plan: ContinuousPlan, *others: str) -> str:
+    conditions = [c for c in (plan.condition, *others) if c]
+    return f" WHERE {' AND '.join(f'({c})' for c in conditions)}" if conditions else ""
+
+
+def group_columns(grouping: Grouping) -> list[str]:
+    """Names of the columns that tell the state's rows apart."""
+    names = [f"k{i}" for i in range(len(grouping.keys))]
+    if grouping.window is None:
+        return names
+    return ["w", *([] if grouping.window.tumbling else ["f"]), *names]
+
+
+def result_keys(grouping: Grouping) -> list[str]:
+    """Names of the columns that tell the groups of the result apart."""
+    return [c for c in group_columns(grouping) if c != "f"]
+
+
+def partials(plan: ContinuousPlan, extra: str = "", relation: str = DELTA) -> str:
+    """Partial states of the delta's rows, in the state's columns."""
+    grouping = _grouping(plan)
+    items = [*_group_items(grouping), *(f"{part} EXPORT_STATE AS s{i}" for i, part in enumerate(grouping.parts))]
+    return f"SELECT {', '.join(items)} FROM {source(plan, relation)}{_where(plan, extra)}{_group_by(grouping)}"
+
+
+def whole_windows(plan: ContinuousPlan, extra: str, relation: str = DELTA) -> str:
+    """Groups of tumbling windows that lie in the delta from first to last row: no state is needed for them."""
+    grouping = _grouping(plan)
+    items = [*_group_items(grouping), *(f"{part} AS p{i}" for i, part in enumerate(grouping.parts))]
+    return f"SELECT {', '.join(items)} FROM {source(plan, relation)}{_where(plan, extra)}{_group_by(grouping)}"
+
+
+def _grouping(plan: ContinuousPlan) -> Grouping:
+    assert plan.grouping is not None
+    return plan.grouping
+
+
+def _group_items(grouping: Grouping) -> list[str]:
+    items = []
+    if grouping.window is not None:
+        items.append(f"{floor_to(time_us(grouping.window), grouping.window.pane_us)} AS w")
+        if not grouping.window.tumbling:
+            items.append(f"{FROM_COLUMN} AS f")
+    return items + [f"{key} AS k{i}" for i, key in enumerate(grouping.keys)]
+
+
+def _group_by(grouping: Grouping) -> str:
+    count = len(group_columns(grouping))
+    return f" GROUP BY {', '.join(str(i + 1) for i in range(count))}" if count else ""
+
+
+def combined(grouping: Grouping, states: str, condition: str = "") -> str:
+    """Merge states of equal (pane, keys): gives the state's columns."""
+    columns = group_columns(grouping)
+    items = [*columns, *(f"combine_aggr(s{i}) AS s{i}" for i in range(len(grouping.parts)))]
+    group_by = f" GROUP BY {', '.join(columns)}" if columns else ""
+    return f"SELECT {', '.join(items)} FROM {states}{f' WHERE {condition}' if condition else ''}{group_by}"
+
+
+def groups_of_states(grouping: Grouping, states: str, condition: str = "") -> str:
+    """Groups from states whose panes are windows themselves (tumbling), or that have no window.
+
+    `condition` is over the columns ``w``, ``k0``.. .
+    """
+    columns = result_keys(grouping)
+    values = [f"finalize(combine_aggr(s{i})) AS p{i}" for i in range(len(grouping.parts))]
+    group_by = f" GROUP BY {', '.join(columns)}" if columns else ""
+    where = f" WHERE {condition}" if condition else ""
+    return f"SELECT {', '.join([*columns, *values])} FROM {states}{where}{group_by}"
+
+
+def groups_of_panes(grouping: Grouping, states: str, condition: str) -> str:
+    """Groups of hopping windows from their panes' states.
+
+    `condition` is over ``v.w`` (window start, microseconds) and the pane's columns.
+    """
+    window = grouping.window
+    assert window is not None
+    first, last = windows_of_time(window, "s.w")
+    keys = [f"k{i}" for i in range(len(grouping.keys))]
+    values = [f"finalize(combine_aggr(s.s{i})) AS p{i}" for i in range(len(grouping.parts))]
+    items = ["v.w AS w", *(f"s.{k}" for k in keys), *values]
+    return (
+        f"SELECT {', '.join(items)} FROM {states} AS s, "
+        f"LATERAL (SELECT unnest(generate_series({first}, {last}, {window.slide_us})) AS w) AS v "
+        f"WHERE v.w + {window.size_us} >= s.f AND ({condition}) GROUP BY v.w{''.join(f', s.{k}' for k in keys)}"
+    )
+
+
+def result(plan: ContinuousPlan, groups: str, *, with_keys: bool = False, ordered: bool = True) -> str:
+    """The query's output rows from groups: HAVING, then the SELECT list.
+
+    `with_keys` puts the group's columns before the output's and replaces HAVING by a column ``__shown``.
+    """
+    grouping = _grouping(plan)
+    columns = result_keys(grouping)
+    outputs = [f"{o.sql} AS {_name(i)}" for i, o in enumerate(plan.outputs)]
+    if with_keys:
+        shown = f"coalesce({grouping.having}, false)" if grouping.having else "true"
+        return f"SELECT {', '.join([*columns, *outputs, f'{shown} AS __shown'])} FROM ({groups})"
+    having = f" WHERE {grouping.having}" if grouping.having else ""
+    order = f" ORDER BY {', '.join(columns)}" if ordered and columns else ""
+    return f"SELECT {', '.join(outputs)} FROM ({groups}){having}{order}"
+
+
+def linear_result(plan: ContinuousPlan, relation: str = DELTA) -> str:
+    """The output rows of a linear query, in the order of arrival."""
+    outputs = [f"{o.sql} AS {_name(i)}" for i, o in enumerate(plan.outputs)]
+    return f"SELECT {', '.join(outputs)} FROM {source(plan, relation)}{_where(plan)} ORDER BY __seq"
+
+
+def _name(index: int) -> str:
+    # Output names may repeat in a live result and are the user's; inside the engine they are numbered.
+    return f"o{index}"
+
+
+def late_rows_of_query(plan: ContinuousPlan, relation: str) -> str:
+    """The rows of `relation` that the query's WHERE would have let through."""
+    return f"SELECT {plan.alias}.* FROM {source(plan, relation)}{_where(plan)}"

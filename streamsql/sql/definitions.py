@@ -1,0 +1,322 @@
+"""CREATE STREAM | SOURCE | TABLE | MATERIALIZED VIEW, and DROP of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from sqlglot import exp
+from sqlglot.tokens import Token, TokenType
+
+from streamsql.base.errors import DuplicateColumn, InvalidTableDefinition, SQLSyntaxError, UndefinedColumn
+from streamsql.base.limits import Limits, exceeded
+from streamsql.sql.clauses import expect_watermark_for
+from streamsql.sql.column_types import expect_type, is_column_end
+from streamsql.sql.query import parse_query
+from streamsql.sql.statements import (
+    ColumnDefinition,
+    CreateMaterializedView,
+    CreateStream,
+    CreateTable,
+    Drop,
+    ObjectKind,
+    Watermark,
+)
+from streamsql.sql.tokens import Cursor, syntax_error
+from streamsql.sql.trees import count_parameters, parse_tree
+from streamsql.sql.unsupported import refuse, refuse_here
+
+OBJECT_WORDS: dict[tuple[str, ...], ObjectKind] = {
+    ("stream",): ObjectKind.STREAM,
+    ("source",): ObjectKind.STREAM,
+    ("table",): ObjectKind.TABLE,
+    ("materialized", "view"): ObjectKind.VIEW,
+    ("view",): ObjectKind.VIEW,
+}
+_IN_CLIENT = "let the client see to it"
+COLUMN_UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
+    ("unique",): ("a UNIQUE constraint", "use PRIMARY KEY"),
+    ("check",): ("a CHECK constraint", _IN_CLIENT),
+    ("references",): ("a foreign key", _IN_CLIENT),
+    ("generated",): ("a generated column", "compute it in a materialized view"),
+    ("collate",): ("COLLATE of a column", "text is compared by its bytes"),
+    ("using",): ("USING in a column definition", _IN_CLIENT),
+}
+TABLE_UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
+    ("unique", "("): ("a UNIQUE constraint", "use PRIMARY KEY"),
+    ("check", "("): ("a CHECK constraint", _IN_CLIENT),
+    ("foreign key",): ("a foreign key", _IN_CLIENT),
+    ("exclude", "using"): ("an EXCLUDE constraint", _IN_CLIENT),
+    ("exclude", "("): ("an EXCLUDE constraint", _IN_CLIENT),
+    ("like",): ("LIKE in a column list", "write the columns out"),
+}
+_AFTER_TABLE: dict[tuple[str, ...], tuple[str, str]] = {
+    ("as",): ("CREATE TABLE AS", "use CREATE MATERIALIZED VIEW, or CREATE TABLE and INSERT INTO ... SELECT"),
+    ("with",): ("WITH (...) of a table", "leave it away, or use CREATE STREAM"),
+    ("inherits",): ("INHERITS", "write the columns out"),
+    ("partition by",): ("PARTITION BY of a table", "leave it away"),
+    ("tablespace",): ("TABLESPACE", "leave it away"),
+    ("on", "commit"): ("ON COMMIT", "leave it away"),
+    ("of",): ("CREATE TABLE OF", "write the columns out"),
+}
+
+
+@dataclass(slots=True)
+class _Elements:
+    """What stands between the parentheses of CREATE STREAM or CREATE TABLE, as far as it has been read."""
+
+    columns: list[ColumnDefinition] = field(default_factory=list)
+    primary_key: tuple[str, ...] = ()
+    watermark: Watermark | None = None
+
+
+def parse_create_stream(cursor: Cursor) -> CreateStream:
+    """Read CREATE STREAM (or SOURCE)."""
+    cursor.expect("create")
+    if cursor.accept_any("stream", "source") is None:
+        raise cursor.error()
+    if_not_exists = cursor.accept("if", "not", "exists")
+    name = _expect_new_name(cursor)
+    elements = _expect_elements(cursor, is_stream=True)
+    options, positions = _expect_options(cursor) if cursor.accept("with") else ({}, {})
+    cursor.expect_end()
+    return CreateStream(
+        *cursor.source,
+        name=name,
+        columns=tuple(elements.columns),
+        watermark=elements.watermark,
+        options=options,
+        if_not_exists=if_not_exists,
+        option_positions=positions,
+    )
+
+
+def parse_create_table(cursor: Cursor) -> CreateTable:
+    """Read CREATE TABLE."""
+    cursor.expect("create", "table")
+    if_not_exists = cursor.accept("if", "not", "exists")
+    name = _expect_new_name(cursor)
+    refuse_here(cursor, _AFTER_TABLE)
+    elements = _expect_elements(cursor, is_stream=False)
+    refuse_here(cursor, _AFTER_TABLE)
+    cursor.expect_end()
+    key = frozenset(elements.primary_key)
+    columns = tuple(
+        dataclasses.replace(column, primary_key=True, not_null=True) if column.name in key else column
+        for column in elements.columns
+    )
+    return CreateTable(
+        *cursor.source, name=name, columns=columns, primary_key=elements.primary_key, if_not_exists=if_not_exists
+    )
+
+
+def parse_create_view(cursor: Cursor) -> CreateMaterializedView:
+    """Read CREATE MATERIALIZED VIEW."""
+    cursor.expect("create", "materialized", "view")
+    if_not_exists = cursor.accept("if", "not", "exists")
+    name = _expect_new_name(cursor)
+    if cursor.sees("("):
+        refuse("a column list of a materialized view", "name the columns in the query: SELECT a AS b", cursor)
+    cursor.expect("as")
+    query = parse_query(cursor)
+    return CreateMaterializedView(*cursor.source, name=name, query=query, if_not_exists=if_not_exists)
+
+
+def parse_drop(cursor: Cursor) -> Drop:
+    """Read DROP STREAM | SOURCE | TABLE | [MATERIALIZED] VIEW."""
+    cursor.expect("drop")
+    kind = next((kind for words, kind in OBJECT_WORDS.items() if cursor.accept(*words)), None)
+    if kind is None:
+        raise cursor.error()
+    if_exists = cursor.accept("if", "exists")
+    names = [cursor.expect_object_name()]
+    while cursor.accept(","):
+        names.append(cursor.expect_object_name())
+    cascade = cursor.accept_any("cascade", "restrict") == "cascade"
+    cursor.expect_end()
+    return Drop(*cursor.source, kind=kind, names=tuple(names), if_exists=if_exists, cascade=cascade)
+
+
+def _expect_new_name(cursor: Cursor) -> str:
+    name = cursor.expect_object_name()
+    _check_length(name, cursor.limits)
+    return name
+
+
+def _check_length(name: str, limits: Limits) -> None:
+    if len(name.encode("utf-8", "surrogatepass")) > limits.identifier_bytes_max:
+        raise exceeded(limits, "identifier_bytes_max", f'the name "{name}"')
+
+
+def _expect_elements(cursor: Cursor, *, is_stream: bool) -> _Elements:
+    cursor.expect("(")
+    elements = _Elements()
+    watermark_position = 0
+    while not (cursor.sees(")") and not elements.columns and elements.watermark is None):
+        if cursor.sees("watermark", "for") and is_stream:
+            watermark_position = cursor.position
+            _expect_watermark(cursor, elements)
+        elif not _accept_table_constraint(cursor, elements, is_stream=is_stream):
+            _expect_column(cursor, elements, is_stream=is_stream)
+        if not cursor.accept(","):
+            break
+    cursor.expect(")")
+    if len(elements.columns) > cursor.limits.columns_max:
+        raise exceeded(cursor.limits, "columns_max", "the number of columns")
+    if not elements.columns:
+        raise SQLSyntaxError("at least one column is needed", position=cursor.tokens[cursor.index - 1].start + 1)
+    known = {column.name for column in elements.columns}
+    if elements.watermark is not None and elements.watermark.column not in known:
+        raise _no_column(elements.watermark.column or "", (elements.watermark.position or watermark_position) + 1)
+    return elements
+
+
+def _no_column(name: str, position: int) -> UndefinedColumn:
+    return UndefinedColumn(f'column "{name}" does not exist', position=position)
+
+
+def _expect_watermark(cursor: Cursor, elements: _Elements) -> None:
+    position = cursor.position
+    cursor.expect("watermark")
+    if elements.watermark is not None:
+        raise SQLSyntaxError("WATERMARK is given twice", position=position + 1)
+    elements.watermark = expect_watermark_for(cursor)
+
+
+def _accept_table_constraint(cursor: Cursor, elements: _Elements, *, is_stream: bool) -> bool:
+    if cursor.accept("constraint"):
+        cursor.expect_name()
+        refuse_here(cursor, TABLE_UNSUPPORTED)
+        if not cursor.sees("primary key"):
+            raise cursor.error()
+    refuse_here(cursor, TABLE_UNSUPPORTED)
+    if not cursor.sees("primary key"):
+        return False
+    _refuse_key(cursor, elements, is_stream=is_stream)
+    cursor.expect("primary key", "(")
+    names: list[str] = []
+    while True:
+        position = cursor.position
+        name = cursor.expect_name()
+        if all(column.name != name for column in elements.columns):
+            raise UndefinedColumn(f'column "{name}" named in key does not exist', position=position + 1)
+        if name in names:
+            raise DuplicateColumn(f'column "{name}" appears twice in primary key constraint', position=position + 1)
+        names.append(name)
+        if not cursor.accept(","):
+            break
+    cursor.expect(")")
+    elements.primary_key = tuple(names)
+    return True
+
+
+def _refuse_key(cursor: Cursor, elements: _Elements, *, is_stream: bool) -> None:
+    if is_stream:
+        refuse("a PRIMARY KEY of a stream", "use CREATE TABLE: the rows of a stream are not replaced", cursor)
+    if elements.primary_key:
+        raise InvalidTableDefinition("multiple primary keys are not allowed", position=cursor.position + 1)
+
+
+def _expect_column(cursor: Cursor, elements: _Elements, *, is_stream: bool) -> None:
+    position = cursor.position
+    name = cursor.expect_name()
+    _check_length(name, cursor.limits)
+    if any(column.name == name for column in elements.columns):
+        raise DuplicateColumn(f'column "{name}" specified more than once', position=position + 1)
+    column_type = expect_type(cursor)
+    not_null = nullable = False
+    default: exp.Expression | None = None
+    while not (cursor.peek is None or cursor.sees(",") or cursor.sees(")")):
+        refuse_here(cursor, COLUMN_UNSUPPORTED)
+        place = cursor.position
+        if cursor.accept("constraint"):
+            cursor.expect_name()
+        elif cursor.accept("not", "null"):
+            not_null = True
+        elif cursor.accept("null"):
+            nullable = True
+        elif cursor.accept("default"):
+            if default is not None:
+                raise SQLSyntaxError(f'multiple default values specified for column "{name}"', position=place + 1)
+            default = _expect_default(cursor)
+        elif cursor.sees("primary key"):
+            _refuse_key(cursor, elements, is_stream=is_stream)
+            cursor.expect("primary key")
+            elements.primary_key = (name,)
+        else:
+            raise cursor.error()
+        if not_null and nullable:
+            raise SQLSyntaxError(f'conflicting NULL/NOT NULL declarations for column "{name}"', position=place + 1)
+    elements.columns.append(ColumnDefinition(name, column_type, not_null=not_null, default=default, position=position))
+
+
+def _expect_default(cursor: Cursor) -> exp.Expression:
+    """Read an expression up to a comma, a closing parenthesis or the next constraint."""
+    tokens: list[Token] = []
+    depth = 0
+    while (token := cursor.peek) is not None:
+        if depth == 0 and token.text in (",", ")") and token.token_type is not TokenType.STRING:
+            break
+        constraint = is_column_end(token) and (token.text != "not" or cursor.sees("not", "null"))
+        if depth == 0 and constraint and tokens and tokens[-1].text not in ("is", "not"):
+            break
+        depth += (token.text in ("(", "[", "case")) - (token.text in (")", "]", "end"))
+        tokens.append(cursor.advance())
+    if not tokens:
+        raise cursor.error()
+    if count_parameters(tokens, cursor.limits):
+        refuse("a parameter in a DEFAULT", "write a constant", cursor)
+    return parse_expression(cursor, tokens)
+
+
+def parse_expression(cursor: Cursor, tokens: list[Token]) -> exp.Expression:
+    """Parse tokens as one expression, as the one column of a SELECT."""
+    first = tokens[0]
+    select = Token(TokenType.SELECT, "select", first.line, first.col, first.start, first.start)
+    tree = parse_tree(cursor.text, [select, *tokens], cursor.limits)
+    parts = tree.expressions
+    extra = any(value for key, value in tree.args.items() if key not in ("expressions", "kind"))
+    if not isinstance(tree, exp.Select) or len(parts) != 1 or extra or isinstance(parts[0], (exp.Alias, exp.Star)):
+        raise syntax_error(cursor.text, tokens[-1])
+    expression = parts[0].pop()
+    assert isinstance(expression, exp.Expression)
+    return expression
+
+
+def _expect_options(cursor: Cursor) -> tuple[dict[str, str], dict[str, int]]:
+    """Read ``(name = value, ...)``; names may have dots. Positions are 1-based."""
+    cursor.expect("(")
+    options: dict[str, str] = {}
+    positions: dict[str, int] = {}
+    while not (cursor.sees(")") and not options):
+        position = cursor.position + 1
+        name = _expect_option_name(cursor)
+        if name in options:
+            raise SQLSyntaxError(f'option "{name}" is given twice', position=position)
+        cursor.expect("=")
+        options[name] = expect_option_value(cursor)
+        positions[name] = position
+        if not cursor.accept(","):
+            break
+    cursor.expect(")")
+    return options, positions
+
+
+def _expect_option_name(cursor: Cursor) -> str:
+    parts = []
+    while True:
+        part = cursor.accept_name() or cursor.accept_word() or cursor.accept_string()
+        if not part:
+            raise cursor.error()
+        parts.append(part)
+        if not cursor.accept("."):
+            return ".".join(parts)
+
+
+def expect_option_value(cursor: Cursor) -> str:
+    """Read a string, a number or a word, as text. Raises SQLSyntaxError."""
+    for accept in (cursor.accept_string, cursor.accept_number, cursor.accept_name, cursor.accept_word):
+        value = accept()
+        if value is not None:
+            return value
+    raise cursor.error()

@@ -1,0 +1,103 @@
+"""A query string to statements: the one way in.
+
+A statement's family is found in `FAMILIES` by its first words. What only Postgres or DuckDB has is refused by the table
+in `unsupported.py`; everything else is a syntax error. Queries, expressions and types are read by sqlglot's stock
+parser (see `trees.py`), the rest by hand with a `Cursor`.
+
+Rules: all statements of a text are parsed before any is executed, so one error refuses them all, as in PostgreSQL. No
+exception leaves here but StreamSQLError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlglot.tokens import Token, TokenType
+
+from streamsql.base.limits import Limits, exceeded
+from streamsql.sql.changes import parse_copy, parse_delete, parse_insert, parse_subscribe, parse_update
+from streamsql.sql.definitions import parse_create_stream, parse_create_table, parse_create_view, parse_drop
+from streamsql.sql.nesting import check_nesting
+from streamsql.sql.query import QUERY_WORDS, parse_explain, parse_query
+from streamsql.sql.session import (
+    TRANSACTION_VERBS,
+    parse_close,
+    parse_deallocate,
+    parse_describe,
+    parse_discard,
+    parse_reset,
+    parse_set,
+    parse_show,
+    parse_transaction,
+    parse_unlisten,
+)
+from streamsql.sql.statements import Statement
+from streamsql.sql.tokens import Cursor, tokenize
+from streamsql.sql.trees import position_of
+from streamsql.sql.unsupported import refuse_known
+from streamsql.sql.values import literal_insert
+
+__all__ = ["FAMILIES", "parse", "position_of"]
+
+FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
+    **{(word,): parse_query for word in sorted(QUERY_WORDS)},
+    **{(word,): parse_transaction for word in TRANSACTION_VERBS},
+    ("close",): parse_close,
+    ("copy",): parse_copy,
+    ("create", "materialized"): parse_create_view,
+    ("create", "source"): parse_create_stream,
+    ("create", "stream"): parse_create_stream,
+    ("create", "table"): parse_create_table,
+    ("deallocate",): parse_deallocate,
+    ("delete",): parse_delete,
+    ("desc",): parse_describe,
+    ("describe",): parse_describe,
+    ("discard",): parse_discard,
+    ("drop",): parse_drop,
+    ("explain",): parse_explain,
+    ("insert",): parse_insert,
+    ("reset",): parse_reset,
+    ("set",): parse_set,
+    ("show",): parse_show,
+    ("subscribe",): parse_subscribe,
+    ("unlisten",): parse_unlisten,
+    ("update",): parse_update,
+}
+_FAMILY_WORDS_MAX = max(map(len, FAMILIES))
+
+
+def parse(text: str, limits: Limits) -> list[Statement]:
+    """Give the statements of a query string, in order; none for a text of blanks, comments and semicolons.
+
+    Raises StreamSQLError only: SQLSyntaxError (42601) with the place in `text`, FeatureNotSupported (0A000) for SQL that
+    is known and not supported, ProgramLimitExceeded (54000), and errors about names and values that the text alone shows.
+    """
+    insert = literal_insert(text, limits)
+    if insert is not None:
+        return [insert]
+    try:
+        return [_parse_statement(Cursor(text, tokens, limits)) for tokens in _split(tokenize(text, limits))]
+    except RecursionError as error:
+        raise exceeded(limits, "expression_depth_max", "the nesting of a statement") from error
+
+
+def _split(tokens: list[Token]) -> list[list[Token]]:
+    statements: list[list[Token]] = [[]]
+    for token in tokens:
+        if token.token_type is TokenType.SEMICOLON:
+            statements.append([])
+        else:
+            statements[-1].append(token)
+    return [statement for statement in statements if statement]
+
+
+def _parse_statement(cursor: Cursor) -> Statement:
+    refuse_known(cursor)
+    for length in range(_FAMILY_WORDS_MAX, 0, -1):
+        words = tuple(token.text for token in cursor.tokens[:length])
+        family = FAMILIES.get(words)
+        if family is not None and cursor.sees(*words):
+            check_nesting(cursor.tokens, cursor.limits)
+            return family(cursor)
+    any(cursor.accept(words[0]) for words in FAMILIES)  # CREATE: what stands behind it is wrong
+    raise cursor.error()

@@ -1,0 +1,77 @@
+"""Queries: SELECT, WITH, VALUES, TABLE, set operations, parenthesised or not, with their streaming clauses."""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from streamsql.base.errors import SQLSyntaxError
+from streamsql.sql.clauses import take_clauses
+from streamsql.sql.statements import Explain, Query
+from streamsql.sql.tokens import Cursor, syntax_error
+from streamsql.sql.trees import REFUSED, check_tree, count_parameters, parse_tree
+from streamsql.sql.unsupported import refuse_here
+
+QUERY_WORDS = frozenset({"select", "with", "values", "table", "("})
+_PLAIN = "use EXPLAIN query"
+EXPLAIN_UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
+    **{(word,): (f"EXPLAIN {word.upper()}", _PLAIN) for word in ("analyze", "analyse", "verbose")},
+    **{
+        ("(", word): ("EXPLAIN with options", _PLAIN)
+        for word in "analyze verbose costs settings generic_plan buffers serialize wal timing summary format".split()
+    },
+    **{(word,): (f"EXPLAIN of {word.upper()}", _PLAIN) for word in ("insert", "update", "delete", "merge", "execute")},
+}
+
+
+def parse_query(cursor: Cursor) -> Query:
+    """Read a query from the cursor to the end of the statement."""
+    first = cursor.peek
+    if first is None or first.text not in QUERY_WORDS:
+        raise cursor.error()
+    start = first.start
+    clauses = take_clauses(cursor)
+    tree = parse_tree(cursor.text, clauses.tokens, cursor.limits)
+    if type(tree) in REFUSED:  # WITH ... INSERT, UPDATE, DELETE
+        check_tree(exp.Paren(this=tree), cursor.text, clauses.tokens)
+    if not isinstance(tree, (exp.Query, exp.Values)):
+        raise syntax_error(cursor.text, first)
+    check_values(tree)
+    return Query(
+        cursor.text[start : cursor.end],
+        start,
+        tree=tree,
+        emit=clauses.emit,
+        watermark=clauses.watermark,
+        every_us=clauses.every_us,
+        parameter_count=count_parameters(clauses.tokens, cursor.limits),
+    )
+
+
+def check_values(tree: exp.Expression) -> None:
+    """Raise SQLSyntaxError where the rows of a VALUES list differ in length."""
+    for values in tree.find_all(exp.Values):
+        widths = {len(row.expressions) if isinstance(row, exp.Tuple) else 1 for row in values.expressions}
+        if len(widths) > 1:
+            first = values.expressions[0]
+            width = len(first.expressions) if isinstance(first, exp.Tuple) else 1
+            odd = next(
+                row
+                for row in values.expressions
+                if (len(row.expressions) if isinstance(row, exp.Tuple) else 1) != width
+            )
+            starts = [part.meta["start"] for part in odd.walk() if part.meta.get("start") is not None]
+            raise SQLSyntaxError(
+                "VALUES lists must all be the same length", position=min(starts) + 1 if starts else None
+            )
+
+
+def parse_explain(cursor: Cursor) -> Explain:
+    """Read EXPLAIN of a query, or of CREATE MATERIALIZED VIEW ... AS query."""
+    start = cursor.start
+    cursor.expect("explain")
+    refuse_here(cursor, EXPLAIN_UNSUPPORTED)
+    if cursor.accept("create", "materialized", "view"):
+        _ = cursor.accept("if", "not", "exists")
+        cursor.expect_object_name()
+        cursor.expect("as")
+    return Explain(cursor.text[start : cursor.end], start, query=parse_query(cursor))

@@ -1,0 +1,237 @@
+"""Statements back to text: the canonical form, which parses to an equal statement.
+
+Used for EXPLAIN, for SHOW, and for durable definitions. Trees are written in Postgres' dialect; `duckdb_sql` writes a
+tree for DuckDB to run. Equal means all but `text` and positions; `same` says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from sqlglot import exp
+from sqlglot.dialects.duckdb import DuckDB
+from sqlglot.dialects.postgres import Postgres
+
+from streamsql.base.errors import FeatureNotSupported, ProgramLimitExceeded
+from streamsql.sql.durations import render_duration
+from streamsql.sql.names import quote_name, quote_string
+from streamsql.sql.statements import (
+    CloseCursor,
+    ColumnDefinition,
+    CopyFrom,
+    CreateMaterializedView,
+    CreateStream,
+    CreateTable,
+    Deallocate,
+    Delete,
+    Describe,
+    Discard,
+    Drop,
+    EmitMode,
+    Explain,
+    Insert,
+    Query,
+    SetVariable,
+    Show,
+    ShowVariable,
+    Statement,
+    Subscribe,
+    Transaction,
+    Unlisten,
+    Update,
+    Watermark,
+)
+from streamsql.sql.values import LiteralRows
+
+_POSITIONS = frozenset({"text", "position", "name_position", "option_positions"})
+
+
+def duckdb_sql(tree: exp.Expression) -> str:
+    """Write a tree (read as Postgres) in DuckDB's dialect. Raises ProgramLimitExceeded for too deep a tree."""
+    return _written(tree, DuckDB())
+
+
+def postgres_sql(tree: exp.Expression) -> str:
+    """Write a tree in Postgres' dialect. Raises ProgramLimitExceeded for too deep a tree."""
+    return _written(tree, Postgres())
+
+
+def _written(tree: exp.Expression, dialect: Postgres | DuckDB) -> str:
+    try:
+        return dialect.generate(tree, copy=True, comments=False)
+    except RecursionError as error:
+        raise ProgramLimitExceeded(
+            "the nesting of a statement is too deep", hint="write the expression with less nesting"
+        ) from error
+    except (ValueError, TypeError, AttributeError) as error:
+        # a function called with arguments that its signature does not have
+        raise FeatureNotSupported("this expression cannot be translated", detail=str(error)[:200]) from error
+
+
+def render(statement: Statement) -> str:
+    """Write a statement as canonical SQL, without a semicolon."""
+    return _RENDERERS[type(statement)](statement)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Say whether two statements mean the same: equal in everything but text and positions."""
+    if type(one) is not type(other):
+        return False
+    if dataclasses.is_dataclass(one):
+        names = [field.name for field in dataclasses.fields(one) if field.name not in _POSITIONS]
+        return all(same(getattr(one, name), getattr(other, name)) for name in names)
+    if isinstance(one, tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+def _query(query: Query) -> str:
+    return " ".join((postgres_sql(query.tree), *_clauses(query)))
+
+
+def _clauses(query: Query) -> list[str]:
+    parts = []
+    if query.watermark is not None:
+        parts.append(f"WITH WATERMARK {_watermark(query.watermark)}")
+    if query.emit is not None and (query.watermark is None or query.emit is not EmitMode.APPEND or query.every_us):
+        parts.append(f"EMIT {query.emit.value}")
+    elif query.emit is not None:
+        parts.append("EMIT APPEND")
+    if query.every_us is not None:
+        parts.append(f"EVERY '{render_duration(query.every_us)}'")
+    return parts
+
+
+def _watermark(watermark: Watermark) -> str:
+    delay = f"INTERVAL '{render_duration(watermark.delay_us)}'"
+    if watermark.column is None:
+        return delay
+    name = quote_name(watermark.column)
+    return f"FOR {name} AS {name}" + (f" - {delay}" if watermark.delay_us else "")
+
+
+def _columns(names: tuple[str, ...]) -> str:
+    return f" ({', '.join(map(quote_name, names))})" if names else ""
+
+
+def _column(column: ColumnDefinition) -> str:
+    parts = [quote_name(column.name), column.type]
+    if column.default is not None:
+        parts.append(f"DEFAULT {postgres_sql(column.default)}")
+    if column.not_null and not column.primary_key:
+        parts.append("NOT NULL")
+    return " ".join(parts)
+
+
+def _create_stream(statement: CreateStream) -> str:
+    elements = [_column(column) for column in statement.columns]
+    if statement.watermark is not None:
+        elements.append(f"WATERMARK {_watermark(statement.watermark)}")
+    name = _if(statement.if_not_exists, "NOT EXISTS") + quote_name(statement.name)
+    text = f"CREATE STREAM {name} ({', '.join(elements)})"
+    if statement.options:
+        options = (f"{_option_name(name)} = {quote_string(value)}" for name, value in statement.options.items())
+        text += f" WITH ({', '.join(options)})"
+    return text
+
+
+def _option_name(name: str) -> str:
+    parts = name.split(".")
+    return ".".join(map(quote_name, parts)) if all(parts) else quote_string(name)
+
+
+def _create_table(statement: CreateTable) -> str:
+    elements = [_column(column) for column in statement.columns]
+    if statement.primary_key:
+        elements.append(f"PRIMARY KEY{_columns(statement.primary_key)}")
+    return (
+        f"CREATE TABLE {_if(statement.if_not_exists, 'NOT EXISTS')}{quote_name(statement.name)} ({', '.join(elements)})"
+    )
+
+
+def _create_view(statement: CreateMaterializedView) -> str:
+    name = _if(statement.if_not_exists, "NOT EXISTS") + quote_name(statement.name)
+    return f"CREATE MATERIALIZED VIEW {name} AS {_query(statement.query)}"
+
+
+def _if(condition: bool, words: str) -> str:
+    return f"IF {words} " if condition else ""
+
+
+def _drop(statement: Drop) -> str:
+    names = ", ".join(map(quote_name, statement.names))
+    cascade = " CASCADE" if statement.cascade else ""
+    return f"DROP {statement.kind.value} {_if(statement.if_exists, 'EXISTS')}{names}{cascade}"
+
+
+def _show(statement: Show) -> str:
+    return f"SHOW {'MATERIALIZED ' if statement.kind.value == 'VIEWS' else ''}{statement.kind.value}"
+
+
+def _variable(name: str) -> str:
+    return ".".join(map(quote_name, name.split(".")))
+
+
+def _show_variable(statement: ShowVariable) -> str:
+    return "SHOW ALL" if statement.name == "all" else f"SHOW {_variable(statement.name)}"
+
+
+def _set(statement: SetVariable) -> str:
+    if statement.reset:
+        return "RESET ALL" if statement.name == "all" else f"RESET {_variable(statement.name)}"
+    if statement.name == "transaction" and statement.value is not None:
+        return f"SET TRANSACTION {statement.value}"
+    if statement.name == "session_characteristics" and statement.value is not None:
+        return f"SET SESSION CHARACTERISTICS AS TRANSACTION {statement.value}"
+    value = "DEFAULT" if statement.value is None else quote_string(statement.value)
+    return f"SET {'LOCAL ' if statement.local else ''}{_variable(statement.name)} TO {value}"
+
+
+def _insert(statement: Insert) -> str:
+    head = f"INSERT INTO {quote_name(statement.name)}{_columns(statement.columns)}"
+    if isinstance(statement.rows, LiteralRows):
+        return f"{head} VALUES {statement.rows.render()}"
+    if statement.source is None:
+        return f"{head} DEFAULT VALUES"
+    return f"{head} {postgres_sql(statement.source)}"
+
+
+def _copy(statement: CopyFrom) -> str:
+    options = ", ".join(f"{name.upper()} {quote_string(value)}" for name, value in statement.options.items())
+    tail = f" WITH ({options})" if options else ""
+    return f"COPY {quote_name(statement.name)}{_columns(statement.columns)} FROM STDIN{tail}"
+
+
+def _subscribe(statement: Subscribe) -> str:
+    options = f"SNAPSHOT = {str(statement.snapshot).lower()}, PROGRESS = {str(statement.progress).lower()}"
+    return f"SUBSCRIBE TO {quote_name(statement.name)} WITH ({options})"
+
+
+def _named_or_all(word: str) -> Callable[[Any], str]:
+    return lambda statement: f"{word} {'ALL' if statement.name is None else quote_name(statement.name)}"
+
+
+_RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
+    CloseCursor: _named_or_all("CLOSE"),
+    CopyFrom: _copy,
+    CreateMaterializedView: _create_view,
+    CreateStream: _create_stream,
+    CreateTable: _create_table,
+    Deallocate: _named_or_all("DEALLOCATE"),
+    Delete: lambda statement: postgres_sql(statement.tree),
+    Describe: lambda statement: f"DESCRIBE {quote_name(statement.name)}",
+    Discard: lambda _: "DISCARD ALL",
+    Drop: _drop,
+    Explain: lambda statement: f"EXPLAIN {_query(statement.query)}",
+    Insert: _insert,
+    Query: _query,
+    SetVariable: _set,
+    Show: _show,
+    ShowVariable: _show_variable,
+    Subscribe: _subscribe,
+    Transaction: lambda statement: statement.verb.value,
+    Unlisten: lambda _: "UNLISTEN *",
+    Update: lambda statement: postgres_sql(statement.tree),
+}

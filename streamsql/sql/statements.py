@@ -1,0 +1,263 @@
+"""What a client can ask for: one frozen dataclass a statement.
+
+`sql.parse` makes them, `server.statements` executes them, `sql.render` prints them back. Positions are 0-based
+character offsets into the text that the client sent (an error's `position` is that plus one). Expressions and queries
+are sqlglot trees; DuckDB evaluates them.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from sqlglot import exp
+
+
+class EmitMode(enum.Enum):
+    """When a continuous query shows a result; see docs/semantics.md."""
+
+    APPEND = "APPEND"
+    UPDATE = "UPDATE"
+    COMPLETE = "COMPLETE"
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """A watermark: the largest event time seen minus a delay.
+
+    `column` is None where the text names none (``WITH WATERMARK '10 minutes'``): the query's one window names it.
+    """
+
+    delay_us: int
+    column: str | None = None
+    position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement, with the text it came from and where that text starts in the query string."""
+
+    text: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Query(Statement):
+    """A SELECT (or VALUES, or set operation), ad hoc unless `emit` is set.
+
+    `emit` None means ad hoc. ``WITH WATERMARK`` without EMIT gives APPEND. `every_us` is EMIT ... EVERY's interval.
+    `tree` no longer holds the streaming clauses; a call ``window(...)`` in it is `exp.Anonymous` named ``window``.
+    """
+
+    tree: exp.Expression
+    emit: EmitMode | None = None
+    watermark: Watermark | None = None
+    every_us: int | None = None
+    parameter_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnDefinition:
+    """A column of CREATE STREAM or CREATE TABLE. `type` is DuckDB's name of the type, `default` an expression."""
+
+    name: str
+    type: str
+    not_null: bool = False
+    primary_key: bool = False
+    default: exp.Expression | None = None
+    position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CreateStream(Statement):
+    """CREATE STREAM (or SOURCE) name (columns, WATERMARK FOR ...) WITH (options)."""
+
+    name: str
+    columns: tuple[ColumnDefinition, ...]
+    watermark: Watermark | None = None
+    options: dict[str, str] = field(default_factory=dict)
+    if_not_exists: bool = False
+    option_positions: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CreateTable(Statement):
+    """CREATE TABLE name (columns [, PRIMARY KEY (...)])."""
+
+    name: str
+    columns: tuple[ColumnDefinition, ...]
+    primary_key: tuple[str, ...] = ()
+    if_not_exists: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CreateMaterializedView(Statement):
+    """CREATE MATERIALIZED VIEW name AS continuous query."""
+
+    name: str
+    query: Query
+    if_not_exists: bool = False
+
+
+class ObjectKind(enum.Enum):
+    """The kinds of objects that have names."""
+
+    STREAM = "STREAM"
+    TABLE = "TABLE"
+    VIEW = "MATERIALIZED VIEW"
+
+
+@dataclass(frozen=True, slots=True)
+class Drop(Statement):
+    """DROP STREAM | SOURCE | TABLE | MATERIALIZED VIEW [IF EXISTS] names [CASCADE | RESTRICT]."""
+
+    kind: ObjectKind
+    names: tuple[str, ...]
+    if_exists: bool = False
+    cascade: bool = False
+
+
+class ShowKind(enum.Enum):
+    """What SHOW lists."""
+
+    STREAMS = "STREAMS"
+    TABLES = "TABLES"
+    VIEWS = "VIEWS"
+    QUERIES = "QUERIES"
+
+
+@dataclass(frozen=True, slots=True)
+class Show(Statement):
+    """SHOW STREAMS | TABLES | [MATERIALIZED] VIEWS | QUERIES."""
+
+    kind: ShowKind
+
+
+@dataclass(frozen=True, slots=True)
+class ShowVariable(Statement):
+    """SHOW name | SHOW ALL (name ``all``) of a session variable."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetVariable(Statement):
+    """SET [SESSION | LOCAL] name TO value | DEFAULT (None); RESET name has `value` None, RESET ALL name ``all``."""
+
+    name: str
+    value: str | None
+    local: bool = False
+    reset: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Describe(Statement):
+    """DESCRIBE name."""
+
+    name: str
+    name_position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Explain(Statement):
+    """EXPLAIN query (or CREATE MATERIALIZED VIEW ... AS query: `query` is its query)."""
+
+    query: Query
+
+
+@dataclass(frozen=True, slots=True)
+class Insert(Statement):
+    """INSERT INTO name [(columns)] VALUES ... | SELECT ...
+
+    `rows` is set for VALUES of nothing but literals: a `LiteralRows` (see `sql.values`), else None. `source` is the tree
+    of the VALUES or SELECT otherwise (None for DEFAULT VALUES). `parameter_columns` is set where the one VALUES row
+    holds nothing but parameters: the 1-based parameter number of each target column in order (`source` is set too).
+    """
+
+    name: str
+    columns: tuple[str, ...] = ()
+    source: exp.Expression | None = None
+    rows: object | None = None
+    parameter_columns: tuple[int, ...] | None = None
+    parameter_count: int = 0
+    name_position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Update(Statement):
+    """UPDATE of a table; `tree` is sqlglot's."""
+
+    name: str
+    tree: exp.Expression
+    parameter_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Delete(Statement):
+    """DELETE from a table; `tree` is sqlglot's."""
+
+    name: str
+    tree: exp.Expression
+    parameter_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CopyFrom(Statement):
+    """COPY name [(columns)] FROM STDIN [WITH] (options).
+
+    Options, as text and only where given: format text|csv, delimiter, null, header true|false, quote, escape.
+    """
+
+    name: str
+    columns: tuple[str, ...] = ()
+    options: dict[str, str] = field(default_factory=dict)
+    name_position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe(Statement):
+    """SUBSCRIBE [TO] name [WITH (SNAPSHOT = bool, PROGRESS = bool)]."""
+
+    name: str
+    snapshot: bool = True
+    progress: bool = False
+    name_position: int = 0
+
+
+class TransactionVerb(enum.Enum):
+    """Transaction control."""
+
+    BEGIN = "BEGIN"
+    COMMIT = "COMMIT"
+    ROLLBACK = "ROLLBACK"
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction(Statement):
+    """BEGIN | START TRANSACTION | COMMIT | END | ROLLBACK | ABORT."""
+
+    verb: TransactionVerb
+
+
+@dataclass(frozen=True, slots=True)
+class Deallocate(Statement):
+    """DEALLOCATE name | ALL (None)."""
+
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Discard(Statement):
+    """DISCARD ALL and its kin, RESET-like clean-ups that pools send: nothing is left of the session's state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unlisten(Statement):
+    """UNLISTEN *: pools send it on reset; nothing is listened to, so nothing is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseCursor(Statement):
+    """CLOSE name | ALL (None): pools send CLOSE ALL on reset."""
+
+    name: str | None

@@ -1,0 +1,177 @@
+"""Tokens to sqlglot trees by the stock Postgres parser, and what is asked of a tree afterwards.
+
+The stock parser is lenient: it accepts other dialects' placeholders, data-changing CTEs, and falls back to an opaque
+Command. `check_tree` refuses those; what comes out can be bound and rendered. Its errors become PostgreSQL's "syntax
+error at or near", with the caret where the parser stopped.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlglot import exp
+from sqlglot.dialects.postgres import Postgres
+from sqlglot.errors import ParseError, SqlglotError
+from sqlglot.tokens import Token, TokenType
+
+from streamsql.base.errors import FeatureNotSupported, SQLSyntaxError, StreamSQLError
+from streamsql.base.limits import Limits, exceeded
+from streamsql.sql.names import DATABASE, SCHEMA
+from streamsql.sql.tokens import syntax_error
+
+if TYPE_CHECKING:
+    from streamsql.sql.statements import Statement
+
+# node -> (message, hint); a tree that holds one is refused
+REFUSED: dict[type[exp.Expression], tuple[str, str | None]] = {
+    exp.Insert: ("INSERT inside a query is not supported", "send it as a statement of its own"),
+    exp.Update: ("UPDATE inside a query is not supported", "send it as a statement of its own"),
+    exp.Delete: ("DELETE inside a query is not supported", "send it as a statement of its own"),
+    exp.Merge: ("MERGE is not supported", "use INSERT, UPDATE or DELETE"),
+    exp.Into: ("SELECT INTO is not supported", "use CREATE MATERIALIZED VIEW ... AS SELECT ..."),
+    exp.Lock: ("SELECT FOR UPDATE and FOR SHARE are not supported", "leave the clause away: a read is a snapshot"),
+}  # fmt: skip
+# node -> the text it is shown by; a tree that holds one is not SQL in Postgres' syntax
+FOREIGN: dict[type[exp.Expression], str] = {
+    exp.Command: "command",
+    exp.Create: "create",
+    exp.Drop: "drop",
+    exp.Set: "set",
+    exp.Placeholder: "placeholder",
+    exp.SessionParameter: "@@",
+    exp.Hint: "hint",
+}
+_FOREIGN_MARKS = frozenset(
+    {TokenType.PLACEHOLDER, TokenType.COLON, TokenType.MOD, TokenType.PARAMETER, TokenType.COMMAND, TokenType.HINT}
+)
+
+
+def parse_tree(text: str, tokens: list[Token], limits: Limits) -> exp.Expression:
+    """Parse the tokens of one statement. `text` is the whole query string.
+
+    Raises SQLSyntaxError with a position, FeatureNotSupported, ProgramLimitExceeded for too deep a recursion.
+    """
+    if not tokens:
+        raise syntax_error(text, None)
+    try:
+        tree = _parsed(text, tokens)
+    except ParseError as error:
+        raise _stopped(text, tokens, error) from error
+    except RecursionError as error:
+        raise exceeded(limits, "expression_depth_max", "the nesting of a statement") from error
+    except StreamSQLError:
+        raise
+    except (SqlglotError, ValueError, TypeError, AttributeError, KeyError, IndexError, AssertionError) as error:
+        # The stock parser trips over some texts that are no SQL at all, and says so by Python's own errors.
+        raise syntax_error(text, tokens[0]) from error
+    check_tree(tree, text, tokens)
+    return tree
+
+
+def _parsed(text: str, tokens: list[Token]) -> exp.Expression:
+    trees = Postgres().parser().parse(tokens, text)
+    if len(trees) != 1 or trees[0] is None:
+        raise syntax_error(text, tokens[0])
+    tree = trees[0]
+    assert isinstance(tree, exp.Expression)
+    return tree
+
+
+def _stopped(text: str, tokens: list[Token], error: ParseError) -> SQLSyntaxError:
+    """Find the token at which the stock parser stopped.
+
+    It names a line and a column where the token ends. At the end of the input it names the last token; whether that one
+    is meant or the end is found out by parsing once more with a token behind it that nothing accepts.
+    """
+    stopped = _token_of(tokens, error)
+    if stopped is None or stopped is tokens[-1]:
+        last = tokens[-1]
+        behind = Token(TokenType.BLOCK_END, "", last.line, last.col + 1, len(text), len(text))
+        try:
+            _parsed(text, [*tokens, behind])
+        except ParseError as again:
+            stopped = _token_of([*tokens, behind], again) or behind
+        except (SqlglotError, StreamSQLError, RecursionError, ValueError, TypeError, AttributeError, IndexError):
+            stopped = stopped or last
+        if stopped is behind:
+            semicolon = text.find(";", last.end + 1)
+            if text[last.end + 1 : semicolon].strip() == "" and semicolon >= 0:
+                return SQLSyntaxError('syntax error at or near ";"', position=semicolon + 1)
+            return syntax_error(text, None)
+    return syntax_error(text, stopped)
+
+
+def _token_of(tokens: list[Token], error: ParseError) -> Token | None:
+    found = error.errors[0] if error.errors else {}
+    place = (found.get("line"), found.get("col"))
+    return next((token for token in tokens if (token.line, token.col) == place), None)
+
+
+def check_tree(tree: exp.Expression, text: str, tokens: list[Token]) -> None:
+    """Refuse what the stock parser lets through, and take ``public`` off the names of tables.
+
+    A table of another schema (``pg_catalog``, ``information_schema``, ``streamsql``) stays qualified by that schema.
+    """
+    for node in tree.walk():
+        kind = type(node)
+        if kind is exp.Table or kind is exp.Column:
+            _unqualify(node)
+        elif kind in REFUSED and node is not tree:
+            message, hint = REFUSED[kind]
+            start = start_of(node)
+            raise FeatureNotSupported(message, hint=hint, position=None if start is None else start + 1)
+        elif kind in FOREIGN or (kind is exp.Parameter and not isinstance(node.this, exp.Literal)):
+            raise _foreign(node, text, tokens)
+
+
+def _foreign(node: exp.Expr, text: str, tokens: list[Token]) -> SQLSyntaxError:
+    marks = (
+        TokenType.PLACEHOLDER,
+        TokenType.COLON,
+        TokenType.MOD,
+        TokenType.PARAMETER,
+        TokenType.COMMAND,
+        TokenType.HINT,
+    )
+    start = start_of(node)
+    near = [token for token in tokens if token.token_type in marks and (start is None or token.start <= start)]
+    hint = "write parameters as $1, $2, ..." if isinstance(node, (exp.Placeholder, exp.Parameter)) else None
+    return syntax_error(text, near[-1] if near else tokens[0], hint=hint)
+
+
+def _unqualify(node: exp.Expr) -> None:
+    schema = node.args.get("db")
+    database = node.args.get("catalog")
+    if schema is None or (database is not None and database.name != DATABASE):
+        return
+    node.set("catalog", None)
+    if schema.name == SCHEMA:
+        node.set("db", None)
+
+
+def count_parameters(tokens: list[Token], limits: Limits) -> int:
+    """Give the largest number n of the parameters ``$n``, 0 if there are none. Raises ProgramLimitExceeded."""
+    largest = 0
+    for index, token in enumerate(tokens):
+        if token.token_type is TokenType.PARAMETER:
+            digits = tokens[index + 1].text
+            if len(digits) > 9 or int(digits) > limits.parameters_max:
+                raise exceeded(limits, "parameters_max", f"parameter ${digits[:20]}")
+            largest = max(largest, int(digits))
+    return largest
+
+
+def start_of(node: exp.Expr) -> int | None:
+    """Give the 0-based offset in the query string of the first part of a tree whose place is known."""
+    return min((part.meta["start"] for part in node.walk() if part.meta.get("start") is not None), default=None)
+
+
+def position_of(node: exp.Expr, statement: Statement) -> int | None:
+    """Give the 1-based position of a node in the query string that `statement` came from, for an error about it.
+
+    None where it is not known: for nodes without a place of their own, and for trees that were made and not parsed.
+    """
+    start = start_of(node)
+    if start is None or not statement.position <= start <= statement.position + len(statement.text):
+        return None
+    return start + 1

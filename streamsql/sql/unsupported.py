@@ -1,0 +1,158 @@
+"""Statements that PostgreSQL or DuckDB has and this server has not: what is said instead, by their first words.
+
+A statement that is in no table at all is a syntax error. The longest row that matches counts.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from streamsql.base.errors import FeatureNotSupported
+from streamsql.sql.tokens import Cursor
+
+_PREPARED = "use the prepared statements of your driver (the extended query protocol)"
+_OBJECTS = "the objects here are streams, tables and materialized views"
+_FILES = "the server's files and extensions cannot be reached by SQL"
+_REPLACE = "drop it first, then create it again"
+_UPKEEP = "leave it away: the server does this by itself"
+_ROLES = "access is set when the server is started"
+_TRANSACTIONS = "use BEGIN, COMMIT and ROLLBACK"
+_NOTIFY = "use SUBSCRIBE to be told of changes"
+_CURSORS = "use SUBSCRIBE, or a query with EMIT, and read its rows as they come"
+
+UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
+    ("alter",): ("ALTER", _REPLACE),
+    ("alter", "system"): ("ALTER SYSTEM", _ROLES),
+    ("analyze",): ("ANALYZE", _UPKEEP),
+    ("analyse",): ("ANALYSE", _UPKEEP),
+    ("attach",): ("ATTACH", _FILES),
+    ("call",): ("CALL", _OBJECTS),
+    ("checkpoint",): ("CHECKPOINT", _UPKEEP),
+    ("cluster",): ("CLUSTER", _UPKEEP),
+    ("comment",): ("COMMENT", "keep the comment in the text of the statement"),
+    ("create", "or", "replace"): ("CREATE OR REPLACE", _REPLACE),
+    ("create", "view"): ("CREATE VIEW", "use CREATE MATERIALIZED VIEW: it is kept up to date"),
+    ("create", "recursive", "view"): ("CREATE RECURSIVE VIEW", "use CREATE MATERIALIZED VIEW"),
+    ("create", "temp"): ("CREATE TEMP", "use CREATE TABLE, and drop it when done"),
+    ("create", "temporary"): ("CREATE TEMPORARY", "use CREATE TABLE, and drop it when done"),
+    ("create", "local"): ("CREATE LOCAL", "use CREATE TABLE, and drop it when done"),
+    ("create", "global"): ("CREATE GLOBAL", "use CREATE TABLE, and drop it when done"),
+    ("create", "unlogged"): ("CREATE UNLOGGED", "use CREATE TABLE"),
+    ("create", "foreign"): ("CREATE FOREIGN", "use CREATE STREAM ... WITH (connector = ...)"),
+    ("create", "sink"): ("CREATE SINK", "use SUBSCRIBE to take the results away"),
+    ("create", "index"): ("CREATE INDEX", "leave it away: none is needed"),
+    ("create", "unique"): ("CREATE UNIQUE INDEX", "use a table's PRIMARY KEY"),
+    ("create", "function"): ("CREATE FUNCTION", _OBJECTS),
+    ("create", "procedure"): ("CREATE PROCEDURE", _OBJECTS),
+    ("create", "macro"): ("CREATE MACRO", _OBJECTS),
+    ("create", "aggregate"): ("CREATE AGGREGATE", _OBJECTS),
+    ("create", "trigger"): ("CREATE TRIGGER", "use CREATE MATERIALIZED VIEW and SUBSCRIBE to it"),
+    ("create", "rule"): ("CREATE RULE", "use CREATE MATERIALIZED VIEW"),
+    ("create", "type"): ("CREATE TYPE", "use one of the built-in types"),
+    ("create", "domain"): ("CREATE DOMAIN", "use one of the built-in types"),
+    ("create", "sequence"): ("CREATE SEQUENCE", "let the client number its rows"),
+    ("create", "schema"): ("CREATE SCHEMA", "the one schema for your objects is public"),
+    ("create", "database"): ("CREATE DATABASE", "the one database is streamsql"),
+    ("create", "extension"): ("CREATE EXTENSION", _FILES),
+    ("create", "secret"): ("CREATE SECRET", _FILES),
+    ("create", "role"): ("CREATE ROLE", _ROLES),
+    ("create", "user"): ("CREATE USER", _ROLES),
+    ("create", "group"): ("CREATE GROUP", _ROLES),
+    ("create", "policy"): ("CREATE POLICY", _ROLES),
+    ("create", "publication"): ("CREATE PUBLICATION", _NOTIFY),
+    ("create", "subscription"): ("CREATE SUBSCRIPTION", "use CREATE STREAM ... WITH (connector = ...)"),
+    ("create", "server"): ("CREATE SERVER", "use CREATE STREAM ... WITH (connector = ...)"),
+    ("create", "statistics"): ("CREATE STATISTICS", _UPKEEP),
+    ("create", "connection"): ("CREATE CONNECTION", "use CREATE STREAM ... WITH (connector = ...)"),
+    ("declare",): ("DECLARE", _CURSORS),
+    ("detach",): ("DETACH", _FILES),
+    ("do",): ("DO", "send the statements one by one"),
+    ("drop", "index"): ("DROP INDEX", _OBJECTS),
+    ("drop", "function"): ("DROP FUNCTION", _OBJECTS),
+    ("drop", "sink"): ("DROP SINK", _OBJECTS),
+    ("drop", "schema"): ("DROP SCHEMA", _OBJECTS),
+    ("drop", "database"): ("DROP DATABASE", _OBJECTS),
+    ("drop", "type"): ("DROP TYPE", _OBJECTS),
+    ("drop", "sequence"): ("DROP SEQUENCE", _OBJECTS),
+    ("drop", "role"): ("DROP ROLE", _ROLES),
+    ("drop", "user"): ("DROP USER", _ROLES),
+    ("drop", "owned"): ("DROP OWNED", _ROLES),
+    ("drop", "extension"): ("DROP EXTENSION", _FILES),
+    ("drop", "trigger"): ("DROP TRIGGER", _OBJECTS),
+    ("execute",): ("EXECUTE", _PREPARED),
+    ("export",): ("EXPORT", _FILES),
+    ("fetch",): ("FETCH", _CURSORS),
+    ("force",): ("FORCE", _UPKEEP),
+    ("grant",): ("GRANT", _ROLES),
+    ("import",): ("IMPORT", _FILES),
+    ("install",): ("INSTALL", _FILES),
+    ("kill",): ("KILL", "cancel the query from its own client"),
+    ("listen",): ("LISTEN", _NOTIFY),
+    ("load",): ("LOAD", _FILES),
+    ("lock",): ("LOCK", "leave it away: every read is a snapshot"),
+    ("merge",): ("MERGE", "use INSERT, UPDATE or DELETE"),
+    ("move",): ("MOVE", _CURSORS),
+    ("notify",): ("NOTIFY", _NOTIFY),
+    ("optimize",): ("OPTIMIZE", _UPKEEP),
+    ("pragma",): ("PRAGMA", "use SET and SHOW"),
+    ("prepare", "transaction"): ("PREPARE TRANSACTION", _TRANSACTIONS),
+    ("prepare",): ("PREPARE", _PREPARED),
+    ("reassign",): ("REASSIGN OWNED", _ROLES),
+    ("refresh",): ("REFRESH", "leave it away: a materialized view is always up to date"),
+    ("reindex",): ("REINDEX", _UPKEEP),
+    ("release",): ("RELEASE SAVEPOINT", _TRANSACTIONS),
+    ("revoke",): ("REVOKE", _ROLES),
+    ("rollback", "to"): ("ROLLBACK TO SAVEPOINT", _TRANSACTIONS),
+    ("rollback", "work", "to"): ("ROLLBACK TO SAVEPOINT", _TRANSACTIONS),
+    ("rollback", "transaction", "to"): ("ROLLBACK TO SAVEPOINT", _TRANSACTIONS),
+    ("rollback", "prepared"): ("ROLLBACK PREPARED", _TRANSACTIONS),
+    ("commit", "prepared"): ("COMMIT PREPARED", _TRANSACTIONS),
+    ("savepoint",): ("SAVEPOINT", _TRANSACTIONS),
+    ("security",): ("SECURITY LABEL", _ROLES),
+    ("set", "constraints"): ("SET CONSTRAINTS", "leave it away: constraints are checked at once"),
+    ("summarize",): ("SUMMARIZE", "use SELECT with aggregates"),
+    ("truncate",): ("TRUNCATE", "use DELETE FROM table"),
+    ("use",): ("USE", "the one database is streamsql"),
+    ("vacuum",): ("VACUUM", _UPKEEP),
+}  # fmt: skip
+_WORDS_MAX = max(map(len, UNSUPPORTED))
+
+
+def unsupported(what: str, hint: str, position: int) -> FeatureNotSupported:
+    """Make the error for a part of SQL that is known and not supported. `position` is its 0-based offset."""
+    return FeatureNotSupported(f"{what} is not supported", hint=hint, position=position + 1)
+
+
+def refuse_known(cursor: Cursor) -> None:
+    """Raise FeatureNotSupported if the statement's first words are in the table."""
+    for length in range(_WORDS_MAX, 0, -1):
+        words = tuple(token.text for token in cursor.tokens[:length])
+        row = UNSUPPORTED.get(words)
+        if row is not None and cursor.sees(*words):
+            raise unsupported(*row, cursor.start)
+
+
+def refuse_here(cursor: Cursor, table: dict[tuple[str, ...], tuple[str, str]]) -> None:
+    """Raise FeatureNotSupported if the next words are in `table`, which has the shape of `UNSUPPORTED`."""
+    for words, row in table.items():
+        if cursor.sees(*words):
+            raise unsupported(*row, cursor.position)
+
+
+def refuse_anywhere(cursor: Cursor, table: dict[tuple[str, ...], tuple[str, str]]) -> None:
+    """Raise FeatureNotSupported if words of `table` stand anywhere ahead outside parentheses."""
+    start = cursor.index
+    depth = 0
+    first_words = {words[0] for words in table}
+    for index in range(start, len(cursor.tokens)):
+        text = cursor.tokens[index].text
+        depth += (text == "(") - (text == ")")
+        if depth == 0 and text in first_words:
+            cursor.index = index
+            refuse_here(cursor, table)
+    cursor.index = start
+
+
+def refuse(what: str, hint: str, cursor: Cursor) -> NoReturn:
+    """Raise FeatureNotSupported at the cursor."""
+    raise unsupported(what, hint, cursor.position)

@@ -1,0 +1,21 @@
+"""What holds for all tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test marked `postgres` that would be skipped, where STREAMSQL_REQUIRE_SERVICES=1 promises its programs."""
+    report = yield
+    required = os.environ.get("STREAMSQL_REQUIRE_SERVICES") == "1" and item.get_closest_marker("postgres") is not None
+    if report.skipped and required and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped although STREAMSQL_REQUIRE_SERVICES=1: {call.excinfo and call.excinfo.value}"
+    return report
