@@ -32,7 +32,7 @@ from streamsql.catalog.objects import (
 )
 from streamsql.engine.translate import translate
 
-DATABASE_FILE = "streamsql.duckdb"
+DATABASE_FILE = "state.duckdb"
 SCHEMAS = (PUBLIC_SCHEMA, ROWS_SCHEMA, RESULTS_SCHEMA, STATE_SCHEMA, ENGINE_SCHEMA, SYSTEM_SCHEMA)
 
 

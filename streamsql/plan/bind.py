@@ -83,7 +83,7 @@ class _Binder:
             return ContinuousPlan(source.name, alias, condition, None, outputs, mode, None, self.query.every_us, limit)
         window = self._window(window_call, typed)
         rewrite = _Rewrite(self, keys, window, typed)
-        finals = [(item.alias_or_name or _default_name(item), rewrite.over_groups(item)) for item in items]
+        finals = [(output_name(item), rewrite.over_groups(item)) for item in items]
         having = tree.args.get("having")
         having_sql = rewrite.over_groups(having.this) if having else None
         # a query without any aggregate still tells which groups there are
@@ -209,7 +209,7 @@ class _Binder:
         where = f" WHERE {condition}" if condition else ""
         columns = self.describe(f"SELECT {select} FROM {source.public_name} AS {alias}{where}")
         return tuple(
-            Output(i.alias_or_name or _default_name(i), _bare(i).sql("duckdb"), c.type)
+            Output(output_name(i), _bare(i).sql("duckdb"), c.type)
             for i, c in zip(items, columns, strict=True)
         )
 
@@ -234,6 +234,11 @@ def is_window(node: exp.Expression) -> bool:
 
 def _bare(item: exp.Expression) -> exp.Expression:
     return item.unalias()
+
+
+def output_name(item: exp.Expression) -> str:
+    """Name an output column: its alias, or what Postgres would call it."""
+    return item.alias or _default_name(item)
 
 
 def _default_name(item: exp.Expression) -> str:

@@ -7,13 +7,11 @@
     ... WITH WATERMARK FOR ts AS ts - INTERVAL '10 minutes'
     ... EMIT APPEND | ON WINDOW CLOSE | FINAL | UPDATE | CHANGES | COMPLETE [EVERY '5s']
 
-LIMIT, OFFSET and ORDER BY may come before or after the clauses at the end. ``window(`` is renamed from the keyword of
-the WINDOW clause to a name; the clause ``WINDOW w AS (...)`` has a name between and is left alone.
+LIMIT, OFFSET and ORDER BY may come before or after the clauses at the end.
 """
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 from sqlglot.tokens import Token, TokenType
@@ -78,7 +76,6 @@ def take_clauses(cursor: Cursor) -> StreamingClauses:
         depth += (token.token_type is TokenType.L_PAREN) - (token.token_type is TokenType.R_PAREN)
     if watermark is not None and emit is None:
         emit = EmitMode.APPEND
-    _rename_windows(kept)
     return StreamingClauses(kept, emit, watermark, every_us)
 
 
@@ -161,9 +158,3 @@ def _check_follower(cursor: Cursor) -> None:
     token = cursor.peek
     if token is not None and token.text not in _FOLLOWERS:
         raise cursor.error(token)
-
-
-def _rename_windows(tokens: list[Token]) -> None:
-    for token, following in itertools.pairwise(tokens):
-        if token.token_type is TokenType.WINDOW and following.token_type is TokenType.L_PAREN:
-            token.token_type = TokenType.VAR

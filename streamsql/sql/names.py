@@ -1,7 +1,7 @@
 """Names: which words cannot be one, how one is written back, and which schemas a statement may name.
 
-Rules: an unquoted name folds to lower case (ASCII only, as PostgreSQL does in a UTF-8 database); a user's objects live in
-the schema ``public`` of the database ``streamsql``, so a name may be qualified by those two and by nothing else.
+Rules: an unquoted name folds to lower case (ASCII only, as PostgreSQL does in a UTF-8 database); a user's objects live
+in the schema ``public`` of the database ``streamsql``, so a name may be qualified by those two and by nothing else.
 
 Specification: https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS and appendix C.
 """

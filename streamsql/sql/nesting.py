@@ -27,7 +27,7 @@ _OPERANDS = frozenset(
         *_CLOSERS,
     }
 )
-# Each of these makes the tree one deeper, and none of them ends a chain.
+# Each of these in a row with its like makes the tree one deeper; AND, OR, + and || are read without recursion.
 _CHAINED = frozenset(
     {
         TokenType.DCOLON,
@@ -56,7 +56,8 @@ def check_nesting(tokens: list[Token], limits: Limits) -> None:
         kind = token.token_type
         run = 0 if kind in _OPERANDS else run + 1
         if kind in _CHAINED:
-            chain += 1
+            linked = kind is before_previous or previous is TokenType.R_BRACKET  # ::int::int, a.b.c, [1][1]
+            chain = chain + 1 if linked else 0
         elif kind in _CHAIN_ENDS:
             chain = 0
         if kind in _OPENERS:

@@ -69,8 +69,9 @@ _FAMILY_WORDS_MAX = max(map(len, FAMILIES))
 def parse(text: str, limits: Limits) -> list[Statement]:
     """Give the statements of a query string, in order; none for a text of blanks, comments and semicolons.
 
-    Raises StreamSQLError only: SQLSyntaxError (42601) with the place in `text`, FeatureNotSupported (0A000) for SQL that
-    is known and not supported, ProgramLimitExceeded (54000), and errors about names and values that the text alone shows.
+    Raises StreamSQLError only: SQLSyntaxError (42601) with the place in `text`, FeatureNotSupported (0A000) for SQL
+    that is known and not supported, ProgramLimitExceeded (54000), and errors about names and values that the text alone
+    shows.
     """
     insert = literal_insert(text, limits)
     if insert is not None:

@@ -7,6 +7,7 @@ tree for DuckDB to run. Equal means all but `text` and positions; `same` says so
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +46,7 @@ from streamsql.sql.statements import (
 )
 from streamsql.sql.values import LiteralRows
 
+_FLOAT = re.compile(r'"(?:[^"]|"")*"|\bFLOAT\b')
 _POSITIONS = frozenset({"text", "position", "name_position", "option_positions"})
 
 
@@ -117,12 +119,17 @@ def _columns(names: tuple[str, ...]) -> str:
 
 
 def _column(column: ColumnDefinition) -> str:
-    parts = [quote_name(column.name), column.type]
+    parts = [quote_name(column.name), _type(column.type)]
     if column.default is not None:
         parts.append(f"DEFAULT {postgres_sql(column.default)}")
     if column.not_null and not column.primary_key:
         parts.append("NOT NULL")
     return " ".join(parts)
+
+
+def _type(duckdb_type: str) -> str:
+    """Write DuckDB's FLOAT as REAL: in Postgres FLOAT is double precision."""
+    return _FLOAT.sub(lambda found: "REAL" if found[0] == "FLOAT" else found[0], duckdb_type)
 
 
 def _create_stream(statement: CreateStream) -> str:

@@ -160,10 +160,19 @@ def _accept_modes(cursor: Cursor) -> str:
     while True:
         mode = next((words for words in TRANSACTION_MODES if cursor.accept(*words)), None)
         if mode is None:
+            _refuse_half_mode(cursor)
             return ", ".join(found)
         found.append(" ".join(mode))
         if cursor.accept(",") and not any(cursor.sees(*words) for words in TRANSACTION_MODES):
             raise cursor.error()
+
+
+def _refuse_half_mode(cursor: Cursor) -> None:
+    """Raise SQLSyntaxError behind the words that begin a mode, where it goes on wrong."""
+    for words in TRANSACTION_MODES:
+        for length in range(len(words) - 1, 0, -1):
+            if cursor.accept(*words[:length]):
+                raise cursor.error()
 
 
 def parse_describe(cursor: Cursor) -> Describe:

@@ -68,6 +68,7 @@ _NOT_WORDS = frozenset(
         TokenType.PARAMETER,
     }
 )
+_NUMBER = re.compile(r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\Z")
 _UNICODE_ESCAPE = re.compile(r"\\(?:\\|\+([0-9a-fA-F]{6})|([0-9a-fA-F]{4})|(.?))", re.DOTALL)
 
 
@@ -160,6 +161,11 @@ def _normalize(text: str, tokens: list[Token], index: int, token: Token) -> None
         if kind is TokenType.VAR and not is_word(token.text):
             raise syntax_error(text, token)
         token.text = fold(token.text)
+    elif kind is TokenType.NUMBER:
+        if not _NUMBER.match(token.text):
+            raise SQLSyntaxError(
+                f'trailing junk after numeric literal at or near "{token.text}"', position=token.start + 1
+            )
     elif kind is TokenType.PARAMETER:
         following = tokens[index + 1] if index + 1 < len(tokens) else None
         number = following is not None and following.token_type is TokenType.NUMBER

@@ -7,6 +7,7 @@ error at or near", with the caret where the parser stopped.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
@@ -41,6 +42,8 @@ FOREIGN: dict[type[exp.Expression], str] = {
     exp.SessionParameter: "@@",
     exp.Hint: "hint",
 }
+# keywords to the stock parser, names of windows where a parenthesis follows
+_WINDOW_KEYWORDS = frozenset({TokenType.WINDOW, TokenType.SESSION})
 _FOREIGN_MARKS = frozenset(
     {TokenType.PLACEHOLDER, TokenType.COLON, TokenType.MOD, TokenType.PARAMETER, TokenType.COMMAND, TokenType.HINT}
 )
@@ -53,6 +56,7 @@ def parse_tree(text: str, tokens: list[Token], limits: Limits) -> exp.Expression
     """
     if not tokens:
         raise syntax_error(text, None)
+    _rename_windows(tokens)
     try:
         tree = _parsed(text, tokens)
     except ParseError as error:
@@ -66,6 +70,13 @@ def parse_tree(text: str, tokens: list[Token], limits: Limits) -> exp.Expression
         raise syntax_error(text, tokens[0]) from error
     check_tree(tree, text, tokens)
     return tree
+
+
+def _rename_windows(tokens: list[Token]) -> None:
+    """Make names of ``window`` and ``session`` before a parenthesis; in ``WINDOW w AS (...)`` a name stands between."""
+    for token, following in itertools.pairwise(tokens):
+        if token.token_type in _WINDOW_KEYWORDS and following.token_type is TokenType.L_PAREN:
+            token.token_type = TokenType.VAR
 
 
 def _parsed(text: str, tokens: list[Token]) -> exp.Expression:
@@ -125,16 +136,8 @@ def check_tree(tree: exp.Expression, text: str, tokens: list[Token]) -> None:
 
 
 def _foreign(node: exp.Expr, text: str, tokens: list[Token]) -> SQLSyntaxError:
-    marks = (
-        TokenType.PLACEHOLDER,
-        TokenType.COLON,
-        TokenType.MOD,
-        TokenType.PARAMETER,
-        TokenType.COMMAND,
-        TokenType.HINT,
-    )
     start = start_of(node)
-    near = [token for token in tokens if token.token_type in marks and (start is None or token.start <= start)]
+    near = [token for token in tokens if token.token_type in _FOREIGN_MARKS and (start is None or token.start <= start)]
     hint = "write parameters as $1, $2, ..." if isinstance(node, (exp.Placeholder, exp.Parameter)) else None
     return syntax_error(text, near[-1] if near else tokens[0], hint=hint)
 

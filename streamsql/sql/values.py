@@ -18,6 +18,7 @@ strings, numbers or booleans (and NULLs), never a mixture; a mixture is left to 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 KINDS = ("string", "number", "boolean", "null")
 # below this the general parser is as fast, and words its errors better
-LITERAL_TEXT_CHARACTERS_MIN = 512
+LITERAL_TEXT_CHARACTERS_MIN = 700
 
 _NAME = r'(?:[A-Za-z_][A-Za-z0-9_$]*|"(?:[^"\0]|"")+")'
 _HEAD = re.compile(
@@ -47,9 +48,10 @@ _HEAD = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _NAMES = re.compile(_NAME)
-_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+# no .5, which sqlglot writes as 0.5: both paths give the same text
+_NUMBER = r"^-?[0-9]+\.?[0-9]*([eE][+-]?[0-9]+)?$"
 _BOOLEAN = r"^(?i:true|false)$"
-_NULLS = ["".join(c) for c in np.array(np.meshgrid(*(("n", "N"), ("u", "U"), ("l", "L"), ("l", "L")))).T.reshape(-1, 4)]
+_NULLS = ["".join(letters) for letters in itertools.product("nN", "uU", "lL", "lL")]
 _CSV_BYTES_MAX = (1 << 31) - 2  # pyarrow's block size is an int32
 
 _QUOTE, _OPEN, _CLOSE, _COMMA, _NEWLINE = b"'(),\n"
@@ -70,7 +72,8 @@ class LiteralRows:
     """The literals of a VALUES list by column, as text: null where SQL has NULL.
 
     `kinds` says of each column what its literals were: ``string``, ``number``, ``boolean``, or ``null`` for NULLs only.
-    A string's text is its value; a number's and a boolean's is as written. Columns are of one length, at least 1.
+    A string's text is its value, a number's is as written, a boolean's is ``true`` or ``false``. Columns are of one
+    length, at least 1.
     """
 
     columns: tuple[pa.Array, ...]
@@ -235,7 +238,12 @@ def _columns_of(
     columns = tuple(column.combine_chunks() for column in table.columns)
     kinds = tuple(_kind_of(column, quoted[:, index]) for index, column in enumerate(columns))
     found = tuple(kind for kind in kinds if kind is not None)
-    return LiteralRows(columns, found) if len(found) == width else None
+    if len(found) < width:
+        return None
+    lowered = (
+        pc.utf8_lower(column) if kind == "boolean" else column for column, kind in zip(columns, found, strict=True)
+    )
+    return LiteralRows(tuple(lowered), found)
 
 
 def _kind_of(column: pa.Array, quoted: NDArray[np.bool_]) -> str | None:
@@ -252,8 +260,8 @@ def _kind_of(column: pa.Array, quoted: NDArray[np.bool_]) -> str | None:
 
 def rows_of_tree(tree: exp.Expression) -> LiteralRows | None:
     """Give the same from the tree of a VALUES list; None where any cell is not a literal, or a column mixes kinds."""
-    if not isinstance(tree, exp.Values) or set(tree.args) - {"expressions"} or not tree.expressions:
-        return None
+    if not isinstance(tree, exp.Values) or any(value for key, value in tree.args.items() if key != "expressions"):
+        return None  # no VALUES, or one with LIMIT, ORDER BY, WITH
     rows = [row.expressions if isinstance(row, exp.Tuple) else [row.unnest()] for row in tree.expressions]
     columns: list[pa.Array] = []
     kinds: list[str] = []

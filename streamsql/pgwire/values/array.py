@@ -23,6 +23,7 @@ from streamsql.base.errors import (
 )
 from streamsql.base.types import WireType, canonical_arrow
 from streamsql.pgwire.values.column import (
+    WHITE_SPACE,
     BadValue,
     Codec,
     Numbers,
@@ -33,12 +34,12 @@ from streamsql.pgwire.values.column import (
     valid,
 )
 
-_MUST_BE_QUOTED = r'^$|[{}",\\\s]|^(?i:null)$'
+_MUST_BE_QUOTED = r'^$|[{}",\\\s\v]|^(?i:null)$'
 _HEADER = struct.Struct(">iiI")
 _DIMENSION = struct.Struct(">ii")
 _DIMENSIONS_MAX = 6  # PostgreSQL's MAXDIM
 _SIMPLE = r'^\s*\{[^"\\{}]*\}\s*$'  # one dimension, nothing quoted
-_ELEMENT = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|((?:[^"\\{},]|\\.)*))\s*([,}])', re.DOTALL)
+_ELEMENT = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|((?:[^"\\{},]|\\.)*))\s*([,}])', re.DOTALL | re.ASCII)
 
 
 def codec(wire_type: WireType, element: Codec) -> Codec:
@@ -203,7 +204,7 @@ def _split(strings: pa.Array) -> tuple[Numbers, pa.Array]:
         parts = pc.split_pattern(pc.fill_null(inner, ""), ",")
         empty = np.asarray(pc.equal(pc.fill_null(inner, ""), ""))
         lengths = np.asarray(pc.list_value_length(parts)).astype(np.int64)
-        words = pc.utf8_trim_whitespace(parts.flatten())
+        words = pc.ascii_trim(parts.flatten(), WHITE_SPACE)
         if empty.any():
             words = words.filter(pa.array(~np.repeat(empty, lengths)))
             lengths[empty] = 0
@@ -224,29 +225,33 @@ def _split(strings: pa.Array) -> tuple[Numbers, pa.Array]:
 
 
 def _elements_of_text(text: str) -> list[str | None]:
-    word = text.strip()
+    word = text.strip(WHITE_SPACE)
     if not word.startswith("{"):
         if word.startswith("["):
             raise FeatureNotSupported("array literals with bounds are not supported")
         raise _malformed(text, 'Array value must start with "{" or dimension information.')
-    if re.match(r"\{\s*\}\Z", word):
+    if re.match(r"\{\s*\}\Z", word, re.ASCII):
         return []
     items: list[str | None] = []
     position = 1
     while True:
         match = _ELEMENT.match(word, position)
         if match is None:
-            if re.match(r"\s*\{", word[position:]):
+            if re.match(r"\s*\{", word[position:], re.ASCII):
                 raise FeatureNotSupported("array literals of more than one dimension are not supported")
             raise _malformed(text, "Unexpected end of input.")
         quoted, plain, end = match.groups()
         position = match.end()
         if quoted is not None:
             items.append(re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL))
-        elif not plain.strip():
+        elif not plain.strip(WHITE_SPACE):
             raise _malformed(text, f'Unexpected "{end}" character.')
         else:
-            items.append(None if plain.strip().lower() == "null" else re.sub(r"\\(.)", r"\1", plain.strip()))
+            items.append(
+                None
+                if plain.strip(WHITE_SPACE).lower() == "null"
+                else re.sub(r"\\(.)", r"\1", plain.strip(WHITE_SPACE), flags=re.DOTALL)
+            )
         if end == "}":
             if position != len(word):
                 raise _malformed(text, "Junk after closing right brace.")

@@ -37,7 +37,7 @@ def _flat(column: pa.Array) -> tuple[Numbers, Numbers]:
 def _to_text(column: pa.Array) -> Piece:
     column = pc.cast(column, pa.binary())
     if not len(column):
-        return column
+        return pa.array([], pa.string())
     offsets, data = _flat(column)
     digits = binary_of_offsets(offsets * 2, _DIGITS[data], len(column))
     texts = pc.cast(pc.binary_join_element_wise(pa.scalar(b"\\x"), digits, b""), pa.string())

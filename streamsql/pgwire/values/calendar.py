@@ -14,7 +14,7 @@ import re
 import numpy as np
 
 from streamsql.base.errors import DatetimeFieldOverflow, InvalidDatetime
-from streamsql.pgwire.values.column import Numbers
+from streamsql.pgwire.values.column import WHITE_SPACE, Numbers
 
 DAY_US = 86_400_000_000
 DATE_INFINITY = 2**31 - 1  # DuckDB's, as are the next; the negative ones are their opposites
@@ -24,8 +24,10 @@ DATE_MIN, DATE_MAX = -2440588, 106751991  # 4713 BC, PostgreSQL's first day; 294
 _DATE = r"(?P<year>\d{4,6})(?P<separator>[-/])(?P<month>\d{1,2})(?P=separator)(?P<day>\d{1,2})|(?P<compact>\d{8})"
 _TIME = r"(?P<hour>\d{1,2}):(?P<minute>\d{1,2})(?::(?P<second>\d{1,2})(?P<fraction>\.\d*)?)?\s*(?P<half>am|pm)?"
 _ZONE = r"(?P<zone>z|utc|gmt|[+-]\d{1,2}(?::?\d{2}(?::?\d{2})?)?)"
-_TIMESTAMP = re.compile(rf"(?:{_DATE})(?:(?:\s*t\s*|\s+){_TIME}\s*{_ZONE}?)?(?:\s+(?P<era>bc|ad))?\Z", re.IGNORECASE)
-_TIME_ONLY = re.compile(rf"(?:t)?{_TIME}\s*{_ZONE}?\Z", re.IGNORECASE)
+_TIMESTAMP = re.compile(
+    rf"(?:{_DATE})(?:(?:\s*t\s*|\s+){_TIME}\s*{_ZONE}?)?(?:\s+(?P<era>bc|ad))?\Z", re.IGNORECASE | re.ASCII
+)
+_TIME_ONLY = re.compile(rf"(?:t)?{_TIME}\s*{_ZONE}?\Z", re.IGNORECASE | re.ASCII)
 _WORDS = {"infinity": TIMESTAMP_INFINITY, "+infinity": TIMESTAMP_INFINITY, "-infinity": -TIMESTAMP_INFINITY, "epoch": 0}
 
 
@@ -53,7 +55,7 @@ def days_from_civil(year: int, month: int, day: int) -> int:
 
 def read_timestamp(text: str, sql_name: str, use_zone: bool) -> int:
     """Read a timestamp as microseconds; a date alone is its midnight. `use_zone` moves it to UTC, else a zone is ignored."""
-    word = text.strip().lower()
+    word = text.strip(WHITE_SPACE).lower()
     if word in _WORDS:
         return _WORDS[word]
     match = _TIMESTAMP.match(word)
@@ -71,7 +73,7 @@ def read_timestamp(text: str, sql_name: str, use_zone: bool) -> int:
 
 def read_date(text: str) -> int:
     """Read a date as days; the time of a timestamp is cut off."""
-    word = text.strip().lower()
+    word = text.strip(WHITE_SPACE).lower()
     if word.endswith("infinity") and word in _WORDS:
         return DATE_INFINITY if _WORDS[word] > 0 else -DATE_INFINITY
     return read_timestamp(text, "date", use_zone=False) // DAY_US
@@ -79,7 +81,7 @@ def read_date(text: str) -> int:
 
 def read_time(text: str) -> int:
     """Read a time of day as microseconds; a zone is ignored."""
-    match = _TIME_ONLY.match(text.strip())
+    match = _TIME_ONLY.match(text.strip(WHITE_SPACE))
     if match is None:
         raise InvalidDatetime(f'invalid input syntax for type time: "{text}"')
     return _time_us(match, text)

@@ -22,6 +22,7 @@ from streamsql.base.errors import InvalidBinaryRepresentation, StreamSQLError
 Numbers = np.ndarray[Any, np.dtype[Any]]
 Piece: TypeAlias = "Numbers | pa.Array"
 
+WHITE_SPACE = " \t\n\r\v\f"  # PostgreSQL's; Python's str.strip takes more away
 CAREFUL_ROWS_MAX = 64  # at this size a slice that the fast path cannot read is read value by value
 
 

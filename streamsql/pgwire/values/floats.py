@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from streamsql.base.errors import InvalidTextRepresentation, NumericOutOfRange
 from streamsql.pgwire.values.column import (
+    WHITE_SPACE,
     Codec,
     Numbers,
     Piece,
@@ -105,7 +106,7 @@ def _codec(sql_name: str, arrow_type: pa.DataType, size: int, rewrites: Rewrites
         return column
 
     def careful(text: str) -> float:
-        word = text.strip(" \t\n\r\v\f")
+        word = text.strip(WHITE_SPACE)
         if _NUMBER.match(word):
             with np.errstate(over="ignore", under="ignore"):
                 value = float(np.dtype(native).type(word))

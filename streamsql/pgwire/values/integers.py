@@ -10,7 +10,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsql.base.errors import InvalidTextRepresentation, NumericOutOfRange
-from streamsql.pgwire.values.column import Codec, Piece, check_width, from_numbers, join_fixed, raw, read_in_two_speeds
+from streamsql.pgwire.values.column import (
+    WHITE_SPACE,
+    Codec,
+    Piece,
+    check_width,
+    from_numbers,
+    join_fixed,
+    raw,
+    read_in_two_speeds,
+)
 
 _DIGITS = re.compile(r"[+-]?[0-9]+\Z")
 _DIGITS_BYTES_MAX = 4_000  # Python refuses to read longer integers; none of them is in range
@@ -33,7 +42,7 @@ def _codec(sql_name: str, arrow_type: pa.DataType, size: int) -> Codec:
         return pc.cast(strings, arrow_type)
 
     def careful(text: str) -> int:
-        digits = text.strip(" \t\n\r\v\f")
+        digits = text.strip(WHITE_SPACE)
         if not _DIGITS.match(digits):
             raise InvalidTextRepresentation(f'invalid input syntax for type {sql_name}: "{text}"')
         value = int(digits) if len(digits) < _DIGITS_BYTES_MAX else limit

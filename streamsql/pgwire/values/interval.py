@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from streamsql.base.errors import DatetimeFieldOverflow, InvalidDatetime
 from streamsql.pgwire.values.column import (
+    WHITE_SPACE,
     BadValue,
     Codec,
     Numbers,
@@ -57,10 +58,11 @@ _ISO_DATE_UNITS = {"y": "year", "m": "month", "w": "week", "d": "day"}
 _ISO_TIME_UNITS = {"h": "hour", "m": "minute", "s": "second"}
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
 _TOKEN = re.compile(
-    rf"(?P<clock>[+-]?\d+:\d\d?(?::\d\d?(?:\.\d*)?)?)|(?P<span>[+-]?\d+-\d+)|(?P<number>{_NUMBER})\s*(?P<unit>[a-z]+)?"
+    rf"(?P<clock>[+-]?\d+:\d\d?(?::\d\d?(?:\.\d*)?)?)|(?P<span>[+-]?\d+-\d+)|(?P<number>{_NUMBER})\s*(?P<unit>[a-z]+)?",
+    re.ASCII,
 )
-_ISO = re.compile(rf"(-)?p((?:{_NUMBER}[ymwd])*)(?:t((?:{_NUMBER}[hms])+))?\Z")
-_ISO_PART = re.compile(rf"({_NUMBER})([a-z])")
+_ISO = re.compile(rf"(-)?p((?:{_NUMBER}[ymwd])*)(?:t((?:{_NUMBER}[hms])+))?\Z", re.ASCII)
+_ISO_PART = re.compile(rf"({_NUMBER})([a-z])", re.ASCII)
 
 
 def _with_unit(numbers: Numbers, singular: str, plural: str, signed: Numbers) -> pa.Array:
@@ -110,13 +112,13 @@ def _to_binary(column: pa.Array) -> Piece:
 
 
 def _parse(text: str) -> tuple[int, int, int]:
-    word = text.strip().lower()
+    word = text.strip(WHITE_SPACE).lower()
     total = _parse_iso(word) if word.startswith(("p", "-p")) else _parse_words(word)
     if total is None:
         raise InvalidDatetime(f'invalid input syntax for type interval: "{text}"')
     months, days, seconds = total
     nanoseconds = round(seconds * 1_000_000) * 1000
-    if max(abs(months), abs(days)) >= 2**31 or abs(nanoseconds) >= 2**63:
+    if not (min(months, days) >= -(2**31) and max(months, days) < 2**31 and abs(nanoseconds) < 2**63):
         raise DatetimeFieldOverflow(f'interval field value out of range: "{text}"')
     return months, days, nanoseconds
 

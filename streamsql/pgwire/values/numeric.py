@@ -25,6 +25,7 @@ from streamsql.base.errors import (
 from streamsql.base.types import NUMERIC as NUMERIC_TYPE
 from streamsql.base.types import canonical_arrow
 from streamsql.pgwire.values.column import (
+    WHITE_SPACE,
     BadValue,
     Codec,
     Numbers,
@@ -39,7 +40,7 @@ _NEGATIVE, _NAN, _INFINITE, _MINUS_INFINITE = 0x4000, 0xC000, 0xD000, 0xF000
 _HEADER = struct.Struct(">HhHH")
 _WIDE = np.dtype([("low", "<u8"), ("high", "<i8")])
 _INTEGER_GROUPS_INT64, _INTEGER_GROUPS_MAX = 5, 10
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?\Z", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?\Z", re.IGNORECASE | re.ASCII)
 _CONTEXT = Context(prec=20_000, rounding=ROUND_HALF_UP)
 _EXPONENT_MAX = 16_000  # beyond it PostgreSQL's numeric ends too
 
@@ -118,7 +119,7 @@ def _careful(arrow_type: pa.DataType) -> Callable[[str], Decimal]:
     integer_digits = arrow_type.precision - arrow_type.scale
 
     def read(text: str) -> Decimal:
-        word = text.strip()
+        word = text.strip(WHITE_SPACE)
         if word.lower().lstrip("+-") in ("nan", "inf", "infinity"):
             raise NumericOutOfRange(
                 f'value "{text}" is out of range for type numeric', detail="only numbers are stored"

@@ -1,0 +1,88 @@
+"""The server's settings: command line first, then environment (``STREAMSQL_...``), then the default."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from streamsql.base.limits import Limits, names
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class ConfigError(Exception):
+    """A setting is wrong; the message is one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Settings of ``streamsql serve``. `data_directory` None keeps everything in memory."""
+
+    host: str = "127.0.0.1"
+    port: int = 5433
+    data_directory: Path | None = Path("streamsql-data")
+    log_level: str = "info"
+    threads: int | None = None
+    memory_limit: str | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``serve``."""
+    parser.add_argument("--host", metavar="ADDRESS", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", metavar="N", help="port to listen on, 0 picks a free one (default 5433)")
+    parser.add_argument("--data-dir", metavar="DIR", help="folder that holds all state (default ./streamsql-data)")
+    parser.add_argument("--in-memory", action="store_true", help="keep no state on disk: all is lost at the end")
+    parser.add_argument("--log-level", choices=LOG_LEVELS, help="least severe log line that is shown (default info)")
+    parser.add_argument("--threads", metavar="N", help="threads that DuckDB may use (default: one a core)")
+    parser.add_argument("--memory-limit", metavar="SIZE", help="memory that DuckDB may use, such as 4GB")
+    parser.add_argument("--limit", action="append", default=[], metavar="NAME=N", help="set a bound of base/limits.py")
+
+
+def config_of(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Config:
+    """Make the settings; raises ConfigError."""
+
+    def setting(name: str) -> str | None:
+        given = getattr(arguments, name, None)
+        return given if given is not None else environment.get(f"STREAMSQL_{name.upper()}")
+
+    in_memory = arguments.in_memory or environment.get("STREAMSQL_IN_MEMORY", "").lower() in {"1", "true", "yes", "on"}
+    if in_memory and arguments.data_dir is not None:
+        raise ConfigError("--in-memory and --data-dir exclude each other")
+    log_level = setting("log_level") or "info"
+    if log_level not in LOG_LEVELS:
+        raise ConfigError(f"log level must be one of {', '.join(LOG_LEVELS)}, not {log_level!r}")
+    threads = setting("threads")
+    return Config(
+        host=setting("host") or "127.0.0.1",
+        port=_number(setting("port") or "5433", "port", 0, 65_535),
+        data_directory=None if in_memory else Path(setting("data_dir") or "streamsql-data"),
+        log_level=log_level,
+        threads=None if threads is None else _number(threads, "threads", 1, 1_024),
+        memory_limit=setting("memory_limit"),
+        limits=_limits(arguments.limit, environment),
+    )
+
+
+def _number(text: str, what: str, low: int, high: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise ConfigError(f"{what} must be a number, not {text!r}") from None
+    if not low <= value <= high:
+        raise ConfigError(f"{what} must be between {low} and {high}, not {value}")
+    return value
+
+
+def _limits(given: Sequence[str], environment: Mapping[str, str]) -> Limits:
+    known = set(names())
+    values = {n: environment[f"STREAMSQL_LIMIT_{n.upper()}"] for n in known if f"STREAMSQL_LIMIT_{n.upper()}" in environment}
+    for pair in given:
+        name, _, value = pair.partition("=")
+        if name not in known:
+            raise ConfigError(f"there is no limit {name!r}; limits: {', '.join(sorted(known))}")
+        values[name] = value
+    return dataclasses.replace(Limits(), **{n: _number(v, f"limit {n}", 1, 1 << 40) for n, v in values.items()})

@@ -1,0 +1,73 @@
+"""EXPLAIN: a plan in words, one line a stage, from the source to what is shown."""
+
+from __future__ import annotations
+
+from streamsql.plan.nodes import ContinuousPlan, Strategy
+from streamsql.plan.stages import group_columns
+from streamsql.sql.durations import render_duration
+from streamsql.sql.statements import EmitMode
+
+_SHOWN = {
+    EmitMode.APPEND: "each result once, when it is final",
+    EmitMode.UPDATE: "a group's new value whenever an epoch changed it",
+    EmitMode.COMPLETE: "the whole result whenever it changed",
+}
+
+
+def explain(plan: ContinuousPlan) -> list[str]:
+    """Describe a plan; the lines are indented as the stages feed each other, the source last."""
+    every = f", at most every {render_duration(plan.every_us)}" if plan.every_us else ""
+    lines = [f"Emit {plan.mode.value.lower()}: {_SHOWN[plan.mode]}{every}"]
+    stages = _stages(plan)
+    for depth, stage in enumerate(stages):
+        indent = "  " * depth
+        lines += [f"{indent}-> {stage[0]}", *(f"{indent}     {detail}" for detail in stage[1:])]
+    lines.append(f"Watermark: {_watermark(plan)}")
+    lines.append(f"State: {_state(plan)}")
+    lines.append(f"Output: {'retracts' if plan.retracts else 'append-only'}")
+    return lines
+
+
+def _stages(plan: ContinuousPlan) -> list[list[str]]:
+    outputs = ", ".join(o.name for o in plan.outputs)
+    scan = [f"Scan {plan.source}"]
+    linear = [f"Filter, Project  (strategy: {Strategy.LINEAR.value})"]
+    if plan.condition:
+        linear.append(f"filter: {plan.condition}")
+    grouping = plan.grouping
+    if grouping is None:
+        return [[linear[0], f"output: {outputs}", *linear[1:]], scan]
+    project = [f"Project  (strategy: {Strategy.LINEAR.value})", f"output: {outputs}"]
+    if grouping.having:
+        project.append(f"having: {grouping.having}")
+    window = grouping.window
+    name = "GroupAggregate"
+    details = [f"keys: {', '.join(grouping.keys) or 'none'}", f"partial states: {', '.join(grouping.parts)}"]
+    if window is not None:
+        name = "TumblingWindow" if window.tumbling else "HoppingWindow"
+        slide = "" if window.tumbling else f", slide {render_duration(window.slide_us)}, panes of {render_duration(window.pane_us)}"
+        details.insert(0, f"window: {window.time_sql}, size {render_duration(window.size_us)}{slide}")
+    stages = [project, [f"{name}  (strategy: {Strategy.COMBINE.value})", *details]]
+    if plan.condition:
+        stages.append(linear)
+    return [*stages, scan]
+
+
+def _watermark(plan: ContinuousPlan) -> str:
+    if plan.window is None:
+        return "none: nothing is late, and no result is final"
+    if plan.watermark_delay_us is None:
+        return f"none on {plan.window.time_sql}: no window closes"
+    return f"{plan.window.time_sql} - {render_duration(plan.watermark_delay_us)}"
+
+
+def _state(plan: ContinuousPlan) -> str:
+    if plan.grouping is None:
+        return "none"
+    keys = ", ".join(
+        {"w": "pane start", "f": "first window"}.get(c, plan.grouping.keys[int(c[1:])] if c[0] == "k" else c)
+        for c in group_columns(plan.grouping)
+    )
+    bound = "dropped when the window closes" if plan.state_bounded else "unbounded: kept for ever"
+    result = "" if plan.mode is EmitMode.APPEND else ", and the result by group"
+    return f"partial states by ({keys}){result}; {bound}"

@@ -1,0 +1,42 @@
+"""CREATE STREAM, CREATE TABLE, CREATE MATERIALIZED VIEW."""
+
+from __future__ import annotations
+
+from streamsql.engine import definitions
+from streamsql.server.context import Context, Values
+from streamsql.server.results import Done, notice
+from streamsql.sql.statements import CreateMaterializedView, CreateStream, CreateTable
+
+
+def exists_notice(name: str) -> dict[str, str]:
+    return notice(f'relation "{name}" already exists, skipping', sqlstate="42P07")
+
+
+def block_notices(context: Context, what: str) -> list[dict[str, str]]:
+    """Warn that a definition inside BEGIN ... COMMIT is not undone by ROLLBACK."""
+    if not context.transaction.explicit:
+        return []
+    return [notice(f"{what} takes effect at once: ROLLBACK does not undo it", severity="WARNING", sqlstate="25000")]
+
+
+async def relation(context: Context, statement: CreateStream | CreateTable, values: Values) -> Done:
+    what = "CREATE STREAM" if isinstance(statement, CreateStream) else "CREATE TABLE"
+    made = await context.on_engine(lambda: definitions.create_relation(context.engine, statement))
+    return Done(what, block_notices(context, what) if made else [exists_notice(statement.name)])
+
+
+async def view(context: Context, statement: CreateMaterializedView, values: Values) -> Done:
+    what = "CREATE MATERIALIZED VIEW"
+    made = await context.on_engine(lambda: definitions.create_view(context.engine, statement))
+    if not made:
+        return Done(what, [exists_notice(statement.name)])
+    notices = block_notices(context, what)
+    plan = context.engine.queries[statement.name].plan
+    if plan.window is not None and not plan.state_bounded:
+        notices.append(
+            notice(
+                f'state of "{statement.name}" is never dropped: there is no watermark',
+                hint="add WITH WATERMARK '10 minutes', or declare WATERMARK FOR the column in CREATE STREAM",
+            )
+        )
+    return Done(what, notices)

@@ -1,0 +1,65 @@
+"""Statements that concern the session alone: SET, SHOW name, RESET, DEALLOCATE, DISCARD, CLOSE, UNLISTEN."""
+
+from __future__ import annotations
+
+from streamsql.base.errors import InvalidCursorName, InvalidStatementName
+from streamsql.server.context import Context, Values
+from streamsql.server.results import Done, ResultColumn, Rows, static_columns, static_rows
+from streamsql.server.variables import VARIABLES, key_of, spelling
+from streamsql.sql.statements import (
+    CloseCursor,
+    Deallocate,
+    Discard,
+    SetVariable,
+    ShowVariable,
+    Unlisten,
+)
+
+
+async def set_variable(context: Context, statement: SetVariable, values: Values) -> Done:
+    tag = "RESET" if statement.reset else "SET"
+    if statement.reset and statement.name == "all":
+        context.variables.reset_all()
+    else:
+        context.variables.set(statement.name, statement.value)
+    return Done(tag)
+
+
+async def show_columns(context: Context, statement: ShowVariable, values: Values) -> list[ResultColumn]:
+    if statement.name == "all":
+        return static_columns(("name", str), ("setting", str), ("description", str))
+    return static_columns((spelling(key_of(statement.name)), str))
+
+
+async def show_variable(context: Context, statement: ShowVariable, values: Values) -> Rows:
+    columns = await show_columns(context, statement, values)
+    if statement.name == "all":
+        rows = [(spelling(n), context.variables.get(n), v.description) for n, v in VARIABLES.items()]
+        return static_rows(columns, rows, "SHOW")
+    return static_rows(columns, [(context.variables.get(statement.name),)], "SHOW")
+
+
+async def deallocate(context: Context, statement: Deallocate, values: Values) -> Done:
+    if statement.name is None:
+        context.statements.clear()
+        return Done("DEALLOCATE ALL")
+    if statement.name not in context.statements:
+        raise InvalidStatementName(f'prepared statement "{statement.name}" does not exist')
+    del context.statements[statement.name]
+    return Done("DEALLOCATE")
+
+
+async def discard(context: Context, statement: Discard, values: Values) -> Done:
+    context.statements.clear()
+    context.variables.reset_all()
+    return Done("DISCARD ALL")
+
+
+async def close_cursor(context: Context, statement: CloseCursor, values: Values) -> Done:
+    if statement.name is not None:
+        raise InvalidCursorName(f'cursor "{statement.name}" does not exist')
+    return Done("CLOSE CURSOR ALL")
+
+
+async def unlisten(context: Context, statement: Unlisten, values: Values) -> Done:
+    return Done("UNLISTEN")

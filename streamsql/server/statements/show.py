@@ -1,0 +1,95 @@
+"""SHOW STREAMS, TABLES, VIEWS, QUERIES."""
+
+from __future__ import annotations
+
+from streamsql.catalog.objects import Stream, Table, View
+from streamsql.server.context import Context, Values
+from streamsql.server.results import ResultColumn, Rows, static_columns, static_rows
+from streamsql.sql.durations import render_duration
+from streamsql.sql.statements import Show, ShowKind
+
+_COLUMNS: dict[ShowKind, tuple[tuple[str, type], ...]] = {
+    ShowKind.STREAMS: (
+        ("name", str), ("columns", int), ("watermark", str), ("retention", str), ("idle_timeout", str), ("rows_in", int)
+    ),
+    ShowKind.TABLES: (("name", str), ("columns", int), ("primary_key", str), ("rows_in", int)),
+    ShowKind.VIEWS: (("name", str), ("source", str), ("mode", str), ("definition", str)),
+    ShowKind.QUERIES: (
+        ("name", str), ("kind", str), ("source", str), ("mode", str), ("rows_in", int), ("rows_out", int),
+        ("rows_late", int), ("state_rows", int), ("status", str),
+    ),
+}  # fmt: skip
+
+
+async def columns(context: Context, statement: Show, values: Values) -> list[ResultColumn]:
+    return static_columns(*_COLUMNS[statement.kind])
+
+
+async def execute(context: Context, statement: Show, values: Values) -> Rows:
+    rows = await context.on_engine(lambda: _ROWS[statement.kind](context))
+    return static_rows(static_columns(*_COLUMNS[statement.kind]), rows, "SHOW")
+
+
+def _duration(us: int | None, none: str) -> str:
+    return none if us is None else "0" if us == 0 else render_duration(us)
+
+
+def _rows_in(context: Context, name: str) -> int:
+    at = context.engine.streams.get(name)
+    return at.rows_in if at else 0
+
+
+def _streams(context: Context) -> list[tuple[object, ...]]:
+    return [
+        (
+            o.name,
+            len(o.columns),
+            f"{o.watermark.column} - {render_duration(o.watermark.delay_us)}" if o.watermark else None,
+            _duration(o.retention_us, "forever"),
+            _duration(o.idle_timeout_us, "never"),
+            _rows_in(context, o.name),
+        )
+        for o in sorted(context.catalog, key=lambda o: o.name)
+        if isinstance(o, Stream)
+    ]
+
+
+def _tables(context: Context) -> list[tuple[object, ...]]:
+    return [
+        (o.name, len(o.columns), ", ".join(o.primary_key) or None, _rows_in(context, o.name))
+        for o in sorted(context.catalog, key=lambda o: o.name)
+        if isinstance(o, Table)
+    ]
+
+
+def _views(context: Context) -> list[tuple[object, ...]]:
+    return [
+        (o.name, o.source, o.mode.value.lower(), o.text)
+        for o in sorted(context.catalog, key=lambda o: o.name)
+        if isinstance(o, View)
+    ]
+
+
+def _queries(context: Context) -> list[tuple[object, ...]]:
+    return [
+        (
+            q.name,
+            "live query" if q.temporary else "materialized view",
+            q.plan.source,
+            q.plan.mode.value.lower(),
+            q.progress.rows_in,
+            q.progress.rows_out,
+            q.progress.rows_late,
+            q.progress.state_rows,
+            "running" if q.progress.error is None else f"failed: {q.progress.error}",
+        )
+        for q in context.engine.queries.values()
+    ]
+
+
+_ROWS = {
+    ShowKind.STREAMS: _streams,
+    ShowKind.TABLES: _tables,
+    ShowKind.VIEWS: _views,
+    ShowKind.QUERIES: _queries,
+}

@@ -1,0 +1,120 @@
+"""SUBSCRIBE view: its rows now, then every change to it, each with its epoch and weight.
+
+    epoch | weight | <the view's columns>
+    7     |      1 | ...                    the snapshot, or a row that came
+    8     |     -1 | ...                    a row that went
+
+With PROGRESS a column ``progressed`` follows the weight; a row in which it is true says that all changes up to its epoch
+have been sent, and its other columns are NULL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pyarrow as pa
+
+from streamsql.base.types import BOOL, INT2, INT8, canonical_arrow
+from streamsql.engine import definitions
+from streamsql.engine.changes import Change
+from streamsql.engine.definitions import ViewSubscription
+from streamsql.server.context import Context, Values
+from streamsql.server.results import ResultColumn, Rows
+from streamsql.server.streaming import canonical, every
+from streamsql.sql.statements import Subscribe
+
+
+async def columns(context: Context, statement: Subscribe, values: Values) -> list[ResultColumn]:
+    view = context.catalog.view(statement.name, statement.name_position or None)
+    head = [ResultColumn("epoch", INT8), ResultColumn("weight", INT2)]
+    if statement.progress:
+        head.append(ResultColumn("progressed", BOOL))
+    return head + [ResultColumn.of(c.name, c.type) for c in view.columns]
+
+
+async def execute(context: Context, statement: Subscribe, values: Values) -> Rows:
+    found = await columns(context, statement, values)
+    wake = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    following = await context.on_engine(
+        lambda: definitions.subscribe(
+            context.engine,
+            statement.name,
+            statement.name_position or None,
+            lambda: loop.call_soon_threadsafe(wake.set),
+        )
+    )
+    return Rows(found, _batches(context, statement, following, wake, found), tag="SUBSCRIBE", live=True)
+
+
+async def _batches(
+    context: Context,
+    statement: Subscribe,
+    following: ViewSubscription,
+    wake: asyncio.Event,
+    found: list[ResultColumn],
+) -> AsyncIterator[pa.RecordBatch | None]:
+    head = 3 if statement.progress else 2
+    shown = found[head:]
+    try:
+        if statement.snapshot:
+            rows = context.reads.stream_from(
+                following.snapshot, following.snapshot_query, shown, context.cancel
+            )
+            async for batch in rows:
+                if batch is not None:
+                    yield _framed(batch, following.epoch, None, statement.progress)
+        following.snapshot.close()
+        if statement.progress:
+            yield _progress(following.epoch, shown)
+        yield None
+        reported = following.epoch
+        query = context.engine.queries.get(statement.name)
+        every_us = query.plan.every_us if query is not None else None
+        async for changes, epoch in every(following.subscription, wake, every_us, context.cancel):
+            for change in changes:
+                for batch in await _framed_change(context, change, shown, statement.progress):
+                    yield batch
+            if statement.progress and epoch > reported:
+                reported = epoch
+                yield _progress(epoch, shown)
+            yield None
+    finally:
+        following.subscription.close()
+        following.snapshot.close()
+
+
+async def _framed_change(
+    context: Context, change: Change, shown: list[ResultColumn], progress: bool
+) -> list[pa.RecordBatch]:
+    framed, start = [], 0
+    for batch in await canonical(context.reads, change.rows, shown):
+        weights = None if change.weights is None else change.weights.slice(start, batch.num_rows)
+        framed.append(_framed(batch, change.epoch, weights, progress))
+        start += batch.num_rows
+    return framed
+
+
+def _framed(batch: pa.RecordBatch, epoch: int, weights: pa.Array | None, progress: bool) -> pa.RecordBatch:
+    count = batch.num_rows
+    ones = np.ones(count, dtype=np.int16)
+    head: list[pa.Array] = [
+        pa.array(np.full(count, epoch, dtype=np.int64)),
+        pa.array(ones) if weights is None else weights.cast(pa.int16()),
+    ]
+    if progress:
+        head.append(pa.array(np.zeros(count, dtype=np.bool_)))
+    arrays = [*head, *batch.columns]
+    return pa.RecordBatch.from_arrays(arrays, names=[f"c{i}" for i in range(len(arrays))])
+
+
+def _progress(epoch: int, shown: list[ResultColumn]) -> pa.RecordBatch:
+    arrays = [
+        pa.array([epoch], pa.int64()),
+        pa.array([None], pa.int16()),
+        pa.array([True]),
+        *(pa.nulls(1, canonical_arrow(c.type, c.modifier)) for c in shown),
+    ]
+    return pa.RecordBatch.from_arrays(arrays, names=[f"c{i}" for i in range(len(arrays))])

@@ -1,0 +1,26 @@
+"""BEGIN, COMMIT, ROLLBACK."""
+
+from __future__ import annotations
+
+from streamsql.server.context import Context, Values
+from streamsql.server.results import Done, notice
+from streamsql.sql.statements import Transaction, TransactionVerb
+
+
+async def execute(context: Context, statement: Transaction, values: Values) -> Done:
+    transaction = context.transaction
+    if statement.verb is TransactionVerb.BEGIN:
+        if transaction.explicit:
+            return Done("BEGIN", [_warning("there is already a transaction in progress", "25001")])
+        transaction.begin()
+        return Done("BEGIN")
+    outside = [] if transaction.explicit else [_warning("there is no transaction in progress", "25P01")]
+    if statement.verb is TransactionVerb.ROLLBACK or transaction.failed:
+        transaction.roll_back()
+        return Done("ROLLBACK", outside)
+    await transaction.commit()
+    return Done("COMMIT", outside)
+
+
+def _warning(message: str, sqlstate: str) -> dict[str, str]:
+    return notice(message, severity="WARNING", sqlstate=sqlstate)
