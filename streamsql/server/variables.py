@@ -103,7 +103,7 @@ class Variables:
         if value is None:
             self.values.pop(key, None)
         else:
-            if variable.allowed is not None and value.strip().lower() not in variable.allowed:
+            if variable.allowed is not None and value.strip(" '").lower() not in variable.allowed:
                 raise FeatureNotSupported(
                     f'parameter "{spelling(key)}" cannot be set to "{value}"',
                     hint=f"values that it takes: {', '.join(sorted(variable.allowed))}",

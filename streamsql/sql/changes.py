@@ -55,7 +55,7 @@ def parse_insert(cursor: Cursor) -> Insert:
     source = parse_tree(cursor.text, tokens, cursor.limits)
     if not isinstance(source, (exp.Query, exp.Values)):
         raise cursor.error(first)
-    if isinstance(source, exp.Values) and source.args.get("alias"):
+    if type(source) is exp.Values and source.args.get("alias"):
         raise cursor.error(cursor.tokens[-1])  # VALUES (1) a
     check_values(source)
     check_width(source, columns)

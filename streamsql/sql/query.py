@@ -33,7 +33,7 @@ def parse_query(cursor: Cursor) -> Query:
     tree = parse_tree(cursor.text, clauses.tokens, cursor.limits)
     if type(tree) in REFUSED:  # WITH ... INSERT, UPDATE, DELETE
         check_tree(exp.Paren(this=tree), cursor.text, clauses.tokens)
-    if not isinstance(tree, (exp.Query, exp.Values)) or (isinstance(tree, exp.Values) and tree.args.get("alias")):
+    if not isinstance(tree, (exp.Query, exp.Values)) or (type(tree) is exp.Values and tree.args.get("alias")):
         raise syntax_error(cursor.text, first)
     check_values(tree)
     return Query(

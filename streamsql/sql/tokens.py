@@ -158,7 +158,7 @@ def _normalize(text: str, tokens: list[Token], index: int, token: Token) -> None
             token.text = _unescape(token.text, token)
         token.token_type = TokenType.STRING
     elif kind not in _NOT_WORDS:
-        if kind is TokenType.VAR and not is_word(token.text):
+        if kind in (TokenType.VAR, TokenType.UNKNOWN) and not is_word(token.text):
             raise syntax_error(text, token)
         token.text = fold(token.text)
     elif kind is TokenType.NUMBER:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -197,31 +198,27 @@ def test_who_may_connect_gets_in_by_name(database: str | None) -> None:
 
 # any bytes at all
 
-_MESSAGES = st.sampled_from(
-    [
-        client_message(name, fields)
-        for name, fields in [
-            ("Query", {"text": "select 1"}),
-            ("Query", {"text": "fail"}),
-            ("Query", {"text": "copy t"}),
-            ("Parse", {"text": "select 1", "oids": [23]}),
-            ("Parse", {"text": "copy t"}),
-            ("Parse", {"text": "fail"}),
-            ("Bind", {"values": ["a", None], "formats": [0]}),
-            ("Describe", {"kind": "S"}),
-            ("Execute", {}),
-            ("Close", {"kind": "P"}),
-            ("Sync", {}),
-            ("Flush", {}),
-            ("CopyData", {"data": "1,2\n"}),
-            ("CopyData", {"data": "bad"}),
-            ("CopyDone", {}),
-            ("CopyFail", {"message": "no"}),
-            ("FunctionCall", {"oid": 1}),
-            ("Terminate", {}),
-        ]
-    ]
-)
+_SENDABLE: list[tuple[str, dict[str, Any]]] = [
+    ("Query", {"text": "select 1"}),
+    ("Query", {"text": "fail"}),
+    ("Query", {"text": "copy t"}),
+    ("Parse", {"text": "select 1", "oids": [23]}),
+    ("Parse", {"text": "copy t"}),
+    ("Parse", {"text": "fail"}),
+    ("Bind", {"values": ["a", None], "formats": [0]}),
+    ("Describe", {"kind": "S"}),
+    ("Execute", {}),
+    ("Close", {"kind": "P"}),
+    ("Sync", {}),
+    ("Flush", {}),
+    ("CopyData", {"data": "1,2\n"}),
+    ("CopyData", {"data": "bad"}),
+    ("CopyDone", {}),
+    ("CopyFail", {"message": "no"}),
+    ("FunctionCall", {"oid": 1}),
+    ("Terminate", {}),
+]
+_MESSAGES = st.sampled_from([client_message(name, fields) for name, fields in _SENDABLE])
 
 
 @st.composite

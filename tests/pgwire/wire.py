@@ -66,7 +66,8 @@ def client_message(name: str, fields: dict[str, Any]) -> bytes:
         case "GSSENCRequest":
             return struct.pack(">II", 8, 80877104)
         case "CancelRequest":
-            return struct.pack(">III", 12 + len(f["secret"]), 80877102, f["process_id"]) + f["secret"].encode()
+            secret: str = f["secret"]
+            return struct.pack(">III", 12 + len(secret), 80877102, f["process_id"]) + secret.encode()
         case "Parse":
             return parse(f["text"], f.get("name", ""), tuple(f.get("oids", ())))
         case "Bind":
@@ -78,7 +79,7 @@ def client_message(name: str, fields: dict[str, Any]) -> bytes:
                 tuple(f.get("result_formats", ())),
             )
         case "Describe" | "Close":
-            return frame(name[0], f["kind"].encode() + string(f.get("name", "")))
+            return frame(name[0], string(f["kind"] + f.get("name", "")))
         case "Execute":
             return frame("E", string(f.get("portal", "")) + struct.pack(">i", f.get("max_rows", 0)))
         case "Query":
@@ -296,7 +297,7 @@ class ScriptedServer:
             case messages.Close():
                 self.said += messages.close_complete()
             case _:
-                assert isinstance(event, messages.Flush | messages.Terminate), event
+                assert isinstance(event, messages.Flush | messages.Terminate | messages.CancelRequest), event
 
     def _run(self, text: str, max_rows: int, *, described: bool) -> None:
         match text.split():

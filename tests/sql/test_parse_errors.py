@@ -42,6 +42,7 @@ def refusal(text: str) -> StreamSQLError:
         ("SELECT 1 ^/* x /* y */", "42601", "unterminated /* comment"),
         ("SELECT ^$$ x", "42601", "unterminated dollar-quoted string"),
         ("SELECT ^$a$ x $b$", "42601", "unterminated dollar-quoted string"),
+        ("SELECT ^`a`", "42601", 'syntax error at or near "`"'),
         ("SELECT ^?", "42601", 'syntax error at or near "?"'),
         ("SELECT ^:x", "42601", 'syntax error at or near ":"'),
         ("SELECT ^@x", "42601", 'syntax error at or near "@"'),

@@ -37,7 +37,8 @@ STRANGE = st.sampled_from(
      "1::int", "'1'::int",
      "-- x\n1", "/**/ 1", "$$a$$", "DEFAULT", "abc", "1 2", "- 1", "+1", "--1", "", "()", "(1)", "1e",
      "TIMESTAMP '2020-01-01'", "N'x'",
-     "U&'x'", "x'00'", "nan", "'a'b", "1_000", "0x1F", "1.2.3", "e5", "tru", '"a"', "'", "a'b'", "1'a'", "NULLNULL", "true false", "ull"]
+     "U&'x'", "x'00'", "nan", "'a'b", "1_000", "0x1F", "1.2.3", "e5", "tru", '"a"', "'", "a'b'", "1'a'",
+     "NULLNULL", "true false", "ull"]
 )  # fmt: skip
 
 
@@ -125,7 +126,8 @@ def test_literal_rows_come_out_by_column(text: str, columns: list[list[str | Non
     "text",
     ["(.5)", "(1), (1, 2)", "(1, 2), (1)", "(now())", "($1)", "(E'a')", "(1 2)",
      "('a' 'b')", "(1,)", "()", "(1", "1)", "('a",
-     "(a)", "(1) (2)", "(1),", "(1),,(2)", "((1))", "(1::int)", "('1'), (1)", "(1), (TRUE)", "(/* x */ 1)", "(1) ON CONFLICT", "(- 1)",
+     "(a)", "(1) (2)", "(1),", "(1),,(2)", "((1))", "(1::int)", "('1'), (1)", "(1), (TRUE)", "(/* x */ 1)",
+     "(1) ON CONFLICT", "(- 1)",
      "(\0)", "(1); (2)", "(1\n2)", "(1+1)", "(1e)", "(\ud800)"],
 )  # fmt: skip
 def test_what_is_not_literals_is_given_up(text: str) -> None:

@@ -120,7 +120,7 @@ def _variable(piece: Piece, column: pa.Array) -> tuple[Numbers, pa.Array]:
     if isinstance(piece, np.ndarray):
         piece = binary_of_fixed(piece)
     elif piece.type != pa.binary():
-        piece = pc.cast(piece, pa.binary())
+        piece = piece.view(pa.binary())
     if not column.null_count:
         return np.asarray(pc.binary_length(piece)), piece
     missing = column.is_null()

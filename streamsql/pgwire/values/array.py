@@ -115,7 +115,7 @@ def framed(piece: Piece, column: pa.Array) -> pa.Array:
     if isinstance(piece, np.ndarray):
         piece = binary_of_fixed(piece)
     elif piece.type != pa.binary():
-        piece = pc.cast(piece, pa.binary())
+        piece = piece.view(pa.binary())
     lengths = pc.binary_length(piece)
     if column.null_count:
         missing = column.is_null()

@@ -1,0 +1,1 @@
+"""What streamsql costs, each figure beside what the same machine could do at best, measured in the same run."""

@@ -1,0 +1,66 @@
+"""Resident size after 5 M and after 50 M rows of the same keys, and the data directory's size over time.
+
+Estimate. What must be kept is the state of the open windows and the view's rows. 50 M rows span one hour: 60 windows of 1,000 keys are
+60,000 result rows, a few megabytes; everything else is working memory: the rows of one COPY (500,000 of 20 bytes, several times
+over as bytes, Arrow and DuckDB's vectors). So both sizes should stay where they are after the first COPYs. DuckDB frees blocks
+within its file but does not shrink it, and its allocator keeps what it once had.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+
+import asyncpg
+
+from benchmarks.events import HOUR_US, START_US, STREAM, VIEW, Shape, csv_of, events, scaled
+from benchmarks.figures import Figure, say
+from benchmarks.servers import streamsql
+
+ROWS = 50_000_000
+COPY_ROWS = 500_000
+KEYS = 1_000
+
+
+def run(scale: float) -> list[Figure]:
+    """Measure after a tenth of the rows and after all of them."""
+    rows = max(scaled(ROWS, scale), 10 * COPY_ROWS)
+    copies = rows // COPY_ROWS
+    with streamsql() as server:
+        sizes = asyncio.run(_sizes(server, copies))
+    early = max(copies // 10, 1)
+    mega = [(rss / 2**20, disk / 2**20) for rss, disk in sizes]
+    steps = sorted({0, early - 1, copies // 4, copies // 2, copies * 3 // 4, copies - 1})
+    over_time = ", ".join(f"{(i + 1) * COPY_ROWS / 1e6:g} M: {mega[i][0]:,.0f}/{mega[i][1]:,.0f}" for i in steps)
+    name = f"after {rows / 1e6:g} M rows"
+    at = f"after {early * COPY_ROWS / 1e6:g} M"
+    return [
+        say(Figure(
+            "memory", f"RSS {name}", mega[-1][0], "MB", mega[early - 1][0], at, ratio_max=1.2,
+            note=f"RSS/disk in MB: {over_time}",
+        )),
+        say(Figure("memory", f"data directory {name}", mega[-1][1], "MB", mega[early - 1][1], at)),
+        say(Figure(
+            "memory", "data directory, its last half", mega[-1][1], "MB", mega[copies // 2 - 1][1], "after half the rows",
+            ratio_max=1.2,
+        )),
+    ]  # fmt: skip
+
+
+async def _sizes(server: object, copies: int) -> list[tuple[int, int]]:
+    from benchmarks.servers import Server
+
+    assert isinstance(server, Server)
+    connection = await asyncpg.connect(server.url)
+    await connection.execute(STREAM)
+    await connection.execute(VIEW)
+    span = HOUR_US * COPY_ROWS // ROWS
+    found = []
+    for number in range(copies):
+        shape = Shape(COPY_ROWS, KEYS, span, START_US + number * span, seed=number % 7)
+        await connection.copy_to_table("payments", source=io.BytesIO(csv_of(events(shape))), format="csv")
+        found.append((server.rss_bytes, server.folder_bytes))
+    late = await connection.fetchval("SELECT rows_late FROM streamsql.views")
+    assert late == 0, late
+    await connection.close()
+    return found
