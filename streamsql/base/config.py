@@ -79,7 +79,9 @@ def _number(text: str, what: str, low: int, high: int) -> int:
 
 def _limits(given: Sequence[str], environment: Mapping[str, str]) -> Limits:
     known = set(names())
-    values = {n: environment[f"STREAMSQL_LIMIT_{n.upper()}"] for n in known if f"STREAMSQL_LIMIT_{n.upper()}" in environment}
+    values = {
+        n: environment[f"STREAMSQL_LIMIT_{n.upper()}"] for n in known if f"STREAMSQL_LIMIT_{n.upper()}" in environment
+    }
     for pair in given:
         name, _, value = pair.partition("=")
         if name not in known:

@@ -13,7 +13,7 @@ from streamsql.base.errors import ProgramLimitExceeded
 
 
 def _bound(default: int, why: str) -> int:
-    return field(default=default, metadata={"why": why})  # type: ignore[no-any-return]  # dataclass idiom
+    return field(default=default, metadata={"why": why})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The options of CREATE STREAM ... WITH (...): which there are, what they take, what they mean.
 
-    retention      how long rows are kept, by arrival: a duration, 'forever', or '0' for none. Default 7 days
-    idle_timeout   after that long without a row, time moves the watermark on. Default: never
+retention      how long rows are kept, by arrival: a duration, 'forever', or '0' for none. Default 7 days
+idle_timeout   after that long without a row, time moves the watermark on. Default: never
 """
 
 from __future__ import annotations

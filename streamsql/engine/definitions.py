@@ -101,11 +101,11 @@ def create_view(engine: Engine, statement: CreateMaterializedView) -> bool:
         return False
     engine.check_query_count()
     text = render(statement)
-    view, plan = recovery.view_of(
-        statement, engine.next_id(), text, engine.catalog, engine.describe, engine.limits
-    )
+    view, plan = recovery.view_of(statement, engine.next_id(), text, engine.catalog, engine.describe, engine.limits)
     if plan.limit is not None:
-        raise FeatureNotSupported("LIMIT cannot be used in a materialized view", hint="use it when you SELECT from the view")
+        raise FeatureNotSupported(
+            "LIMIT cannot be used in a materialized view", hint="use it when you SELECT from the view"
+        )
     names = [c.name for c in view.columns]
     for name in names:
         if names.count(name) > 1:
@@ -134,8 +134,9 @@ def _start(engine: Engine, query: ContinuousQuery, finish: Callable[[Progress], 
     """Make a query's tables and take in the rows that its source has kept."""
     relation = engine.catalog.relation(query.plan.source)
     rows_max = engine.limits.epoch_rows_max
+    query.open(engine.empty(relation))
     with engine.store.transaction():
-        progress = query.create(engine.epoch, engine.empty(relation))
+        progress = query.create(engine.epoch)
         changes = query.take_emitted()
         last = 0
         while True:
@@ -192,6 +193,7 @@ def stop_live_query(engine: Engine, live: LiveQuery) -> None:
     if running is not None:
         with engine.store.transaction():
             running.drop()
+        running.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +212,9 @@ def subscribe(engine: Engine, name: str, position: int | None, wake: Callable[[]
     view = engine.catalog.view(name, position)
     query = engine.queries[name]
     if query.progress.error is not None:
-        raise StreamSQLError(f'materialized view "{name}" has stopped: {query.progress.error}', hint="drop and create it")
+        raise StreamSQLError(
+            f'materialized view "{name}" has stopped: {query.progress.error}', hint="drop and create it"
+        )
     snapshot = engine.store.snapshot(query.tables.result)
     return ViewSubscription(view, engine.epoch, snapshot, query.snapshot_query(), query.log.subscribe(wake))
 
@@ -274,7 +278,9 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
     except BaseException:
         engine.catalog, engine.queries, engine.streams = before, kept, streams
         raise
+    engine.store.forget_statements()
     for query in live:
+        query.close()
         query.log.fail(DependentObjectsExist(f'"{query.plan.source if query.temporary else query.name}" was dropped'))
 
 
@@ -294,4 +300,3 @@ def change_table(engine: Engine, table: Table, sql: str) -> int:
 def kinds(engine: Engine, kind: ObjectKind) -> list[CatalogObject]:
     """List the objects of a kind by name."""
     return sorted((o for o in engine.catalog if KIND_OF[type(o)] is kind), key=lambda o: o.name)
-

@@ -32,7 +32,7 @@ from streamsql.catalog.objects import OutputColumn, Stream, Table
 from streamsql.engine import recovery
 from streamsql.engine.changes import Progress
 from streamsql.engine.recovery import StreamProgress
-from streamsql.engine.store import Store, translated
+from streamsql.engine.store import Delta, Store, translated
 from streamsql.engine.translate import translate
 from streamsql.engine.views import ContinuousQuery, concatenated, with_sequence
 from streamsql.engine.watermark import NEVER, event_times
@@ -65,7 +65,7 @@ class _Call:
     done: Future[Any] = field(default_factory=Future)
 
 
-class _QueryFailure(Exception):
+class _QueryFailureError(Exception):
     """A query could not take the epoch's rows in."""
 
     def __init__(self, query: ContinuousQuery, rows: pa.Table, error: StreamSQLError) -> None:
@@ -90,6 +90,7 @@ class Engine:
         self._room_waiters: list[Callable[[], None]] = []
         self._stopping = False
         self._last_trim: dict[str, int] = {}
+        self._kept: dict[int, Delta] = {}
         recovery.create_engine_tables(store)
         self._describe_cursor = store.cursor()
         found = recovery.recover(store, self.describe, limits)
@@ -101,6 +102,8 @@ class Engine:
         for name, (view, plan, progress) in found.views.items():
             query = ContinuousQuery(view.id, name, plan, store, limits, temporary=False)
             query.progress = progress
+            query.open(self.empty(self.catalog.relation(plan.source)))
+            query.open_scratch()
             self.queries[name] = query
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
 
@@ -146,9 +149,7 @@ class Engine:
     @property
     def full(self) -> bool:
         """Tell whether producers should wait before they submit more."""
-        return (
-            self._queued_rows >= self.limits.queue_rows_max or self._queued_bytes >= self.limits.queue_bytes_max
-        )
+        return self._queued_rows >= self.limits.queue_rows_max or self._queued_bytes >= self.limits.queue_bytes_max
 
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call back, from any thread, once the queue is no longer full."""
@@ -250,7 +251,7 @@ class Engine:
             try:
                 self._attempt({name: concatenated(tables) for name, tables in batches.items()}, rejected)
                 return
-            except _QueryFailure as failure:
+            except _QueryFailureError as failure:
                 self._set_aside(failure, rejected)
 
     def _attempt(
@@ -258,7 +259,7 @@ class Engine:
         batches: dict[str, pa.Table],
         rejected: dict[int, tuple[set[int], list[tuple[pa.Table, str]]]],
     ) -> None:
-        """Run one epoch as one transaction. On _QueryFailure nothing has happened."""
+        """Run one epoch as one transaction. On _QueryFailureError nothing has happened."""
         now = self.clock.now_us()
         epoch, sequence = self.epoch + 1, self._next_sequence
         streams = dict(self.streams)
@@ -272,8 +273,7 @@ class Engine:
                 streams[name] = self._stream_progress(relation, rows, streams.get(name), now)
                 self._keep(relation, rows, now)
                 reached("epoch.rows_written")
-                for query in self._readers(name):
-                    progresses.append((query, self._apply(query, epoch, rows, now, rejected)))
+                progresses += [(q, self._apply(q, epoch, rows, now, rejected)) for q in self._readers(name)]
             reached("epoch.operators_applied")
             self._trim(now)
             self._save(epoch, now, sequence, streams, {q.name: p for q, p in progresses})
@@ -303,10 +303,10 @@ class Engine:
         try:
             return query.apply(epoch, kept, now, progress)
         except duckdb.Error as error:
-            raise _QueryFailure(query, kept, translate(error)) from error
+            raise _QueryFailureError(query, kept, translate(error)) from error
 
     def _set_aside(
-        self, failure: _QueryFailure, rejected: dict[int, tuple[set[int], list[tuple[pa.Table, str]]]]
+        self, failure: _QueryFailureError, rejected: dict[int, tuple[set[int], list[tuple[pa.Table, str]]]]
     ) -> None:
         """Find the rows that the query's expressions fail on; where no row is at fault, stop the query."""
         query = failure.query
@@ -336,9 +336,15 @@ class Engine:
     def _keep(self, relation: Stream | Table, rows: pa.Table, now: int) -> None:
         if isinstance(relation, Stream) and relation.retention_us == 0:
             return
-        self.store.register("__delta", rows)
         try:
-            self.store.execute(f"INSERT INTO {relation.rows_table} SELECT *, make_timestamp({now}) FROM __delta")
+            kept = self._kept.get(relation.id)
+            if kept is None:
+                kept = self._kept[relation.id] = Delta(rows.slice(0, 0))
+                self.store.register(f"__kept {relation.id}", kept)
+            kept.batch = rows
+            self.store.run(
+                f'INSERT INTO {relation.rows_table} SELECT *, make_timestamp($1) FROM "__kept {relation.id}"', now
+            )
         except duckdb.Error as error:
             raise translate(error) from error
 
@@ -370,7 +376,12 @@ class Engine:
         for item in self.catalog:
             if isinstance(item, (Stream, Table)):
                 at = streams.get(item.name) or StreamProgress()
-                entry = {"name": item.name, "rows_in": at.rows_in, "last_arrival": at.last_arrival, "largest": at.largest}
+                entry = {
+                    "name": item.name,
+                    "rows_in": at.rows_in,
+                    "last_arrival": at.last_arrival,
+                    "largest": at.largest,
+                }
                 progress["streams"].append(entry)
                 if isinstance(item, Stream) and item.watermark is not None:
                     progress["watermarks"].append(
@@ -448,8 +459,7 @@ class Engine:
         progresses = []
         with self.store.transaction():
             for query, largest in due:
-                relation = self.catalog.relation(query.plan.source)
-                progresses.append((query, query.advance(epoch, largest, self.empty(relation))))
+                progresses.append((query, query.advance(epoch, largest)))
             self._trim(now)
             self._save(epoch, now, self._next_sequence, self.streams, {q.name: p for q, p in progresses})
         self._committed(epoch, self._next_sequence, self.streams, progresses)
@@ -488,5 +498,3 @@ def _failing_rows(query: ContinuousQuery, rows: pa.Table) -> list[tuple[pa.Table
         half = part.num_rows // 2
         pending += [part.slice(half), part.slice(0, half)]
     return found
-
-

@@ -18,7 +18,9 @@ from streamsql.sql.render import duckdb_sql
 from streamsql.sql.statements import ColumnDefinition
 
 
-def target_columns(relation: Stream | Table, names: Sequence[str], position: int | None = None) -> list[ColumnDefinition]:
+def target_columns(
+    relation: Stream | Table, names: Sequence[str], position: int | None = None
+) -> list[ColumnDefinition]:
     """Give the columns that an INSERT or COPY names, all of them where it names none."""
     if not names:
         return list(relation.columns)

@@ -92,7 +92,9 @@ def create_engine_tables(store: Store) -> None:
         for table in _TABLES:
             store.execute(table)
         if not store.fetch("SELECT 1 FROM _engine.epoch"):
-            store.execute("INSERT INTO _engine.epoch VALUES (0, NULL, 1, 1, '{\"watermarks\":[],\"streams\":[],\"views\":[]}')")
+            store.execute(
+                'INSERT INTO _engine.epoch VALUES (0, NULL, 1, 1, \'{"watermarks":[],"streams":[],"views":[]}\')'
+            )
         for view in _VIEWS:
             store.execute(view)
 
@@ -108,9 +110,14 @@ def save_progress(
     store: Store, epoch: int, committed_at_us: int, next_sequence: int, next_id: int, progress: dict[str, Any]
 ) -> None:
     """Write how far everything is, within the epoch's transaction."""
-    store.execute(
-        "UPDATE _engine.epoch SET epoch = ?, committed_at = make_timestamp(?), next_sequence = ?, next_id = ?, progress = ?",
-        [epoch, committed_at_us, next_sequence, next_id, json.dumps(progress)],
+    store.run(
+        "UPDATE _engine.epoch SET epoch = $1, committed_at = make_timestamp($2), next_sequence = $3, next_id = $4, "
+        "progress = $5",
+        epoch,
+        committed_at_us,
+        next_sequence,
+        next_id,
+        json.dumps(progress),
     )
 
 
@@ -120,12 +127,12 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
         "SELECT epoch, next_sequence, next_id, progress FROM _engine.epoch"
     )[0]
     progress = json.loads(text)
-    streams = {
-        s["name"]: StreamProgress(s["rows_in"], s["last_arrival"], s["largest"]) for s in progress["streams"]
-    }
+    streams = {s["name"]: StreamProgress(s["rows_in"], s["last_arrival"], s["largest"]) for s in progress["streams"]}
     views = {v["name"]: Progress.from_json(v) for v in progress["views"]}
     found = Recovered(Catalog(), epoch, next_sequence, next_id, streams)
-    for object_id, _, _, definition in store.fetch("SELECT id, kind, name, definition FROM _engine.objects ORDER BY id"):
+    for object_id, _, _, definition in store.fetch(
+        "SELECT id, kind, name, definition FROM _engine.objects ORDER BY id"
+    ):
         statement = parse(definition, limits)[0]
         if isinstance(statement, CreateMaterializedView):
             made, plan = view_of(statement, object_id, definition, found.catalog, describe, limits)

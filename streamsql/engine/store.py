@@ -29,6 +29,7 @@ from streamsql.catalog.objects import (
     ROWS_SCHEMA,
     STATE_SCHEMA,
     SYSTEM_SCHEMA,
+    literal,
 )
 from streamsql.engine.translate import translate
 
@@ -38,6 +39,39 @@ SCHEMAS = (PUBLIC_SCHEMA, ROWS_SCHEMA, RESULTS_SCHEMA, STATE_SCHEMA, ENGINE_SCHE
 
 class DataDirectoryError(Exception):
     """The data directory cannot be used; the message is one line for the person who started the server."""
+
+
+# Prepared statements that are kept; a view has about ten.
+PREPARED_MAX = 10_000
+
+STREAM_ROWS_MAX = 25_000
+
+
+class Delta:
+    """What SQL reads under one name for good: the batch changes from epoch to epoch, the registration does not.
+
+    DuckDB asks for an Arrow C stream each time the name is read. Registering anew would cost more than a small epoch, and
+    make prepared statements plan again.
+    """
+
+    def __init__(self, empty: pa.Table) -> None:
+        self.batch = empty
+
+    def __arrow_c_schema__(self) -> object:
+        return self.batch.schema.__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        batch = self.batch
+        if batch.num_rows > 2 * STREAM_ROWS_MAX:
+            # DuckDB gives each record batch to one thread
+            batch = pa.Table.from_batches(batch.to_batches(STREAM_ROWS_MAX), batch.schema)
+        return batch.__arrow_c_stream__(requested_schema)
+
+
+def _literal(value: int | str | None) -> str:
+    if value is None:
+        return "NULL"
+    return str(value) if isinstance(value, int) else literal(value)
 
 
 class Store:
@@ -65,7 +99,8 @@ class Store:
         for schema in SCHEMAS:
             self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}").fetchall()
         self._connection.execute("SET lock_configuration = true").fetchall()
-        self._registered: dict[str, pa.Table] = {}
+        self._statements: dict[tuple[str, int], str] = {}
+        self._statement_count = 0
         self._database = str(self._rows("SELECT current_database()")[0][0])
 
     def _rows(self, sql: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
@@ -100,11 +135,47 @@ class Store:
         """Run a query; give its rows as one Arrow table."""
         return self._connection.sql(sql).to_arrow_table()
 
-    def register(self, name: str, rows: pa.Table) -> None:
+    def run(self, sql: str, *values: int | str | None, size: int = 0) -> int:
+        """Run a statement that comes again every epoch; give the number of rows that it changed.
+
+        `values` stand for ``$1``.. . The statement is prepared once, since that costs more than running it in a small
+        epoch. `size` is the number of rows in the largest table that it reads: a plan made for an empty table is bad
+        for a large one, so it is prepared anew each time that the size has grown eightfold.
+        """
+        rows = self._connection.execute(self._prepared(sql, values, size)).fetchall()
+        return int(rows[0][0]) if rows and len(rows[0]) == 1 and isinstance(rows[0][0], int) else 0
+
+    def rows(self, sql: str, *values: int | str | None, size: int = 0) -> pa.Table:
+        """Run a query that comes again every epoch, as `run` does; give its rows."""
+        return self._connection.sql(self._prepared(sql, values, size)).to_arrow_table()
+
+    def _prepared(self, sql: str, values: tuple[int | str | None, ...], size: int) -> str:
+        key = (sql, size.bit_length() // 3)
+        name = self._statements.get(key)
+        if name is None:
+            self._statement_count += 1
+            name = f"s{self._statement_count}"
+            self._rows(f"PREPARE {name} AS {sql}")
+            self._statements[key] = name
+            if len(self._statements) > PREPARED_MAX:
+                oldest = next(iter(self._statements))
+                self._rows(f"DEALLOCATE {self._statements.pop(oldest)}")
+        if not values:
+            return f"EXECUTE {name}"
+        return f"EXECUTE {name}({', '.join(_literal(v) for v in values)})"
+
+    def forget_statements(self) -> None:
+        """Let go of all prepared statements: they may speak of tables that are no more."""
+        for name in self._statements.values():
+            self._rows(f"DEALLOCATE {name}")
+        self._statements.clear()
+
+    def register(self, name: str, rows: pa.Table | Delta) -> None:
         """Let SQL on this connection read `rows` by `name`, until the name is registered anew."""
-        if self._registered.get(name) is not rows:
-            self._connection.register(name, rows)
-            self._registered[name] = rows
+        self._connection.register(name, rows)
+
+    def unregister(self, name: str) -> None:
+        self._connection.unregister(name)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Open a connection for another thread: it sees the last commit at the start of each of its transactions."""
@@ -130,6 +201,7 @@ class Store:
         reached("checkpoint.after")
 
     def close(self) -> None:
+        self._statements.clear()
         self._connection.close()
 
 

@@ -47,8 +47,10 @@ _BY_MESSAGE: tuple[Rule, ...] = (
             hint=f'did you mean "{m[2]}"?' if m[2] and not m[2].startswith(("pg_", "duckdb", "_")) else None,
         ),
     ),
-    _rule(r'Referenced table "([^"]+)" not found', lambda m: errors.UndefinedTable(
-        f'missing FROM-clause entry for table "{m[1]}"')),
+    _rule(
+        r'Referenced table "([^"]+)" not found',
+        lambda m: errors.UndefinedTable(f'missing FROM-clause entry for table "{m[1]}"'),
+    ),
     _rule(
         r'Referenced column "([^"]+)" not found in FROM clause!(?:\s*Candidate bindings: (.*?)(?:\n|$))?',
         lambda m: errors.UndefinedColumn(

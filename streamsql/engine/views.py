@@ -18,7 +18,7 @@ from streamsql.catalog.objects import ENGINE_SCHEMA, RESULTS_SCHEMA, STATE_SCHEM
 from streamsql.engine.changes import Change, Progress
 from streamsql.engine.operators import for_plan
 from streamsql.engine.operators.base import Arrival, Sink, Tables
-from streamsql.engine.store import Store
+from streamsql.engine.store import Delta, Store
 from streamsql.engine.subscriptions import ChangeLog
 from streamsql.engine.translate import translate
 from streamsql.engine.watermark import MICROSECONDS, event_times, largest_before
@@ -28,12 +28,22 @@ from streamsql.plan.windows.hopping import floor_to
 
 LATE_ROWS_TABLE = f"{ENGINE_SCHEMA}.late_rows"
 
+# Up to so many rows in an epoch, a view's new rows are sorted although nobody follows them: it costs next to nothing,
+# and a person who reads the table finds it in order.
+ORDERED_ROWS_MAX = 4_096
+
 
 def tables_of(name: str, query_id: int, *, temporary: bool) -> Tables:
     """Name the tables of a query: after the view, or after the live query's number."""
+    scratch = {
+        "delta": f'"__delta {query_id}"',
+        "merged": f'temp.main."merged {query_id}"',
+        "changed": f'temp.main."changed {query_id}"',
+        "touched": f'temp.main."touched {query_id}"',
+    }
     if temporary:
-        return Tables(f'temp.main."state {query_id}"', f'temp.main."result {query_id}"', temporary=True)
-    return Tables(f"{STATE_SCHEMA}.{quoted(name)}", f"{RESULTS_SCHEMA}.{quoted(name)}", temporary=False)
+        return Tables(f'temp.main."state {query_id}"', f'temp.main."result {query_id}"', **scratch, temporary=True)
+    return Tables(f"{STATE_SCHEMA}.{quoted(name)}", f"{RESULTS_SCHEMA}.{quoted(name)}", **scratch, temporary=False)
 
 
 class ContinuousQuery(Sink):
@@ -52,28 +62,64 @@ class ContinuousQuery(Sink):
         self.progress = Progress()
         self._store = store
         self._operator = for_plan(plan, store, self.tables)
+        self._delta: Delta | None = None
+        self._arrived = 0
         self._epoch = 0
         self._emitted: list[Change] = []
         self._rows_out = 0
+        self._changed = False
 
     # ---- the epoch ----
 
-    def create(self, epoch: int, empty: pa.Table) -> Progress:
-        """Make the query's tables; `empty` has the source's columns and no row."""
+    def open(self, empty: pa.Table) -> None:
+        """Let SQL read the query's delta; `empty` has the source's columns, ``__seq``, and no row."""
+        self._delta = Delta(self._with_first_ends(empty, None))
+        self._store.register(self.tables.delta.strip('"'), self._delta)
+
+    def open_scratch(self) -> None:
+        """Make the scratch tables of a query that is there already: they die with the server."""
+        self._operator.create_scratch()
+        self._create_changed()
+
+    def create(self, epoch: int) -> Progress:
+        """Make the query's tables."""
         self._begin(epoch)
-        if self.plan.window is not None and not self.plan.window.tumbling:
-            empty = empty.append_column(stages.FROM_COLUMN, pa.array([], pa.int64()))
-        self._store.register(stages.DELTA, empty)
         self._store.execute(f"{self.tables.create(self.tables.result)} AS {self._result_shape()} LIMIT 0")
+        self._create_changed()
         progress = self._operator.create(self, self.progress)
+        if progress == self.progress:
+            self._operator.create_scratch()
         return self._finish(progress)
+
+    def _create_changed(self) -> None:
+        if not self.plan.retracts:
+            return
+        names = ", ".join(f"o{i} AS old_o{i}" for i in range(len(self.plan.outputs)))
+        self._store.execute(
+            f"CREATE TEMP TABLE {self.tables.changed} AS "
+            f"SELECT *, true AS __shown, 0::BIGINT AS __row, {names} FROM {self.tables.result} LIMIT 0"
+        )
+
+    def _with_first_ends(self, rows: pa.Table, first_ends: np.ndarray | None) -> pa.Table:
+        """Add ``__from`` for a hopping window."""
+        if self.plan.window is None or self.plan.window.tumbling:
+            return rows
+        if first_ends is None:
+            first_ends = np.full(rows.num_rows, stages.EVERY_WINDOW, dtype=np.int64)
+        return rows.append_column(stages.FROM_COLUMN, pa.array(first_ends))
+
+    def _see(self, rows: pa.Table, first_ends: np.ndarray | None = None) -> None:
+        assert self._delta is not None
+        self._delta.batch = self._with_first_ends(rows, first_ends)
+        self._arrived = rows.num_rows
 
     def apply(self, epoch: int, rows: pa.Table, arrived_at_us: int, progress: Progress) -> Progress:
         """Take the rows of an epoch in, in the order of ``__seq``; give the progress to commit with it."""
         self._begin(epoch)
         progress = replace(progress, rows_in=progress.rows_in + rows.num_rows)
         if self.plan.window is None:
-            return self._finish(self._operator.apply(Arrival(rows), progress, self))
+            self._see(rows)
+            return self._finish(self._operator.apply(Arrival(rows.num_rows), progress, self))
         times, valid = self._times(rows)
         before, largest = largest_before(times, progress.largest)
         arrival, late = self._admitted(rows, times, valid, before)
@@ -83,11 +129,11 @@ class ContinuousQuery(Sink):
             progress = self._record_late(late, arrived_at_us, progress)
         return self._finish(self._operator.apply(arrival, progress, self))
 
-    def advance(self, epoch: int, largest: int, empty: pa.Table) -> Progress:
+    def advance(self, epoch: int, largest: int) -> Progress:
         """Move event time on without rows (idle timeout): the watermark becomes `largest` less the delay."""
         self._begin(epoch)
         progress = replace(self.progress, largest=max(self.progress.largest, largest))
-        return self._finish(self._operator.apply(Arrival(empty), progress, self))
+        return self._finish(self._operator.apply(Arrival(0), progress, self))
 
     def would_close(self, largest: int) -> bool:
         """Tell whether moving event time on to `largest` would close a window that holds state."""
@@ -121,16 +167,22 @@ class ContinuousQuery(Sink):
         self.log.fail(error)
 
     def drop(self) -> None:
-        for table in (self.tables.state, self.tables.result):
+        tables = self.tables
+        for table in (tables.state, tables.result, tables.merged, tables.changed, tables.touched):
             self._store.execute(f"DROP TABLE IF EXISTS {table}")
+
+    def close(self) -> None:
+        """Let go of what is not a table, once the query has been dropped."""
+        self._store.unregister(self.tables.delta.strip('"'))
 
     def _begin(self, epoch: int) -> None:
         self._epoch = epoch
         self._emitted = []
         self._rows_out = 0
+        self._changed = False
 
     def _finish(self, progress: Progress) -> Progress:
-        if self._rows_out and self.plan.retracts and self.log.wants_whole:
+        if self._changed and self.plan.retracts and self.log.wants_whole:
             self._emitted.append(Change(self._epoch, self.result_rows(), whole=True))
         return replace(progress, rows_out=progress.rows_out + self._rows_out, last_epoch=self._epoch)
 
@@ -141,8 +193,8 @@ class ContinuousQuery(Sink):
         assert window is not None
         if window.time_column is not None and window.time_type != "DATE":
             return event_times(rows.column(window.time_column))
-        self._store.register(stages.DELTA, rows)
-        return event_times(self._store.arrow(stages.event_time_query(self.plan)).column("t"))
+        self._see(rows)
+        return event_times(self._store.rows(stages.event_time_query(self.plan, self.tables.delta)).column("t"))
 
     def _admitted(
         self, rows: pa.Table, times: MICROSECONDS, valid: np.ndarray | None, before: MICROSECONDS
@@ -165,7 +217,8 @@ class ContinuousQuery(Sink):
             rows, times, before = rows.filter(pa.array(kept)), times[kept], before[kept]
         else:
             taken = None
-        return Arrival(rows, times, self._first_ends(times, before)), taken
+        self._see(rows, self._first_ends(times, before))
+        return Arrival(rows.num_rows, times), taken
 
     def _first_ends(self, times: MICROSECONDS, before: MICROSECONDS) -> np.ndarray | None:
         """For hopping windows: the end of the first window that each row counts for."""
@@ -197,7 +250,7 @@ class ContinuousQuery(Sink):
         store.register("__late", late)
         hidden = ("__seq", "__before", "__time")
         fields = ", ".join(f"{quoted(c)} := l.{quoted(c)}" for c in late.column_names if c not in hidden)
-        watermark = "NULL" if delay is None else f"make_timestamp(l.__before - {delay})"
+        watermark = "NULL::TIMESTAMP" if delay is None else f"make_timestamp(l.__before - {delay})"
         missing = f"l.__time = {-(1 << 62)}"
         window = self.plan.window
         assert window is not None
@@ -219,17 +272,30 @@ class ContinuousQuery(Sink):
     def _result_shape(self) -> str:
         grouping = self.plan.grouping
         if grouping is None:
-            return stages.linear_result(self.plan)
-        groups = stages.whole_windows(self.plan, "")
+            return stages.linear_result(self.plan, self.tables.delta)
+        groups = stages.whole_windows(self.plan, self.tables.delta)
         if not self.plan.retracts:
             return stages.result(self.plan, groups, ordered=False)
         return f"SELECT * EXCLUDE (__shown) FROM ({stages.result(self.plan, groups, with_keys=True)})"
 
-    def append(self, sql: str) -> int:
-        if not self.log.wanted and not self.temporary:
-            count = self._store.execute(f"INSERT INTO {self.tables.result} {sql}")
+    def append(self, groups: str, *values: int) -> int:
+        # what is shown comes in the order of its keys; a table has no order, and sorting costs as much as grouping
+        ordered = self._is_shown or self._arrived <= ORDERED_ROWS_MAX
+        return self._append(stages.result(self.plan, groups, ordered=ordered), *values)
+
+    def append_rows(self, sql: str) -> int:
+        return self._append(sql)
+
+    @property
+    def _is_shown(self) -> bool:
+        return self.temporary or self.log.wanted
+
+    def _append(self, sql: str, *values: int) -> int:
+        size = self.progress.state_rows
+        if not self._is_shown:
+            count = self._store.run(f"INSERT INTO {self.tables.result} {sql}", *values, size=size)
         else:
-            rows = self._store.arrow(sql)
+            rows = self._store.rows(sql, *values, size=size)
             count = rows.num_rows
             if count and not self.temporary:
                 self._store.register("__emitted", rows)
@@ -239,38 +305,48 @@ class ContinuousQuery(Sink):
         self._rows_out += count
         return count
 
-    def update(self, groups: str) -> int:
-        store, grouping = self._store, self.plan.grouping
+    def update(self, groups: str, *values: int) -> int:
+        store, grouping, result, changed = self._store, self.plan.grouping, self.tables.result, self.tables.changed
         assert grouping is not None
         keys = stages.result_keys(grouping)
         names = [f"o{i}" for i in range(len(self.plan.outputs))]
         on = " AND ".join(f"r.{k} IS NOT DISTINCT FROM f.{k}" for k in keys) or "true"
         same = " AND ".join(f"r.{n} IS NOT DISTINCT FROM f.{n}" for n in names)
         old = ", ".join(f"r.{n} AS old_{n}" for n in names)
-        store.execute(
-            f"CREATE OR REPLACE TEMP TABLE __changed AS SELECT f.*, r.rowid AS __row, {old} "
-            f"FROM ({stages.result(self.plan, groups, with_keys=True)}) AS f LEFT JOIN {self.tables.result} AS r ON {on} "
-            f"WHERE CASE WHEN r.rowid IS NULL THEN f.__shown ELSE NOT (f.__shown AND {same}) END"
+        fresh = stages.result(self.plan, groups, with_keys=True)
+        columns = ", ".join(f"f.{c}" for c in [*keys, *names, "__shown"])
+        size = self.progress.rows_out
+        store.run(f"DELETE FROM {changed}")
+        touched = store.run(
+            f"INSERT INTO {changed} SELECT {columns}, r.rowid AS __row, {old} FROM ({fresh}) AS f "
+            f"LEFT JOIN {result} AS r ON {on} "
+            f"WHERE CASE WHEN r.rowid IS NULL THEN f.__shown ELSE NOT (f.__shown AND {same}) END",
+            *values,
+            size=size,
         )
-        gone = store.execute(
-            f"DELETE FROM {self.tables.result} WHERE rowid IN (SELECT __row FROM __changed WHERE __row IS NOT NULL)"
+        if not touched:
+            return 0
+        gone = store.run(
+            f"DELETE FROM {result} WHERE rowid IN (SELECT __row FROM {changed} WHERE __row IS NOT NULL)", size=size
         )
-        came = store.execute(
-            f"INSERT INTO {self.tables.result} SELECT {', '.join([*keys, *names])} FROM __changed WHERE __shown"
-        )
-        if (gone or came) and self.log.wanted:
-            order = ", ".join(keys) or "1"
-            changes = store.arrow(
-                f"SELECT {', '.join(names)}, __weight FROM ("
-                f"SELECT {', '.join([*keys, *(f'old_{n} AS {n}' for n in names)])}, (-1)::TINYINT AS __weight "
-                f"FROM __changed WHERE __row IS NOT NULL UNION ALL "
-                f"SELECT {', '.join([*keys, *names])}, 1::TINYINT FROM __changed WHERE __shown) "
-                f"ORDER BY {order}, __weight"
-            )
-            weights = changes.column("__weight").combine_chunks()
-            self._emitted.append(Change(self._epoch, changes.drop_columns(["__weight"]), weights))
+        came = store.run(f"INSERT INTO {result} SELECT {', '.join([*keys, *names])} FROM {changed} WHERE __shown")
+        if self.log.wanted:
+            self._emitted.append(self._change(keys, names))
         self._rows_out += came
         return gone + came
+
+    def _change(self, keys: list[str], names: list[str]) -> Change:
+        """Read what changed as rows that went and rows that came."""
+        changed = self.tables.changed
+        changes = self._store.rows(
+            f"SELECT {', '.join(names)}, __weight FROM ("
+            f"SELECT {', '.join([*keys, *(f'old_{n} AS {n}' for n in names)])}, (-1)::TINYINT AS __weight "
+            f"FROM {changed} WHERE __row IS NOT NULL UNION ALL "
+            f"SELECT {', '.join([*keys, *names])}, 1::TINYINT FROM {changed} WHERE __shown) "
+            f"ORDER BY {', '.join(keys) or '1'}, __weight"
+        )
+        weights = changes.column("__weight").combine_chunks()
+        return Change(self._epoch, changes.drop_columns(["__weight"]), weights)
 
     def result_rows(self) -> pa.Table:
         """Read the whole result, in the order of its keys."""
@@ -285,10 +361,11 @@ class ContinuousQuery(Sink):
 
     def failure_of(self, rows: pa.Table) -> StreamSQLError | None:
         """Tell what this query's expressions find wrong with these rows, without writing anything."""
-        if self.plan.window is not None and not self.plan.window.tumbling:
-            rows = rows.append_column(stages.FROM_COLUMN, pa.nulls(rows.num_rows, pa.int64()))
-        self._store.register(stages.DELTA, rows)
-        sql = stages.linear_result(self.plan) if self.plan.grouping is None else stages.partials(self.plan)
+        self._see(rows)
+        delta = self.tables.delta
+        sql = (
+            stages.linear_result(self.plan, delta) if self.plan.grouping is None else stages.partials(self.plan, delta)
+        )
         try:
             self._store.arrow(f"SELECT * FROM ({sql}) LIMIT 0 OFFSET 1000000000")
         except duckdb.Error as error:

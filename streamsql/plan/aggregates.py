@@ -3,7 +3,7 @@
 An aggregate call of a query becomes *parts*, DuckDB aggregates whose exported states combine, and a *final* expression
 over the parts' values. Batching must be invisible, so a part may not depend on how rows were grouped into epochs:
 
-- ``sum`` and ``avg`` of floating-point numbers are split into two sums (`_split_sum`), whose total is the correctly
+- ``sum`` and ``avg`` of floating-point numbers are split into three sums (`_split_sum`), whose total is the correctly
   rounded one in all but the rarest cases; a plain double sum changes in its last digits with each grouping.
 - What depends on the order of rows (``first``, ``list``, ties of ``arg_max``) is ordered by the arrival number.
 
@@ -33,7 +33,8 @@ COMBINING = frozenset({
 # Aggregates that DuckDB has and that have no combining state, or (approx_top_k) one whose value depends on how rows were
 # grouped: refused by name.
 NOT_COMBINING = frozenset({
-    "approx_top_k", "arg_max_nulls_last", "arg_min_nulls_last", "bitstring_agg", "entropy", "geometric_mean", "geomean", "histogram",
+    "approx_top_k", "arg_max_nulls_last", "arg_min_nulls_last", "bitstring_agg", "entropy",
+    "geometric_mean", "geomean", "histogram",
     "histogram_exact", "json_group_array", "json_group_object", "json_group_structure", "lttb", "mode",
     "reservoir_quantile", "variant_group_object", "weighted_avg", "wavg", "combine_aggr", "decimal_average",
     "sum_no_overflow", "json_agg", "jsonb_agg", "json_object_agg", "jsonb_object_agg", "map_agg", "object_agg",
@@ -54,11 +55,11 @@ _ARG = {
     "arg_max_null": "arg_max_null", "arg_min_null": "arg_min_null",
 }  # fmt: skip
 
-AGGREGATES = (
-    COMBINING | NOT_COMBINING | _SUMS | _AVERAGES | _LISTS | frozenset(_FIRST) | frozenset(_ARG)
-)
+AGGREGATES = COMBINING | NOT_COMBINING | _SUMS | _AVERAGES | _LISTS | frozenset(_FIRST) | frozenset(_ARG)
 
-_UNBOUNDED_HINT = "it will be kept in another way in a later version; use an ad-hoc SELECT over the kept rows until then"
+_UNBOUNDED_HINT = (
+    "it will be kept in another way in a later version; use an ad-hoc SELECT over the kept rows until then"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +75,14 @@ class _Call:
     """A call taken apart: its lower-case DuckDB name, arguments, FILTER condition and text for messages."""
 
     name: str
-    arguments: tuple[exp.Expression, ...]
+    arguments: tuple[exp.Expr, ...]
     order: exp.Order | None
     condition: str | None
-    function: exp.Expression
+    function: exp.Expr
     text: str
 
 
-def duckdb_name(node: exp.Expression) -> str | None:
+def duckdb_name(node: exp.Expr) -> str | None:
     """Give the lower-case name under which DuckDB knows this function call, or None for what is no call."""
     if isinstance(node, exp.WithinGroup):
         return duckdb_name(node.this)
@@ -93,12 +94,12 @@ def duckdb_name(node: exp.Expression) -> str | None:
     return head.lower() if parenthesis and head.replace("_", "").isalnum() else None
 
 
-def is_aggregate(node: exp.Expression) -> bool:
+def is_aggregate(node: exp.Expr) -> bool:
     """Tell whether this node itself is a call of an aggregate."""
     return duckdb_name(node) in AGGREGATES or isinstance(node, exp.AggFunc)
 
 
-def plan_aggregate(node: exp.Expression, type_of: Callable[[exp.Expression], str]) -> Aggregate:
+def plan_aggregate(node: exp.Expr, type_of: Callable[[exp.Expr], str]) -> Aggregate:
     """Plan an aggregate call: `node` is the call with its FILTER and WITHIN GROUP around it.
 
     `type_of` gives the DuckDB type of an argument. Raises FeatureNotSupported for what does not combine.
@@ -121,7 +122,7 @@ def plan_aggregate(node: exp.Expression, type_of: Callable[[exp.Expression], str
     return Aggregate((_filtered(call, call.function.sql("duckdb")),), "{0}")
 
 
-def _take_apart(node: exp.Expression) -> _Call:
+def _take_apart(node: exp.Expr) -> _Call:
     condition = None
     function = node
     if isinstance(node, exp.Filter):
@@ -129,7 +130,7 @@ def _take_apart(node: exp.Expression) -> _Call:
         condition = node.expression.this.sql("duckdb")
     inner = function.this if isinstance(function, exp.WithinGroup) else function
     name = duckdb_name(inner) or type(inner).__name__.lower()
-    arguments = [a for a in inner.iter_expressions() if isinstance(a, exp.Expression)]
+    arguments = [a for a in inner.iter_expressions() if isinstance(a, exp.Expr)]
     order = function.args.get("expression") if isinstance(function, exp.WithinGroup) else None
     for index, argument in enumerate(arguments):
         if isinstance(argument, exp.Order):
@@ -140,7 +141,7 @@ def _take_apart(node: exp.Expression) -> _Call:
     return _Call(name, tuple(arguments), order, condition, function, node.sql("postgres"))
 
 
-def _sql(node: exp.Expression) -> str:
+def _sql(node: exp.Expr) -> str:
     return node.sql("duckdb")
 
 
@@ -155,33 +156,37 @@ def _refusal(call: _Call, what: str) -> FeatureNotSupported:
     )
 
 
-# 1.5 * 2^40: adding and subtracting it rounds a double to a multiple of 2^-12.
+# Adding and subtracting 1.5 * 2^40 rounds a double to a multiple of 2^-12, 1.5 * 2^6 to one of 2^-46.
 _GRID = "1649267441664.0::DOUBLE"
+_FINE_GRID = "96.0::DOUBLE"
 
 
-def _sum_or_average(call: _Call, type_of: Callable[[exp.Expression], str]) -> Aggregate:
+def _sum_or_average(call: _Call, type_of: Callable[[exp.Expr], str]) -> Aggregate:
     argument = call.arguments[0]
     floating = type_of(argument) in {"DOUBLE", "FLOAT"} or call.name not in {"sum", "avg", "mean"}
     average = call.name in _AVERAGES
     if not floating:
         return Aggregate((_filtered(call, f"{'avg' if average else 'sum'}({_sql(argument)})"),), "{0}")
-    high, low = _split_sum(f"CAST({_sql(argument)} AS DOUBLE)")
-    total = "CASE WHEN isfinite({0}) THEN {0} + {1} ELSE {0} END"
-    parts = (_filtered(call, high), _filtered(call, low))
+    parts = tuple(_filtered(call, part) for part in _split_sum(f"CAST({_sql(argument)} AS DOUBLE)"))
+    total = "CASE WHEN isfinite({0}) THEN {0} + ({1} + {2}) ELSE {0} END"
     if not average:
         return Aggregate(parts, total)
-    return Aggregate((*parts, _filtered(call, f"count({_sql(argument)})")), f"({total}) / {{2}}")
+    return Aggregate((*parts, _filtered(call, f"count({_sql(argument)})")), f"({total}) / {{3}}")
 
 
-def _split_sum(x: str) -> tuple[str, str]:
-    """Split a sum of doubles: each value into its multiple of 2^-12 and the rest, both exact, summed apart.
+def _split_sum(x: str) -> tuple[str, str, str]:
+    """Split a sum of doubles: each value into its multiple of 2^-12, what is left of it into one of 2^-46, and the rest.
 
-    The first sum is exact while it stays below 2^41, whatever the order; the second holds numbers below 2^-13, so its
-    rounding lies far under the last digit of the total. (Demmel and Nguyen, "Fast Reproducible Floating-Point
-    Summation", 2013, with one fixed bin.) An infinite or NaN value makes the rest NaN: then the first sum alone counts.
+    The splits are exact, and so are the first two sums, whatever the order: the first while it stays below 2^41, the second
+    for millions of rows. The third holds numbers below 2^-47, so its rounding lies far under the last digit of the total.
+    Without the middle one, numbers below a thousandth would mostly lie in the last sum, and their total would change with
+    the batches. (Demmel and Nguyen, "Fast Reproducible Floating-Point Summation", 2013, with two fixed bins.) An infinite
+    or NaN value makes the rests NaN: then the first sum alone counts.
     """
     high = f"(({x} + {_GRID}) - {_GRID})"
-    return f"sum({high})", f"sum({x} - {high})"
+    low = f"({x} - {high})"
+    middle = f"(({low} + {_FINE_GRID}) - {_FINE_GRID})"
+    return f"sum({high})", f"sum({middle})", f"sum({low} - {middle})"
 
 
 def _ordered(call: _Call, sql: str) -> Aggregate:

@@ -8,7 +8,8 @@ parts, and what the SELECT list says over the groups.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeGuard
 
 import sqlglot
 from sqlglot import exp
@@ -91,11 +92,19 @@ class _Binder:
         grouping = Grouping(tuple(k.sql("duckdb") for k in keys), tuple(self.parts), window, having_sql)
         outputs = tuple(Output(name, sql, "") for name, sql in finals)
         draft = ContinuousPlan(
-            source.name, alias, condition, grouping, outputs, mode, self._delay(source, window), self.query.every_us, limit
+            source.name,
+            alias,
+            condition,
+            grouping,
+            outputs,
+            mode,
+            self._delay(source, window),
+            self.query.every_us,
+            limit,
         )
         return self._typed(draft, source)
 
-    def _source(self, table: exp.Expression) -> Stream | Table:
+    def _source(self, table: exp.Table) -> Stream | Table:
         position = position_of(table.this, self.query)
         if table.db and table.db != "public":
             raise WrongObjectType(f'"{table.sql()}" is not a stream or table', position=position)
@@ -108,8 +117,8 @@ class _Binder:
             )
         return found
 
-    def _expanded(self, tree: exp.Select, source: Stream | Table) -> list[exp.Expression]:
-        items: list[exp.Expression] = []
+    def _expanded(self, tree: exp.Select, source: Stream | Table) -> list[exp.Expr]:
+        items: list[exp.Expr] = []
         for item in tree.expressions:
             if isinstance(item, exp.Star) or (isinstance(item, exp.Column) and isinstance(item.this, exp.Star)):
                 if item.args.get("except_") or item.args.get("replace") or item.args.get("rename"):
@@ -119,15 +128,13 @@ class _Binder:
                 items.append(item)
         return items
 
-    def _keys(
-        self, tree: exp.Select, items: list[exp.Expression]
-    ) -> tuple[list[exp.Expression], exp.Anonymous | None]:
+    def _keys(self, tree: exp.Select, items: list[exp.Expr]) -> tuple[list[exp.Expr], exp.Anonymous | None]:
         """Take GROUP BY apart: ordinals and output names are looked up; the window call is told from the keys."""
         group = tree.args.get("group")
         if group is None:
             return [], None
         aliases = {i.alias: i.this for i in items if isinstance(i, exp.Alias)}
-        keys: list[exp.Expression] = []
+        keys: list[exp.Expr] = []
         window: exp.Anonymous | None = None
         for entry in group.expressions:
             key = self._key(entry, items, aliases)
@@ -136,16 +143,14 @@ class _Binder:
                     raise FeatureNotSupported(
                         "a query has one window", hint="write one query a window", position=position_of(key, self.query)
                     )
-                window = key  # type: ignore[assignment]  # is_window
+                window = key
             elif isinstance(key, exp.Column) and not key.table and key.name in WINDOW_COLUMNS:
                 continue  # GROUP BY window(...), window_start says the same twice
             elif key not in keys:
                 keys.append(key)
         return keys, window
 
-    def _key(
-        self, entry: exp.Expression, items: list[exp.Expression], aliases: dict[str, exp.Expression]
-    ) -> exp.Expression:
+    def _key(self, entry: exp.Expr, items: list[exp.Expr], aliases: dict[str, exp.Expr]) -> exp.Expr:
         if isinstance(entry, exp.Literal) and entry.is_int:
             number = int(entry.this)
             if not 1 <= number <= len(items):
@@ -203,45 +208,40 @@ class _Binder:
         return None
 
     def _linear_outputs(
-        self, items: list[exp.Expression], source: Stream | Table, alias: str, condition: str | None
+        self, items: list[exp.Expr], source: Stream | Table, alias: str, condition: str | None
     ) -> tuple[Output, ...]:
         select = ", ".join(_bare(i).sql("duckdb") for i in items)
         where = f" WHERE {condition}" if condition else ""
         columns = self.describe(f"SELECT {select} FROM {source.public_name} AS {alias}{where}")
         return tuple(
-            Output(output_name(i), _bare(i).sql("duckdb"), c.type)
-            for i, c in zip(items, columns, strict=True)
+            Output(output_name(i), _bare(i).sql("duckdb"), c.type) for i, c in zip(items, columns, strict=True)
         )
 
     def _typed(self, plan: ContinuousPlan, source: Stream | Table) -> ContinuousPlan:
         """Let DuckDB check the whole query, and give the outputs their types."""
-        import dataclasses
-
         relation = f"(SELECT *, 0::BIGINT AS __seq, 0::BIGINT AS {stages.FROM_COLUMN} FROM {source.public_name})"
         assert plan.grouping is not None
-        groups = stages.whole_windows(plan, "", relation)
+        groups = stages.whole_windows(plan, relation)
         columns = self.describe(stages.result(plan, groups, ordered=False))
-        outputs = tuple(
-            dataclasses.replace(o, type=c.type) for o, c in zip(plan.outputs, columns, strict=True)
-        )
-        return dataclasses.replace(plan, outputs=outputs)
+        outputs = tuple(replace(o, type=c.type) for o, c in zip(plan.outputs, columns, strict=True))
+        return replace(plan, outputs=outputs)
 
 
-def is_window(node: exp.Expression) -> bool:
+def is_window(node: exp.Expr) -> TypeGuard[exp.Anonymous]:
     """Tell whether this is a call of window()."""
     return isinstance(node, exp.Anonymous) and str(node.this).lower() == "window"
 
 
-def _bare(item: exp.Expression) -> exp.Expression:
+def _bare(item: exp.Expr) -> exp.Expr:
     return item.unalias()
 
 
-def output_name(item: exp.Expression) -> str:
+def output_name(item: exp.Expr) -> str:
     """Name an output column: its alias, or what Postgres would call it."""
     return item.alias or _default_name(item)
 
 
-def _default_name(item: exp.Expression) -> str:
+def _default_name(item: exp.Expr) -> str:
     """Name an output as Postgres does: after the function or the cast's operand, else ?column?."""
     bare = item.unalias()
     if isinstance(bare, exp.Cast):
@@ -270,7 +270,7 @@ class _Types:
     alias: str
     known: dict[str, str] = field(default_factory=dict)
 
-    def of(self, node: exp.Expression) -> str:
+    def of(self, node: exp.Expr) -> str:
         sql = node.sql("duckdb")
         if sql not in self.known:
             self.known[sql] = self.describe(f"SELECT {sql} FROM {self.relation} AS {self.alias}")[0].type
@@ -282,14 +282,14 @@ class _Rewrite:
     """Turns expressions over rows into expressions over groups."""
 
     binder: _Binder
-    keys: list[exp.Expression]
+    keys: list[exp.Expr]
     window: Window | None
     typed: _Types
 
-    def over_groups(self, item: exp.Expression) -> str:
+    def over_groups(self, item: exp.Expr) -> str:
         return self._visit(item.unalias().copy()).sql("duckdb")
 
-    def _visit(self, node: exp.Expression) -> exp.Expression:
+    def _visit(self, node: exp.Expr) -> exp.Expr:
         replaced = self._replacement(node)
         if replaced is not None:
             return replaced
@@ -304,7 +304,7 @@ class _Rewrite:
                 child.replace(made)
         return node
 
-    def _replacement(self, node: exp.Expression) -> exp.Expression | None:
+    def _replacement(self, node: exp.Expr) -> exp.Expr | None:
         for index, key in enumerate(self.keys):
             if node == key or (isinstance(node, exp.Column) and isinstance(key, exp.Column) and _same(node, key)):
                 return exp.column(f"k{index}")
@@ -321,7 +321,7 @@ class _Rewrite:
             return self._aggregate(node)
         return None
 
-    def _bound(self, node: exp.Column) -> exp.Expression:
+    def _bound(self, node: exp.Column) -> exp.Expr:
         if self.window is None:
             raise UndefinedColumn(
                 f'column "{node.name}" does not exist',
@@ -331,7 +331,7 @@ class _Rewrite:
         start, end = stages.window_bounds(self.window, "w")
         return sqlglot.parse_one(start if node.name == "window_start" else end, read="duckdb")
 
-    def _aggregate(self, node: exp.Expression) -> exp.Expression:
+    def _aggregate(self, node: exp.Expr) -> exp.Expr:
         for inner in node.find_all(exp.Column):
             if not inner.table and inner.name in WINDOW_COLUMNS and self.window is not None:
                 raise FeatureNotSupported(
@@ -361,7 +361,7 @@ def _same(one: exp.Column, other: exp.Column) -> bool:
 
 def located(error: StreamSQLError, query: Query) -> StreamSQLError:
     """Give the error the position of the name that it speaks of, where the query's text has it."""
-    if error.position is not None or '"' not in error.message and "function " not in error.message:
+    if error.position is not None or ('"' not in error.message and "function " not in error.message):
         return error
     name = error.message.split('"')[1] if '"' in error.message else error.message.split("function ")[1]
     name = name.partition("(")[0].split()[0].lower() if name.strip() else ""

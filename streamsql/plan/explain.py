@@ -45,8 +45,9 @@ def _stages(plan: ContinuousPlan) -> list[list[str]]:
     details = [f"keys: {', '.join(grouping.keys) or 'none'}", f"partial states: {', '.join(grouping.parts)}"]
     if window is not None:
         name = "TumblingWindow" if window.tumbling else "HoppingWindow"
-        slide = "" if window.tumbling else f", slide {render_duration(window.slide_us)}, panes of {render_duration(window.pane_us)}"
-        details.insert(0, f"window: {window.time_sql}, size {render_duration(window.size_us)}{slide}")
+        slide, pane = render_duration(window.slide_us), render_duration(window.pane_us)
+        hops = "" if window.tumbling else f", slide {slide}, panes of {pane}"
+        details.insert(0, f"window: {window.time_sql}, size {render_duration(window.size_us)}{hops}")
     stages = [project, [f"{name}  (strategy: {Strategy.COMBINE.value})", *details]]
     if plan.condition:
         stages.append(linear)

@@ -28,7 +28,7 @@ _REFUSED_CLAUSES: dict[str, tuple[str, str]] = {
     "locks": ("FOR UPDATE", "leave it out"),
 }
 
-_REFUSED_NODES: tuple[tuple[type[exp.Expression], str, str], ...] = (
+_REFUSED_NODES: tuple[tuple[type[exp.Expr], str, str], ...] = (
     (exp.Subquery, "subqueries", _VIEW_HINT),
     (exp.Exists, "subqueries", _VIEW_HINT),
     (exp.SetOperation, "UNION, INTERSECT and EXCEPT", "write one continuous query for each part"),
@@ -38,7 +38,7 @@ _REFUSED_NODES: tuple[tuple[type[exp.Expression], str, str], ...] = (
 )
 
 # Their value depends on when or how often they are evaluated, so the result would depend on batching.
-_VOLATILE_NODES: tuple[type[exp.Expression], ...] = (
+_VOLATILE_NODES: tuple[type[exp.Expr], ...] = (
     exp.CurrentTimestamp, exp.CurrentDate, exp.CurrentTime, exp.CurrentDatetime, exp.Rand, exp.Uuid,
 )  # fmt: skip
 _VOLATILE_NAMES = frozenset({
@@ -48,7 +48,7 @@ _VOLATILE_NAMES = frozenset({
 })  # fmt: skip
 
 
-def refuse_shapes(tree: exp.Expression, query: Query) -> None:
+def refuse_shapes(tree: exp.Expr, query: Query) -> None:
     """Raise FeatureNotSupported for what a continuous query cannot be yet, at its place in the text."""
     if not isinstance(tree, exp.Select):
         kind = "UNION, INTERSECT and EXCEPT" if isinstance(tree, exp.SetOperation) else type(tree).__name__.upper()
@@ -87,7 +87,7 @@ def refuse_shapes(tree: exp.Expression, query: Query) -> None:
 
 
 def _refusal(what: str, hint: str, node: object, query: Query) -> FeatureNotSupported:
-    position = position_of(node, query) if isinstance(node, exp.Expression) else None
+    position = position_of(node, query) if isinstance(node, exp.Expr) else None
     return FeatureNotSupported(f"{what} cannot be used in a continuous query yet", hint=hint, position=position)
 
 

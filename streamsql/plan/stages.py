@@ -2,7 +2,7 @@
 
 Relations that the statements read and write:
 
-    __delta          the rows that arrived, with ``__seq`` (and ``__from`` in a hopping window; see below)
+    the delta        the rows that arrived, with ``__seq`` (and ``__from`` in a hopping window; see below)
     the state        one row a (pane, keys): columns ``w`` (pane start, int64 microseconds), ``f``, ``k0``.., ``s0``..
     groups           one row a (window, keys) with the parts' values: columns ``w``, ``k0``.., ``p0``..
 
@@ -16,7 +16,6 @@ from __future__ import annotations
 from streamsql.plan.nodes import ContinuousPlan, Grouping, Window
 from streamsql.plan.windows.hopping import floor_to, windows_of_time
 
-DELTA = "__delta"
 FROM_COLUMN = "__from"
 EVERY_WINDOW = -(1 << 62)
 
@@ -36,14 +35,14 @@ def window_bounds(window: Window, time_us_sql: str) -> tuple[str, str]:
     return start, end
 
 
-def source(plan: ContinuousPlan, relation: str = DELTA) -> str:
+def source(plan: ContinuousPlan, relation: str) -> str:
     return f"{relation} AS {plan.alias}"
 
 
-def event_time_query(plan: ContinuousPlan) -> str:
+def event_time_query(plan: ContinuousPlan, delta: str) -> str:
     """The event time of each row of the delta in arrival order, where it is an expression."""
     assert plan.window is not None
-    return f"SELECT {time_us(plan.window)} AS t FROM {source(plan)} ORDER BY __seq"
+    return f"SELECT {time_us(plan.window)} AS t FROM {source(plan, delta)} ORDER BY __seq"
 
 
 def _where(plan: ContinuousPlan, *others: str) -> str:
@@ -64,18 +63,18 @@ def result_keys(grouping: Grouping) -> list[str]:
     return [c for c in group_columns(grouping) if c != "f"]
 
 
-def partials(plan: ContinuousPlan, extra: str = "", relation: str = DELTA) -> str:
+def partials(plan: ContinuousPlan, delta: str, extra: str = "") -> str:
     """Partial states of the delta's rows, in the state's columns."""
     grouping = _grouping(plan)
     items = [*_group_items(grouping), *(f"{part} EXPORT_STATE AS s{i}" for i, part in enumerate(grouping.parts))]
-    return f"SELECT {', '.join(items)} FROM {source(plan, relation)}{_where(plan, extra)}{_group_by(grouping)}"
+    return f"SELECT {', '.join(items)} FROM {source(plan, delta)}{_where(plan, extra)}{_group_by(grouping)}"
 
 
-def whole_windows(plan: ContinuousPlan, extra: str, relation: str = DELTA) -> str:
+def whole_windows(plan: ContinuousPlan, delta: str, extra: str = "") -> str:
     """Groups of tumbling windows that lie in the delta from first to last row: no state is needed for them."""
     grouping = _grouping(plan)
     items = [*_group_items(grouping), *(f"{part} AS p{i}" for i, part in enumerate(grouping.parts))]
-    return f"SELECT {', '.join(items)} FROM {source(plan, relation)}{_where(plan, extra)}{_group_by(grouping)}"
+    return f"SELECT {', '.join(items)} FROM {source(plan, delta)}{_where(plan, extra)}{_group_by(grouping)}"
 
 
 def _grouping(plan: ContinuousPlan) -> Grouping:
@@ -151,10 +150,10 @@ def result(plan: ContinuousPlan, groups: str, *, with_keys: bool = False, ordere
     return f"SELECT {', '.join(outputs)} FROM ({groups}){having}{order}"
 
 
-def linear_result(plan: ContinuousPlan, relation: str = DELTA) -> str:
+def linear_result(plan: ContinuousPlan, delta: str) -> str:
     """The output rows of a linear query, in the order of arrival."""
     outputs = [f"{o.sql} AS {_name(i)}" for i, o in enumerate(plan.outputs)]
-    return f"SELECT {', '.join(outputs)} FROM {source(plan, relation)}{_where(plan)} ORDER BY __seq"
+    return f"SELECT {', '.join(outputs)} FROM {source(plan, delta)}{_where(plan)} ORDER BY __seq"
 
 
 def _name(index: int) -> str:

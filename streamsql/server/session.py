@@ -127,8 +127,7 @@ class Session:
         if not self._context.transaction.explicit:
             await self._close_portals()
         self._out += self._connection.error(error)
-        if error.severity == "FATAL":
-            await self._flush()
+        await self._flush()
 
     def _notices(self, done: Done) -> None:
         for fields in done.notices:

@@ -3,6 +3,7 @@
 sqlglot's Postgres tokenizer does the work; what is different here:
 
 - Comments are blanked out beforehand (positions stay), so that none is carried into trees and rendered text.
+- The ``$`` of a parameter is replaced by a character that begins nothing else: sqlglot reads ``$1,$`` as a dollar quote.
 - Words are folded to lower case, so that trees hold the names that PostgreSQL would look up.
 - ``E'..'``, ``U&'..'``, ``N'..'`` and dollar quotes all become plain string tokens: one kind of string in a tree.
 - No word swallows the rest of its statement (sqlglot makes an opaque Command of SHOW, EXPLAIN, FETCH, ...).
@@ -39,6 +40,7 @@ _LEXICAL = re.compile(
     | (?P<string>'(?:[^']|'')*(?P<string_end>')?)
     | (?P<name>"(?:[^"]|"")*(?P<name_end>")?)
     | (?P<dollar>(?<![\w$])\$(?P<tag>(?:[^\W\d]\w*)?)\$)
+    | (?P<parameter>(?<![\w$])\$(?=\d))
     | (?P<line>--[^\n\r]*)
     | (?P<block>/\*)
     | (?P<brace>\{[#%{])
@@ -48,6 +50,7 @@ _LEXICAL = re.compile(
 _BLOCK_MARK = re.compile(r"/\*|\*/")
 _NOT_NEWLINE = re.compile(r"[^\n]")
 _COMMENT_MARKS = ("--", "/*", "{#", "{%", "{{")
+_PARAMETER_MARK = "\ue000"  # stands in for the ``$`` of ``$1``; Unicode keeps it for private use
 
 _AS_STRING = frozenset(
     {
@@ -90,21 +93,25 @@ def tokenize(text: str, limits: Limits) -> list[Token]:
         raise exceeded(limits, "query_text_bytes_max", "the text of a query")
     if "\0" in text:
         raise CharacterNotInRepertoire('invalid byte sequence for encoding "UTF8": 0x00', position=text.index("\0") + 1)
-    scanned = _blank_comments(text) if any(mark in text for mark in _COMMENT_MARKS) else text
+    scanned = _prepared(text) if "$" in text or any(mark in text for mark in _COMMENT_MARKS) else text
     tokenizer = Postgres().tokenizer()
     tokenizer._core.commands = set()  # the class cannot be subclassed; see the top of this file
+    tokenizer._core.single_tokens = {**tokenizer._core.single_tokens, _PARAMETER_MARK: TokenType.PARAMETER}
     try:
         tokens: list[Token] = tokenizer.tokenize(scanned)
     except TokenError as error:
-        _blank_comments(text)  # raises where a quote is not closed
+        _prepared(text)  # raises where a quote is not closed
         raise _unreadable(text, error) from error
     for index, token in enumerate(tokens):
         _normalize(text, tokens, index, token)
     return tokens
 
 
-def _blank_comments(text: str) -> str:
-    """Replace comments by as many blanks. Raises SQLSyntaxError for a quote or comment that is not closed."""
+def _prepared(text: str) -> str:
+    """Replace comments by as many blanks, and the ``$`` of parameters by `_PARAMETER_MARK`.
+
+    Raises SQLSyntaxError for a quote or comment that is not closed.
+    """
     parts: list[str] = []
     done = position = 0
     while found := _LEXICAL.search(text, position):
@@ -116,6 +123,9 @@ def _blank_comments(text: str) -> str:
             case "block":
                 position = _block_end(text, start)
                 parts += text[done:start], _NOT_NEWLINE.sub(" ", text[start:position])
+                done = position
+            case "parameter":
+                parts += text[done:start], _PARAMETER_MARK
                 done = position
             case "dollar" | "tag":
                 position = text.find(found["dollar"], position) + len(found["dollar"])
@@ -169,7 +179,7 @@ def _normalize(text: str, tokens: list[Token], index: int, token: Token) -> None
     elif kind is TokenType.PARAMETER:
         following = tokens[index + 1] if index + 1 < len(tokens) else None
         number = following is not None and following.token_type is TokenType.NUMBER
-        if token.text != "$" or following is None or not number or following.start != token.end + 1:
+        if text[token.start] != "$" or following is None or not number or following.start != token.end + 1:
             raise syntax_error(text, token)
         if not following.text.isdecimal():
             raise syntax_error(text, following)

@@ -10,10 +10,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-
 from streamsql.engine.changes import Progress
 from streamsql.engine.store import Store
 from streamsql.engine.watermark import MICROSECONDS
@@ -25,11 +21,16 @@ from streamsql.plan.nodes import ContinuousPlan, Strategy, Window
 class Tables:
     """Where a query keeps its state and its result: qualified, quoted table names.
 
-    `temporary` tables die with the server (a live query's client dies with it, too).
+    `temporary` tables die with the server (a live query's client dies with it, too). `merged`, `changed` and `touched` are
+    scratch tables, empty between epochs; `delta` is the name under which SQL reads the rows of an epoch.
     """
 
     state: str
     result: str
+    delta: str
+    merged: str
+    changed: str
+    touched: str
     temporary: bool
 
     def create(self, table: str) -> str:
@@ -40,24 +41,27 @@ class Tables:
 class Arrival:
     """Rows that arrived for a query, in order of arrival, late ones taken out already.
 
-    `rows` is what SQL sees as ``__delta``: the source's columns and ``__seq``; `times` their event times (None without a
-    window); `first_ends` where the query has a hopping window and some row arrived when part of its windows were closed.
+    SQL reads them as the delta: the source's columns and ``__seq``, and in hopping windows ``__from``. `times` are their
+    event times (None without a window).
     """
 
-    rows: pa.Table
+    count: int
     times: MICROSECONDS | None = None
-    first_ends: npt.NDArray[np.int64] | None = None
 
 
 class Sink(ABC):
     """Takes what an operator emits; see `engine.views`."""
 
     @abstractmethod
-    def append(self, sql: str) -> int:
-        """Emit the output rows of `sql` as final; give their number."""
+    def append(self, groups: str, *values: int) -> int:
+        """Emit the groups that `groups` selects (keys, then ``p0``..; ``$1``.. stand for `values`) as final."""
 
     @abstractmethod
-    def update(self, groups: str) -> int:
+    def append_rows(self, sql: str) -> int:
+        """Emit the output rows that `sql` selects as final; give their number."""
+
+    @abstractmethod
+    def update(self, groups: str, *values: int) -> int:
         """Emit the new values of the groups that `groups` selects (keys, then ``p0``..); give how many rows changed."""
 
 
@@ -76,27 +80,22 @@ class Operator(ABC):
         assert self.plan.window is not None
         return self.plan.window
 
-    @abstractmethod
     def create(self, sink: Sink, progress: Progress) -> Progress:
-        """Make the state's tables; ``__delta`` is an empty batch of the source's shape."""
+        """Make the state's table in the shape of the partial states; the delta is empty."""
+        partials = stages.partials(self.plan, self.tables.delta)
+        self.store.execute(f"{self.tables.create(self.tables.state)} AS {partials} LIMIT 0")
+        return progress
+
+    def create_scratch(self) -> None:
+        """Make the scratch tables, once in the life of the server; the state's table is there."""
+        if self.plan.retracts:
+            self.store.execute(
+                f"CREATE TEMP TABLE {self.tables.merged} AS SELECT *, 0::BIGINT AS __row FROM {self.tables.state} LIMIT 0"
+            )
 
     @abstractmethod
     def apply(self, arrival: Arrival, progress: Progress, sink: Sink) -> Progress:
         """Take rows in, and emit what they complete or change. `progress.largest` already counts these rows in."""
-
-    def bind_delta(self, arrival: Arrival) -> None:
-        """Let SQL see the rows as ``__delta``."""
-        rows = arrival.rows
-        if self.plan.window is not None and not self.window.tumbling:
-            first_ends = arrival.first_ends
-            if first_ends is None:
-                first_ends = np.full(rows.num_rows, stages.EVERY_WINDOW, dtype=np.int64)
-            rows = rows.append_column(stages.FROM_COLUMN, pa.array(first_ends))
-        self.store.register(stages.DELTA, rows)
-
-    def create_state(self) -> None:
-        """Make the empty state table in the shape of the partial states."""
-        self.store.execute(f"{self.tables.create(self.tables.state)} AS {stages.partials(self.plan)} LIMIT 0")
 
     def watermark(self, progress: Progress) -> int | None:
         """Give the watermark after all rows so far; None where no window ever closes."""
@@ -117,30 +116,37 @@ def compacted(operator: Operator, progress: Progress) -> Progress:
     grouping = operator.plan.grouping
     assert grouping is not None
     store, state = operator.store, operator.tables.state
-    store.execute(f"CREATE OR REPLACE TEMP TABLE __merged AS {stages.combined(grouping, state)}")
+    store.execute(f"CREATE OR REPLACE TEMP TABLE __compacted AS {stages.combined(grouping, state)}")
     store.execute(f"DELETE FROM {state}")
-    rows = store.execute(f"INSERT INTO {state} SELECT * FROM __merged")
+    rows = store.execute(f"INSERT INTO {state} SELECT * FROM __compacted")
+    store.execute("DROP TABLE __compacted")
     return replace(progress, state_rows=rows, compacted=rows)
 
 
 def merge_partials(operator: Operator, progress: Progress) -> Progress:
-    """Merge the delta into a state that holds one row a group; leaves the new states in ``__merged``.
+    """Merge the delta into a state that holds one row a group; leaves the new states in the scratch table `merged`.
 
     The old rows are deleted and new ones inserted: DuckDB updates scattered rows in place forty times more slowly
     (docs/decisions, "State is replaced, not updated").
     """
     grouping = operator.plan.grouping
     assert grouping is not None
-    store, state = operator.store, operator.tables.state
+    store, tables = operator.store, operator.tables
     columns = stages.group_columns(grouping)
     on = " AND ".join(f"s.{c} IS NOT DISTINCT FROM d.{c}" for c in columns) or "true"
     keys = "".join(f"d.{c}, " for c in columns)
     merged = ", ".join(f"combine(s.s{i}, d.s{i}) AS s{i}" for i in range(len(grouping.parts)))
     names = ", ".join([*columns, *(f"s{i}" for i in range(len(grouping.parts)))])
-    store.execute(
-        f"CREATE OR REPLACE TEMP TABLE __merged AS SELECT {keys}{merged}, s.rowid AS __row "
-        f"FROM ({stages.partials(operator.plan)}) d LEFT JOIN {state} s ON {on}"
+    size = progress.state_rows
+    store.run(f"DELETE FROM {tables.merged}")
+    came = store.run(
+        f"INSERT INTO {tables.merged} SELECT {keys}{merged}, s.rowid AS __row "
+        f"FROM ({stages.partials(operator.plan, tables.delta)}) d LEFT JOIN {tables.state} s ON {on}",
+        size=size,
     )
-    gone = store.execute(f"DELETE FROM {state} WHERE rowid IN (SELECT __row FROM __merged WHERE __row IS NOT NULL)")
-    came = store.execute(f"INSERT INTO {state} SELECT {names} FROM __merged")
-    return replace(progress, state_rows=progress.state_rows + came - gone)
+    gone = store.run(
+        f"DELETE FROM {tables.state} WHERE rowid IN (SELECT __row FROM {tables.merged} WHERE __row IS NOT NULL)",
+        size=size,
+    )
+    store.run(f"INSERT INTO {tables.state} SELECT {names} FROM {tables.merged}")
+    return replace(progress, state_rows=size + came - gone)

@@ -17,20 +17,25 @@ class GroupAggregate(Operator):
     """Keeps a query that groups by keys alone, or by nothing."""
 
     def create(self, sink: Sink, progress: Progress) -> Progress:
-        self.create_state()
-        return self._merge(progress, sink)
+        progress = super().create(sink, progress)
+        if self.plan.grouping is not None and not self.plan.grouping.keys:
+            self.create_scratch()
+            progress = self._merge(progress, sink)
+        return progress
 
     def apply(self, arrival: Arrival, progress: Progress, sink: Sink) -> Progress:
-        self.bind_delta(arrival)
         return self._merge(progress, sink)
 
     def _merge(self, progress: Progress, sink: Sink) -> Progress:
         progress = merge_partials(self, progress)
         assert self.plan.grouping is not None
-        sink.update(_values(self.plan.grouping.parts, stages.result_keys(self.plan.grouping)))
+        sink.update(merged_groups(self))
         return progress
 
 
-def _values(parts: tuple[str, ...], keys: list[str]) -> str:
-    values = [f"finalize(s{i}) AS p{i}" for i in range(len(parts))]
-    return f"SELECT {', '.join([*keys, *values])} FROM __merged"
+def merged_groups(operator: Operator) -> str:
+    """SQL of the groups that the epoch touched, with their new values, where a state is a group."""
+    grouping = operator.plan.grouping
+    assert grouping is not None
+    values = [f"finalize(s{i}) AS p{i}" for i in range(len(grouping.parts))]
+    return f"SELECT {', '.join([*stages.result_keys(grouping), *values])} FROM {operator.tables.merged}"

@@ -14,16 +14,12 @@ from dataclasses import replace
 
 from streamsql.engine.changes import Progress
 from streamsql.engine.operators.base import Arrival, Operator, Sink, compacted, merge_partials
-from streamsql.engine.operators.tumbling_window import _after_drop
+from streamsql.engine.operators.tumbling_window import after_drop
 from streamsql.plan import stages
 from streamsql.plan.windows.hopping import floor_to, windows_of_time
 
 
 class _Hopping(Operator):
-    def create(self, sink: Sink, progress: Progress) -> Progress:
-        self.create_state()
-        return progress
-
     def _with_panes(self, arrival: Arrival, progress: Progress) -> Progress:
         assert arrival.times is not None
         pane = self.window.pane_us
@@ -38,11 +34,11 @@ class _Hopping(Operator):
         if not progress.state_rows or self.window.last_end(progress.pane_low) > watermark:
             return progress
         last_end = f"{floor_to('w', self.window.slide_us)} + {self.window.size_us}"
-        gone = self.store.execute(f"DELETE FROM {self.tables.state} WHERE {last_end} <= {watermark}")
+        gone = self.store.run(f"DELETE FROM {self.tables.state} WHERE {last_end} <= $1", watermark)
         # the first pane that is left lies in a window that ends after the watermark
         slide = self.window.slide_us
         low = (watermark - self.window.size_us) // slide * slide + slide
-        return _after_drop(progress, gone, low)
+        return after_drop(progress, gone, low)
 
 
 class HoppingAppend(_Hopping):
@@ -51,16 +47,17 @@ class HoppingAppend(_Hopping):
     def apply(self, arrival: Arrival, progress: Progress, sink: Sink) -> Progress:
         grouping, size = self.plan.grouping, self.window.size_us
         assert grouping is not None
-        if arrival.rows.num_rows:
-            self.bind_delta(arrival)
-            added = self.store.execute(f"INSERT INTO {self.tables.state} {stages.partials(self.plan)}")
+        if arrival.count:
+            partials = stages.partials(self.plan, self.tables.delta)
+            added = self.store.run(f"INSERT INTO {self.tables.state} {partials}")
             progress = self._with_panes(arrival, replace(progress, state_rows=progress.state_rows + added))
         watermark = self.watermark(progress)
         assert watermark is not None
         if progress.state_rows and self._first_end(progress) <= watermark:
-            due = f"v.w + {size} <= {watermark} AND v.w + {size} > {progress.closed_to}"
-            states = f"(SELECT * FROM {self.tables.state} WHERE w < {watermark})"
-            sink.append(stages.result(self.plan, stages.groups_of_panes(grouping, states, due)))
+            due = f"v.w + {size} <= $1 AND v.w + {size} > $2"
+            states = f"(SELECT * FROM {self.tables.state} WHERE w < $1)"
+            groups = stages.groups_of_panes(grouping, states, due)
+            sink.append(groups, watermark, progress.closed_to)
         progress = self._drop(progress, watermark)
         return compacted(self, replace(progress, closed_to=max(progress.closed_to, watermark)))
 
@@ -76,30 +73,39 @@ class HoppingUpdate(_Hopping):
     """Keeps a hopping window query that shows a group's new value whenever it changes."""
 
     def apply(self, arrival: Arrival, progress: Progress, sink: Sink) -> Progress:
-        if arrival.rows.num_rows:
-            self.bind_delta(arrival)
+        if arrival.count:
+            assert arrival.times is not None
             progress = self._with_panes(arrival, merge_partials(self, progress))
-            sink.update(self._touched(arrival))
+            size = self.window.size_us
+            sink.update(self._touched(), int(arrival.times.min()) - size, int(arrival.times.max()) + size)
         watermark = self.watermark(progress)
         if watermark is None:
             return progress
         progress = self._drop(progress, watermark)
         return replace(progress, closed_to=max(progress.closed_to, watermark))
 
-    def _touched(self, arrival: Arrival) -> str:
-        """Groups of all windows that hold a pane which this epoch changed (``__merged`` holds those panes)."""
+    def create_scratch(self) -> None:
+        super().create_scratch()
         grouping = self.plan.grouping
-        assert grouping is not None and arrival.times is not None
+        assert grouping is not None
+        columns = ", ".join(stages.result_keys(grouping))
+        self.store.execute(
+            f"CREATE TEMP TABLE {self.tables.touched} AS SELECT {columns} FROM {self.tables.state} LIMIT 0"
+        )
+
+    def _touched(self) -> str:
+        """Groups of all windows that hold a pane which this epoch changed; ``$1`` and ``$2`` bound those panes."""
+        grouping, tables = self.plan.grouping, self.tables
+        assert grouping is not None
         keys = [f"k{i}" for i in range(len(grouping.keys))]
         first, last = windows_of_time(self.window, "m.w")
         columns = ", ".join(["v.w AS w", *(f"m.{k} AS {k}" for k in keys)])
-        self.store.execute(
-            f"CREATE OR REPLACE TEMP TABLE __touched AS SELECT DISTINCT {columns} FROM __merged AS m, "
+        self.store.run(f"DELETE FROM {tables.touched}")
+        self.store.run(
+            f"INSERT INTO {tables.touched} SELECT DISTINCT {columns} FROM {tables.merged} AS m, "
             f"LATERAL (SELECT unnest(generate_series({first}, {last}, {self.window.slide_us})) AS w) AS v "
             f"WHERE v.w + {self.window.size_us} >= m.f"
         )
-        low = int(arrival.times.min()) - self.window.size_us
-        high = int(arrival.times.max()) + self.window.size_us
-        states = f"(SELECT * FROM {self.tables.state} WHERE w >= {low} AND w < {high})"
+        states = f"(SELECT * FROM {tables.state} WHERE w >= $1 AND w < $2)"
         same = " AND ".join(["t.w = v.w", *(f"t.{k} IS NOT DISTINCT FROM s.{k}" for k in keys)])
-        return stages.groups_of_panes(grouping, states, f"EXISTS (SELECT 1 FROM __touched AS t WHERE {same})")
+        return stages.groups_of_panes(grouping, states, f"EXISTS (SELECT 1 FROM {tables.touched} AS t WHERE {same})")

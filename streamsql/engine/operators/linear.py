@@ -1,7 +1,7 @@
 """Filter and project: each row that arrives gives at most one row, at once and for ever. No state.
 
-    in    (1, 'a')  (2, 'b')        SELECT x * 10 FROM s WHERE x > 1
-    out             (20)
+in    (1, 'a')  (2, 'b')        SELECT x * 10 FROM s WHERE x > 1
+out             (20)
 """
 
 from __future__ import annotations
@@ -23,6 +23,5 @@ class Linear(Operator):
         return progress
 
     def apply(self, arrival: Arrival, progress: Progress, sink: Sink) -> Progress:
-        self.bind_delta(arrival)
-        sink.append(stages.linear_result(self.plan))
+        sink.append_rows(stages.linear_result(self.plan, self.tables.delta))
         return progress

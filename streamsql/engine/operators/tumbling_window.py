@@ -15,17 +15,13 @@ from dataclasses import replace
 
 from streamsql.engine.changes import Progress
 from streamsql.engine.operators.base import Arrival, Operator, Sink, compacted, merge_partials
-from streamsql.engine.operators.group_aggregate import _values
+from streamsql.engine.operators.group_aggregate import merged_groups
 from streamsql.engine.watermark import NEVER
 from streamsql.plan import stages
 
 
 class TumblingAppend(Operator):
     """Keeps a tumbling window query whose results are final when they are shown."""
-
-    def create(self, sink: Sink, progress: Progress) -> Progress:
-        self.create_state()
-        return progress
 
     def apply(self, arrival: Arrival, progress: Progress, sink: Sink) -> Progress:
         watermark = self.watermark(progress)
@@ -34,18 +30,13 @@ class TumblingAppend(Operator):
         # the last window that is closed now, and the first that can have no state yet
         closed = (watermark - size) // size * size
         fresh = progress.pane_high + size if progress.state_rows else NEVER
-        whole = None
-        if arrival.rows.num_rows:
-            self.bind_delta(arrival)
+        whole = False
+        if arrival.count:
             assert arrival.times is not None
             low, high = int(arrival.times.min()), int(arrival.times.max())
-            time = stages.time_us(self.window)
-            rest = ""
-            if closed >= fresh and low < closed + size:
-                whole = f"{time} >= {fresh} AND {time} < {closed + size}"
-                rest = f"{time} < {fresh} OR {time} >= {closed + size}"
-            if whole is None or low < fresh or high >= closed + size:
-                added = self.store.execute(f"INSERT INTO {self.tables.state} {stages.partials(self.plan, rest)}")
+            whole = closed >= fresh and low < closed + size
+            if not whole or low < fresh or high >= closed + size:
+                added = self._add_partials((fresh, closed + size) if whole else None)
                 progress = replace(
                     progress,
                     state_rows=progress.state_rows + added,
@@ -53,34 +44,39 @@ class TumblingAppend(Operator):
                     pane_high=max(progress.pane_high, high // size * size),
                 )
         progress = self._close(progress, closed, sink)
-        if whole is not None:
-            sink.append(stages.result(self.plan, stages.whole_windows(self.plan, whole)))
+        if whole:
+            time = stages.time_us(self.window)
+            inside = f"{time} >= $1 AND {time} < $2"
+            groups = stages.whole_windows(self.plan, self.tables.delta, inside)
+            sink.append(groups, fresh, closed + size)
         return compacted(self, replace(progress, closed_to=max(progress.closed_to, watermark)))
+
+    def _add_partials(self, without: tuple[int, int] | None) -> int:
+        """Add the delta's partial states, but for times from the first bound to before the second."""
+        insert = f"INSERT INTO {self.tables.state}"
+        if without is None:
+            return self.store.run(f"{insert} {stages.partials(self.plan, self.tables.delta)}")
+        time = stages.time_us(self.window)
+        outside = f"{time} < $1 OR {time} >= $2"
+        return self.store.run(f"{insert} {stages.partials(self.plan, self.tables.delta, outside)}", *without)
 
     def _close(self, progress: Progress, closed: int, sink: Sink) -> Progress:
         """Emit and drop the state of all windows that start at `closed` or before."""
         if not progress.state_rows or progress.pane_low > closed:
             return progress
         assert self.plan.grouping is not None
-        groups = stages.groups_of_states(self.plan.grouping, self.tables.state, f"w <= {closed}")
-        sink.append(stages.result(self.plan, groups))
-        gone = self.store.execute(f"DELETE FROM {self.tables.state} WHERE w <= {closed}")
-        return _after_drop(progress, gone, closed + self.window.size_us)
+        groups = stages.groups_of_states(self.plan.grouping, self.tables.state, "w <= $1")
+        sink.append(groups, closed)
+        gone = self.store.run(f"DELETE FROM {self.tables.state} WHERE w <= $1", closed)
+        return after_drop(progress, gone, closed + self.window.size_us)
 
 
 class TumblingUpdate(Operator):
     """Keeps a tumbling window query that shows a group's new value whenever it changes."""
 
-    def create(self, sink: Sink, progress: Progress) -> Progress:
-        self.create_state()
-        return progress
-
     def apply(self, arrival: Arrival, progress: Progress, sink: Sink) -> Progress:
-        grouping = self.plan.grouping
-        assert grouping is not None
         size = self.window.size_us
-        if arrival.rows.num_rows:
-            self.bind_delta(arrival)
+        if arrival.count:
             assert arrival.times is not None
             progress = merge_partials(self, progress)
             progress = replace(
@@ -88,19 +84,22 @@ class TumblingUpdate(Operator):
                 pane_low=min(progress.pane_low, int(arrival.times.min()) // size * size),
                 pane_high=max(progress.pane_high, int(arrival.times.max()) // size * size),
             )
-            sink.update(_values(grouping.parts, stages.result_keys(grouping)))
+            sink.update(merged_groups(self))
         watermark = self.watermark(progress)
         if watermark is None:
             return progress
         closed = (watermark - size) // size * size
         if progress.state_rows and progress.pane_low <= closed:
-            gone = self.store.execute(f"DELETE FROM {self.tables.state} WHERE w <= {closed}")
-            progress = _after_drop(progress, gone, closed + size)
+            gone = self.store.run(f"DELETE FROM {self.tables.state} WHERE w <= $1", closed)
+            progress = after_drop(progress, gone, closed + size)
         return replace(progress, closed_to=max(progress.closed_to, watermark))
 
 
-def _after_drop(progress: Progress, gone: int, low: int) -> Progress:
+def after_drop(progress: Progress, gone: int, low: int) -> Progress:
+    """Note that `gone` rows were dropped from the state, and that no pane that is left starts before `low`."""
     left = progress.state_rows - gone
     if not left:
         return replace(progress, state_rows=0, compacted=0, pane_low=-NEVER, pane_high=NEVER)
-    return replace(progress, state_rows=left, compacted=min(progress.compacted, left), pane_low=max(progress.pane_low, low))
+    return replace(
+        progress, state_rows=left, compacted=min(progress.compacted, left), pane_low=max(progress.pane_low, low)
+    )

@@ -21,7 +21,7 @@ _USAGE = "write window(time, size [, slide]), as in window(ts, '1h') or window(t
 
 
 def bind_window(
-    call: exp.Anonymous, time_type: Callable[[exp.Expression], str], limits: Limits, position: int | None
+    call: exp.Anonymous, time_type: Callable[[exp.Expr], str], limits: Limits, position: int | None
 ) -> Window:
     """Make the window of a call; `time_type` gives the DuckDB type of its first argument."""
     arguments = list(call.expressions)
@@ -32,7 +32,9 @@ def bind_window(
                 f'the option "{name}" of window() is not supported yet', hint=_USAGE, position=position
             )
     if not 2 <= len(arguments) <= 3:
-        raise UndefinedFunction(f"window() takes 2 or 3 arguments, not {len(arguments)}", hint=_USAGE, position=position)
+        raise UndefinedFunction(
+            f"window() takes 2 or 3 arguments, not {len(arguments)}", hint=_USAGE, position=position
+        )
     size = duration_of(arguments[1])
     slide = duration_of(arguments[2]) if len(arguments) == 3 else size
     if size <= 0 or slide <= 0:
@@ -53,7 +55,7 @@ def bind_window(
     return Window(time.sql("duckdb"), column, type_name, size, slide, pane)
 
 
-def _argument_name(argument: exp.Expression) -> str | None:
+def _argument_name(argument: exp.Expr) -> str | None:
     if isinstance(argument, (exp.Kwarg, exp.PropertyEQ, exp.EQ)) and isinstance(
         argument.this, (exp.Column, exp.Identifier, exp.Var)
     ):
