@@ -4,9 +4,10 @@ Estimate. executemany sends a Bind and an Execute a row, in one transaction: the
 as they came and turns them into columns in the end, about 5 us a row in Python; asyncpg itself takes 4 us. PostgreSQL runs its
 executor a row, 6 us.
 
-An autocommitted INSERT waits for a commit on disk: an epoch of one row, about 3 ms, of which 0.4 ms are the disk's; so one client
-reaches 300 a second, where PostgreSQL, which prepares nothing and touches one page, waits for the disk alone. More clients share an
-epoch: the rate grows until Python's 100 us a statement are the bound.
+An autocommitted INSERT waits for a commit on disk: an epoch of one row with a view is 2 to 3 ms (see `epochs`), of which 0.1
+to 0.4 ms are the disk's; so one client reaches 300 a second, where PostgreSQL touches one page and waits for the disk alone.
+More clients share an epoch: the rate grows until the 0.2 to 0.4 ms of Python a statement (client and server share two cores)
+are the bound, at 3,000 a second or so.
 """
 
 from __future__ import annotations

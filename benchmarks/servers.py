@@ -75,6 +75,7 @@ def streamsql(*options: str) -> Iterator[Server]:
     with folder("streamsql-bench") as base:
         data = base / "data"
         command = [sys.executable, "-m", "streamsql", "serve", "--port", "0", "--data-dir", str(data), *options]
+        command += ["--log-level", "warning"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             try:
                 assert process.stdout is not None

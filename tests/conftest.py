@@ -19,3 +19,8 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"skipped although STREAMSQL_REQUIRE_SERVICES=1: {call.excinfo and call.excinfo.value}"
     return report
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--update`` writes what comes out into golden files and transcripts; read the difference before you keep it."""
+    parser.addoption("--update", action="store_true", help="write what comes out into golden files and transcripts")

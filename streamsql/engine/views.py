@@ -333,6 +333,7 @@ class ContinuousQuery(Sink):
         if self.log.wanted:
             self._emitted.append(self._change(keys, names))
         self._rows_out += came
+        self._changed = self._changed or gone + came > 0
         return gone + came
 
     def _change(self, keys: list[str], names: list[str]) -> Change:

@@ -119,7 +119,15 @@ def plan_aggregate(node: exp.Expr, type_of: Callable[[exp.Expr], str]) -> Aggreg
         return _list(call)
     if call.name in {"min", "max"} and len(call.arguments) > 1:
         raise _refusal(call, f"{call.name} of the n largest or smallest")
-    return Aggregate((_filtered(call, call.function.sql("duckdb")),), "{0}")
+    final = "{0}"
+    if call.name in {"min", "max"}:
+        final = without_negative_zero(final, type_of(call.arguments[0]))
+    return Aggregate((_filtered(call, call.function.sql("duckdb")),), final)
+
+
+def without_negative_zero(value: str, type_name: str) -> str:
+    """Show -0.0 as 0.0: the two are equal, so which of them a group or an extreme shows would depend on batches."""
+    return f"({value} + 0::{type_name})" if type_name in {"DOUBLE", "FLOAT"} else value
 
 
 def _take_apart(node: exp.Expr) -> _Call:

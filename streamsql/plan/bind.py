@@ -27,7 +27,7 @@ from streamsql.base.errors import (
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import Catalog, OutputColumn, Stream, Table, View, quoted
 from streamsql.plan import stages
-from streamsql.plan.aggregates import is_aggregate, plan_aggregate
+from streamsql.plan.aggregates import is_aggregate, plan_aggregate, without_negative_zero
 from streamsql.plan.nodes import ContinuousPlan, Grouping, Output, Window
 from streamsql.plan.properties import check, refuse_shapes
 from streamsql.plan.windows import bind_window
@@ -56,6 +56,7 @@ class _Binder:
     describe: Describe
     limits: Limits
     parts: list[str] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
 
     def bind(self) -> ContinuousPlan:
         assert self.query.emit is not None
@@ -89,7 +90,14 @@ class _Binder:
         having_sql = rewrite.over_groups(having.this) if having else None
         # a query without any aggregate still tells which groups there are
         self.parts = self.parts or ["count(*)"]
-        grouping = Grouping(tuple(k.sql("duckdb") for k in keys), tuple(self.parts), window, having_sql)
+        grouping = Grouping(
+            tuple(k.sql("duckdb") for k in keys),
+            tuple(self.parts),
+            window,
+            having_sql,
+            tuple(dict.fromkeys(self.calls)),
+            having.this.sql("postgres") if having else None,
+        )
         outputs = tuple(Output(name, sql, "") for name, sql in finals)
         draft = ContinuousPlan(
             source.name,
@@ -304,10 +312,23 @@ class _Rewrite:
                 child.replace(made)
         return node
 
+    def _plain(self, node: exp.Expr) -> exp.Expr:
+        """Write the source's columns one way: ``t.x``, ``x`` and ``"x"`` are the same."""
+
+        def plain(part: exp.Expr) -> exp.Expr:
+            if not isinstance(part, exp.Column) or isinstance(part.this, exp.Star):
+                return part
+            ours = not part.table or quoted(part.table) == self.typed.alias
+            return exp.column(part.name, quoted=True) if ours else part
+
+        return node.transform(plain)
+
     def _replacement(self, node: exp.Expr) -> exp.Expr | None:
+        plain = self._plain(node)
         for index, key in enumerate(self.keys):
-            if node == key or (isinstance(node, exp.Column) and isinstance(key, exp.Column) and _same(node, key)):
-                return exp.column(f"k{index}")
+            if plain == self._plain(key):
+                value = without_negative_zero(f"k{index}", self.typed.of(key))
+                return sqlglot.parse_one(value, read="duckdb")
         if isinstance(node, exp.Column) and not node.table and node.name in WINDOW_COLUMNS:
             return self._bound(node)
         if is_window(node):
@@ -345,6 +366,7 @@ class _Rewrite:
         except StreamSQLError as error:
             error.position = error.position or position_of(node, self.binder.query)
             raise
+        self.binder.calls.append(node.sql("postgres").lower())
         names = [f"p{self._part(part)}" for part in planned.parts]
         return exp.paren(sqlglot.parse_one(planned.final.format(*names), read="duckdb"), copy=False)
 
@@ -353,10 +375,6 @@ class _Rewrite:
         if sql not in parts:
             parts.append(sql)
         return parts.index(sql)
-
-
-def _same(one: exp.Column, other: exp.Column) -> bool:
-    return one.name == other.name and (not one.table or not other.table or one.table == other.table)
 
 
 def located(error: StreamSQLError, query: Query) -> StreamSQLError:

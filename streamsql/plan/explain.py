@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamsql.plan.nodes import ContinuousPlan, Strategy
-from streamsql.plan.stages import group_columns
+from streamsql.plan.stages import group_columns, result_keys
 from streamsql.sql.durations import render_duration
 from streamsql.sql.statements import EmitMode
 
@@ -23,7 +23,7 @@ def explain(plan: ContinuousPlan) -> list[str]:
         indent = "  " * depth
         lines += [f"{indent}-> {stage[0]}", *(f"{indent}     {detail}" for detail in stage[1:])]
     lines.append(f"Watermark: {_watermark(plan)}")
-    lines.append(f"State: {_state(plan)}")
+    lines += [f"State table: {line}" for line in _state(plan)]
     lines.append(f"Output: {'retracts' if plan.retracts else 'append-only'}")
     return lines
 
@@ -39,10 +39,10 @@ def _stages(plan: ContinuousPlan) -> list[list[str]]:
         return [[linear[0], f"output: {outputs}", *linear[1:]], scan]
     project = [f"Project  (strategy: {Strategy.LINEAR.value})", f"output: {outputs}"]
     if grouping.having:
-        project.append(f"having: {grouping.having}")
+        project.append(f"having: {grouping.having_text}")
     window = grouping.window
     name = "GroupAggregate"
-    details = [f"keys: {', '.join(grouping.keys) or 'none'}", f"partial states: {', '.join(grouping.parts)}"]
+    details = [f"keys: {', '.join(grouping.keys) or 'none'}", f"aggregates: {', '.join(grouping.calls) or 'none'}"]
     if window is not None:
         name = "TumblingWindow" if window.tumbling else "HoppingWindow"
         slide, pane = render_duration(window.slide_us), render_duration(window.pane_us)
@@ -62,13 +62,20 @@ def _watermark(plan: ContinuousPlan) -> str:
     return f"{plan.window.time_sql} - {render_duration(plan.watermark_delay_us)}"
 
 
-def _state(plan: ContinuousPlan) -> str:
-    if plan.grouping is None:
-        return "none"
+def _state(plan: ContinuousPlan) -> list[str]:
+    """Name the tables that the query keeps, by what tells their rows apart, and when their rows go."""
+    grouping = plan.grouping
+    if grouping is None:
+        return ["none"]
     keys = ", ".join(
-        {"w": "pane start", "f": "first window"}.get(c, plan.grouping.keys[int(c[1:])] if c[0] == "k" else c)
-        for c in group_columns(plan.grouping)
+        {"w": "pane start", "f": "first window"}.get(c, grouping.keys[int(c[1:])] if c[0] == "k" else c)
+        for c in group_columns(grouping)
     )
     bound = "dropped when the window closes" if plan.state_bounded else "unbounded: kept for ever"
-    result = "" if plan.mode is EmitMode.APPEND else ", and the result by group"
-    return f"partial states by ({keys}){result}; {bound}"
+    tables = [f"{len(grouping.parts)} partial states for each ({keys}); {bound}"]
+    if plan.mode is not EmitMode.APPEND:
+        shown = ", ".join(
+            {"w": "window start"}.get(c, grouping.keys[int(c[1:])] if c[0] == "k" else c) for c in result_keys(grouping)
+        )
+        tables.append(f"the result, a row for each ({shown})")
+    return tables

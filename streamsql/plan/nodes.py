@@ -58,12 +58,17 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """An aggregation: keys and parts are SQL over the source; groups have columns ``w``, ``k0``.., ``p0``.. ."""
+    """An aggregation: keys and parts are SQL over the source; groups have columns ``w``, ``k0``.., ``p0``.. .
+
+    `calls` and `having_text` are what the user wrote, for EXPLAIN.
+    """
 
     keys: tuple[str, ...]
     parts: tuple[str, ...]
     window: Window | None
     having: str | None
+    calls: tuple[str, ...] = ()
+    having_text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

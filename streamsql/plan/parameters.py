@@ -22,7 +22,9 @@ def number_of(parameter: exp.Parameter) -> int:
     return int(parameter.name)
 
 
-def infer_types(tree: exp.Expression, count: int, declared: tuple[WireType | None, ...], describe: Describe) -> list[WireType]:
+def infer_types(
+    tree: exp.Expression, count: int, declared: tuple[WireType | None, ...], describe: Describe
+) -> list[WireType]:
     """Give the type of each parameter 1..count; what the client declared in Parse counts before all."""
     types: list[WireType | None] = [declared[i] if i < len(declared) else None for i in range(count)]
     for parameter in tree.find_all(exp.Parameter):
