@@ -33,6 +33,7 @@ from streamsql.engine import definitions
 from streamsql.engine.epoch import Engine, Write
 from streamsql.engine.store import Store
 from streamsql.sql.parse import parse
+from streamsql.sql.statements import CreateMaterializedView, CreateStream, Query
 
 EPOCH_ROWS = 100_000
 ROWS = 5_000_000
@@ -97,8 +98,13 @@ def open_engine(base: Path) -> Engine:
 def create(engine: Engine, sql: str) -> None:
     """Run a CREATE on the engine's thread."""
     statement = parse(sql, engine.limits)[0]
-    make = definitions.create_view if sql.startswith("CREATE MAT") else definitions.create_relation
-    engine.call(lambda: make(engine, statement)).result()  # type: ignore[operator]  # a union of two functions
+    if isinstance(statement, CreateMaterializedView):
+        view = statement
+        engine.call(lambda: definitions.create_view(engine, view)).result()
+    else:
+        assert isinstance(statement, CreateStream)
+        stream = statement
+        engine.call(lambda: definitions.create_relation(engine, stream)).result()
 
 
 def push(engine: Engine, table: pa.Table) -> float:
@@ -133,6 +139,7 @@ def live_rate(table: pa.Table) -> tuple[float, int, str]:
     with folder("streamsql-bench") as base:
         engine = open_engine(base)
         statement = parse(QUERY, engine.limits)[0]
+        assert isinstance(statement, Query)
         awake, ended = threading.Event(), threading.Event()
         live = engine.call(lambda: definitions.start_live_query(engine, statement, awake.set)).result()
         taken = 0

@@ -34,7 +34,8 @@ def run(scale: float) -> list[Figure]:
     """Measure both ways, PostgreSQL first."""
     rows, seconds = scaled(ROWS, scale), max(0.5, SECONDS * min(scale, 1.0))
     with postgres() as server:
-        bound_many = bound_rates = None
+        bound_many: float | None = None
+        bound_rates: list[float] = []
         if server is not None:
             with psycopg.connect(server.url, autocommit=True) as connection:
                 connection.execute(f"CREATE TABLE payments ({COLUMNS})")
@@ -52,7 +53,7 @@ def run(scale: float) -> list[Figure]:
         for index, clients in enumerate(CLIENTS):
             figure = Figure(
                 "insert", f"autocommit, {clients} clients", _autocommit(server, clients, seconds), "rows/s",
-                bound_rates and bound_rates[index], "PostgreSQL 15", value_min=300 if clients == 1 else None,
+                bound_rates[index] if bound_rates else None, "PostgreSQL 15", value_min=300 if clients == 1 else None,
             )  # fmt: skip
             figures.append(say(figure))
     return figures

@@ -21,6 +21,7 @@ MICROSECONDS = npt.NDArray[np.int64]
 # Below every finite timestamp of DuckDB; small enough that subtracting any delay does not wrap around.
 NEVER = -(1 << 62)
 _FINITE_MAX = (1 << 62) - 1
+_DAY_US = 86_400_000_000
 
 
 def event_times(column: pa.ChunkedArray | pa.Array) -> tuple[MICROSECONDS, npt.NDArray[np.bool_] | None]:
@@ -30,7 +31,9 @@ def event_times(column: pa.ChunkedArray | pa.Array) -> tuple[MICROSECONDS, npt.N
     an infinite one would close every window for ever.
     """
     if pa.types.is_date(column.type):
-        column = pc.cast(column, pa.timestamp("us"))
+        days = pc.cast(pc.cast(column, pa.int32()), pa.int64())
+        finite = pc.less_equal(pc.abs(days), _FINITE_MAX // _DAY_US)
+        column = pc.if_else(finite, pc.multiply(days, _DAY_US), pa.scalar(_FINITE_MAX + 1))
     if pa.types.is_timestamp(column.type):
         if column.type.unit != "us":
             column = pc.cast(column, pa.timestamp("us", tz=column.type.tz), safe=False)

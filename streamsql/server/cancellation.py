@@ -13,18 +13,27 @@ T = TypeVar("T")
 
 
 class Cancellation:
-    """The cancel button of one statement. Used from the event loop's thread."""
+    """The cancel button of a session. Used from the event loop's thread.
+
+    There is one for the life of a session, since a live result goes on over several Executes; `reset` arms it for the next
+    event.
+    """
 
     def __init__(self) -> None:
-        self._requested: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._requested: asyncio.Future[None] | None = None
         self._interrupts: list[Callable[[], None]] = []
         self._error: StreamSQLError | None = None
+
+    def reset(self) -> None:
+        """Forget a request that came for what has ended since."""
+        self._error = None
+        self._requested = None
 
     def cancel(self, error: StreamSQLError | None = None) -> None:
         """Ask for the end: waits end at once, DuckDB's work as soon as it notices."""
         if self._error is None:
             self._error = error or QueryCanceled("canceling statement due to user request")
-            if not self._requested.done():
+            if self._requested is not None and not self._requested.done():
                 self._requested.set_result(None)
             for interrupt in self._interrupts:
                 interrupt()
@@ -37,6 +46,10 @@ class Cancellation:
     async def wait(self, awaitable: Awaitable[T], timeout: float | None = None) -> T | None:
         """Wait for something, but not longer than `timeout` seconds (then gives None) or until the end is asked for."""
         task = asyncio.ensure_future(awaitable)
+        if self._requested is None:
+            self._requested = asyncio.get_running_loop().create_future()
+            if self._error is not None:
+                self._requested.set_result(None)
         await asyncio.wait({task, self._requested}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()

@@ -47,16 +47,11 @@ class Context:
     variables: Variables
     statements: dict[str, object] = field(default_factory=dict)
     schemas: dict[int, pa.Schema] = field(default_factory=dict)
-    cancellation: Cancellation | None = None
+    cancel: Cancellation = field(default_factory=Cancellation)
 
     @property
     def catalog(self) -> Catalog:
         return self.engine.catalog
-
-    @property
-    def cancel(self) -> Cancellation:
-        assert self.cancellation is not None
-        return self.cancellation
 
     def schema(self, relation: Stream | Table, cursor: duckdb.DuckDBPyConnection) -> pa.Schema:
         """Give the Arrow schema of a relation's rows; looked up once."""

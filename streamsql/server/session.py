@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from streamsql.base.errors import (
-    AdminShutdown,
     DuplicateStatement,
     FeatureNotSupported,
     InFailedTransaction,
@@ -33,7 +32,7 @@ from streamsql.pgwire import messages
 from streamsql.pgwire.connection import Connection
 from streamsql.pgwire.values import BadValue, decode_value, encode_rows
 from streamsql.plan.parameters import infer_types
-from streamsql.server.cancellation import Cancellation
+from streamsql.server.cancellation import shutdown
 from streamsql.server.context import Context, Values
 from streamsql.server.portals import Cursor, Portal, Prepared, expanded
 from streamsql.server.reads import describe_on
@@ -69,7 +68,7 @@ class Session:
 
     async def handle(self, event: messages.FrontendMessage) -> None:
         """Execute one event. Never raises but for a broken connection: errors go to the client."""
-        self._context.cancellation = Cancellation()
+        self._context.cancel.reset()
         try:
             await self._HANDLERS[type(event)](self, event)
         except StreamSQLError as error:
@@ -84,15 +83,11 @@ class Session:
 
     def cancel(self) -> None:
         """End what is running, as CancelRequest asks."""
-        if self._context.cancellation is not None:
-            self._context.cancellation.cancel()
+        self._context.cancel.cancel()
 
     def shut_down(self) -> None:
         """End what is running because the server stops."""
-        if self._context.cancellation is not None:
-            self._context.cancellation.cancel(
-                AdminShutdown("terminating connection due to administrator command", severity="FATAL")
-            )
+        self._context.cancel.cancel(shutdown())
 
     async def close(self) -> None:
         """Let go of everything that the session holds."""
