@@ -228,7 +228,7 @@ class Database:
 
     async def _execute(self, text: str) -> list[Result]:
         context = self.context
-        context.cancellation = Cancellation()
+        context.cancel = Cancellation()
         try:
             statements = parse(text, self.limits)
             results = []
@@ -272,7 +272,7 @@ class Database:
 
     async def _conform(self, relation: str, columns: Sequence[str], rows: Sequence[Row]) -> pa.Table:
         context = self._session()
-        context.cancellation = Cancellation()
+        context.cancel = Cancellation()
         names = ", ".join('"' + c.replace('"', '""') + '"' for c in columns)
         statement = parse(f"COPY {relation} ({names}) FROM STDIN", self.limits)[0]
         copy = await handler(statement).execute(context, statement, Values())
@@ -309,7 +309,7 @@ class Database:
 
     async def _begin(self, following: Following) -> None:
         context = self._session()
-        context.cancellation = following.cancellation = Cancellation()
+        context.cancel = following.cancellation = Cancellation()
         statement = parse(following.text, self.limits)[0]
         assert isinstance(statement, (Query, Subscribe)), statement
         outcome = await handler(statement).execute(context, statement, Values())

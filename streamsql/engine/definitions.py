@@ -30,8 +30,9 @@ from streamsql.catalog.objects import (
     quoted,
 )
 from streamsql.engine import recovery
-from streamsql.engine.changes import Progress
+from streamsql.engine.changes import Change, Progress
 from streamsql.engine.epoch import Engine
+from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.subscriptions import Subscription
 from streamsql.engine.views import ContinuousQuery
 from streamsql.plan.bind import bind
@@ -131,10 +132,24 @@ def create_view(engine: Engine, statement: CreateMaterializedView) -> bool:
 
 
 def _start(engine: Engine, query: ContinuousQuery, finish: Callable[[Progress], None]) -> None:
-    """Make a query's tables and take in the rows that its source has kept."""
+    """Make a query's tables and take in the rows that its source has kept, but for those that it fails on."""
+    query.open(engine.empty(engine.catalog.relation(query.plan.source)))
+    rejected = Rejected()
+    while True:
+        try:
+            query.publish(_filled(engine, query, finish, rejected))
+            return
+        except QueryFailureError as failure:
+            if not rejected.set_aside(failure):
+                raise failure.error from failure
+
+
+def _filled(
+    engine: Engine, query: ContinuousQuery, finish: Callable[[Progress], None], rejected: Rejected
+) -> list[Change]:
+    """Make a query's tables and fill them in one transaction; give the changes to show after it."""
     relation = engine.catalog.relation(query.plan.source)
     rows_max = engine.limits.epoch_rows_max
-    query.open(engine.empty(relation))
     with engine.store.transaction():
         progress = query.create(engine.epoch)
         changes = query.take_emitted()
@@ -147,12 +162,12 @@ def _start(engine: Engine, query: ContinuousQuery, finish: Callable[[Progress], 
             if not rows.num_rows:
                 break
             last = rows.column("__seq")[-1].as_py()
-            progress = query.apply(engine.epoch, rows, engine.clock.now_us(), progress)
+            progress = rejected.apply(query, engine.epoch, rows, engine.clock.now_us(), progress)
             changes += query.take_emitted()
             if rows.num_rows < rows_max:
                 break
         finish(progress)
-    query.publish(changes)
+    return changes
 
 
 @dataclass(frozen=True, slots=True)

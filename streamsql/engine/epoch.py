@@ -13,11 +13,10 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 
 from streamsql.base.clock import Clock
@@ -32,6 +31,7 @@ from streamsql.catalog.objects import OutputColumn, Stream, Table
 from streamsql.engine import recovery
 from streamsql.engine.changes import Progress
 from streamsql.engine.recovery import StreamProgress
+from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.store import Delta, Store, translated
 from streamsql.engine.translate import translate
 from streamsql.engine.views import ContinuousQuery, concatenated, with_sequence
@@ -63,16 +63,6 @@ class Write:
 class _Call:
     run: Callable[[], Any]
     done: Future[Any] = field(default_factory=Future)
-
-
-class _QueryFailureError(Exception):
-    """A query could not take the epoch's rows in."""
-
-    def __init__(self, query: ContinuousQuery, rows: pa.Table, error: StreamSQLError) -> None:
-        super().__init__(error.message)
-        self.query = query
-        self.rows = rows
-        self.error = error
 
 
 class Engine:
@@ -246,20 +236,17 @@ class Engine:
             for name, table in write.rows:
                 if table.num_rows:
                     batches.setdefault(name, []).append(table)
-        rejected: dict[int, tuple[set[int], list[tuple[pa.Table, str]]]] = {}
+        rejected = Rejected()
         while True:
             try:
                 self._attempt({name: concatenated(tables) for name, tables in batches.items()}, rejected)
                 return
-            except _QueryFailureError as failure:
-                self._set_aside(failure, rejected)
+            except QueryFailureError as failure:
+                if not rejected.set_aside(failure):
+                    failure.query.fail(failure.error)
 
-    def _attempt(
-        self,
-        batches: dict[str, pa.Table],
-        rejected: dict[int, tuple[set[int], list[tuple[pa.Table, str]]]],
-    ) -> None:
-        """Run one epoch as one transaction. On _QueryFailureError nothing has happened."""
+    def _attempt(self, batches: dict[str, pa.Table], rejected: Rejected) -> None:
+        """Run one epoch as one transaction. On QueryFailureError nothing has happened."""
         now = self.clock.now_us()
         epoch, sequence = self.epoch + 1, self._next_sequence
         streams = dict(self.streams)
@@ -273,51 +260,11 @@ class Engine:
                 streams[name] = self._stream_progress(relation, rows, streams.get(name), now)
                 self._keep(relation, rows, now)
                 reached("epoch.rows_written")
-                progresses += [(q, self._apply(q, epoch, rows, now, rejected)) for q in self._readers(name)]
+                progresses += [(q, rejected.apply(q, epoch, rows, now, q.progress)) for q in self._readers(name)]
             reached("epoch.operators_applied")
             self._trim(now)
             self._save(epoch, now, sequence, streams, {q.name: p for q, p in progresses})
         self._committed(epoch, sequence, streams, progresses)
-
-    def _apply(
-        self,
-        query: ContinuousQuery,
-        epoch: int,
-        rows: pa.Table,
-        now: int,
-        rejected: dict[int, tuple[set[int], list[tuple[pa.Table, str]]]],
-    ) -> Progress:
-        progress = query.progress
-        set_aside = rejected.get(query.id)
-        if set_aside is not None:
-            numbers = np.fromiter(set_aside[0], dtype=np.int64)
-            keep = ~np.isin(rows.column("__seq").to_numpy(), numbers)
-            for bad, reason in set_aside[1]:
-                query.record_rejected(bad, now, epoch, reason)
-            progress = replace(
-                progress, rows_in=progress.rows_in + len(numbers), rows_late=progress.rows_late + len(numbers)
-            )
-            kept = rows.filter(pa.array(keep))
-        else:
-            kept = rows
-        try:
-            return query.apply(epoch, kept, now, progress)
-        except duckdb.Error as error:
-            raise _QueryFailureError(query, kept, translate(error)) from error
-
-    def _set_aside(
-        self, failure: _QueryFailureError, rejected: dict[int, tuple[set[int], list[tuple[pa.Table, str]]]]
-    ) -> None:
-        """Find the rows that the query's expressions fail on; where no row is at fault, stop the query."""
-        query = failure.query
-        bad = _failing_rows(query, failure.rows)
-        if not bad:
-            query.fail(failure.error)
-            return
-        numbers, reasons = rejected.setdefault(query.id, (set(), []))
-        for rows, error in bad:
-            numbers.update(rows.column("__seq").to_pylist())
-            reasons.append((rows, error.message))
 
     def _readers(self, name: str) -> list[ContinuousQuery]:
         return [q for q in self.queries.values() if q.plan.source == name and q.progress.error is None]
@@ -481,20 +428,3 @@ class Engine:
     def save(self) -> None:
         """Write all progress, within the caller's transaction, when no epoch has changed."""
         self._save(self.epoch, self.clock.now_us(), self._next_sequence, self.streams, {})
-
-
-def _failing_rows(query: ContinuousQuery, rows: pa.Table) -> list[tuple[pa.Table, StreamSQLError]]:
-    """Find by halving the single rows on which a query's expressions fail, each with what is wrong with it."""
-    found: list[tuple[pa.Table, StreamSQLError]] = []
-    pending = [rows]
-    while pending:
-        part = pending.pop()
-        error = query.failure_of(part)
-        if error is None:
-            continue
-        if part.num_rows == 1:
-            found.append((part, error))
-            continue
-        half = part.num_rows // 2
-        pending += [part.slice(half), part.slice(0, half)]
-    return found

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from streamsql.base.errors import StreamSQLError
@@ -21,7 +22,7 @@ from streamsql.engine.operators.base import Arrival, Sink, Tables
 from streamsql.engine.store import Delta, Store
 from streamsql.engine.subscriptions import ChangeLog
 from streamsql.engine.translate import translate
-from streamsql.engine.watermark import MICROSECONDS, event_times, largest_before
+from streamsql.engine.watermark import MICROSECONDS, NEVER, event_times, largest_before
 from streamsql.plan import stages
 from streamsql.plan.nodes import ContinuousPlan
 from streamsql.plan.windows.hopping import floor_to
@@ -73,7 +74,7 @@ class ContinuousQuery(Sink):
 
     def open(self, empty: pa.Table) -> None:
         """Let SQL read the query's delta; `empty` has the source's columns, ``__seq``, and no row."""
-        self._delta = Delta(self._with_first_ends(empty, None))
+        self._delta = Delta(self._with_window_columns(empty, np.empty(0, dtype=np.int64), None))
         self._store.register(self.tables.delta.strip('"'), self._delta)
 
     def open_scratch(self) -> None:
@@ -100,17 +101,28 @@ class ContinuousQuery(Sink):
             f"SELECT *, true AS __shown, 0::BIGINT AS __row, {names} FROM {self.tables.result} LIMIT 0"
         )
 
-    def _with_first_ends(self, rows: pa.Table, first_ends: np.ndarray | None) -> pa.Table:
-        """Add ``__from`` for a hopping window."""
-        if self.plan.window is None or self.plan.window.tumbling:
+    def _with_window_columns(
+        self, rows: pa.Table, times: MICROSECONDS, first_ends: npt.NDArray[np.int64] | None
+    ) -> pa.Table:
+        """Add ``__pane``, and ``__from`` for a hopping window."""
+        window = self.plan.window
+        if window is None:
+            return rows
+        rows = rows.append_column(stages.PANE_COLUMN, pa.array(times // window.pane_us * window.pane_us))
+        if window.tumbling:
             return rows
         if first_ends is None:
             first_ends = np.full(rows.num_rows, stages.EVERY_WINDOW, dtype=np.int64)
         return rows.append_column(stages.FROM_COLUMN, pa.array(first_ends))
 
-    def _see(self, rows: pa.Table, first_ends: np.ndarray | None = None) -> None:
+    def _see(
+        self, rows: pa.Table, times: MICROSECONDS | None = None, first_ends: npt.NDArray[np.int64] | None = None
+    ) -> None:
+        """Make these rows the delta. Without their times, panes are wrong: good enough for what does not group."""
         assert self._delta is not None
-        self._delta.batch = self._with_first_ends(rows, first_ends)
+        if times is None:
+            times = np.zeros(rows.num_rows, dtype=np.int64)
+        self._delta.batch = self._with_window_columns(rows, times, first_ends)
         self._arrived = rows.num_rows
 
     def apply(self, epoch: int, rows: pa.Table, arrived_at_us: int, progress: Progress) -> Progress:
@@ -188,7 +200,7 @@ class ContinuousQuery(Sink):
 
     # ---- lateness ----
 
-    def _times(self, rows: pa.Table) -> tuple[MICROSECONDS, np.ndarray | None]:
+    def _times(self, rows: pa.Table) -> tuple[MICROSECONDS, npt.NDArray[np.bool_] | None]:
         window = self.plan.window
         assert window is not None
         if window.time_column is not None and window.time_type != "DATE":
@@ -197,12 +209,12 @@ class ContinuousQuery(Sink):
         return event_times(self._store.rows(stages.event_time_query(self.plan, self.tables.delta)).column("t"))
 
     def _admitted(
-        self, rows: pa.Table, times: MICROSECONDS, valid: np.ndarray | None, before: MICROSECONDS
+        self, rows: pa.Table, times: MICROSECONDS, valid: npt.NDArray[np.bool_] | None, before: MICROSECONDS
     ) -> tuple[Arrival, pa.Table | None]:
         """Part the rows into those with an open window and those without; the latter with what made them late."""
         window, delay = self.plan.window, self.plan.watermark_delay_us
         assert window is not None
-        late: np.ndarray | None = None if valid is None else ~valid
+        late: npt.NDArray[np.bool_] | None = None if valid is None else ~valid
         if delay is not None and times.size:
             highest = int(before[-1]) - delay
             # the common case is settled by two numbers: the lowest time and the highest watermark
@@ -217,10 +229,10 @@ class ContinuousQuery(Sink):
             rows, times, before = rows.filter(pa.array(kept)), times[kept], before[kept]
         else:
             taken = None
-        self._see(rows, self._first_ends(times, before))
+        self._see(rows, times, self._first_ends(times, before))
         return Arrival(rows.num_rows, times), taken
 
-    def _first_ends(self, times: MICROSECONDS, before: MICROSECONDS) -> np.ndarray | None:
+    def _first_ends(self, times: MICROSECONDS, before: MICROSECONDS) -> npt.NDArray[np.int64] | None:
         """For hopping windows: the end of the first window that each row counts for."""
         window, delay = self.plan.window, self.plan.watermark_delay_us
         assert window is not None
@@ -360,13 +372,36 @@ class ContinuousQuery(Sink):
         order = f" ORDER BY {', '.join(keys)}" if keys else ""
         return f"SELECT {names} FROM {self.tables.result}{order}"
 
+    # ---- rows at fault (see `engine.rejected`) ----
+
     def failure_of(self, rows: pa.Table) -> StreamSQLError | None:
         """Tell what this query's expressions find wrong with these rows, without writing anything."""
         self._see(rows)
         delta = self.tables.delta
-        sql = (
+        return self._failure(
             stages.linear_result(self.plan, delta) if self.plan.grouping is None else stages.partials(self.plan, delta)
         )
+
+    def late_without(
+        self, rows: pa.Table, without: npt.NDArray[np.bool_], progress: Progress
+    ) -> npt.NDArray[np.bool_]:
+        """Tell which rows would be late, if those of the mask `without` moved no watermark."""
+        window, delay = self.plan.window, self.plan.watermark_delay_us
+        if window is None:
+            return np.zeros(rows.num_rows, dtype=np.bool_)
+        times, valid = self._times(rows)
+        late = np.zeros(rows.num_rows, dtype=np.bool_) if valid is None else ~valid
+        if delay is not None:
+            before, _ = largest_before(np.where(without, NEVER, times), progress.largest)
+            late |= times // window.slide_us * window.slide_us + window.size_us <= before - delay
+        return late
+
+    def fails_when_late(self, row: pa.Table) -> bool:
+        """Tell whether even the query's WHERE, which late rows pass, fails on this row."""
+        self._store.register("__late", row)
+        return self._failure(stages.late_rows_of_query(self.plan, "__late")) is not None
+
+    def _failure(self, sql: str) -> StreamSQLError | None:
         try:
             self._store.arrow(f"SELECT * FROM ({sql}) LIMIT 0 OFFSET 1000000000")
         except duckdb.Error as error:

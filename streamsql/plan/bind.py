@@ -227,7 +227,8 @@ class _Binder:
 
     def _typed(self, plan: ContinuousPlan, source: Stream | Table) -> ContinuousPlan:
         """Let DuckDB check the whole query, and give the outputs their types."""
-        relation = f"(SELECT *, 0::BIGINT AS __seq, 0::BIGINT AS {stages.FROM_COLUMN} FROM {source.public_name})"
+        hidden = ", ".join(f"0::BIGINT AS {c}" for c in ("__seq", stages.PANE_COLUMN, stages.FROM_COLUMN))
+        relation = f"(SELECT *, {hidden} FROM {source.public_name})"
         assert plan.grouping is not None
         groups = stages.whole_windows(plan, relation)
         columns = self.describe(stages.result(plan, groups, ordered=False))

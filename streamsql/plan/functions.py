@@ -1,67 +1,119 @@
-"""Which functions a client's SQL may call, beyond the pure ones.
+"""Which functions a client's SQL may call.
 
 DuckDB runs user SQL in the server's process, with files and extensions closed off. What is left to refuse are functions
-that read the server's memory by address, change its state, or run SQL that was not looked at: every table function that
-is not on the list below, and the scalar functions of `REFUSED_SCALARS`.
+that read the server's memory by address, show or change its inner state, or run SQL that was not looked at: every table
+function that is not in `TABLE_FUNCTIONS`, and the scalar functions of `REFUSED`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from sqlglot import exp
 
 from streamsql import __version__
+from streamsql.base.errors import UndefinedFunction
+from streamsql.sql.statements import Statement
+from streamsql.sql.trees import position_of
 
 TABLE_FUNCTIONS = frozenset({
-    "generate_series", "generate_subscripts", "histogram_values", "json_each", "json_tree", "range", "repeat", "repeat_row",
-    "unnest", "test_all_types",
+    "generate_series", "generate_subscripts", "json_each", "json_tree", "range", "regexp_split_to_table", "repeat", "unnest",
 })  # fmt: skip
 
-REFUSED_SCALARS = frozenset({
-    "current_connection_id", "current_setting", "force_checkpoint", "getvariable", "nextval", "currval", "parse_duckdb_log_message",
-    "pg_read_file", "query", "query_table", "set_config", "setseed", "sleep_ms", "write_log", "getenv", "lo_import", "lo_export",
-    "json_serialize_plan", "json_execute_serialized_sql", "in_search_path", "add_parquet_key", "which_secret",
+REFUSED = frozenset({
+    # the server's settings, variables, secrets, log and inner numbers
+    "current_connection_id", "current_query", "current_query_id", "current_setting", "current_transaction_id", "getvariable",
+    "parse_duckdb_log_message", "which_secret", "write_log", "getenv", "set_config", "setseed", "txid_current",
+    # sequences: there are none of the user's
+    "currval", "nextval", "setval",
+    # SQL, or a plan, that nobody looked at
+    "json_execute_serialized_sql", "json_serialize_plan", "query", "query_table",
+    # bytes taken for DuckDB's inner structures
+    "combine", "combine_aggr", "finalize", "to_aggregate_state", "variant_bytes_to_variant",
+    # types made at run time
+    "cast_to_type", "get_type", "make_type", "replace_type",
 })  # fmt: skip
+# DuckDB's own names for what its optimizer writes; they trust their arguments
+_REFUSED_PREFIX = "__"
 
 SERVER_VERSION = "15.0"
 
-# What clients ask about the server itself: name -> the value for a user.
-SESSION_FUNCTIONS: dict[str, Callable[[str], str]] = {
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks: what ``current_user`` and ``pg_backend_pid()`` say."""
+
+    user: str
+    process_id: int = 0
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+# What clients ask about the server itself: name -> the SQL of the answer.
+SESSION_FUNCTIONS: dict[str, Callable[[Asker], str]] = {
     "current_catalog": lambda _: "'streamsql'",
     "current_database": lambda _: "'streamsql'",
-    "current_role": lambda user: user,
+    "current_role": lambda asker: _text(asker.user),
     "current_schema": lambda _: "'public'",
-    "current_user": lambda user: user,
+    "current_user": lambda asker: _text(asker.user),
     "pg_advisory_unlock_all": lambda _: "NULL",
-    "pg_backend_pid": lambda _: "0",
+    "pg_backend_pid": lambda asker: str(asker.process_id),
     "pg_is_in_recovery": lambda _: "FALSE",
-    "session_user": lambda user: user,
-    "user": lambda user: user,
-    "version": lambda _: f"'PostgreSQL {SERVER_VERSION} (streamsql {__version__})'",
+    "session_user": lambda asker: _text(asker.user),
+    "user": lambda asker: _text(asker.user),
+    "version": lambda _: _text(f"PostgreSQL {SERVER_VERSION} (streamsql {__version__})"),
 }
+# those that are called without parentheses, so that they look like columns
+_BARE = frozenset({"current_role", "session_user", "user"})
 
 
-def function_name(node: exp.Expression) -> str | None:
-    """Give the lower-case name of a function call as the client wrote it, or None for what is no call."""
+def function_name(node: exp.Expr, statement: Statement) -> str | None:
+    """Give the name of a function call as the client wrote it, in lower case; None for what is no call."""
     if isinstance(node, exp.Anonymous):
-        return str(node.this).lower()
-    if isinstance(node, exp.Func):
-        return node.sql_name().lower()
-    return None
+        return str(node.this).strip('"').lower()
+    if not isinstance(node, exp.Func) or isinstance(node, (exp.Cast, exp.Case, exp.Binary, exp.If)):
+        return None
+    start, end = node.meta.get("start"), node.meta.get("end")
+    if start is not None and end is not None:
+        first = start - statement.position
+        written = statement.text[first : end + 1 - statement.position] if first >= 0 else ""
+        if written.replace("_", "").isalnum():
+            return written.lower()
+    return node.sql_name().lower()
 
 
-def session_value(node: exp.Expression, user: str) -> str | None:
+def refuse_functions(tree: exp.Expr, statement: Statement) -> None:
+    """Raise UndefinedFunction, with a position, for a call that a client may not make."""
+    for node in tree.walk():
+        if isinstance(node, (exp.Table, exp.Lateral)):
+            _refuse_table_function(node, statement)
+        name = function_name(node, statement)
+        if name is not None and (name in REFUSED or name.startswith(_REFUSED_PREFIX)):
+            raise UndefinedFunction(f"function {name} does not exist", position=position_of(node, statement))
+
+
+def _refuse_table_function(node: exp.Table | exp.Lateral, statement: Statement) -> None:
+    called = node.this
+    if not isinstance(called, (exp.Func, exp.Anonymous)) or isinstance(called, exp.Unnest):
+        return
+    name = function_name(called, statement) or called.sql_name().lower()
+    if name not in TABLE_FUNCTIONS:
+        raise UndefinedFunction(
+            f"function {name} does not exist, or cannot be used in FROM",
+            hint=f"functions that can: {', '.join(sorted(TABLE_FUNCTIONS))}",
+            position=position_of(called, statement),
+        )
+
+
+def session_value(node: exp.Expr, asker: Asker, statement: Statement) -> str | None:
     """Give the SQL of what this call says about the session, or None for any other expression."""
-    if isinstance(node, exp.Column) and (node.table or node.this.args.get("quoted")):
-        return None
     if isinstance(node, exp.Column):
-        name = node.name.lower() if node.name.lower() in {"current_role", "session_user", "user"} else None
-    elif isinstance(node, exp.Anonymous) and not node.expressions:
-        name = str(node.this).lower()
-    elif isinstance(node, exp.Func) and not isinstance(node, exp.Cast):
-        name = node.sql("postgres").partition("(")[0].lower()
+        plain = isinstance(node.this, exp.Identifier) and not node.table and not node.this.args.get("quoted")
+        name = node.name.lower() if plain and node.name.lower() in _BARE else None
     else:
-        return None
+        name = function_name(node, statement)
     make = SESSION_FUNCTIONS.get(name or "")
-    return make("'" + user.replace("'", "''") + "'") if make else None
+    return make(asker) if make else None

@@ -2,7 +2,8 @@
 
 Relations that the statements read and write:
 
-    the delta        the rows that arrived, with ``__seq`` (and ``__from`` in a hopping window; see below)
+    the delta        the rows that arrived, with ``__seq``, in a windowed query ``__pane`` (the start of the row's pane in
+                     int64 microseconds), and in a hopping window ``__from`` (see below)
     the state        one row a (pane, keys): columns ``w`` (pane start, int64 microseconds), ``f``, ``k0``.., ``s0``..
     groups           one row a (window, keys) with the parts' values: columns ``w``, ``k0``.., ``p0``..
 
@@ -17,6 +18,7 @@ from streamsql.plan.nodes import ContinuousPlan, Grouping, Window
 from streamsql.plan.windows.hopping import floor_to, windows_of_time
 
 FROM_COLUMN = "__from"
+PANE_COLUMN = "__pane"
 EVERY_WINDOW = -(1 << 62)
 
 
@@ -40,9 +42,12 @@ def source(plan: ContinuousPlan, relation: str) -> str:
 
 
 def event_time_query(plan: ContinuousPlan, delta: str) -> str:
-    """The event time of each row of the delta in arrival order, where it is an expression."""
+    """The event time of each row of the delta in arrival order, where it is an expression; NULL where that fails.
+
+    A row that the query's WHERE keeps out has a time as well, so the condition cannot guard the expression.
+    """
     assert plan.window is not None
-    return f"SELECT {time_us(plan.window)} AS t FROM {source(plan, delta)} ORDER BY __seq"
+    return f"SELECT TRY({time_us(plan.window)}) AS t FROM {source(plan, delta)} ORDER BY __seq"
 
 
 def _where(plan: ContinuousPlan, *others: str) -> str:
@@ -85,7 +90,7 @@ def _grouping(plan: ContinuousPlan) -> Grouping:
 def _group_items(grouping: Grouping) -> list[str]:
     items = []
     if grouping.window is not None:
-        items.append(f"{floor_to(time_us(grouping.window), grouping.window.pane_us)} AS w")
+        items.append(f"{PANE_COLUMN} AS w")
         if not grouping.window.tumbling:
             items.append(f"{FROM_COLUMN} AS f")
     return items + [f"{key} AS k{i}" for i, key in enumerate(grouping.keys)]

@@ -50,17 +50,17 @@ _FLOAT = re.compile(r'"(?:[^"]|"")*"|\bFLOAT\b')
 _POSITIONS = frozenset({"text", "position", "name_position", "option_positions"})
 
 
-def duckdb_sql(tree: exp.Expression) -> str:
+def duckdb_sql(tree: exp.Expr) -> str:
     """Write a tree (read as Postgres) in DuckDB's dialect. Raises ProgramLimitExceeded for too deep a tree."""
     return _written(tree, DuckDB())
 
 
-def postgres_sql(tree: exp.Expression) -> str:
+def postgres_sql(tree: exp.Expr) -> str:
     """Write a tree in Postgres' dialect. Raises ProgramLimitExceeded for too deep a tree."""
     return _written(tree, Postgres())
 
 
-def _written(tree: exp.Expression, dialect: Postgres | DuckDB) -> str:
+def _written(tree: exp.Expr, dialect: Postgres | DuckDB) -> str:
     try:
         return dialect.generate(tree, copy=True, comments=False)
     except RecursionError as error:

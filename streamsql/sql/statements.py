@@ -49,7 +49,7 @@ class Query(Statement):
     `tree` no longer holds the streaming clauses; a call ``window(...)`` in it is `exp.Anonymous` named ``window``.
     """
 
-    tree: exp.Expression
+    tree: exp.Expr
     emit: EmitMode | None = None
     watermark: Watermark | None = None
     every_us: int | None = None
@@ -64,7 +64,7 @@ class ColumnDefinition:
     type: str
     not_null: bool = False
     primary_key: bool = False
-    default: exp.Expression | None = None
+    default: exp.Expr | None = None
     position: int = 0
 
 
@@ -176,7 +176,7 @@ class Insert(Statement):
 
     name: str
     columns: tuple[str, ...] = ()
-    source: exp.Expression | None = None
+    source: exp.Expr | None = None
     rows: object | None = None
     parameter_columns: tuple[int, ...] | None = None
     parameter_count: int = 0
@@ -188,7 +188,7 @@ class Update(Statement):
     """UPDATE of a table; `tree` is sqlglot's."""
 
     name: str
-    tree: exp.Expression
+    tree: exp.Expr
     parameter_count: int = 0
 
 
@@ -197,7 +197,7 @@ class Delete(Statement):
     """DELETE from a table; `tree` is sqlglot's."""
 
     name: str
-    tree: exp.Expression
+    tree: exp.Expr
     parameter_count: int = 0
 
 

@@ -130,7 +130,7 @@ class Story:
         return ""
 
     def _clock(self, block: Block) -> str:
-        self.database.advance(parse_duration(block.arguments[0].removeprefix("+")))
+        self.database.advance(parse_duration(" ".join(block.arguments).removeprefix("+")))
         return ""
 
     def _subscribe(self, block: Block) -> str:

@@ -36,7 +36,7 @@ class TumblingAppend(Operator):
             low, high = int(arrival.times.min()), int(arrival.times.max())
             whole = closed >= fresh and low < closed + size
             if not whole or low < fresh or high >= closed + size:
-                added = self._add_partials((fresh, closed + size) if whole else None)
+                added = self._add_partials((fresh, closed) if whole else None)
                 progress = replace(
                     progress,
                     state_rows=progress.state_rows + added,
@@ -45,19 +45,16 @@ class TumblingAppend(Operator):
                 )
         progress = self._close(progress, closed, sink)
         if whole:
-            time = stages.time_us(self.window)
-            inside = f"{time} >= $1 AND {time} < $2"
-            groups = stages.whole_windows(self.plan, self.tables.delta, inside)
-            sink.append(groups, fresh, closed + size)
+            inside = f"{stages.PANE_COLUMN} >= $1 AND {stages.PANE_COLUMN} <= $2"
+            sink.append(stages.whole_windows(self.plan, self.tables.delta, inside), fresh, closed)
         return compacted(self, replace(progress, closed_to=max(progress.closed_to, watermark)))
 
     def _add_partials(self, without: tuple[int, int] | None) -> int:
-        """Add the delta's partial states, but for times from the first bound to before the second."""
+        """Add the delta's partial states, but for panes from the first bound to the second."""
         insert = f"INSERT INTO {self.tables.state}"
         if without is None:
             return self.store.run(f"{insert} {stages.partials(self.plan, self.tables.delta)}")
-        time = stages.time_us(self.window)
-        outside = f"{time} < $1 OR {time} >= $2"
+        outside = f"{stages.PANE_COLUMN} < $1 OR {stages.PANE_COLUMN} > $2"
         return self.store.run(f"{insert} {stages.partials(self.plan, self.tables.delta, outside)}", *without)
 
     def _close(self, progress: Progress, closed: int, sink: Sink) -> Progress:

@@ -19,6 +19,7 @@ from streamsql.engine.recovery import SYSTEM_RELATIONS
 from streamsql.plan.adhoc import adhoc_sql
 from streamsql.plan.bind import bind, located
 from streamsql.plan.parameters import substituted
+from streamsql.server.cancellation import Cancellation
 from streamsql.server.context import Context, Values
 from streamsql.server.reads import describe_on
 from streamsql.server.results import ResultColumn, Rows
@@ -108,15 +109,15 @@ async def _live(context: Context, query: Query) -> Rows:
         )
     )
     found = [ResultColumn.of(o.name, o.type) for o in live.plan.outputs]
-    return Rows(found, _batches(context, live, wake, found), live=True, limit=live.plan.limit)
+    return Rows(found, _batches(context, live, wake, found, context.cancel), live=True, limit=live.plan.limit)
 
 
 async def _batches(
-    context: Context, live: LiveQuery, wake: asyncio.Event, found: list[ResultColumn]
+    context: Context, live: LiveQuery, wake: asyncio.Event, found: list[ResultColumn], cancel: Cancellation
 ) -> AsyncIterator[pa.RecordBatch | None]:
     """Give a live query's rows as its epochs commit, until the client has enough or cancels."""
     try:
-        async for changes, _ in every(live.subscription, wake, live.plan.every_us, context.cancel):
+        async for changes, _ in every(live.subscription, wake, live.plan.every_us, cancel):
             shown = _shown(live, changes)
             if shown is not None and shown.num_rows:
                 for batch in await canonical(context.reads, shown, found):

@@ -20,6 +20,7 @@ from streamsql.base.types import BOOL, INT2, INT8, canonical_arrow
 from streamsql.engine import definitions
 from streamsql.engine.changes import Change
 from streamsql.engine.definitions import ViewSubscription
+from streamsql.server.cancellation import Cancellation
 from streamsql.server.context import Context, Values
 from streamsql.server.results import ResultColumn, Rows
 from streamsql.server.streaming import canonical, every
@@ -46,7 +47,7 @@ async def execute(context: Context, statement: Subscribe, values: Values) -> Row
             lambda: loop.call_soon_threadsafe(wake.set),
         )
     )
-    return Rows(found, _batches(context, statement, following, wake, found), tag="SUBSCRIBE", live=True)
+    return Rows(found, _batches(context, statement, following, wake, found, context.cancel), tag="SUBSCRIBE", live=True)
 
 
 async def _batches(
@@ -55,13 +56,14 @@ async def _batches(
     following: ViewSubscription,
     wake: asyncio.Event,
     found: list[ResultColumn],
+    cancel: Cancellation,
 ) -> AsyncIterator[pa.RecordBatch | None]:
     head = 3 if statement.progress else 2
     shown = found[head:]
     try:
         if statement.snapshot:
             rows = context.reads.stream_from(
-                following.snapshot, following.snapshot_query, shown, context.cancel
+                following.snapshot, following.snapshot_query, shown, cancel
             )
             async for batch in rows:
                 if batch is not None:
@@ -73,7 +75,7 @@ async def _batches(
         reported = following.epoch
         query = context.engine.queries.get(statement.name)
         every_us = query.plan.every_us if query is not None else None
-        async for changes, epoch in every(following.subscription, wake, every_us, context.cancel):
+        async for changes, epoch in every(following.subscription, wake, every_us, cancel):
             for change in changes:
                 for batch in await _framed_change(context, change, shown, statement.progress):
                     yield batch

@@ -1,0 +1,149 @@
+"""What a query's columns are called where the text does not say: as PostgreSQL calls them.
+
+A function gives its name, a cast its operand's or else its type's, CASE and COALESCE their own; what has no name is
+``?column?``. The rules are those of `FigureColname` in PostgreSQL's parse_target.c.
+
+    SELECT count(*), price::int, '1'::int, a + b, (SELECT max(x) FROM t)      ->      count, price, int4, ?column?, max
+"""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from streamsql.plan.functions import function_name
+from streamsql.sql.statements import Statement
+
+NAMELESS = "?column?"
+
+_TYPE_NAMES: dict[exp.DType, str] = {
+    exp.DType.BIGINT: "int8",
+    exp.DType.BOOLEAN: "bool",
+    exp.DType.BPCHAR: "bpchar",
+    exp.DType.CHAR: "bpchar",
+    exp.DType.DECIMAL: "numeric",
+    exp.DType.DOUBLE: "float8",
+    exp.DType.FLOAT: "float4",
+    exp.DType.INT: "int4",
+    exp.DType.SMALLINT: "int2",
+    exp.DType.VARBINARY: "bytea",
+}
+# nodes that sqlglot makes of a function or keyword without keeping its spelling -> PostgreSQL's name for it
+_NODE_NAMES: dict[type[exp.Expr], str] = {
+    exp.Array: "array",
+    exp.AtTimeZone: "timezone",
+    exp.Boolean: "bool",
+    exp.Coalesce: "coalesce",
+    exp.CurrentDate: "current_date",
+    exp.CurrentTime: "current_time",
+    exp.CurrentTimestamp: "current_timestamp",
+    exp.Exists: "exists",
+    exp.Extract: "extract",
+    exp.Greatest: "greatest",
+    exp.GroupConcat: "string_agg",
+    exp.Interval: "interval",
+    exp.Least: "least",
+    exp.Localtime: "localtime",
+    exp.Localtimestamp: "localtimestamp",
+    exp.Nullif: "nullif",
+    exp.Overlay: "overlay",
+    exp.StrPosition: "position",
+    exp.Substring: "substring",
+    exp.Trim: "btrim",
+    exp.Tuple: "row",
+}
+# what a name is looked for behind
+_WRAPPERS = (exp.Bracket, exp.Collate, exp.Filter, exp.IgnoreNulls, exp.Paren, exp.RespectNulls, exp.Window, exp.WithinGroup)
+
+
+def name_outputs(tree: exp.Expr, statement: Statement) -> None:
+    """Give every column of the query, of its CTEs and of its subqueries in FROM the alias that PostgreSQL would.
+
+    The tree is changed. Columns that are plain columns, stars or named already stay as they are.
+    """
+    for query in [tree, *tree.find_all(exp.CTE), *tree.find_all(exp.Subquery)]:
+        if isinstance(query, exp.Subquery) and not isinstance(query.parent, (exp.From, exp.Join, exp.Lateral)):
+            continue
+        select = _leftmost(query)
+        if select is not None:
+            select.set("expressions", [_named(item, statement) for item in select.expressions])
+    for values in list(tree.find_all(exp.Values)):
+        _name_values(values)
+
+
+def values_names(tree: exp.Expr) -> list[str] | None:
+    """Give the columns' names of a query whose first part is a VALUES list, None for any other query."""
+    while isinstance(tree, (exp.Paren, exp.Subquery, exp.SetOperation)):
+        tree = tree.this
+    return _column_names(tree) if isinstance(tree, exp.Values) else None
+
+
+def _leftmost(query: exp.Expr | None) -> exp.Select | None:
+    while isinstance(query, (exp.CTE, exp.Paren, exp.SetOperation, exp.Subquery)):
+        query = query.this
+    return query if isinstance(query, exp.Select) else None
+
+
+def _named(item: exp.Expr, statement: Statement) -> exp.Expr:
+    if isinstance(item, (exp.Alias, exp.Aliases, exp.Star)):
+        return item
+    if isinstance(item, (exp.Column, exp.Dot)):
+        return item
+    if isinstance(item, exp.Anonymous) and str(item.this).lower() == "columns":
+        return item  # DuckDB's COLUMNS(...) stands for several
+    return exp.alias_(item, output_name(item, statement), quoted=True, copy=False)
+
+
+def output_name(item: exp.Expr, statement: Statement) -> str:
+    """Name one output column."""
+    return item.alias or _name(item, statement) or NAMELESS
+
+
+def _name(node: exp.Expr, statement: Statement) -> str | None:
+    while isinstance(node, _WRAPPERS) or (isinstance(node, exp.Alias)):
+        node = node.this
+    if isinstance(node, (exp.Column, exp.Identifier)):
+        return node.name
+    if isinstance(node, exp.Dot):
+        return node.expression.name
+    if isinstance(node, exp.Cast):
+        return _name(node.this, statement) or _type_name(node.to)
+    if isinstance(node, exp.Subquery):
+        inner = _leftmost(node)
+        return output_name(inner.expressions[0], statement) if inner is not None and inner.expressions else None
+    if isinstance(node, exp.Case):
+        default = node.args.get("default")
+        return (_name(default, statement) if default is not None else None) or "case"
+    known = _NODE_NAMES.get(type(node))
+    if known is not None and not (isinstance(node, exp.Func) and node.meta.get("start") is not None):
+        return known
+    return function_name(node, statement)
+
+
+def _type_name(data_type: exp.Expr) -> str:
+    if not isinstance(data_type, exp.DataType):
+        return "interval" if isinstance(data_type, exp.Interval) else data_type.sql("postgres").lower()
+    while data_type.args.get("nested") and data_type.expressions and isinstance(data_type.expressions[0], exp.DataType):
+        data_type = data_type.expressions[0]
+    kind = data_type.this
+    if isinstance(kind, exp.Interval):
+        return "interval"
+    return _TYPE_NAMES.get(kind) or str(getattr(kind, "value", kind)).lower()
+
+
+def _column_names(values: exp.Values) -> list[str]:
+    first = values.expressions[0]
+    width = len(first.expressions) if isinstance(first, exp.Tuple) else 1
+    return [f"column{i + 1}" for i in range(width)]
+
+
+def _name_values(values: exp.Values) -> None:
+    """Call the columns of a VALUES list in FROM column1, column2 and so on, where the text does not name them."""
+    alias = values.args.get("alias")
+    if alias is None:
+        if isinstance(values.parent, (exp.From, exp.Join)):
+            alias = exp.TableAlias(this=exp.to_identifier("values", quoted=True))
+            values.set("alias", alias)
+        else:
+            return
+    if not alias.args.get("columns"):
+        alias.set("columns", [exp.to_identifier(name) for name in _column_names(values)])
