@@ -1,4 +1,8 @@
-"""The command line: ``streamsql serve``."""
+"""The command line: ``streamsql serve``.
+
+What a person who starts the server did wrong is told in one line on stderr, with exit status 1. The one line on stdout says
+that the server is ready; the log goes to stderr.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,20 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from streamsql import __version__
 from streamsql.base.clock import SystemClock
 from streamsql.base.config import Config, ConfigError, add_arguments, config_of
+from streamsql.catalog.objects import Stream, Table, View
 from streamsql.engine.epoch import Engine
 from streamsql.engine.store import DataDirectoryError, Store
-from streamsql.server.postgres import PostgresServer
+from streamsql.server.postgres import PostgresServer, is_loopback
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,42 +45,75 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve(config: Config) -> int:
     """Run a server until SIGTERM or SIGINT; gives the exit status."""
+    began = time.monotonic()
     try:
         store = Store(config.data_directory, threads=config.threads, memory_limit=config.memory_limit)
         engine = Engine(store, config.limits, SystemClock())
     except DataDirectoryError as error:
         return _refuse(str(error))
+    structlog.get_logger().info(
+        "recovered",
+        data_directory=str(config.data_directory or "in memory"),
+        epoch=engine.epoch,
+        streams=sum(isinstance(o, Stream) for o in engine.catalog),
+        tables=sum(isinstance(o, Table) for o in engine.catalog),
+        views=sum(isinstance(o, View) for o in engine.catalog),
+        seconds=round(time.monotonic() - began, 3),
+    )
     try:
-        return _run(_serve(engine, config))
+        return _run(engine, config)
     finally:
         engine.stop()
+        structlog.get_logger().info("stopped", epoch=engine.epoch)
 
 
-def _run(main_task: "asyncio.coroutines.Coroutine[object, object, int]") -> int:  # type: ignore[name-defined]
+def _run(engine: Engine, config: Config) -> int:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(engine, config))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     try:
         import uvloop
-    except ImportError:
-        return asyncio.run(main_task)
-    return uvloop.run(main_task)
+    except ImportError:  # not on Windows
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
 
 
 async def _serve(engine: Engine, config: Config) -> int:
+    log = structlog.get_logger()
     server = PostgresServer(engine, config)
     try:
         port = await server.start()
     except OSError as error:
-        return _refuse(f"cannot listen on {config.host}:{config.port}: {os.strerror(error.errno or 0).lower()}")
+        return _refuse(f"cannot listen on {config.host}:{config.port}: {_reason(error)}")
     engine.start()
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    for number in STOP_SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     host = f"[{config.host}]" if ":" in config.host else config.host
     print(f"listening on postgresql://{host}:{port}/streamsql", flush=True)
+    log.info("listening", host=config.host, port=port, version=__version__)
+    if not _local(config.host):
+        log.warning("only clients on this machine are let in: there are no passwords yet", host=config.host)
     await stop.wait()
-    structlog.get_logger("server").info("stopping")
+    log.info("stopping")
     await server.stop()
     return 0
+
+
+def _local(host: str) -> bool:
+    try:
+        return host == "localhost" or is_loopback(host)
+    except ValueError:
+        return False
+
+
+def _reason(error: OSError) -> str:
+    """Say what is wrong in one line: uvloop's own messages repeat the address."""
+    if error.errno and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return (error.strerror or str(error)).lower()
 
 
 def _refuse(message: str) -> int:
@@ -86,10 +127,11 @@ def _configure_log(level: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "logger_name", "event"], drop_missing=True),
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
     )
 
 

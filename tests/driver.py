@@ -27,8 +27,10 @@ from streamsql.base.limits import Limits
 from streamsql.engine.epoch import Engine, Write
 from streamsql.engine.store import Store
 from streamsql.pgwire.values import encode_rows
+from streamsql.plan.functions import Asker
 from streamsql.server.cancellation import Cancellation
 from streamsql.server.context import Context, Values
+from streamsql.server.known import Known
 from streamsql.server.portals import Cursor
 from streamsql.server.reads import ReadPool
 from streamsql.server.results import CopyIn, Done, ResultColumn, Rows
@@ -166,6 +168,7 @@ class Database:
         self.engine = Engine(self.store, self.limits, self.clock)
         self.engine.start()
         self.reads = CountedReads(self.store, self.limits)
+        self.known = Known(self.limits, self.reads)
         self.followings: list[Following] = []
         self.context = self._session()
         self._values: duckdb.DuckDBPyConnection | None = None
@@ -235,9 +238,9 @@ class Database:
             for index, statement in enumerate(statements):
                 outcome = await handler(statement).execute(context, statement, Values())
                 assert not isinstance(outcome, CopyIn), "COPY takes its rows from push"
+                results.append(await self._result(outcome))  # reads what is written and not committed
                 if index == len(statements) - 1 and not context.transaction.explicit:
                     await context.transaction.commit()
-                results.append(await self._result(outcome))
             return results
         except StreamSQLError:
             context.transaction.fail()
@@ -248,7 +251,7 @@ class Database:
             return Result(outcome.tag, notices=[_notice(n) for n in outcome.notices])
         assert not outcome.live, "follow a live query"
         made = Result(outcome.tag, [c.name for c in outcome.columns])
-        cursor = Cursor(outcome.batches, outcome.limit)
+        cursor = Cursor(outcome)
         try:
             while not cursor.ended:
                 batch = await cursor.take(None)
@@ -259,9 +262,8 @@ class Database:
         return made
 
     def _session(self) -> Context:
-        return Context(
-            self.engine, self.reads, self.limits, "tester", SessionTransaction(self.engine), Variables("tester")
-        )
+        transaction, variables = SessionTransaction(self.engine), Variables("tester")
+        return Context(self.engine, self.reads, self.known, Asker("tester"), transaction, variables)
 
     # ---- rows ----
 
@@ -278,10 +280,10 @@ class Database:
         copy = await handler(statement).execute(context, statement, Values())
         assert isinstance(copy, CopyIn)
         data = "".join("\t".join(_copy_text(v) for v in row) + "\n" for row in rows)
-        copy.batches += [*copy.decoder.feed(data.encode()), *copy.decoder.finish()]
         from streamsql.server.statements import copy_from
 
-        await copy_from.write(context, copy)
+        await copy_from.take(context, copy, data.encode())
+        await copy_from.finish(context, copy)
         return context.transaction.pending()[copy.relation]
 
     def push_arrow(self, relation: str, rows: pa.Table, cuts: Iterable[int] | None = None) -> None:
@@ -323,7 +325,7 @@ class Database:
         following.task = self.loop.create_task(self._collect(following, outcome))
 
     async def _collect(self, following: Following, outcome: Rows) -> None:
-        cursor = Cursor(outcome.batches, outcome.limit)
+        cursor = Cursor(outcome)
         try:
             while not cursor.ended:
                 batch = await cursor.take(None)

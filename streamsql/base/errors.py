@@ -19,7 +19,9 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     │                                 UndefinedObject 42704 · UndefinedParameter 42P02
     ├── Duplicate... (class 42)       DuplicateTable 42P07 · DuplicateColumn 42701
     │                                 DuplicateStatement 42P05 · DuplicateCursor 42P03
+    │                                 DuplicateAlias 42712
     ├── GroupingError 42803 · DatatypeMismatch 42804 · AmbiguousColumn 42702 · WrongObjectType 42809
+    ├── InvalidColumnReference 42P10 · CardinalityViolation 21000
     ├── InvalidTableDefinition 42P16 · InsufficientPrivilege 42501 · DependentObjectsExist 2BP01
     ├── Limits (classes 53, 54)       ProgramLimitExceeded 54000 · TooManyConnections 53300 · OutOfMemory 53200
     │                                 DiskFull 53100 · SubscriptionTooSlow 53400
@@ -193,6 +195,18 @@ class UndefinedColumn(StreamSQLError):
 
 class UndefinedObject(StreamSQLError):
     sqlstate = "42704"
+
+
+class DuplicateAlias(StreamSQLError):
+    sqlstate = "42712"
+
+
+class InvalidColumnReference(StreamSQLError):
+    sqlstate = "42P10"
+
+
+class CardinalityViolation(StreamSQLError):
+    sqlstate = "21000"
 
 
 class GroupingError(StreamSQLError):

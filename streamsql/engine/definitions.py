@@ -115,7 +115,7 @@ def create_view(engine: Engine, statement: CreateMaterializedView) -> bool:
     columns = ", ".join(f"o{i} AS {quoted(n)}" for i, n in enumerate(names))
 
     def finish(progress: Progress) -> None:
-        engine.store.execute(f"CREATE VIEW {view.public_name} AS SELECT {columns} FROM {query.tables.result}")
+        engine.store.execute(f"CREATE VIEW {view.public_name} AS SELECT {columns} FROM {query.result}")
         query.progress = progress
         engine.queries[view.name] = query
         _save(engine, view)

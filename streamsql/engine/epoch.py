@@ -251,12 +251,15 @@ class Engine:
         epoch, sequence = self.epoch + 1, self._next_sequence
         streams = dict(self.streams)
         progresses: list[tuple[ContinuousQuery, Progress]] = []
+        arrivals: list[tuple[Stream | Table, pa.Table]] = []
+        for name, table in batches.items():
+            arrivals.append((self.catalog.relation(name), with_sequence(table, sequence)))
+            sequence += table.num_rows
+            self._open_kept(*arrivals[-1])
         with self.store.transaction():
             reached("epoch.begun")
-            for name, table in batches.items():
-                relation = self.catalog.relation(name)
-                rows = with_sequence(table, sequence)
-                sequence += rows.num_rows
+            for relation, rows in arrivals:
+                name = relation.name
                 streams[name] = self._stream_progress(relation, rows, streams.get(name), now)
                 self._keep(relation, rows, now)
                 reached("epoch.rows_written")
@@ -280,15 +283,17 @@ class Engine:
             largest = max(largest, int(times.max()))
         return StreamProgress(before.rows_in + rows.num_rows, now, largest)
 
+    def _open_kept(self, relation: Stream | Table, rows: pa.Table) -> None:
+        """Let SQL read the rows to keep. Outside of a transaction: one that is rolled back takes the name with it."""
+        if relation.id not in self._kept:
+            self._kept[relation.id] = Delta(rows.slice(0, 0))
+            self.store.register(f"__kept {relation.id}", self._kept[relation.id])
+
     def _keep(self, relation: Stream | Table, rows: pa.Table, now: int) -> None:
         if isinstance(relation, Stream) and relation.retention_us == 0:
             return
         try:
-            kept = self._kept.get(relation.id)
-            if kept is None:
-                kept = self._kept[relation.id] = Delta(rows.slice(0, 0))
-                self.store.register(f"__kept {relation.id}", kept)
-            kept.batch = rows
+            self._kept[relation.id].batch = rows
             self.store.run(
                 f'INSERT INTO {relation.rows_table} SELECT *, make_timestamp($1) FROM "__kept {relation.id}"', now
             )

@@ -1,7 +1,8 @@
 """Rows from clients as batches in exactly the columns and Arrow types of their relation.
 
 Everything that can be wrong with a row is found here, before it is queued, so that an epoch never fails for one: types that
-do not fit, missing columns without a default, NULL where NOT NULL is declared. Runs on a reader's connection.
+do not fit, missing columns without a default, NULL where NOT NULL is declared. Runs on a reader's connection, or without
+one where nothing has to be computed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from streamsql.base.errors import DuplicateColumn, NotNullViolation, SQLSyntaxError, UndefinedColumn
-from streamsql.catalog.objects import Stream, Table, quoted
+from streamsql.catalog.objects import Stream, Table, nearest, quoted
 from streamsql.engine.store import translated
 from streamsql.sql.render import duckdb_sql
 from streamsql.sql.statements import ColumnDefinition
@@ -24,13 +25,13 @@ def target_columns(
     """Give the columns that an INSERT or COPY names, all of them where it names none."""
     if not names:
         return list(relation.columns)
-    found = []
+    found: list[ColumnDefinition] = []
     for name in names:
         column = relation.column(name)
         if column is None:
             raise UndefinedColumn(
                 f'column "{name}" of relation "{relation.name}" does not exist',
-                hint=f"columns that there are: {', '.join(c.name for c in relation.columns)}",
+                hint=nearest(name, [c.name for c in relation.columns]),
                 position=position,
             )
         if column in found:
@@ -53,6 +54,29 @@ def arrow_schema(relation: Stream | Table, cursor: duckdb.DuckDBPyConnection) ->
         return cursor.sql(f"SELECT * FROM {relation.public_name} LIMIT 0").to_arrow_table().schema
 
 
+def arranged(
+    rows: pa.Table, columns: Sequence[ColumnDefinition], relation: Stream | Table, schema: pa.Schema
+) -> pa.Table | None:
+    """Bring rows, one column for each of `columns`, into the relation's shape where Arrow alone can do it, else None.
+
+    Raises NotNullViolation.
+    """
+    given = {c.name: rows.column(i) for i, c in enumerate(columns)}
+    arrays: list[pa.ChunkedArray | pa.Array] = []
+    for column in relation.columns:
+        wanted = schema.field(column.name).type
+        if column.name in given:
+            array = _widened(given[column.name], wanted)
+            if array.type != wanted:
+                return None
+            arrays.append(array)
+        elif column.default is None:
+            arrays.append(pa.nulls(rows.num_rows, wanted))
+        else:
+            return None
+    return _checked(pa.Table.from_arrays(arrays, schema=schema), relation)
+
+
 def conform(
     rows: pa.Table,
     columns: Sequence[ColumnDefinition],
@@ -64,18 +88,38 @@ def conform(
 
     Columns that are missing take their default, or NULL. Raises StreamSQLError for values that do not fit.
     """
-    given = {c.name: rows.column(i) for i, c in enumerate(columns)}
-    fits = all(c.name in given and given[c.name].type == schema.field(c.name).type for c in relation.columns)
-    if fits:
-        made = pa.Table.from_arrays([given[c.name] for c in relation.columns], schema=schema)
-    else:
-        made = _cast(rows.rename_columns([c.name for c in columns]), relation, cursor)
+    made = arranged(rows, columns, relation, schema)
+    if made is None:
+        made = _checked(_cast(rows.rename_columns([c.name for c in columns]), relation, cursor), relation)
+    return made
+
+
+def default_rows(count: int, relation: Stream | Table, cursor: duckdb.DuckDBPyConnection) -> pa.Table:
+    """Make rows of nothing but defaults."""
+    return _checked(_cast(pa.table({"__row": pa.nulls(count, pa.int8())}), relation, cursor), relation)
+
+
+def _checked(rows: pa.Table, relation: Stream | Table) -> pa.Table:
     for column in relation.columns:
-        if (column.not_null or column.primary_key) and made.column(column.name).null_count:
+        if (column.not_null or column.primary_key) and rows.column(column.name).null_count:
             raise NotNullViolation(
                 f'null value in column "{column.name}" of relation "{relation.name}" violates not-null constraint'
             )
-    return made
+    return rows
+
+
+def _widened(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
+    """Cast narrow numbers to wide ones without asking DuckDB: drivers send an int as the narrowest type that holds it."""
+    have = column.type
+    if have == wanted:
+        return column
+    integers = pa.types.is_integer(have) and (pa.types.is_integer(wanted) or pa.types.is_floating(wanted))
+    if integers or pa.types.is_null(have) or (pa.types.is_float32(have) and pa.types.is_float64(wanted)):
+        try:
+            return column.cast(wanted)
+        except pa.ArrowInvalid:  # too large: DuckDB finds the value and words the error
+            return column
+    return column
 
 
 def _cast(rows: pa.Table, relation: Stream | Table, cursor: duckdb.DuckDBPyConnection) -> pa.Table:

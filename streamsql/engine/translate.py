@@ -1,8 +1,8 @@
 """DuckDB's errors as the errors that a client sees: a SQLSTATE by a table, the message in Postgres' words.
 
-DuckDB tells its errors apart by class and by the wording of the message; both are looked up in the tables below, and
-what they do not know keeps DuckDB's first line under the class's SQLSTATE. Internal names (``__delta``, ``_rows.``) are
-taken out of messages.
+DuckDB tells its errors apart by the words before "Error:" and by the wording of the message; both are looked up in the
+tables below. What they do not know keeps DuckDB's first line, under the SQLSTATE of its kind, without internal names and
+without advice to change settings that a client cannot change. Errors of DuckDB's own making say nothing of their inside.
 """
 
 from __future__ import annotations
@@ -15,136 +15,259 @@ import duckdb
 from streamsql.base import errors
 from streamsql.base.errors import StreamSQLError
 
-_BY_CLASS: dict[str, type[StreamSQLError]] = {
-    "ParserException": errors.SQLSyntaxError,
-    "SyntaxException": errors.SQLSyntaxError,
-    "CatalogException": errors.UndefinedTable,
-    "BinderException": errors.DatatypeMismatch,
-    "ConversionException": errors.InvalidTextRepresentation,
-    "OutOfRangeException": errors.NumericOutOfRange,
-    "ConstraintException": errors.IntegrityError,
-    "NotImplementedException": errors.FeatureNotSupported,
-    "PermissionException": errors.InsufficientPrivilege,
-    "InvalidInputException": errors.InvalidParameterValue,
-    "InterruptException": errors.QueryCanceled,
-    "OutOfMemoryException": errors.OutOfMemory,
-    "TypeMismatchException": errors.DatatypeMismatch,
-    "InvalidTypeException": errors.DatatypeMismatch,
+Match = re.Match[str]
+Rule = tuple[re.Pattern[str], Callable[[Match], StreamSQLError]]
+
+# the words before " Error: " -> the error of what no rule knows
+_KINDS: dict[str, type[StreamSQLError]] = {
+    "Binder": errors.SQLSyntaxError,
+    "Catalog": errors.UndefinedObject,
+    "Constraint": errors.IntegrityError,
+    "Conversion": errors.DataError,
+    "Invalid Input": errors.InvalidParameterValue,
+    "Invalid type": errors.DatatypeMismatch,
+    "Mismatch Type": errors.DatatypeMismatch,
+    "Not implemented": errors.FeatureNotSupported,
+    "Out of Memory": errors.OutOfMemory,
+    "Out of Range": errors.NumericOutOfRange,
+    "Parser": errors.SQLSyntaxError,
+    "Permission": errors.InsufficientPrivilege,
+    "Syntax": errors.SQLSyntaxError,
 }
 
-Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], StreamSQLError]]
-
-
-def _rule(pattern: str, make: Callable[[re.Match[str]], StreamSQLError]) -> Rule:
-    return re.compile(pattern, re.DOTALL), make
-
-
-_BY_MESSAGE: tuple[Rule, ...] = (
-    _rule(
-        r"Table with name (\S+) does not exist!(?:\s*Did you mean \"([^\"]+)\")?",
-        lambda m: errors.UndefinedTable(
-            f'relation "{m[1]}" does not exist',
-            hint=f'did you mean "{m[2]}"?' if m[2] and not m[2].startswith(("pg_", "duckdb", "_")) else None,
-        ),
-    ),
-    _rule(
-        r'Referenced table "([^"]+)" not found',
-        lambda m: errors.UndefinedTable(f'missing FROM-clause entry for table "{m[1]}"'),
-    ),
-    _rule(
-        r'Referenced column "([^"]+)" not found in FROM clause!(?:\s*Candidate bindings: (.*?)(?:\n|$))?',
-        lambda m: errors.UndefinedColumn(
-            f'column "{m[1]}" does not exist', hint=f"columns that there are: {m[2]}" if m[2] else None
-        ),
-    ),
-    _rule(
-        r'(?:Table|Values list) "([^"]+)" does not have a column named "([^"]+)"',
-        lambda m: errors.UndefinedColumn(f"column {m[1]}.{m[2]} does not exist"),
-    ),
-    _rule(
-        r'Ambiguous reference to column name "([^"]+)"',
-        lambda m: errors.AmbiguousColumn(f'column reference "{m[1]}" is ambiguous'),
-    ),
-    _rule(
-        r'column "([^"]+)" must appear in the GROUP BY clause',
-        lambda m: errors.GroupingError(
-            f'column "{m[1]}" must appear in the GROUP BY clause or be used in an aggregate function'
-        ),
-    ),
-    _rule(
-        r"(?:Scalar|Aggregate|Table) Function with name \"?(\w+)\"? does not exist!(?:\s*Did you mean \"([^\"]+)\")?",
-        lambda m: errors.UndefinedFunction(
-            f"function {m[1]} does not exist", hint=f'did you mean "{m[2]}"?' if m[2] else None
-        ),
-    ),
-    _rule(
-        r"No function matches the given name and argument types '([^']+)'",
-        lambda m: errors.UndefinedFunction(
-            f"function {m[1].lower()} does not exist", hint="no function of that name takes these types; add a cast"
-        ),
-    ),
-    _rule(
-        r"Could not convert string '(.*?)' to (\w+)",
-        lambda m: errors.InvalidTextRepresentation(f'invalid input syntax for type {_type(m[2])}: "{m[1]}"'),
-    ),
-    _rule(
-        r"(?:invalid|Invalid) (?:date|timestamp|time) (?:field|format|value).*?\"(.*?)\"",
-        lambda m: errors.InvalidDatetime(f'invalid input syntax for type timestamp: "{m[1]}"'),
-    ),
-    _rule(
-        r"(?:date|timestamp|time) field value out of range: \"(.*?)\"",
-        lambda m: errors.InvalidDatetime(f'date/time field value out of range: "{m[1]}"'),
-    ),
-    _rule(
-        r"Type (\w+) with value (\S+) can't be cast.*destination type (\w+)",
-        lambda m: errors.NumericOutOfRange(f'value "{m[2]}" is out of range for type {_type(m[3])}'),
-    ),
-    _rule(r"Type with name (\S+) does not exist", lambda m: errors.UndefinedObject(f'type "{m[1]}" does not exist')),
-    _rule(r"[Dd]uplicate key", lambda m: errors.UniqueViolation("duplicate key value violates unique constraint")),
-    _rule(
-        r"NOT NULL constraint failed: (?:\S+\.)?(\w+)",
-        lambda m: errors.NotNullViolation(f'null value in column "{m[1]}" violates not-null constraint'),
-    ),
-    _rule(
-        r"[Oo]verflow",
-        lambda m: errors.NumericOutOfRange("numeric value out of range"),
-    ),
-    _rule(
-        r"file system operations are disabled|external (?:extensions|access)",
-        lambda m: errors.InsufficientPrivilege("permission denied: SQL cannot reach files, networks or extensions"),
-    ),
-    _rule(r"(?:No space left|Could not write|disk (?:is )?full)", lambda m: errors.DiskFull("the disk is full")),
-)
-
 _TYPE_NAMES = {
-    "INT8": "smallint", "INT16": "smallint", "INT32": "integer", "INT64": "bigint", "INT128": "numeric",
-    "TINYINT": "smallint", "SMALLINT": "smallint", "INTEGER": "integer", "BIGINT": "bigint", "HUGEINT": "numeric",
-    "DOUBLE": "double precision", "FLOAT": "real", "BOOLEAN": "boolean", "BOOL": "boolean", "VARCHAR": "text",
-    "TIMESTAMP": "timestamp", "DATE": "date", "UUID": "uuid", "DECIMAL": "numeric", "INTERVAL": "interval",
-}  # fmt: skip
+    "BIGINT": "bigint",
+    "BLOB": "bytea",
+    "BOOL": "boolean",
+    "DECIMAL": "numeric",
+    "DOUBLE": "double precision",
+    "FLOAT": "real",
+    "HUGEINT": "numeric",
+    "INT128": "numeric",
+    "INT16": "smallint",
+    "INT32": "integer",
+    "INT64": "bigint",
+    "INT8": "smallint",
+    "INTEGER_LITERAL": "integer",
+    "STRING_LITERAL": "unknown",
+    "TIMESTAMP WITH TIME ZONE": "timestamp with time zone",
+    "TIMESTAMP": "timestamp without time zone",
+    "TIMESTAMPTZ": "timestamp with time zone",
+    "TINYINT": "smallint",
+    "VARCHAR": "text",
+}
+_INTERNAL_NAMES = re.compile(
+    r'"?\b(?:memory|state|temp)"?\."?(?:main|public|_\w+)"?\.|\b_(?:rows|state|results|engine)\.|\bpublic\.'
+)
+_HIDDEN = re.compile(r"\b__\w+|\b[kop]\d+\b")
 
-_INTERNAL = re.compile(r"(?:_rows|_state|_results|_engine|public)\.|__delta\.?|\n*LINE \d+:.*", re.DOTALL)
+
+def type_name(duckdb_type: str) -> str:
+    """Give Postgres' name of a DuckDB type, as it is shown to people."""
+    base, bracket, rest = duckdb_type.strip().partition("[")
+    name, parenthesis, arguments = base.partition("(")
+    shown = _TYPE_NAMES.get(name.strip().upper(), name.strip().lower())
+    return f"{shown}{parenthesis}{arguments}{bracket}{rest}"
 
 
-def _type(name: str) -> str:
-    return _TYPE_NAMES.get(name.upper(), name.lower())
+def _suggestion(name: str | None) -> str | None:
+    """Make a hint of DuckDB's guess, if it is about something of the user's."""
+    hidden = name is None or name.startswith(("pg_", "duckdb", "_", "information_schema", "sqlite", "pragma"))
+    return None if hidden else f'did you mean "{name}"?'
+
+
+def _no_function(m: Match) -> StreamSQLError:
+    name, types = m[1], [type_name(t) for t in re.split(r",\s*(?![^(]*\))", m[2])] if m[2] else []
+    hint = "no {} of that name takes these types; add a cast"
+    if name.isidentifier():
+        return errors.UndefinedFunction(
+            f"function {name.lower()}({', '.join(types)}) does not exist", hint=hint.format("function")
+        )
+    shown = f"{types[0]} {name} {types[1]}" if len(types) == 2 else f"{name} {', '.join(types)}"
+    return errors.UndefinedFunction(f"operator does not exist: {shown}", hint=hint.format("operator"))
+
+
+def _unreadable(m: Match) -> StreamSQLError:
+    text, name = m[1], type_name(m[2])
+    if name in {"smallint", "integer", "bigint", "numeric"} and re.fullmatch(r"[+-]?\d+", text.strip()):
+        return errors.NumericOutOfRange(f'value "{text}" is out of range for type {name}')
+    return errors.InvalidTextRepresentation(f'invalid input syntax for type {name}: "{text}"')
+
+
+_RULES: tuple[Rule, ...] = tuple(
+    (re.compile(pattern, re.DOTALL), make)
+    for pattern, make in (
+        # names
+        (
+            r"Table with name \"?([^\s\"]+)\"? does not exist(?:!\s*Did you mean \"([^\"]+)\")?",
+            lambda m: errors.UndefinedTable(f'relation "{m[1]}" does not exist', hint=_suggestion(m[2])),
+        ),
+        (
+            r'Referenced table "([^"]+)" not found',
+            lambda m: errors.UndefinedTable(f'missing FROM-clause entry for table "{m[1]}"'),
+        ),
+        (
+            r'Referenced column "([^"]+)" not found in FROM clause',
+            lambda m: errors.UndefinedColumn(f'column "{m[1]}" does not exist'),
+        ),
+        (
+            r'(?:Table|Values list) "([^"]+)" does not have a column named "([^"]+)"',
+            lambda m: errors.UndefinedColumn(f"column {m[1]}.{m[2]} does not exist"),
+        ),
+        (
+            r'Ambiguous reference to column name "([^"]+)"',
+            lambda m: errors.AmbiguousColumn(f'column reference "{m[1]}" is ambiguous'),
+        ),
+        (
+            r'Ambiguous reference to table "(?:[^"]*\.)?([^".]+)"',
+            lambda m: errors.DuplicateAlias(f'table name "{m[1]}" specified more than once'),
+        ),
+        (
+            r"[Ff]unction with name \"?(\w+)\"? does not exist(?:!\s*Did you mean \"([^\"]+)\")?",
+            lambda m: errors.UndefinedFunction(f"function {m[1]} does not exist", hint=_suggestion(m[2])),
+        ),
+        (
+            r'Function "(\w+)" is a table function but it was used as a scalar',
+            lambda m: errors.UndefinedFunction(f"function {m[1]} does not exist"),
+        ),
+        (r"No function matches the given name and argument types '([^(]+)\((.*?)\)'\.", _no_function),
+        (
+            r"Type with name (\S+) does not exist",
+            lambda m: errors.UndefinedObject(f'type "{m[1].rstrip("!")}" does not exist'),
+        ),
+        (
+            r"Collation with name (\S+) does not exist",
+            lambda m: errors.UndefinedObject(f'collation "{m[1].rstrip("!")}" does not exist'),
+        ),
+        # shapes
+        (
+            r'column "([^"]+)" must appear in the GROUP BY clause',
+            lambda m: errors.GroupingError(
+                f'column "{m[1]}" must appear in the GROUP BY clause or be used in an aggregate function'
+            ),
+        ),
+        (
+            r"(\w+) clause cannot contain aggregates",
+            lambda m: errors.GroupingError(f"aggregate functions are not allowed in {m[1]}"),
+        ),
+        (
+            r"aggregate function calls cannot be nested",
+            lambda _: errors.GroupingError("aggregate function calls cannot be nested"),
+        ),
+        (
+            r"(GROUP BY|ORDER)(?: BY)? term out of range",
+            lambda m: errors.InvalidColumnReference(f"{m[1].removesuffix(' BY')} BY position is not in select list"),
+        ),
+        (
+            r"Set operations can only apply to expressions with the same number of result columns",
+            lambda _: errors.SQLSyntaxError(
+                "each UNION, INTERSECT or EXCEPT query must have the same number of columns"
+            ),
+        ),
+        (
+            r"Subquery returns \d+ columns - expected 1",
+            lambda _: errors.SQLSyntaxError("subquery must return only one column"),
+        ),
+        (
+            r"More than one row returned by a subquery",
+            lambda _: errors.CardinalityViolation("more than one row returned by a subquery used as an expression"),
+        ),
+        (
+            r"\* expression without FROM clause",
+            lambda _: errors.SQLSyntaxError("SELECT * with no tables specified is not valid"),
+        ),
+        (
+            r"LIMIT/OFFSET cannot be negative",
+            lambda _: errors.InvalidParameterValue("LIMIT and OFFSET must not be negative"),
+        ),
+        (
+            r"Cannot compare values of type (.+?) and type (.+?) - an explicit cast is required",
+            lambda m: errors.DatatypeMismatch(
+                f"{type_name(m[1])} and {type_name(m[2])} cannot be compared", hint="add a cast"
+            ),
+        ),
+        # values
+        (r"Could not convert string '(.*?)' to (.+?)(?:\n|$)", _unreadable),
+        (
+            r"Type VARCHAR with value '(.*?)' can't be cast to the destination type (.+?)(?:\n|$)",
+            lambda m: errors.InvalidTextRepresentation(f'invalid input syntax for type {type_name(m[2])}: "{m[1]}"'),
+        ),
+        (
+            r"invalid (date|timestamp|time) (?:field|format|value).*?\"(.*?)\"",
+            lambda m: errors.InvalidDatetime(f'invalid input syntax for type {m[1]}: "{m[2]}"'),
+        ),
+        (
+            r"(?:date|timestamp|time) field value out of range: \"(.*?)\"",
+            lambda m: errors.DatetimeFieldOverflow(f'date/time field value out of range: "{m[1]}"'),
+        ),
+        (
+            r"(?:Timestamp|Date|Time)\w* .*out of range",
+            lambda _: errors.DatetimeFieldOverflow("date/time value out of range"),
+        ),
+        (
+            r"Type \w+ with value (\S+) can't be cast.*destination type (\w+)",
+            lambda m: errors.NumericOutOfRange(f"{type_name(m[2])} out of range", detail=f"the value is {m[1]}"),
+        ),
+        (
+            r"Could not cast value (\S+) to (DECIMAL\(\d+,\d+\))",
+            lambda m: errors.NumericOutOfRange(
+                "numeric field overflow", detail=f"{m[1]} does not fit {type_name(m[2])}"
+            ),
+        ),
+        (r"Malformed JSON", lambda _: errors.InvalidTextRepresentation("invalid input syntax for type json")),
+        (
+            r'extract specifier "(.*?)" not recognized',
+            lambda m: errors.InvalidParameterValue(f'unit "{m[1]}" not recognized'),
+        ),
+        (r"[Dd]ivision by zero", lambda _: errors.DivisionByZero("division by zero")),
+        (
+            r"Overflow in \w+ of (\w+)",
+            lambda m: errors.NumericOutOfRange(f"{type_name(m[1])} out of range"),
+        ),
+        (r"[Oo]verflow", lambda _: errors.NumericOutOfRange("numeric value out of range")),
+        # constraints
+        (
+            r'Duplicate key "(.*?)" violates (primary key|unique) constraint',
+            lambda m: errors.UniqueViolation(
+                f"duplicate key value violates {m[2]} constraint", detail=f"Key ({m[1]}) already exists."
+            ),
+        ),
+        (r"[Dd]uplicate key", lambda _: errors.UniqueViolation("duplicate key value violates unique constraint")),
+        (
+            r"NOT NULL constraint failed: (?:\S+\.)?(\w+)",
+            lambda m: errors.NotNullViolation(f'null value in column "{m[1]}" violates not-null constraint'),
+        ),
+        # the machine
+        (
+            r"file system operations are disabled|external (?:extensions|access)|configuration has been locked",
+            lambda _: errors.InsufficientPrivilege("permission denied: SQL cannot reach files, networks or extensions"),
+        ),
+        (r"No space left|Could not write|disk (?:is )?full", lambda _: errors.DiskFull("the disk is full")),
+    )
+)
 
 
 def translate(error: duckdb.Error) -> StreamSQLError:
     """Give the client's error for one of DuckDB's."""
-    text = str(error)
-    name = type(error).__name__
-    if name == "InterruptException":
+    return translate_text(str(error))
+
+
+def translate_text(text: str) -> StreamSQLError:
+    """Give the client's error for the text of one of DuckDB's, which is all that comes through Arrow."""
+    kind, separator, rest = text.partition(" Error: ")
+    if kind == "INTERRUPT" or "Interrupted!" in rest[:20]:
         return errors.QueryCanceled("canceling statement due to user request")
-    for pattern, make in _BY_MESSAGE:
+    for pattern, make in _RULES:
         found = pattern.search(text)
         if found:
             return make(found)
-    message = _INTERNAL.sub("", text).strip()
-    _, colon, rest = message.partition(" Error: ")
-    first_line, _, others = (rest if colon else message).partition("\n")
-    made = _BY_CLASS.get(name, errors.InternalError)
-    return made(_lower_first(first_line.rstrip(".!")), detail=others.strip() or None)
+    made = _KINDS.get(kind.rpartition(": ")[2] if separator else "")
+    if made is None:
+        return errors.InternalError("internal error", hint="see the server's log")
+    line = _INTERNAL_NAMES.sub("", rest.partition("\n")[0]).strip()
+    if _HIDDEN.search(line):
+        line = "the statement cannot be executed"
+    return made(_lower_first(line.rstrip(".!")))
 
 
 def _lower_first(text: str) -> str:

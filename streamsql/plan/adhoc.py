@@ -1,56 +1,63 @@
 """Ad-hoc queries: a client's SELECT as the SQL that DuckDB runs over the current epoch.
 
-Three things are done to the tree: names are checked against the catalog (so that the engine's own tables and DuckDB's
-table functions cannot be reached), ``window()`` in GROUP BY becomes plain expressions, and questions about the session
-(``version()``, ``current_user``) get their answers.
+What is done to the tree: the functions that it calls are looked at, each relation is looked up in the catalog and written
+with its schema (so that nothing but the user's own can be reached), columns get Postgres' names, ``window()`` in GROUP BY
+becomes plain expressions, and questions about the session (``version()``, ``current_user``) get their answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import sqlglot
 from sqlglot import exp
 
-from streamsql.base.errors import FeatureNotSupported, SQLSyntaxError, UndefinedFunction, UndefinedTable
+from streamsql.base.errors import (
+    FeatureNotSupported,
+    SQLSyntaxError,
+    UndefinedColumn,
+    UndefinedTable,
+)
 from streamsql.base.limits import Limits
-from streamsql.catalog.objects import Catalog, nearest, quoted
+from streamsql.catalog.objects import PUBLIC_SCHEMA, ROWS_SCHEMA, SYSTEM_SCHEMA, Catalog, Table, nearest, quoted
 from streamsql.plan import stages
 from streamsql.plan.bind import WINDOW_COLUMNS, Describe, is_window
-from streamsql.plan.functions import REFUSED_SCALARS, TABLE_FUNCTIONS, function_name, session_value
+from streamsql.plan.functions import Asker, refuse_functions, session_value
+from streamsql.plan.output_names import name_outputs
 from streamsql.plan.windows import bind_window, windows_of_time
 from streamsql.sql.parse import position_of
 from streamsql.sql.render import duckdb_sql
 from streamsql.sql.statements import Statement
 
-SYSTEM_SCHEMA = "streamsql"
-STANDARD_SCHEMAS = {"information_schema", "pg_catalog"}
+STANDARD_SCHEMAS = frozenset({"information_schema", "pg_catalog"})
 
 
-def adhoc_sql(
-    tree: exp.Expression,
-    statement: Statement,
-    catalog: Catalog,
-    describe: Describe,
-    limits: Limits,
-    user: str,
-    system_relations: Iterable[str],
-) -> str:
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where the names of a query are looked up.
+
+    `system` are the relations of schema ``streamsql``. `stand_ins` gives, for a relation, the name that is read in its
+    place: what the session's own transaction has written and not committed yet.
+    """
+
+    catalog: Catalog
+    describe: Describe
+    limits: Limits
+    asker: Asker
+    system: frozenset[str]
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
+
+
+def adhoc_sql(tree: exp.Expr, statement: Statement, scope: Scope) -> str:
     """Give the DuckDB SQL of an ad-hoc query; `tree` is left as it is. Raises StreamSQLError with a position."""
     tree = tree.copy()
-    _check_names(tree, statement, catalog, set(system_relations))
-    for node in list(tree.walk()):
-        name = function_name(node)
-        if name in REFUSED_SCALARS:
-            raise UndefinedFunction(f"function {name} does not exist", position=position_of(node, statement))
-        value = session_value(node, user)
-        if value is not None:
-            made = sqlglot.parse_one(value, read="duckdb")
-            if isinstance(node.parent, exp.Select) and node.arg_key == "expressions":
-                made = exp.alias_(made, function_name(node) or node.name)
-            tree = _replace(tree, node, made)
+    refuse_functions(tree, statement)
+    name_outputs(tree, statement)
+    _resolve_names(tree, statement, scope)
+    tree = _answered(tree, statement, scope)
     for select in list(tree.find_all(exp.Select)):
-        _rewrite_window(select, statement, describe, limits)
+        _rewrite_window(select, tree, statement, scope)
     stray = next((n for n in tree.walk() if is_window(n)), None)
     if stray is not None:
         raise SQLSyntaxError(
@@ -61,41 +68,108 @@ def adhoc_sql(
     return duckdb_sql(tree)
 
 
-def _replace(tree: exp.Expression, node: exp.Expression, made: exp.Expression) -> exp.Expression:
-    if node is tree:
-        return made
-    node.replace(made)
+def change_sql(tree: exp.Expr, statement: Statement, table: Table, scope: Scope) -> str:
+    """Give the DuckDB SQL of an UPDATE or DELETE, aimed at the table's rows. Raises as `adhoc_sql` does."""
+    tree = tree.copy()
+    refuse_functions(tree, statement)
+    hidden = next((c for c in tree.find_all(exp.Column) if c.name.startswith("__")), None)
+    if hidden is not None:
+        raise UndefinedColumn(f'column "{hidden.name}" does not exist', position=position_of(hidden, statement))
+    _resolve_names(tree, statement, scope)
+    target = tree.this
+    assert isinstance(target, exp.Table), tree
+    _check_assigned(tree, statement, table)
+    target.set("db", exp.to_identifier(ROWS_SCHEMA))
+    return duckdb_sql(_answered(tree, statement, scope))
+
+
+def check_default(expression: exp.Expr, statement: Statement, column_type: str, scope: Scope) -> None:
+    """Raise StreamSQLError where an expression cannot be the DEFAULT of a column of this DuckDB type."""
+    refuse_functions(expression, statement)
+    for kind, what in ((exp.Query, "a subquery"), (exp.Column, "a column"), (exp.AggFunc, "an aggregate")):
+        found = expression.find(kind)
+        if found is not None:
+            raise FeatureNotSupported(
+                f"{what} cannot be used in a DEFAULT expression", position=position_of(found, statement)
+            )
+    scope.describe(f"SELECT CAST({duckdb_sql(expression)} AS {column_type})")
+
+
+def _answered(tree: exp.Expr, statement: Statement, scope: Scope) -> exp.Expr:
+    """Put the answers in for questions about the session."""
+    for node in list(tree.walk()):
+        value = session_value(node, scope.asker, statement)
+        if value is None:
+            continue
+        made: exp.Expr = sqlglot.parse_one(value, read="duckdb")
+        if isinstance(node, exp.Column) and isinstance(node.parent, exp.Select) and node.arg_key == "expressions":
+            made = exp.alias_(made, node.name)
+        if node is tree:
+            return made
+        node.replace(made)
     return tree
 
 
-def _check_names(tree: exp.Expression, statement: Statement, catalog: Catalog, system: set[str]) -> None:
-    defined = {cte.alias for cte in tree.find_all(exp.CTE)}
-    for table in tree.find_all(exp.Table):
-        if not isinstance(table.this, exp.Identifier):
-            name = function_name(table.this)
-            if name not in TABLE_FUNCTIONS:
-                raise UndefinedFunction(
-                    f"function {name or table.this.sql()} cannot be used in FROM",
-                    hint=f"table functions that there are: {', '.join(sorted(TABLE_FUNCTIONS))}",
-                    position=position_of(table, statement),
-                )
-            continue
-        schema, name = table.db.lower(), table.name
-        if schema in STANDARD_SCHEMAS or (not schema and name in defined):
-            continue
-        if schema == SYSTEM_SCHEMA and name in system:
-            continue
-        known: set[str] = system if schema == SYSTEM_SCHEMA else set(catalog.objects)
-        if schema == "" and (name in known or name.startswith("pg_")):
-            continue
-        raise UndefinedTable(
-            f'relation "{f"{schema}." if schema else ""}{name}" does not exist',
-            hint=nearest(name, known | defined),
-            position=position_of(table.this, statement),
-        )
+def _check_assigned(tree: exp.Expr, statement: Statement, table: Table) -> None:
+    for assignment in tree.expressions if isinstance(tree, exp.Update) else []:
+        column = assignment.this
+        if isinstance(column, exp.Column) and table.column(column.name) is None:
+            raise UndefinedColumn(
+                f'column "{column.name}" of relation "{table.name}" does not exist',
+                hint=nearest(column.name, [c.name for c in table.columns]),
+                position=position_of(column, statement),
+            )
 
 
-def _rewrite_window(select: exp.Select, statement: Statement, describe: Describe, limits: Limits) -> None:
+def _resolve_names(tree: exp.Expr, statement: Statement, scope: Scope) -> None:
+    """Look every relation up, and write it with its schema."""
+    for table in list(tree.find_all(exp.Table)):
+        if not isinstance(table.this, exp.Identifier) or (not table.db and _is_cte(table)):
+            continue
+        position = position_of(table.this, statement)
+        schema, name = table.db, table.name
+        if table.catalog:
+            raise FeatureNotSupported(
+                f"cross-database references are not implemented: {table.catalog}.{schema}.{name}", position=position
+            )
+        if schema in STANDARD_SCHEMAS or (schema == SYSTEM_SCHEMA and name in scope.system):
+            continue
+        if schema or (name not in scope.catalog.objects and not name.startswith("pg_")):
+            known = scope.system if schema == SYSTEM_SCHEMA else scope.catalog.objects
+            shown = f"{schema}.{name}" if schema else name
+            raise UndefinedTable(f'relation "{shown}" does not exist', hint=nearest(name, known), position=position)
+        if not table.alias:
+            table.set("alias", exp.TableAlias(this=exp.to_identifier(name, quoted=True)))
+        if name in scope.stand_ins:
+            table.set("this", exp.to_identifier(scope.stand_ins[name], quoted=True))
+        else:
+            table.set("db", exp.to_identifier(PUBLIC_SCHEMA if name in scope.catalog.objects else "pg_catalog"))
+
+
+def _is_cte(table: exp.Table) -> bool:
+    """Tell whether a name means a common table expression: one of a WITH around it, before it or recursive."""
+    node: exp.Expr = table
+    while node.parent is not None:
+        parent = node.parent
+        if isinstance(parent, exp.With):
+            names = [cte.alias for cte in parent.expressions]
+            before = next(i for i, cte in enumerate(parent.expressions) if cte is node)
+            seen = names if parent.args.get("recursive") else names[:before]
+            if table.name in seen:
+                return True
+            node = parent  # its query's WITH is this one: it has been looked at
+            if node.parent is None:
+                return False
+            parent = node.parent
+        else:
+            around = parent.args.get("with_")
+            if around is not None and table.name in [cte.alias for cte in around.expressions]:
+                return True
+        node = parent
+    return False
+
+
+def _rewrite_window(select: exp.Select, tree: exp.Expr, statement: Statement, scope: Scope) -> None:
     """Turn ``GROUP BY window(time, size [, slide])`` into expressions, and a hopping one into a lateral join as well."""
     group = select.args.get("group")
     calls = [e for e in group.expressions if is_window(e)] if group is not None else []
@@ -105,13 +179,15 @@ def _rewrite_window(select: exp.Select, statement: Statement, describe: Describe
         raise FeatureNotSupported("a query has one window", position=position_of(calls[1], statement))
     call = calls[0]
 
-    def type_of(node: exp.Expression) -> str:
+    def type_of(node: exp.Expr) -> str:
         probe = exp.select(node.copy()).from_(select.args["from_"].this.copy())
         for join in select.args.get("joins") or []:
             probe.append("joins", join.copy())
-        return describe(duckdb_sql(probe))[0].type
+        if tree.args.get("with_") is not None:
+            probe.set("with_", tree.args["with_"].copy())
+        return scope.describe(duckdb_sql(probe))[0].type
 
-    window = bind_window(call, type_of, limits, position_of(call, statement))  # type: ignore[arg-type]  # is_window
+    window = bind_window(call, type_of, scope.limits, position_of(call, statement))
     first, last = windows_of_time(window, stages.time_us(window))
     start = last
     if not window.tumbling:
@@ -129,7 +205,7 @@ def _rewrite_window(select: exp.Select, statement: Statement, describe: Describe
     for column in list(select.find_all(exp.Column)):
         if column.table or column.name not in bounds or column.find_ancestor(exp.Select) is not select:
             continue
-        made = sqlglot.parse_one(bounds[column.name], read="duckdb")
+        made: exp.Expr = sqlglot.parse_one(bounds[column.name], read="duckdb")
         if column.parent is select and column.arg_key == "expressions":
             made = exp.alias_(made, column.name)
         if column.parent is group:

@@ -72,9 +72,10 @@ class Aggregate:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A call taken apart: its lower-case DuckDB name, arguments, FILTER condition and text for messages."""
+    """A call taken apart: its lower-case names in DuckDB and in messages, arguments, FILTER condition, text for messages."""
 
     name: str
+    shown: str
     arguments: tuple[exp.Expr, ...]
     order: exp.Order | None
     condition: str | None
@@ -106,9 +107,9 @@ def plan_aggregate(node: exp.Expr, type_of: Callable[[exp.Expr], str]) -> Aggreg
     """
     call = _take_apart(node)
     if any(isinstance(a, exp.Distinct) for a in call.arguments):
-        raise _refusal(call, f"{call.name}(DISTINCT ...)")
+        raise _refusal(call, f"{call.shown}(DISTINCT ...)")
     if call.name in NOT_COMBINING or call.name not in AGGREGATES:
-        raise _refusal(call, call.name)
+        raise _refusal(call, call.shown)
     if call.name in _SUMS | _AVERAGES:
         return _sum_or_average(call, type_of)
     if call.name in _FIRST:
@@ -146,7 +147,8 @@ def _take_apart(node: exp.Expr) -> _Call:
             arguments[index] = argument.this
     if order is None:
         order = inner.find(exp.Order)
-    return _Call(name, tuple(arguments), order, condition, function, node.sql("postgres"))
+    shown = inner.sql("postgres").partition("(")[0].lower()
+    return _Call(name, shown, tuple(arguments), order, condition, function, node.sql("postgres"))
 
 
 def _sql(node: exp.Expr) -> str:

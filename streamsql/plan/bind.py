@@ -28,7 +28,9 @@ from streamsql.base.limits import Limits
 from streamsql.catalog.objects import Catalog, OutputColumn, Stream, Table, View, quoted
 from streamsql.plan import stages
 from streamsql.plan.aggregates import is_aggregate, plan_aggregate, without_negative_zero
+from streamsql.plan.functions import refuse_functions
 from streamsql.plan.nodes import ContinuousPlan, Grouping, Output, Window
+from streamsql.plan.places import located
 from streamsql.plan.properties import check, refuse_shapes
 from streamsql.plan.windows import bind_window
 from streamsql.sql.parse import position_of
@@ -42,10 +44,16 @@ WINDOW_COLUMNS = ("window_start", "window_end")
 
 
 def bind(query: Query, catalog: Catalog, describe: Describe, limits: Limits) -> ContinuousPlan:
-    """Plan a continuous query (`query.emit` is set).
+    """Plan a continuous query.
 
     Raises StreamSQLError, with a position where the fault has one in the query's text.
     """
+    if query.emit is None:
+        raise SQLSyntaxError(
+            "a materialized view needs an output mode",
+            hint="add EMIT UPDATE, EMIT COMPLETE or, with a window and a watermark, EMIT APPEND at the end",
+            position=query.position + 1,
+        )
     return _Binder(query, catalog, describe, limits).bind()
 
 
@@ -62,11 +70,12 @@ class _Binder:
         assert self.query.emit is not None
         tree = self.query.tree
         refuse_shapes(tree, self.query)
+        refuse_functions(tree, self.query)
         assert isinstance(tree, exp.Select)
         try:
             plan = self._plan(tree, self.query.emit)
         except StreamSQLError as error:
-            raise located(error, self.query) from error
+            raise located(error, tree, self.query) from error
         check(plan, self.query)
         return plan
 
@@ -199,7 +208,7 @@ class _Binder:
                 "WITH WATERMARK needs a window",
                 detail="without a window nothing is late and nothing is finished",
                 hint="GROUP BY window(time, size), or leave WITH WATERMARK out",
-                position=own.position or None,
+                position=own.position + 1,
             )
         if window is None:
             return None
@@ -208,7 +217,7 @@ class _Binder:
                 raise FeatureNotSupported(
                     f'the watermark is on "{own.column}", but the window is over {window.time_sql}',
                     hint="name the window's column in the watermark",
-                    position=own.position or None,
+                    position=own.position + 1,
                 )
             return own.delay_us
         if declared is not None and declared.column == window.time_column:
@@ -376,19 +385,3 @@ class _Rewrite:
         if sql not in parts:
             parts.append(sql)
         return parts.index(sql)
-
-
-def located(error: StreamSQLError, query: Query) -> StreamSQLError:
-    """Give the error the position of the name that it speaks of, where the query's text has it."""
-    if error.position is not None or ('"' not in error.message and "function " not in error.message):
-        return error
-    name = error.message.split('"')[1] if '"' in error.message else error.message.split("function ")[1]
-    name = name.partition("(")[0].split()[0].lower() if name.strip() else ""
-    for node in query.tree.walk():
-        if isinstance(node, (exp.Identifier, exp.Anonymous)) and str(node.this).lower() == name:
-            error.position = position_of(node, query)
-            break
-        if isinstance(node, exp.Func) and node.sql("postgres").partition("(")[0].lower() == name:
-            error.position = position_of(node, query)
-            break
-    return error

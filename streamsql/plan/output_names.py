@@ -51,8 +51,19 @@ _NODE_NAMES: dict[type[exp.Expr], str] = {
     exp.Trim: "btrim",
     exp.Tuple: "row",
 }
+# functions that give a set of single values
+_SETS = frozenset({"generate_series", "generate_subscripts", "range", "regexp_split_to_table", "repeat", "unnest"})
 # what a name is looked for behind
-_WRAPPERS = (exp.Bracket, exp.Collate, exp.Filter, exp.IgnoreNulls, exp.Paren, exp.RespectNulls, exp.Window, exp.WithinGroup)
+_WRAPPERS = (
+    exp.Bracket,
+    exp.Collate,
+    exp.Filter,
+    exp.IgnoreNulls,
+    exp.Paren,
+    exp.RespectNulls,
+    exp.Window,
+    exp.WithinGroup,
+)
 
 
 def name_outputs(tree: exp.Expr, statement: Statement) -> None:
@@ -68,6 +79,8 @@ def name_outputs(tree: exp.Expr, statement: Statement) -> None:
             select.set("expressions", [_named(item, statement) for item in select.expressions])
     for values in list(tree.find_all(exp.Values)):
         _name_values(values)
+    for table in list(tree.find_all(exp.Table, exp.Unnest)):
+        _name_set(table, statement)
 
 
 def values_names(tree: exp.Expr) -> list[str] | None:
@@ -86,7 +99,7 @@ def _leftmost(query: exp.Expr | None) -> exp.Select | None:
 def _named(item: exp.Expr, statement: Statement) -> exp.Expr:
     if isinstance(item, (exp.Alias, exp.Aliases, exp.Star)):
         return item
-    if isinstance(item, (exp.Column, exp.Dot)):
+    if isinstance(item, exp.Column) or (isinstance(item, exp.Dot) and isinstance(item.expression, exp.Star)):
         return item
     if isinstance(item, exp.Anonymous) and str(item.this).lower() == "columns":
         return item  # DuckDB's COLUMNS(...) stands for several
@@ -99,12 +112,12 @@ def output_name(item: exp.Expr, statement: Statement) -> str:
 
 
 def _name(node: exp.Expr, statement: Statement) -> str | None:
-    while isinstance(node, _WRAPPERS) or (isinstance(node, exp.Alias)):
+    while isinstance(node, (*_WRAPPERS, exp.Alias)):
         node = node.this
     if isinstance(node, (exp.Column, exp.Identifier)):
         return node.name
     if isinstance(node, exp.Dot):
-        return node.expression.name
+        return str(node.expression.name)
     if isinstance(node, exp.Cast):
         return _name(node.this, statement) or _type_name(node.to)
     if isinstance(node, exp.Subquery):
@@ -147,3 +160,18 @@ def _name_values(values: exp.Values) -> None:
             return
     if not alias.args.get("columns"):
         alias.set("columns", [exp.to_identifier(name) for name in _column_names(values)])
+
+
+def _name_set(table: exp.Expr, statement: Statement) -> None:
+    """Call the one column of a function in FROM after its alias, or else after the function."""
+    if not isinstance(table.parent, (exp.From, exp.Join)):
+        return
+    called = table if isinstance(table, exp.Unnest) else table.this
+    name = "unnest" if isinstance(called, exp.Unnest) else function_name(called, statement)
+    alias = table.args.get("alias")
+    if name not in _SETS or table.args.get("ordinality") or table.args.get("offset") or (alias and alias.columns):
+        return
+    if isinstance(called, exp.Unnest) and len(called.expressions) != 1:
+        return
+    shown = alias.this if alias is not None and alias.this else exp.to_identifier(name)
+    table.set("alias", exp.TableAlias(this=shown.copy(), columns=[shown.copy()]))

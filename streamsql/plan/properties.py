@@ -8,10 +8,12 @@ from __future__ import annotations
 from sqlglot import exp
 
 from streamsql.base.errors import FeatureNotSupported, InvalidTableDefinition
+from streamsql.plan.functions import function_name
 from streamsql.plan.nodes import ContinuousPlan
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
 
+_GROUPING_HINT = "write one continuous query for each grouping"
 _VIEW_HINT = "keep a simpler query as a materialized view, and write this one ad hoc over the view"
 
 # clause of a SELECT -> (what the error says, hint)
@@ -35,16 +37,23 @@ _REFUSED_NODES: tuple[tuple[type[exp.Expr], str, str], ...] = (
     (exp.Window, "window functions (OVER)", _VIEW_HINT),
     (exp.Unnest, "unnest", _VIEW_HINT),
     (exp.Explode, "unnest", _VIEW_HINT),
+    (exp.GroupingSets, "GROUPING SETS", _GROUPING_HINT),
+    (exp.Rollup, "ROLLUP", _GROUPING_HINT),
+    (exp.Cube, "CUBE", _GROUPING_HINT),
 )
 
 # Their value depends on when or how often they are evaluated, so the result would depend on batching.
 _VOLATILE_NODES: tuple[type[exp.Expr], ...] = (
-    exp.CurrentTimestamp, exp.CurrentDate, exp.CurrentTime, exp.CurrentDatetime, exp.Rand, exp.Uuid,
+    exp.CurrentTimestamp, exp.CurrentDate, exp.CurrentTime, exp.CurrentDatetime, exp.Localtime, exp.Localtimestamp, exp.Rand,
+    exp.UtcDate, exp.UtcTime, exp.UtcTimestamp, exp.Uuid,
 )  # fmt: skip
 _VOLATILE_NAMES = frozenset({
-    "now", "random", "gen_random_uuid", "uuid", "clock_timestamp", "statement_timestamp", "transaction_timestamp",
-    "current_localtimestamp", "current_localtime", "today", "get_current_timestamp", "get_current_time", "setseed", "nextval",
-    "uuidv4", "uuidv7", "txid_current", "localtimestamp", "localtime", "timeofday",
+    "clock_timestamp", "current_date", "current_localtime", "current_localtimestamp", "gen_random_uuid", "get_current_time",
+    "get_current_timestamp", "now", "random", "statement_timestamp", "timeofday", "today", "transaction_timestamp", "uuid",
+    "uuidv4", "uuidv7",
+    # what they say is the session's, the server's, or DuckDB's own
+    "current_catalog", "current_database", "current_role", "current_schema", "current_schemas", "current_user",
+    "in_search_path", "pg_backend_pid", "session_user", "sleep_ms", "stats", "user", "vector_type", "version",
 })  # fmt: skip
 
 
@@ -58,12 +67,8 @@ def refuse_shapes(tree: exp.Expr, query: Query) -> None:
         if found:
             raise _refusal(what, hint, found[0] if isinstance(found, list) else found, query)
     group = tree.args.get("group")
-    if group is not None:
-        for clause, what in (("grouping_sets", "GROUPING SETS"), ("rollup", "ROLLUP"), ("cube", "CUBE")):
-            if group.args.get(clause):
-                raise _refusal(what, "write one continuous query for each grouping", group, query)
-        if group.args.get("all"):
-            raise _refusal("GROUP BY ALL", "name the keys", group, query)
+    if group is not None and group.args.get("all"):
+        raise _refusal("GROUP BY ALL", "name the keys", group, query)
     table = tree.args.get("from_")
     if table is None:
         raise FeatureNotSupported(
@@ -73,9 +78,7 @@ def refuse_shapes(tree: exp.Expr, query: Query) -> None:
         for kind_of_node, what, hint in _REFUSED_NODES:
             if isinstance(node, kind_of_node):
                 raise _refusal(what, hint, node, query)
-        if isinstance(node, _VOLATILE_NODES) or (
-            isinstance(node, exp.Anonymous) and str(node.this).lower() in _VOLATILE_NAMES
-        ):
+        if _is_volatile(node, query):
             raise FeatureNotSupported(
                 f"{node.sql('postgres').lower()} cannot be used in a continuous query",
                 detail="its value would depend on when a row was processed, and the result with it",
@@ -84,6 +87,13 @@ def refuse_shapes(tree: exp.Expr, query: Query) -> None:
             )
     if not isinstance(table.this, exp.Table) or not isinstance(table.this.this, exp.Identifier):
         raise _refusal("table functions", "read a stream or a table", table.this, query)
+
+
+def _is_volatile(node: exp.Expr, query: Query) -> bool:
+    name = function_name(node, query)
+    if name == "age":  # of one argument: how long ago that is
+        return len(list(node.iter_expressions())) == 1
+    return isinstance(node, _VOLATILE_NODES) or name in _VOLATILE_NAMES
 
 
 def _refusal(what: str, hint: str, node: object, query: Query) -> FeatureNotSupported:
@@ -107,7 +117,7 @@ def check(plan: ContinuousPlan, query: Query) -> None:
                 "WITH WATERMARK needs a window",
                 detail="without a window nothing is late and nothing is finished",
                 hint="GROUP BY window(time, size), or leave WITH WATERMARK out",
-                position=query.watermark.position or position,
+                position=query.watermark.position + 1,
             )
         return
     if plan.mode is not EmitMode.APPEND:

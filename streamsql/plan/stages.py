@@ -15,7 +15,7 @@ in all (`EVERY_WINDOW`).
 from __future__ import annotations
 
 from streamsql.plan.nodes import ContinuousPlan, Grouping, Window
-from streamsql.plan.windows.hopping import floor_to, windows_of_time
+from streamsql.plan.windows.hopping import windows_of_time
 
 FROM_COLUMN = "__from"
 PANE_COLUMN = "__pane"
@@ -119,6 +119,71 @@ def groups_of_states(grouping: Grouping, states: str, condition: str = "") -> st
     group_by = f" GROUP BY {', '.join(columns)}" if columns else ""
     where = f" WHERE {condition}" if condition else ""
     return f"SELECT {', '.join([*columns, *values])} FROM {states}{where}{group_by}"
+
+
+def kept_groups(plan: ContinuousPlan, partial_states: str) -> str:
+    """Groups as update mode keeps them: keys, states, output columns, and whether HAVING shows the group."""
+    grouping = _grouping(plan)
+    return f"SELECT {', '.join(kept_columns(plan, compute=True))} FROM ({_with_values(grouping, partial_states)})"
+
+
+def kept_columns(plan: ContinuousPlan, *, compute: bool = False) -> list[str]:
+    """The columns of `kept_groups`; `compute` gives the outputs as expressions over the parts' values."""
+    grouping = _grouping(plan)
+    names = [*group_columns(grouping), *(f"s{i}" for i in range(len(grouping.parts)))]
+    if not compute:
+        return [*names, *output_columns(plan), "__shown"]
+    shown = f"coalesce({grouping.having}, false)" if grouping.having else "true"
+    return [*names, *(f"{o.sql} AS {_name(i)}" for i, o in enumerate(plan.outputs)), f"{shown} AS __shown"]
+
+
+def output_columns(plan: ContinuousPlan) -> list[str]:
+    return [_name(i) for i in range(len(plan.outputs))]
+
+
+def _with_values(grouping: Grouping, states: str) -> str:
+    values = "".join(f", finalize(s{i}) AS p{i}" for i in range(len(grouping.parts)))
+    return f"SELECT *{values} FROM ({states})"
+
+
+def merged_groups(plan: ContinuousPlan, delta: str, kept: str) -> str:
+    """The groups that the delta touches, merged with what is kept of them.
+
+    Gives the columns of `kept_groups`, then ``__row`` (the kept row, or NULL), its outputs as ``old_o0``.., ``__was_shown``.
+    """
+    grouping = _grouping(plan)
+    columns = group_columns(grouping)
+    on = " AND ".join(f"g.{c} IS NOT DISTINCT FROM d.{c}" for c in columns) or "true"
+    items = [
+        *(f"d.{c} AS {c}" for c in columns),
+        *(f"combine(g.s{i}, d.s{i}) AS s{i}" for i in range(len(grouping.parts))),
+        "g.rowid AS __row",
+        *(f"g.{o} AS old_{o}" for o in output_columns(plan)),
+        "coalesce(g.__shown, false) AS __was_shown",
+    ]
+    merged = f"SELECT {', '.join(items)} FROM ({partials(plan, delta)}) AS d LEFT JOIN {kept} AS g ON {on}"
+    old = ["__row", *(f"old_{o}" for o in output_columns(plan)), "__was_shown"]
+    columns_out = [*kept_columns(plan, compute=True), *old]
+    return f"SELECT {', '.join(columns_out)} FROM ({_with_values(grouping, merged)})"
+
+
+def changes_of(plan: ContinuousPlan, merged: str) -> str:
+    """What `merged` changed: the output columns and ``__weight``, in the order of the keys, old values before new."""
+    keys, names = result_keys(_grouping(plan)), output_columns(plan)
+    changed = has_changed(plan)
+    old = ", ".join([*keys, *(f"old_{n} AS {n}" for n in names)])
+    return (
+        f"SELECT {', '.join(names)}, __weight FROM ("
+        f"SELECT {old}, (-1)::TINYINT AS __weight FROM {merged} WHERE __was_shown AND {changed} UNION ALL "
+        f"SELECT {', '.join([*keys, *names])}, 1::TINYINT FROM {merged} WHERE __shown AND {changed}) "
+        f"ORDER BY {', '.join([*keys, '__weight'])}"
+    )
+
+
+def has_changed(plan: ContinuousPlan) -> str:
+    """Whether a merged group is shown otherwise than before."""
+    same = " AND ".join(f"{n} IS NOT DISTINCT FROM old_{n}" for n in output_columns(plan))
+    return f"(__shown IS DISTINCT FROM __was_shown OR NOT ({same}))"
 
 
 def groups_of_panes(grouping: Grouping, states: str, condition: str) -> str:

@@ -1,15 +1,12 @@
-"""Ending a running statement at the client's request, or because the client has gone."""
+"""Ending a running statement at the client's request, because the client has gone, or because the server stops."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator
 
 from streamsql.base.errors import AdminShutdown, QueryCanceled, StreamSQLError
-
-T = TypeVar("T")
 
 
 class Cancellation:
@@ -19,22 +16,20 @@ class Cancellation:
     event.
     """
 
+    __slots__ = ("_error", "_interrupts")
+
     def __init__(self) -> None:
-        self._requested: asyncio.Future[None] | None = None
-        self._interrupts: list[Callable[[], None]] = []
         self._error: StreamSQLError | None = None
+        self._interrupts: list[Callable[[], None]] = []
 
     def reset(self) -> None:
         """Forget a request that came for what has ended since."""
         self._error = None
-        self._requested = None
 
     def cancel(self, error: StreamSQLError | None = None) -> None:
         """Ask for the end: waits end at once, DuckDB's work as soon as it notices."""
         if self._error is None:
             self._error = error or QueryCanceled("canceling statement due to user request")
-            if self._requested is not None and not self._requested.done():
-                self._requested.set_result(None)
             for interrupt in self._interrupts:
                 interrupt()
 
@@ -43,29 +38,24 @@ class Cancellation:
         if self._error is not None:
             raise self._error
 
-    async def wait(self, awaitable: Awaitable[T], timeout: float | None = None) -> T | None:
-        """Wait for something, but not longer than `timeout` seconds (then gives None) or until the end is asked for."""
-        task = asyncio.ensure_future(awaitable)
-        if self._requested is None:
-            self._requested = asyncio.get_running_loop().create_future()
-            if self._error is not None:
-                self._requested.set_result(None)
-        await asyncio.wait({task, self._requested}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        task.cancel()
-        self.check()
-        return None
+    async def wait(self, event: asyncio.Event, timeout_seconds: float | None) -> None:
+        """Wait for an event, but not longer than the timeout; raise if the end is asked for."""
+        with self.interrupting(event.set):
+            try:
+                async with asyncio.timeout(timeout_seconds):
+                    await event.wait()
+            except TimeoutError:
+                pass
 
     @contextlib.contextmanager
     def interrupting(self, interrupt: Callable[[], None]) -> Iterator[None]:
-        """Call `interrupt` if the end is asked for while the body runs."""
+        """Call `interrupt` if the end is asked for while the body runs; raise if it was."""
         self.check()
         self._interrupts.append(interrupt)
         try:
             yield
         except StreamSQLError:
-            self.check()
+            self.check()  # what the body says about being interrupted is not what was asked for
             raise
         finally:
             self._interrupts.remove(interrupt)
@@ -73,5 +63,5 @@ class Cancellation:
 
 
 def shutdown() -> StreamSQLError:
-    """The error that ends what runs when the server stops."""
+    """Make the error that ends what runs when the server stops."""
     return AdminShutdown("terminating connection due to administrator command", severity="FATAL")

@@ -1,37 +1,45 @@
 """The Postgres listener: sockets to sessions and back.
 
 One asyncio task a connection executes its events in order. The transport's callbacks only fill the protocol machine's
-buffer, and stop reading while more is buffered than a message may hold; a client that does not read makes its own
-session wait, and no other.
+buffer, and stop reading while more is buffered than `READ_AHEAD_BYTES`; a client that does not read makes its own session
+wait, and no other.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import secrets
+import time
 from typing import cast
 
 import structlog
 
 from streamsql.base.config import Config
-from streamsql.base.errors import CannotConnectNow, StreamSQLError, TooManyConnections
+from streamsql.base.errors import CannotConnectNow, FeatureNotSupported, StreamSQLError, TooManyConnections
 from streamsql.base.limits import Limits
 from streamsql.engine.epoch import Engine
 from streamsql.pgwire import messages
 from streamsql.pgwire.auth import authenticate
 from streamsql.pgwire.connection import Connection
 from streamsql.pgwire.states import State
+from streamsql.plan.functions import Asker
+from streamsql.server.cancellation import shutdown
 from streamsql.server.context import Context
+from streamsql.server.known import Known
 from streamsql.server.reads import ReadPool
+from streamsql.server.results import notice
 from streamsql.server.session import Session
 from streamsql.server.transactions import SessionTransaction
 from streamsql.server.variables import Variables
 
-log = structlog.get_logger("postgres")
+log = structlog.get_logger()
 
 READ_AHEAD_BYTES = 4 << 20
+# how long a client may take to read what was being sent when the server stops
+GOODBYE_SECONDS_MAX = 2.0
+# startup parameters that are not variables of the session
+_NOT_VARIABLES = frozenset({"user", "database", "replication", "options"})
 
 
 class PostgresServer:
@@ -41,11 +49,12 @@ class PostgresServer:
         self.engine = engine
         self.limits: Limits = config.limits
         self.reads = ReadPool(engine.store, config.limits)
+        self.known = Known(config.limits, self.reads)
+        self.stopping = False
         self._config = config
         self._server: asyncio.Server | None = None
         self._wires: dict[int, Wire] = {}
-        self._next_pid = 1
-        self.stopping = False
+        self._next_process_id = 1
 
     async def start(self) -> int:
         """Listen; gives the port. Raises OSError where the address cannot be had."""
@@ -56,16 +65,20 @@ class PostgresServer:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
-        """Take no more connections, end every session, and wait for them."""
+        """Take no more connections, end every session, and wait for them. What is being committed is committed."""
         self.stopping = True
         assert self._server is not None
         self._server.close()
         wires = list(self._wires.values())
         for wire in wires:
             wire.shut_down()
-        tasks = [w.task for w in wires if w.task is not None]
+        tasks = [wire.task for wire in wires if wire.task is not None]
         if tasks:
-            await asyncio.wait(tasks, timeout=10)
+            _, waiting = await asyncio.wait(tasks, timeout=GOODBYE_SECONDS_MAX)
+            if waiting:
+                for wire in wires:
+                    wire.hang_up()
+                await asyncio.wait(waiting)
         self.reads.close()
 
     def register(self, wire: Wire) -> int:
@@ -75,21 +88,23 @@ class PostgresServer:
         if len(self._wires) >= self.limits.connections_max:
             raise TooManyConnections(
                 "sorry, too many clients already",
-                hint=f"connections_max = {self.limits.connections_max}; start the server with --limit connections_max=N",
+                hint=f"connections_max = {self.limits.connections_max}; "
+                "start the server with --limit connections_max=N",
                 severity="FATAL",
             )
-        pid = self._next_pid
-        self._next_pid += 1
-        self._wires[pid] = wire
-        return pid
+        process_id = self._next_process_id
+        self._next_process_id += 1
+        self._wires[process_id] = wire
+        return process_id
 
-    def forget(self, pid: int) -> None:
-        self._wires.pop(pid, None)
+    def forget(self, process_id: int) -> None:
+        """Take a connection off the list."""
+        self._wires.pop(process_id, None)
 
-    def cancel(self, pid: int, secret: bytes) -> None:
+    def cancel(self, process_id: int, secret: bytes) -> None:
         """Cancel what the session runs, if the secret is right; says nothing either way."""
-        wire = self._wires.get(pid)
-        if wire is not None and secrets.compare_digest(wire.secret, secret) and wire.session is not None:
+        wire = self._wires.get(process_id)
+        if wire is not None and wire.session is not None and secrets.compare_digest(wire.secret, secret):
             wire.session.cancel()
 
 
@@ -100,28 +115,29 @@ class Wire(asyncio.Protocol):
         self._server = server
         self._connection = Connection(server.limits)
         self._transport: asyncio.Transport | None = None
-        self._data = asyncio.Event()
+        self._arrived = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
         self._paused = False
         self._lost = False
+        self._log = log
         self.session: Session | None = None
         self.task: asyncio.Task[None] | None = None
         self.secret = secrets.token_bytes(4)
-        self.pid = 0
+        self.process_id = 0
 
     # ---- what the transport calls ----
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports are of no such class
         self._transport.set_write_buffer_limits(high=self._server.limits.output_bytes_max)
-        self.task = asyncio.get_running_loop().create_task(self._run())
+        self.task = asyncio.get_running_loop().create_task(self._run(self._transport))
 
     def data_received(self, data: bytes) -> None:
         if self._lost:
             return
         self._connection.receive_data(data)
-        self._data.set()
+        self._arrived.set()
         if not self._paused and self._connection.bytes_unread > READ_AHEAD_BYTES and self._transport is not None:
             self._transport.pause_reading()
             self._paused = True
@@ -130,7 +146,7 @@ class Wire(asyncio.Protocol):
         self._end_of_stream()
         return True  # what is still being sent is sent
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
         self._lost = True
         self._writable.set()
         self._end_of_stream()
@@ -138,9 +154,9 @@ class Wire(asyncio.Protocol):
     def _end_of_stream(self) -> None:
         if not self._connection.peer_closed:
             self._connection.receive_data(b"")
-        self._data.set()
+        self._arrived.set()
         if self.session is not None:
-            self.session.cancel()
+            self.session.cancel()  # nobody is there to read what runs
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -148,34 +164,45 @@ class Wire(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._writable.set()
 
-    # ---- the conversation ----
+    # ---- what the server calls when it stops ----
 
     def shut_down(self) -> None:
-        """End the conversation because the server stops."""
+        """End the conversation, with a word to the client."""
         if self.session is not None:
             self.session.shut_down()
-        self._connection.peer_closed = True
-        self._data.set()
+        self._arrived.set()
 
-    async def _run(self) -> None:
-        assert self._transport is not None
+    def hang_up(self) -> None:
+        """End it without one: the client does not read."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # ---- the conversation ----
+
+    async def _run(self, transport: asyncio.Transport) -> None:
+        began = time.monotonic()
         try:
-            await self._log_in()
-            if self.session is not None:
-                await self._converse(self.session)
+            startup = await self._log_in()
+            if startup is not None:
+                await self._converse(await self._welcome(startup))
         except (ConnectionError, asyncio.CancelledError):
             pass
-        except Exception:
-            log.exception("connection failed", pid=self.pid)
+        except Exception:  # noqa: BLE001  # our own fault: it ends this connection and no other
+            self._log.exception("connection failed")
         finally:
             if self.session is not None:
-                with contextlib.suppress(StreamSQLError):
-                    await self.session.close()
-            if self.pid:
-                self._server.forget(self.pid)
-            self._transport.close()
+                await self._close_session(self.session)
+                self._log.info("connection closed", seconds=round(time.monotonic() - began, 3))
+            self._server.forget(self.process_id)
+            transport.close()
 
-    async def _send(self, data: bytes) -> None:
+    async def _close_session(self, session: Session) -> None:
+        try:
+            await session.close()
+        except StreamSQLError as error:
+            self._log.warning("session not closed cleanly", message=error.message)
+
+    async def _send(self, data: bytes | bytearray | memoryview) -> None:
         if self._lost or self._transport is None:
             raise ConnectionResetError
         self._transport.write(data)
@@ -186,7 +213,7 @@ class Wire(asyncio.Protocol):
 
     async def _event(self) -> messages.FrontendMessage | None:
         """Give the next event; None at the end of the conversation. Errors of the protocol are raised."""
-        while True:
+        while not self._server.stopping:
             event = self._connection.next_event()
             if event is not None:
                 return event
@@ -195,81 +222,102 @@ class Wire(asyncio.Protocol):
             if self._paused and self._transport is not None:
                 self._transport.resume_reading()
                 self._paused = False
-            self._data.clear()
-            if self._server.stopping:
-                return None
-            await self._data.wait()
+            self._arrived.clear()
+            await self._arrived.wait()
+        return None
 
-    async def _log_in(self) -> None:
-        limits = self._server.limits
+    async def _log_in(self) -> messages.Startup | None:
+        """Read up to the startup message; None where there is no session to begin."""
         try:
-            async with asyncio.timeout(limits.startup_seconds_max):
-                while True:
-                    event = await self._event()
-                    if event is None:
-                        return
+            async with asyncio.timeout(self._server.limits.startup_seconds_max):
+                while (event := await self._event()) is not None:
                     if isinstance(event, messages.SSLRequest | messages.GSSENCRequest):
                         await self._send(b"N")
                     elif isinstance(event, messages.CancelRequest):
                         self._server.cancel(event.process_id, event.secret)
-                        return
+                        return None
                     elif isinstance(event, messages.Startup):
-                        break
+                        return event
         except StreamSQLError as error:
-            await self._send(self._connection.error(error))
-            return
+            await self._refuse(error)
         except TimeoutError:
-            return
+            log.info("connection closed", reason="no startup message", peer=self._peer())
+        return None
+
+    async def _refuse(self, error: StreamSQLError) -> None:
+        log.info("connection refused", sqlstate=error.sqlstate, message=error.message, peer=self._peer())
+        await self._send(self._connection.error(error))
+
+    async def _welcome(self, startup: messages.Startup) -> Session | None:
+        """Begin the session, or refuse it."""
+        server = self._server
         try:
-            user = authenticate(event.parameters, self._is_loopback())
-            self.pid = self._server.register(self)
+            user = authenticate(startup.parameters, self._is_loopback())
+            self.process_id = server.register(self)
             variables = Variables(user)
-            for name, value in event.parameters.items():
-                if name not in {"user", "database", "replication", "options"} and not name.startswith("_pq_."):
-                    variables.set(name, value)
+            notices = _set_variables(variables, startup.parameters)
         except StreamSQLError as error:
             error.severity = "FATAL"
-            await self._send(self._connection.error(error))
-            return
-        await self._welcome(user, variables)
-
-    async def _welcome(self, user: str, variables: Variables) -> None:
-        engine = self._server.engine
-        context = Context(
-            engine, self._server.reads, self._server.limits, user, SessionTransaction(engine), variables
-        )
+            await self._refuse(error)
+            return None
+        self._log = log.bind(pid=self.process_id)
+        self._log.info("connection opened", user=user, peer=self._peer(), application=variables.get("application_name"))
+        asker = Asker(user, self.process_id)
+        transaction = SessionTransaction(server.engine)
+        context = Context(server.engine, server.reads, server.known, asker, transaction, variables)
         variables.take_changed()
         out = self._connection.authentication_ok()
         out += b"".join(messages.parameter_status(n, v) for n, v in variables.reported())
-        out += messages.backend_key_data(self.pid, self.secret)
+        out += messages.backend_key_data(self.process_id, self.secret)
+        out += b"".join(map(messages.notice, notices))
         out += self._connection.ready_for_query("I")
         self.session = Session(self._connection, context, self._send)
         await self._send(out)
+        return self.session
+
+    def _peer(self) -> str:
+        found = self._transport.get_extra_info("peername") if self._transport is not None else None
+        return f"{found[0]}:{found[1]}" if isinstance(found, tuple) else "unknown"
 
     def _is_loopback(self) -> bool:
-        assert self._transport is not None
-        peer = self._transport.get_extra_info("peername")
-        return isinstance(peer, tuple) and ipaddress.ip_address(peer[0]).is_loopback
+        found = self._transport.get_extra_info("peername") if self._transport is not None else None
+        return isinstance(found, tuple) and is_loopback(found[0])
 
-    async def _converse(self, session: Session) -> None:
+    async def _converse(self, session: Session | None) -> None:
+        if session is None:
+            return
         while True:
             try:
                 event = await self._event()
             except StreamSQLError as error:
                 await session.report(error)
-                if error.severity == "FATAL":
-                    return
                 continue
             if event is None or isinstance(event, messages.Terminate):
-                if self._server.stopping and not self._lost:
-                    await self._say_goodbye()
-                return
+                break
             await session.handle(event)
-
-    async def _say_goodbye(self) -> None:
-        from streamsql.server.cancellation import shutdown
-
-        if self._connection.state is not State.CLOSED:
+        if self._server.stopping and self._connection.state is not State.CLOSED:
             await self._send(self._connection.error(shutdown()))
 
 
+def is_loopback(address: str) -> bool:
+    """Tell whether an IP address, with a zone or not, is this machine's own."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_loopback
+
+
+def _set_variables(variables: Variables, parameters: dict[str, str]) -> list[dict[str, str]]:
+    """Set what the client asked for at the start; give the warnings.
+
+    A value that cannot be had is no reason to refuse the client: JDBC sends its machine's time zone whether it matters or
+    not. What is in force is reported, and a warning says so.
+    """
+    notices = []
+    for name, value in parameters.items():
+        if name in _NOT_VARIABLES:
+            continue
+        try:
+            variables.set(name, value)
+        except FeatureNotSupported as error:
+            notices.append(notice(error.message, severity="WARNING", sqlstate=error.sqlstate, hint=error.hint))
+    return notices

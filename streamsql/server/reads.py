@@ -1,27 +1,33 @@
 """Ad-hoc reads: SELECTs on DuckDB connections of their own, in a small pool of threads.
 
 DuckDB lets Python's lock go while it works and gives each transaction a snapshot, so a read neither waits for the engine
-nor holds it up. A connection serves one read at a time and goes back to the pool when the read is closed.
+nor holds it up. A connection serves one read at a time and goes back to the pool when the read has come to its end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
 
+from streamsql.base.errors import StreamSQLError
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import OutputColumn
 from streamsql.engine.store import Store, translated
+from streamsql.engine.translate import translate_text
+from streamsql.plan.bind import Describe
 from streamsql.server.cancellation import Cancellation
 from streamsql.server.results import ResultColumn
 
 T = TypeVar("T")
+
+# DuckDB forgets an interruption that comes before its statement begins, so it is repeated
+INTERRUPT_EVERY_SECONDS = 0.02
 
 
 class ReadPool:
@@ -46,52 +52,64 @@ class ReadPool:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     async def stream(
-        self, sql: str, columns: list[ResultColumn], cancellation: Cancellation
-    ) -> AsyncIterator[pa.RecordBatch | None]:
-        """Run a SELECT and give its rows in canonical Arrow, batch by batch, as they are asked for."""
-        cursor = self._take()
-        try:
-            async for batch in self.stream_from(cursor, sql, columns, cancellation):
-                yield batch
-        finally:
-            self._give_back(cursor)
+        self,
+        sql: str,
+        columns: Sequence[ResultColumn],
+        cancellation: Cancellation,
+        cursor: duckdb.DuckDBPyConnection | None = None,
+    ) -> AsyncGenerator[pa.RecordBatch, None]:
+        """Run a SELECT and give its rows in canonical Arrow, batch by batch, one ahead of what is asked for.
 
-    async def stream_from(
-        self, cursor: duckdb.DuckDBPyConnection, sql: str, columns: list[ResultColumn], cancellation: Cancellation
-    ) -> AsyncIterator[pa.RecordBatch | None]:
-        """Do the same on a connection of the caller's, which sees the caller's snapshot."""
-        cast_sql = canonical_sql(sql, columns)
+        With a `cursor`, the read is made on that connection, and closes it.
+        """
+        own = cursor is not None
+        connection = cursor or self._take()
+        wanted = canonical_sql(sql, columns)
         rows_max = self._limits.result_batch_rows_max
+        upcoming: asyncio.Task[list[pa.RecordBatch]] | None = None
+        finished = False
 
-        def first() -> tuple[pa.RecordBatchReader, pa.RecordBatch | None]:
+        def first() -> tuple[pa.RecordBatchReader, list[pa.RecordBatch]]:
             with translated():
-                reader = cursor.sql(cast_sql).to_arrow_reader(rows_max)
-                return reader, next_batch(reader)
+                reader = connection.sql(wanted).to_arrow_reader(rows_max)
+            return reader, _next(reader, rows_max)
 
-        reader, batch = await self._on_thread(first, cursor, cancellation)
         try:
-            while batch is not None:
-                upcoming = self._start(lambda: next_batch(reader), cursor, cancellation)
-                try:
-                    yield batch
-                finally:
-                    batch = await upcoming
+            reader, batches = await self._on_thread(first, connection, cancellation)
+            while True:
+                more = len(batches) == 1
+                if more:
+                    work = self._on_thread(lambda: _next(reader, rows_max), connection, cancellation)
+                    upcoming = asyncio.ensure_future(work)
+                for batch in batches:
+                    if batch is not None:
+                        yield batch
+                if upcoming is None:
+                    break
+                batches, upcoming = await upcoming, None
+            finished = True
         finally:
-            reader.close()
-
-    def _start(
-        self, work: Callable[[], T], cursor: duckdb.DuckDBPyConnection, cancellation: Cancellation
-    ) -> asyncio.Task[T]:
-        return asyncio.ensure_future(self._on_thread(work, cursor, cancellation))
+            if upcoming is not None:
+                connection.interrupt()
+                with contextlib.suppress(StreamSQLError):
+                    await upcoming
+            if finished and not own:
+                self._give_back(connection)
+            else:
+                connection.close()
 
     async def _on_thread(
         self, work: Callable[[], T], cursor: duckdb.DuckDBPyConnection, cancellation: Cancellation | None
     ) -> T:
-        loop = asyncio.get_running_loop()
+        running = self._executor.submit(work)
         if cancellation is None:
-            return await loop.run_in_executor(self._executor, work)
-        with cancellation.interrupting(cursor.interrupt):
-            return await loop.run_in_executor(self._executor, work)
+            return await asyncio.wrap_future(running)
+        with cancellation.interrupting(lambda: _interrupt(running, cursor)):
+            try:
+                return await asyncio.wrap_future(running)
+            except asyncio.CancelledError:
+                cancellation.check()  # it had not begun
+                raise
 
     def _take(self) -> duckdb.DuckDBPyConnection:
         return self._idle.pop() if self._idle else self._store.cursor()
@@ -100,43 +118,63 @@ class ReadPool:
         if len(self._idle) < self._limits.readers_max:
             self._idle.append(cursor)
         else:
-            with contextlib.suppress(duckdb.Error):
-                cursor.close()
+            cursor.close()
 
     def close(self) -> None:
+        """Wait for what runs, and close the connections."""
         self._executor.shutdown(wait=True, cancel_futures=True)
         for cursor in self._idle:
             cursor.close()
 
 
+def _interrupt(running: Future[T], cursor: duckdb.DuckDBPyConnection) -> None:
+    if running.cancel() or running.done():
+        return
+    cursor.interrupt()
+    asyncio.get_running_loop().call_later(INTERRUPT_EVERY_SECONDS, _interrupt, running, cursor)
+
+
+def _next(reader: pa.RecordBatchReader, rows_max: int) -> list[pa.RecordBatch | None]:
+    """Give the next batch; one that is not full, together with what follows it: None, which is the end."""
+    batch = next_batch(reader)
+    if batch is not None and batch.num_rows >= rows_max:
+        return [batch]
+    batches = [batch]
+    while batches[-1] is not None:
+        batches.append(next_batch(reader))
+    return batches if len(batches) > 1 else [None, None]
+
+
 def next_batch(reader: pa.RecordBatchReader) -> pa.RecordBatch | None:
     """Give the next batch of rows, or None at the end."""
-    with translated():
-        while True:
-            try:
-                batch = reader.read_next_batch()
-            except StopIteration:
-                return None
-            except (pa.ArrowInvalid, OSError) as error:
-                # DuckDB's error comes through Arrow's C interface, as text
-                raise duckdb.InvalidInputException(str(error)) from error
-            if batch.num_rows:
-                return batch
+    while True:
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            return None
+        except (pa.ArrowException, OSError) as error:
+            # DuckDB's error comes through Arrow's C interface, as text
+            raise translate_text(str(error)) from error
+        if batch.num_rows:
+            return batch
 
 
-def canonical_sql(sql: str, columns: list[ResultColumn]) -> str:
+def canonical_sql(sql: str, columns: Sequence[ResultColumn]) -> str:
     """Wrap a SELECT so that each column comes in canonical Arrow."""
     if not any(c.cast for c in columns):
         return sql
-    items = [f"CAST(#{i + 1} AS {c.cast}) AS c{i}" if c.cast else f"#{i + 1} AS c{i}" for i, c in enumerate(columns)]
-    items = [
-        f"CAST(CAST(#{i + 1} AS JSON) AS VARCHAR) AS c{i}" if c.cast == "JSON" else item
-        for i, (c, item) in enumerate(zip(columns, items, strict=True))
-    ]
+    items = []
+    for index, column in enumerate(columns):
+        value = f"#{index + 1}"
+        if column.cast == "JSON":
+            value = f"CAST(CAST({value} AS JSON) AS VARCHAR)"
+        elif column.cast:
+            value = f"CAST({value} AS {column.cast})"
+        items.append(f"{value} AS c{index}")
     return f"SELECT {', '.join(items)} FROM ({sql})"
 
 
-def describe_on(cursor: duckdb.DuckDBPyConnection) -> Callable[[str], list[OutputColumn]]:
+def describe_on(cursor: duckdb.DuckDBPyConnection) -> Describe:
     """Make the function that tells a SELECT's columns without running it."""
 
     def describe(sql: str) -> list[OutputColumn]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from streamsql.base.errors import StreamSQLError
 from streamsql.base.types import BOOL, INT8, TEXT, WireColumn, WireType, canonical_arrow, wire_column
 from streamsql.pgwire.copy import CopyDecoder
 from streamsql.pgwire.messages import FieldDescription, row_description
@@ -22,9 +23,10 @@ class ResultColumn:
     cast: str | None = None
 
     @staticmethod
-    def of(name: str, duckdb_type: str) -> ResultColumn:
+    def of(name: str, duckdb_type: str, *, exact: bool = False) -> ResultColumn:
+        """Make the column of a DuckDB type; `exact` casts to it even where the type is canonical already."""
         shown: WireColumn = wire_column(duckdb_type)
-        return ResultColumn(name, shown.type, shown.modifier, shown.cast)
+        return ResultColumn(name, shown.type, shown.modifier, shown.cast or (duckdb_type if exact else None))
 
 
 def described(columns: Sequence[ResultColumn], formats: Sequence[int]) -> bytes:
@@ -37,9 +39,13 @@ def described(columns: Sequence[ResultColumn], formats: Sequence[int]) -> bytes:
     )
 
 
+# A batch of None means: nothing more just now, send what there is.
+Batches = AsyncGenerator[pa.RecordBatch | None, None]
+
+
 @dataclass(slots=True)
 class Done:
-    """The statement is executed; `deferred` where its rows are only durable once the transaction commits."""
+    """The statement is executed."""
 
     tag: str
     notices: list[dict[str, str]] = field(default_factory=list)
@@ -47,18 +53,28 @@ class Done:
 
 @dataclass(slots=True)
 class Rows:
-    """Rows to be sent. A batch of None means: nothing more just now, send what there is."""
+    """Rows to be sent.
+
+    `release` lets go of what the rows come from. It is called once, at the end of the rows or when nobody wants more, even
+    if `batches` was never asked for any. `locate` gives an error of the rows its place in the client's text.
+    """
 
     columns: list[ResultColumn]
-    batches: AsyncIterator[pa.RecordBatch | None]
+    batches: Batches
     tag: str = "SELECT"
     live: bool = False
     limit: int | None = None
+    release: Callable[[], Awaitable[object]] | None = None
+    locate: Callable[[StreamSQLError], StreamSQLError] | None = None
+
+    def tag_of(self, count: int) -> str:
+        """Give the tag of CommandComplete after so many rows."""
+        return f"{self.tag} {count}" if self.tag in {"SELECT", "SUBSCRIBE"} else self.tag
 
 
 @dataclass(slots=True)
 class CopyIn:
-    """COPY FROM STDIN has begun: the client sends data for `decoder`, and `finish` takes the batches that it gives."""
+    """COPY FROM STDIN has begun: the client sends data for `decoder`, which gives `batches`."""
 
     decoder: CopyDecoder
     relation: str
@@ -70,7 +86,9 @@ class CopyIn:
 Outcome = Done | Rows | CopyIn
 
 
-def notice(message: str, *, severity: str = "NOTICE", sqlstate: str = "00000", hint: str | None = None) -> dict[str, str]:
+def notice(
+    message: str, *, severity: str = "NOTICE", sqlstate: str = "00000", hint: str | None = None
+) -> dict[str, str]:
     """Make the fields of a NoticeResponse."""
     fields = {"S": severity, "V": severity, "C": sqlstate, "M": message}
     return {**fields, "H": hint} if hint else fields
@@ -86,12 +104,10 @@ def static_columns(*names: tuple[str, type]) -> list[ResultColumn]:
 
 def static_rows(columns: list[ResultColumn], rows: Sequence[Sequence[object]], tag: str) -> Rows:
     """Make a small result from Python values."""
-    arrays = [
-        pa.array([row[i] for row in rows], canonical_arrow(column.type)) for i, column in enumerate(columns)
-    ]
+    arrays = [pa.array([row[i] for row in rows], canonical_arrow(c.type)) for i, c in enumerate(columns)]
     batch = pa.RecordBatch.from_arrays(arrays, names=[f"c{i}" for i in range(len(columns))])
 
-    async def batches() -> AsyncIterator[pa.RecordBatch | None]:
+    async def batches() -> Batches:
         yield batch
 
     return Rows(columns, batches(), tag)

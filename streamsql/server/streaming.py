@@ -16,68 +16,91 @@ from streamsql.server.cancellation import Cancellation
 from streamsql.server.reads import ReadPool, canonical_sql
 from streamsql.server.results import ResultColumn
 
+# while changes are held back, so many rows of them are added up, so that memory does not grow with the time
+HELD_ROWS_MAX = 100_000
+
 
 async def every(
-    subscription: Subscription, wake: asyncio.Event, every_us: int | None, cancellation: Cancellation
+    reads: ReadPool,
+    subscription: Subscription,
+    wake: asyncio.Event,
+    every_us: int | None,
+    cancellation: Cancellation,
 ) -> AsyncIterator[tuple[list[Change], int]]:
     """Give changes as they come, or gathered so that there are `every_us` microseconds between two deliveries.
 
-    What was gathered is given consolidated: a value that came and went in between is not in it.
+    What was gathered is given consolidated: a value that came and went in between is not in it. With the changes comes
+    the epoch that they are complete to.
     """
     loop = asyncio.get_running_loop()
     due = 0.0
     held: list[Change] = []
+    held_rows = 0
     while True:
         wake.clear()
         taken, epoch = subscription.take()
-        held += taken
         cancellation.check()
-        if held and loop.time() >= due:
-            changes, held = (consolidated(held) if every_us else held), []
+        held += taken
+        held_rows += sum(c.rows.num_rows for c in taken)
+        wait_seconds = due - loop.time()
+        if held and wait_seconds <= 0:
+            changes, held, held_rows = held, [], 0
             if every_us:
+                changes = await reads.run(lambda cursor, all_of=changes: consolidated(all_of, cursor))  # type: ignore[misc]
                 due = loop.time() + every_us / 1e6
             yield changes, epoch
-        elif taken or not held:
+        elif not held:
             yield [], epoch
-        await cancellation.wait(wake.wait(), max(due - loop.time(), 0.0) if held else None)
+        elif held_rows > HELD_ROWS_MAX:
+            held = await reads.run(lambda cursor, all_of=held: consolidated(all_of, cursor))  # type: ignore[misc]
+            held_rows = 0
+        await cancellation.wait(wake, max(due - loop.time(), 0.0) if held else None)
 
 
-def consolidated(changes: list[Change]) -> list[Change]:
-    """Add the weights of equal rows up: the changes of many epochs as one. Whole results and appended rows stay as they are."""
-    if len(changes) < 2 or any(c.weights is None for c in changes if not c.whole):
-        return changes
-    weighted = [c for c in changes if not c.whole]
-    wholes = [c for c in changes if c.whole]
-    if not weighted:
-        return wholes
+def consolidated(changes: list[Change], cursor: duckdb.DuckDBPyConnection) -> list[Change]:
+    """Add the weights of equal rows up: the changes of many epochs as one.
+
+    Of whole results the last one counts. Rows that were appended stay as they are.
+    """
+    wholes = [c for c in changes if c.whole][-1:]
+    appended = [c for c in changes if not c.whole and c.weights is None]
+    weighted = [c for c in changes if not c.whole and c.weights is not None]
+    if len(weighted) < 2:
+        return [*wholes, *appended, *weighted]
     rows = pa.concat_tables([c.rows for c in weighted])
     weights = pa.chunked_array([c.weights for c in weighted])
-    with duckdb.connect() as scratch:
-        scratch.register("z", rows.append_column("__weight", weights))
-        summed = scratch.sql(
-            "SELECT * EXCLUDE (__weight), sum(__weight)::TINYINT AS __weight FROM z GROUP BY ALL HAVING sum(__weight) <> 0 "
-            "ORDER BY ALL"
-        ).to_arrow_table()
+    with translated():
+        cursor.register("__changes", rows.append_column("__weight", weights))
+        try:
+            summed = cursor.sql(
+                "SELECT * EXCLUDE (__weight), sum(__weight)::TINYINT AS __weight FROM __changes "
+                "GROUP BY ALL HAVING sum(__weight) <> 0 ORDER BY ALL"
+            ).to_arrow_table()
+        finally:
+            cursor.unregister("__changes")
     total = summed.column("__weight").combine_chunks()
-    return [*wholes, Change(changes[-1].epoch, summed.drop_columns(["__weight"]), total)]
+    return [*wholes, *appended, Change(changes[-1].epoch, summed.drop_columns(["__weight"]), total)]
 
 
 async def canonical(reads: ReadPool, rows: pa.Table, columns: list[ResultColumn]) -> list[pa.RecordBatch]:
     """Bring rows that the engine gave into canonical Arrow, as batches."""
     wanted = [canonical_arrow(c.type, c.modifier) for c in columns]
-    if all(_same(f.type, w) for f, w in zip(rows.schema, wanted, strict=True)):
-        return rows.to_batches()
+    if not all(_same(f.type, w) for f, w in zip(rows.schema, wanted, strict=True)):
+        rows = await reads.run(lambda cursor: _cast(rows, columns, cursor))
+    batches: list[pa.RecordBatch] = rows.to_batches()
+    return batches
 
-    def cast(cursor: duckdb.DuckDBPyConnection) -> pa.Table:
-        cursor.register("__rows", rows)
+
+def _cast(rows: pa.Table, columns: list[ResultColumn], cursor: duckdb.DuckDBPyConnection) -> pa.Table:
+    with translated():
+        cursor.register("__shown", rows)
         try:
-            with translated():
-                return cursor.sql(canonical_sql("SELECT * FROM __rows", columns)).to_arrow_table()
+            return cursor.sql(canonical_sql("SELECT * FROM __shown", columns)).to_arrow_table()
         finally:
-            cursor.unregister("__rows")
-
-    return (await reads.run(cast)).to_batches()
+            cursor.unregister("__shown")
 
 
 def _same(one: pa.DataType, other: pa.DataType) -> bool:
-    return one == other or (pa.types.is_timestamp(one) and pa.types.is_timestamp(other) and one.unit == other.unit)
+    if one == other or (pa.types.is_decimal(one) and pa.types.is_decimal(other)):
+        return True
+    return bool(pa.types.is_timestamp(one) and pa.types.is_timestamp(other) and one.unit == other.unit)

@@ -7,6 +7,7 @@ one epoch, or none. Outside BEGIN ... COMMIT a transaction ends with its stateme
 from __future__ import annotations
 
 import asyncio
+from typing import Literal
 
 import pyarrow as pa
 
@@ -25,7 +26,7 @@ class SessionTransaction:
         self.failed = False
 
     @property
-    def status(self) -> str:
+    def status(self) -> Literal["I", "T", "E"]:
         """The status byte of ReadyForQuery."""
         if not self.explicit:
             return "I"
@@ -48,7 +49,8 @@ class SessionTransaction:
         self._row_count += rows.num_rows
         if self._row_count > limits.transaction_rows_max:
             raise exceeded(limits, "transaction_rows_max", "the number of rows in a transaction")
-        self._pending.append((relation, rows))
+        if rows.num_rows:
+            self._pending.append((relation, rows))
 
     def begin(self) -> None:
         self.explicit = True
@@ -57,6 +59,7 @@ class SessionTransaction:
         """Note that a statement failed: an explicit transaction then only takes ROLLBACK."""
         if self.explicit:
             self.failed = True
+            self._pending = []  # nothing of it can be committed any more
         else:
             self.roll_back()
 
@@ -75,12 +78,13 @@ class SessionTransaction:
         await asyncio.wrap_future(self._engine.submit(Write(pending)))
 
     async def _room(self) -> None:
+        """Wait while too much is queued for the engine: its producers, and nobody else, are held up."""
+        loop = asyncio.get_running_loop()
         while self._engine.full:
-            loop = asyncio.get_running_loop()
-            room = loop.create_future()
+            room = asyncio.Event()
 
-            def wake(room: asyncio.Future[None] = room) -> None:
-                loop.call_soon_threadsafe(lambda: room.done() or room.set_result(None))
+            def wake(room: asyncio.Event = room) -> None:
+                loop.call_soon_threadsafe(room.set)
 
             self._engine.when_room(wake)
-            await room
+            await room.wait()

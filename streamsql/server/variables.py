@@ -30,11 +30,15 @@ def _only(*values: str) -> frozenset[str]:
 
 _UTC = _only("utc", "gmt", "etc/utc", "z", "+00", "+00:00", "universal", "0", "zulu", "etc/gmt", "uct")
 
+_ON_DISK = _only("on", "local", "remote_write", "remote_apply")
+# as PostgreSQL compares them: letters and digits only. SQL_ASCII means "do not convert".
+_ENCODINGS = _only("utf8", "unicode", "sqlascii")
+
 # in the order of their names; names are compared without case
 VARIABLES: dict[str, Variable] = {
     "application_name": Variable("", "name of the client program", reported=True),
     "bytea_output": Variable("hex", "how bytea is shown", _only("hex")),
-    "client_encoding": Variable("UTF8", "character set of the client", _only("utf8", "utf-8", "unicode"), reported=True),
+    "client_encoding": Variable("UTF8", "character set of the client", _ENCODINGS, reported=True),
     "client_min_messages": Variable("notice", "least severe message that is sent", None),
     "datestyle": Variable("ISO, MDY", "how dates are shown", _only("iso", "iso, mdy", "iso,mdy", "iso, ymd", "iso,ymd"), True),
     "default_transaction_isolation": Variable("read committed", "isolation of new transactions", None),
@@ -54,7 +58,7 @@ VARIABLES: dict[str, Variable] = {
     "session_authorization": Variable("", "the user", reported=True, writable=False),
     "standard_conforming_strings": Variable("on", "backslashes are plain", _only("on", "true", "1"), True),
     "statement_timeout": Variable("0", "not enforced: 0 only", _only("0", "0ms", "0s")),
-    "synchronous_commit": Variable("on", "a commit is on disk when it is answered", _only("on", "local", "remote_write", "remote_apply")),
+    "synchronous_commit": Variable("on", "a commit is on disk when it is answered", _ON_DISK),
     "timezone": Variable("UTC", "time zone of timestamptz", _UTC, True),
     "transaction_isolation": Variable("read committed", "isolation of this transaction", None),
     "transaction_read_only": Variable("off", "whether this transaction only reads", None),
@@ -103,7 +107,7 @@ class Variables:
         if value is None:
             self.values.pop(key, None)
         else:
-            if variable.allowed is not None and value.strip(" '").lower() not in variable.allowed:
+            if variable.allowed is not None and _compared(key, value) not in variable.allowed:
                 raise FeatureNotSupported(
                     f'parameter "{spelling(key)}" cannot be set to "{value}"',
                     hint=f"values that it takes: {', '.join(sorted(variable.allowed))}",
@@ -124,6 +128,12 @@ class Variables:
     def reported(self) -> list[tuple[str, str]]:
         """List what the client is told at the start: ParameterStatus."""
         return [(spelling(n), self.get(n)) for n, v in VARIABLES.items() if v.reported]
+
+
+def _compared(key: str, value: str) -> str:
+    if key == "client_encoding":
+        return "".join(c for c in value.lower() if c.isalnum())
+    return value.strip().lower()
 
 
 def _known(key: str) -> Variable:

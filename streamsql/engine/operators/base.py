@@ -61,6 +61,10 @@ class Sink(ABC):
         """Emit the output rows that `sql` selects as final; give their number."""
 
     @abstractmethod
+    def change(self, merged: str) -> None:
+        """Emit what changed between the kept groups and those of `merged`; see `stages.merged_groups`."""
+
+    @abstractmethod
     def update(self, groups: str, *values: int) -> int:
         """Emit the new values of the groups that `groups` selects (keys, then ``p0``..); give how many rows changed."""
 
@@ -69,6 +73,8 @@ class Operator(ABC):
     """Keeps one plan up to date."""
 
     strategy: ClassVar[Strategy] = Strategy.COMBINE
+    # the state's rows hold the groups' current output columns too, and what is closed is moved to the result's table
+    shows_state: ClassVar[bool] = False
 
     def __init__(self, plan: ContinuousPlan, store: Store, tables: Tables) -> None:
         self.plan = plan
@@ -121,6 +127,41 @@ def compacted(operator: Operator, progress: Progress) -> Progress:
     rows = store.execute(f"INSERT INTO {state} SELECT * FROM __compacted")
     store.execute("DROP TABLE __compacted")
     return replace(progress, state_rows=rows, compacted=rows)
+
+
+class KeptGroups(Operator):
+    """Update mode where a state is a group: each kept row has the group's states and its current output columns.
+
+    The rows of touched groups are deleted and inserted anew: DuckDB updates scattered rows in place forty times more slowly
+    (docs/decisions, "State is replaced, not updated").
+    """
+
+    shows_state = True
+
+    def create(self, sink: Sink, progress: Progress) -> Progress:
+        groups = stages.kept_groups(self.plan, stages.partials(self.plan, self.tables.delta))
+        self.store.execute(f"{self.tables.create(self.tables.state)} AS {groups} LIMIT 0")
+        return progress
+
+    def create_scratch(self) -> None:
+        old = "".join(f"{o} AS old_{o}, " for o in stages.output_columns(self.plan))
+        self.store.execute(
+            f"CREATE TEMP TABLE {self.tables.merged} AS "
+            f"SELECT *, 0::BIGINT AS __row, {old}false AS __was_shown FROM {self.tables.state} LIMIT 0"
+        )
+
+    def merge(self, progress: Progress, sink: Sink) -> Progress:
+        """Merge the delta into the kept groups, and emit what changed."""
+        store, tables, size = self.store, self.tables, progress.state_rows
+        store.run(f"DELETE FROM {tables.merged}")
+        merged = stages.merged_groups(self.plan, tables.delta, tables.state)
+        came = store.run(f"INSERT INTO {tables.merged} {merged}", size=size)
+        rows = f"SELECT __row FROM {tables.merged} WHERE __row IS NOT NULL"
+        gone = store.run(f"DELETE FROM {tables.state} WHERE rowid IN ({rows})", size=size)
+        columns = ", ".join(stages.kept_columns(self.plan))
+        store.run(f"INSERT INTO {tables.state} SELECT {columns} FROM {tables.merged}")
+        sink.change(tables.merged)
+        return replace(progress, state_rows=size + came - gone)
 
 
 def merge_partials(operator: Operator, progress: Progress) -> Progress:

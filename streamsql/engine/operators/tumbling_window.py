@@ -14,8 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from streamsql.engine.changes import Progress
-from streamsql.engine.operators.base import Arrival, Operator, Sink, compacted, merge_partials
-from streamsql.engine.operators.group_aggregate import merged_groups
+from streamsql.engine.operators.base import Arrival, KeptGroups, Operator, Sink, compacted
 from streamsql.engine.watermark import NEVER
 from streamsql.plan import stages
 
@@ -68,28 +67,36 @@ class TumblingAppend(Operator):
         return after_drop(progress, gone, closed + self.window.size_us)
 
 
-class TumblingUpdate(Operator):
+class TumblingUpdate(KeptGroups):
     """Keeps a tumbling window query that shows a group's new value whenever it changes."""
 
     def apply(self, arrival: Arrival, progress: Progress, sink: Sink) -> Progress:
         size = self.window.size_us
         if arrival.count:
             assert arrival.times is not None
-            progress = merge_partials(self, progress)
             progress = replace(
-                progress,
+                self.merge(progress, sink),
                 pane_low=min(progress.pane_low, int(arrival.times.min()) // size * size),
                 pane_high=max(progress.pane_high, int(arrival.times.max()) // size * size),
             )
-            sink.update(merged_groups(self))
         watermark = self.watermark(progress)
         if watermark is None:
             return progress
         closed = (watermark - size) // size * size
         if progress.state_rows and progress.pane_low <= closed:
-            gone = self.store.run(f"DELETE FROM {self.tables.state} WHERE w <= $1", closed)
-            progress = after_drop(progress, gone, closed + size)
+            progress = self._close(progress, closed)
         return replace(progress, closed_to=max(progress.closed_to, watermark))
+
+    def _close(self, progress: Progress, closed: int) -> Progress:
+        """Move the groups of closed windows to the result's table, where they have no state any more."""
+        tables, grouping = self.tables, self.plan.grouping
+        assert grouping is not None
+        columns = ", ".join([*stages.result_keys(grouping), *stages.output_columns(self.plan)])
+        self.store.run(
+            f"INSERT INTO {tables.result} SELECT {columns} FROM {tables.state} WHERE w <= $1 AND __shown", closed
+        )
+        gone = self.store.run(f"DELETE FROM {tables.state} WHERE w <= $1", closed)
+        return after_drop(progress, gone, closed + self.window.size_us)
 
 
 def after_drop(progress: Progress, gone: int, low: int) -> Progress:

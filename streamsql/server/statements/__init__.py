@@ -1,7 +1,8 @@
 """What each statement does when it is executed: one file a statement, one line here.
 
 A handler has ``describe``, which tells the columns of the result without executing anything (None: no rows), and
-``execute``.
+``execute``. Where a statement takes parameters, ``types_of`` tells their types. ``at_once`` marks what takes effect by
+itself, so that rows written before it in the same query string are committed first.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from streamsql.base.types import WireType
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Outcome, ResultColumn
 from streamsql.server.statements import (
@@ -30,6 +32,12 @@ from streamsql.sql import statements as s
 
 Describe = Callable[[Context, Any, Values], Awaitable["list[ResultColumn] | None"]]
 Execute = Callable[[Context, Any, Values], Awaitable[Outcome]]
+# context, statement, what the client declared, a connection
+TypesOf = Callable[..., tuple[WireType, ...]]
+
+
+async def _no_rows(context: Context, statement: object, values: Values) -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,34 +45,32 @@ class Handler:
     """How a statement is described and executed."""
 
     execute: Execute
-    describe: Describe
-
-
-async def _no_rows(context: Context, statement: object, values: Values) -> None:
-    return None
+    describe: Describe = _no_rows
+    types_of: TypesOf | None = None
+    at_once: bool = False
 
 
 HANDLERS: dict[type[s.Statement], Handler] = {
-    s.CloseCursor: Handler(session.close_cursor, _no_rows),
-    s.CopyFrom: Handler(copy_from.execute, _no_rows),
-    s.CreateMaterializedView: Handler(create.view, _no_rows),
-    s.CreateStream: Handler(create.relation, _no_rows),
-    s.CreateTable: Handler(create.relation, _no_rows),
-    s.Deallocate: Handler(session.deallocate, _no_rows),
-    s.Delete: Handler(change.execute, _no_rows),
+    s.CloseCursor: Handler(session.close_cursor),
+    s.CopyFrom: Handler(copy_from.execute),
+    s.CreateMaterializedView: Handler(create.view, at_once=True),
+    s.CreateStream: Handler(create.relation, at_once=True),
+    s.CreateTable: Handler(create.relation, at_once=True),
+    s.Deallocate: Handler(session.deallocate),
+    s.Delete: Handler(change.execute, types_of=change.types_of, at_once=True),
     s.Describe: Handler(describe.execute, describe.columns),
-    s.Discard: Handler(session.discard, _no_rows),
-    s.Drop: Handler(drop.execute, _no_rows),
+    s.Discard: Handler(session.discard),
+    s.Drop: Handler(drop.execute, at_once=True),
     s.Explain: Handler(explain.execute, explain.columns),
-    s.Insert: Handler(insert.execute, _no_rows),
-    s.Query: Handler(query.execute, query.columns),
-    s.SetVariable: Handler(session.set_variable, _no_rows),
+    s.Insert: Handler(insert.execute, types_of=insert.types_of),
+    s.Query: Handler(query.execute, query.columns, query.types_of),
+    s.SetVariable: Handler(session.set_variable),
     s.Show: Handler(show.execute, show.columns),
     s.ShowVariable: Handler(session.show_variable, session.show_columns),
-    s.Subscribe: Handler(subscribe.execute, subscribe.columns),
-    s.Transaction: Handler(transaction.execute, _no_rows),
-    s.Unlisten: Handler(session.unlisten, _no_rows),
-    s.Update: Handler(change.execute, _no_rows),
+    s.Subscribe: Handler(subscribe.execute, subscribe.columns, at_once=True),
+    s.Transaction: Handler(transaction.execute),
+    s.Unlisten: Handler(session.unlisten),
+    s.Update: Handler(change.execute, types_of=change.types_of, at_once=True),
 }
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import duckdb
+
+from streamsql.base.errors import StreamSQLError
 from streamsql.engine import definitions
+from streamsql.plan.adhoc import check_default
+from streamsql.plan.places import located
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done, notice
 from streamsql.sql.statements import CreateMaterializedView, CreateStream, CreateTable
@@ -21,8 +26,19 @@ def block_notices(context: Context, what: str) -> list[dict[str, str]]:
 
 async def relation(context: Context, statement: CreateStream | CreateTable, values: Values) -> Done:
     what = "CREATE STREAM" if isinstance(statement, CreateStream) else "CREATE TABLE"
+    if any(c.default is not None for c in statement.columns):
+        await context.reads.run(lambda cursor: _check_defaults(context, statement, cursor))
     made = await context.on_engine(lambda: definitions.create_relation(context.engine, statement))
     return Done(what, block_notices(context, what) if made else [exists_notice(statement.name)])
+
+
+def _check_defaults(context: Context, statement: CreateStream | CreateTable, cursor: duckdb.DuckDBPyConnection) -> None:
+    for column in statement.columns:
+        if column.default is not None:
+            try:
+                check_default(column.default, statement, column.type, context.scope(cursor))
+            except StreamSQLError as error:
+                raise located(error, column.default, statement) from error
 
 
 async def view(context: Context, statement: CreateMaterializedView, values: Values) -> Done:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from streamsql.engine.recovery import SYSTEM_RELATIONS
+import duckdb
+
+from streamsql.base.errors import FeatureNotSupported, StreamSQLError
 from streamsql.engine.store import translated
 from streamsql.plan.adhoc import adhoc_sql
 from streamsql.plan.bind import bind
 from streamsql.plan.explain import explain
+from streamsql.plan.places import located
 from streamsql.server.context import Context, Values
 from streamsql.server.reads import describe_on
 from streamsql.server.results import ResultColumn, Rows, static_columns, static_rows
-from streamsql.sql.statements import Explain
+from streamsql.sql.statements import Explain, Query
 
 
 async def columns(context: Context, statement: Explain, values: Values) -> list[ResultColumn]:
@@ -19,19 +22,22 @@ async def columns(context: Context, statement: Explain, values: Values) -> list[
 
 async def execute(context: Context, statement: Explain, values: Values) -> Rows:
     query = statement.query
+    if query.parameter_count:
+        raise FeatureNotSupported("EXPLAIN of a query with parameters is not supported", hint="write the values out")
     if query.emit is not None:
-        plan = await context.reads.run(
-            lambda cursor: bind(query, context.catalog, describe_on(cursor), context.limits)
-        )
+        plan = await context.reads.run(lambda cursor: bind(query, context.catalog, describe_on(cursor), context.limits))
         lines = explain(plan)
     else:
-        def duckdb_plan(cursor: object) -> list[str]:
-            sql = adhoc_sql(
-                query.tree, query, context.catalog, describe_on(cursor), context.limits, context.user, SYSTEM_RELATIONS  # type: ignore[arg-type]
-            )
-            with translated():
-                text = cursor.execute(f"EXPLAIN {sql}").fetchall()[0][1]  # type: ignore[attr-defined]
-            return ["ad hoc: answered once by DuckDB from the current epoch", *str(text).splitlines()]
-
-        lines = await context.reads.run(duckdb_plan)
+        lines = await context.reads.run(lambda cursor: _duckdb_plan(context, query, cursor))
     return static_rows(static_columns(("QUERY PLAN", str)), [(line,) for line in lines], "EXPLAIN")
+
+
+def _duckdb_plan(context: Context, query: Query, cursor: duckdb.DuckDBPyConnection) -> list[str]:
+    try:
+        sql = adhoc_sql(query.tree, query, context.scope(cursor))
+        with translated():
+            text = str(cursor.execute(f"EXPLAIN {sql}").fetchall()[0][1])
+    except StreamSQLError as error:
+        raise located(error, query.tree, query) from error
+    shown = text.replace("_rows.", "").replace(" state.", " ")
+    return ["ad hoc: answered once by DuckDB from the current epoch", *shown.splitlines()]

@@ -1,105 +1,219 @@
-"""INSERT: literal rows by column, bound parameters by column, anything else by one DuckDB query."""
+"""INSERT: literal rows by column, anything else by one DuckDB query. (Bound rows of parameters: `server.gathered`.)"""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import duckdb
 import pyarrow as pa
 from sqlglot import exp
+from sqlglot.tokens import TokenType
 
+from streamsql.base.errors import DatatypeMismatch, InvalidTextRepresentation, StreamSQLError
+from streamsql.base.limits import Limits, exceeded
 from streamsql.base.types import WireType, wire_column
 from streamsql.catalog.objects import Stream, Table, quoted
-from streamsql.engine.ingest import check_width, conform, target_columns
-from streamsql.engine.recovery import SYSTEM_RELATIONS
+from streamsql.engine.ingest import arranged, check_width, conform, default_rows, target_columns
 from streamsql.engine.store import translated
-from streamsql.plan.adhoc import adhoc_sql
+from streamsql.engine.translate import type_name
+from streamsql.pgwire.values import BadValue, parse_text
+from streamsql.plan.adhoc import Scope, adhoc_sql
 from streamsql.plan.parameters import infer_types, substituted
-from streamsql.pgwire.values import BadValue, decode_column
+from streamsql.plan.places import located
 from streamsql.server.context import Context, Values
-from streamsql.server.reads import describe_on
+from streamsql.server.gathered import VALUES_READ_INLINE_MAX, modifier_of
+from streamsql.server.reads import next_batch
 from streamsql.server.results import Done
 from streamsql.sql.statements import ColumnDefinition, Insert
+from streamsql.sql.tokens import tokenize
 from streamsql.sql.values import LiteralRows
 
+_NUMBERS = frozenset({"float4", "float8", "int2", "int4", "int8", "numeric"})
+_TEXTS = frozenset({"bpchar", "text", "varchar"})
+# beyond it, an error in an INSERT of literals is not looked for in the text
+_SEARCHED_CHARACTERS_MAX = 1_000_000
 
-def parameter_types(context: Context, statement: Insert, declared: Sequence[WireType | None]) -> list[WireType] | None:
-    """Give the types of the parameters where they stand for whole columns; None where they must be inferred."""
-    if statement.parameter_columns is None:
-        return None
+
+def types_of(
+    context: Context, statement: Insert, declared: Sequence[WireType | None], cursor: duckdb.DuckDBPyConnection
+) -> tuple[WireType, ...]:
+    """Give the types of the parameters: those of the columns that they are written to, or what is around them."""
     relation = context.catalog.relation(statement.name, statement.name_position or None)
+    context.known.schema(relation, cursor)  # the first row will want it
+    assert statement.source is not None
     columns = target_columns(relation, statement.columns, statement.name_position or None)
-    check_width(columns, len(statement.parameter_columns), statement.position + 1)
-    types: list[WireType] = [wire_column("VARCHAR").type] * statement.parameter_count
-    for column, number in zip(columns, statement.parameter_columns, strict=True):
-        given = declared[number - 1] if number <= len(declared) else None
-        types[number - 1] = given or wire_column(column.type).type
-    return types
+    if statement.parameter_columns is not None:
+        columns = _leading(columns, len(statement.parameter_columns), statement)
+        check_width(columns, len(statement.parameter_columns), statement.position + 1)
+    targets = [wire_column(c.type).type for c in columns]
+    describe = context.scope(cursor).describe
+    return tuple(infer_types(statement.source, statement.parameter_count, declared, describe, targets))
 
 
 async def execute(context: Context, statement: Insert, values: Values) -> Done:
-    rows, relation = await context.reads.run(lambda cursor: _rows(context, statement, values, cursor), context.cancel)
+    relation = context.catalog.relation(statement.name, statement.name_position or None)
+    rows = await _rows(context, statement, values, relation)
     context.transaction.write(relation.name, rows)
     return Done(f"INSERT 0 {rows.num_rows}")
 
 
-def _rows(
-    context: Context, statement: Insert, values: Values, cursor: duckdb.DuckDBPyConnection
-) -> tuple[pa.Table, Stream | Table]:
-    relation = context.catalog.relation(statement.name, statement.name_position or None)
-    columns = target_columns(relation, statement.columns, statement.name_position or None)
-    schema = context.schema(relation, cursor)
-    position = statement.position + 1
+async def _rows(context: Context, statement: Insert, values: Values, relation: Stream | Table) -> pa.Table:
     if isinstance(statement.rows, LiteralRows):
-        columns = _leading(columns, len(statement.rows.columns), statement)
-        check_width(columns, len(statement.rows.columns), position)
-        given = pa.table(list(statement.rows.columns), names=[f"c{i}" for i in range(len(columns))])
-        return conform(given, columns, relation, schema, cursor), relation
-    if statement.source is None:  # DEFAULT VALUES: one row of nothing but defaults
-        return conform(pa.table({"c0": pa.nulls(1, schema.field(0).type)}), [], relation, schema, cursor), relation
-    describe = describe_on(cursor)
-    types = list(values.types) or infer_types(statement.source, statement.parameter_count, (), describe)
-    source = substituted(statement.source, types, values.texts or None) if statement.parameter_count else statement.source
-    sql = adhoc_sql(
-        source, statement, context.catalog, describe, context.limits, context.user, SYSTEM_RELATIONS
+        return await _literal_rows(context, statement, statement.rows, relation)
+    if statement.source is None:
+        return await context.reads.run(lambda cursor: default_rows(1, relation, cursor))
+    if not context.transaction.dirty:
+        return await context.reads.run(
+            lambda cursor: _selected(context, statement, values, relation, cursor, context.scope(cursor)),
+            context.cancel,
+        )
+
+    def read() -> pa.Table:
+        cursor, scope = context.own_cursor()
+        with contextlib.closing(cursor):
+            return _selected(context, statement, values, relation, cursor, scope)
+
+    return await context.reads.compute(read)
+
+
+# ---- literals ----
+
+
+async def _literal_rows(
+    context: Context, statement: Insert, literals: LiteralRows, relation: Stream | Table
+) -> pa.Table:
+    columns = target_columns(relation, statement.columns, statement.name_position or None)
+    columns = _leading(columns, len(literals.columns), statement)
+    check_width(columns, len(literals.columns), statement.position + 1)
+    schema = context.known.schema_if_known(relation)
+    if schema is not None and literals.row_count * len(columns) <= VALUES_READ_INLINE_MAX:
+        made = arranged(_given(statement, literals, columns, context.limits), columns, relation, schema)
+        if made is not None:
+            return made
+
+    def read(cursor: duckdb.DuckDBPyConnection) -> pa.Table:
+        given = _given(statement, literals, columns, context.limits)
+        return conform(given, columns, relation, context.known.schema(relation, cursor), cursor)
+
+    return await context.reads.run(read)
+
+
+def _given(statement: Insert, literals: LiteralRows, columns: Sequence[ColumnDefinition], limits: Limits) -> pa.Table:
+    arrays = []
+    for index, (texts, kind, column) in enumerate(zip(literals.columns, literals.kinds, columns, strict=True)):
+        try:
+            arrays.append(_literals(texts, kind, column))
+        except BadValue as bad:
+            bad.error.position = cell_position(statement, bad.row, index, limits)
+            raise bad.error from None
+        except StreamSQLError as error:
+            error.position = cell_position(statement, 0, index, limits)
+            raise
+    return pa.table(arrays, names=[f"c{i}" for i in range(len(arrays))])
+
+
+def _literals(texts: pa.Array, kind: str, column: ColumnDefinition) -> pa.Array:
+    """Read one column of literals as Postgres would: a string by the type's own input, a number as a number.
+
+    What gives text is left to DuckDB's cast. Raises BadValue, or DatatypeMismatch.
+    """
+    shown = wire_column(column.type)
+    name = shown.type.name
+    if kind == "null":
+        return pa.nulls(len(texts))
+    if kind == "string":
+        return texts if name in _TEXTS else parse_text(texts, shown.type, modifier_of(column.type))
+    if name in _TEXTS:
+        return texts
+    if kind == "number" and name in _NUMBERS:
+        try:
+            return parse_text(texts, shown.type, modifier_of(column.type))
+        except BadValue as bad:
+            if isinstance(bad.error, InvalidTextRepresentation):
+                return texts  # 1.5 or 1e3 for an integer: a cast rounds it
+            raise
+    if kind == "boolean" and name == "bool":
+        return parse_text(texts, shown.type)
+    raise DatatypeMismatch(
+        f'column "{column.name}" is of type {type_name(column.type)} but expression is of type '
+        f"{'boolean' if kind == 'boolean' else 'numeric'}",
+        hint="rewrite or cast the expression",
     )
-    width = len(source.expressions[0].expressions) if isinstance(source, exp.Values) else len(describe(sql))
-    columns = _leading(columns, width, statement)
-    check_width(columns, width, position)
-    casts = ", ".join(f"CAST(#{i + 1} AS {c.type}) AS {quoted(c.name)}" for i, c in enumerate(columns))
+
+
+def cell_position(statement: Insert, row: int, column: int, limits: Limits) -> int | None:
+    """Find the 1-based position of a cell of an INSERT of literals in the client's text; None in a very long text."""
+    if len(statement.text) > _SEARCHED_CHARACTERS_MAX:
+        return None
+    depth, at_row, at_column, inside = 0, -1, 0, False
+    for token in tokenize(statement.text, limits):
+        mark = "" if token.token_type in (TokenType.STRING, TokenType.IDENTIFIER) else token.text
+        if not inside:
+            inside = mark == "values"
+        elif mark == "(":
+            depth += 1
+            if depth == 1:
+                at_row, at_column = at_row + 1, 0
+        elif mark == ")":
+            depth -= 1
+        elif mark == "," and depth == 1:
+            at_column += 1
+        elif (at_row, at_column) == (row, column):
+            return statement.position + token.start + 1
+    return None
+
+
+# ---- queries ----
+
+
+def _selected(
+    context: Context,
+    statement: Insert,
+    values: Values,
+    relation: Stream | Table,
+    cursor: duckdb.DuckDBPyConnection,
+    scope: Scope,
+) -> pa.Table:
+    source = statement.source
+    assert source is not None
+    if statement.parameter_count:
+        types = values.types or types_of(context, statement, (), cursor)
+        source = substituted(source, types, values.texts or None)
+    try:
+        sql = adhoc_sql(source, statement, scope)
+        width = _width(source, sql, scope)
+        columns = target_columns(relation, statement.columns, statement.name_position or None)
+        columns = _leading(columns, width, statement)
+        check_width(columns, width, statement.position + 1)
+        casts = ", ".join(f"CAST(#{i + 1} AS {c.type}) AS {quoted(c.name)}" for i, c in enumerate(columns))
+        given = _read_all(f"SELECT {casts} FROM ({sql})", cursor, context.limits)
+    except StreamSQLError as error:
+        raise located(error, source, statement) from error
+    return conform(given, columns, relation, context.known.schema(relation, cursor), cursor)
+
+
+def _width(source: exp.Expr, sql: str, scope: Scope) -> int:
+    if isinstance(source, exp.Values):
+        row = source.expressions[0]
+        return len(row.expressions) if isinstance(row, exp.Tuple) else 1
+    return len(scope.describe(sql))
+
+
+def _read_all(sql: str, cursor: duckdb.DuckDBPyConnection, limits: Limits) -> pa.Table:
+    """Read a query's rows, but no more of them than a transaction may hold."""
     with translated():
-        given = cursor.sql(f"SELECT {casts} FROM ({sql})").to_arrow_table()
-    return conform(given, columns, relation, schema, cursor), relation
+        reader = cursor.sql(sql).to_arrow_reader(limits.result_batch_rows_max)
+    batches: list[pa.RecordBatch] = []
+    count = 0
+    while (batch := next_batch(reader)) is not None:
+        batches.append(batch)
+        count += batch.num_rows
+        if count > limits.transaction_rows_max:
+            raise exceeded(limits, "transaction_rows_max", "the number of rows in a transaction")
+    return pa.Table.from_batches(batches, reader.schema)
 
 
 def _leading(columns: list[ColumnDefinition], width: int, statement: Insert) -> list[ColumnDefinition]:
     """Without a column list, fewer values than columns fill the first ones, as in Postgres."""
     return columns if statement.columns or width > len(columns) else columns[:width]
-
-
-class ParameterRows:
-    """Rows bound to one prepared INSERT, gathered until they are needed as columns."""
-
-    __slots__ = ("formats", "rows", "statement", "types")
-
-    def __init__(self, statement: Insert, types: Sequence[WireType], formats: tuple[int, ...]) -> None:
-        self.statement = statement
-        self.types = types
-        self.formats = formats
-        self.rows: list[tuple[bytes | None, ...]] = []
-
-    def table(self, context: Context, cursor: duckdb.DuckDBPyConnection) -> tuple[pa.Table, Stream | Table]:
-        """Decode the rows by column. Raises BadValue with the row at fault."""
-        relation = context.catalog.relation(self.statement.name, self.statement.name_position or None)
-        columns = target_columns(relation, self.statement.columns)
-        numbers = self.statement.parameter_columns
-        assert numbers is not None
-        check_width(columns, len(numbers))
-        by_parameter = list(zip(*self.rows, strict=True))
-        arrays = [decode_column(by_parameter[n - 1], self.types[n - 1], self.formats[n - 1]) for n in numbers]
-        given = pa.table(arrays, names=[f"c{i}" for i in range(len(arrays))])
-        schema = context.schema(relation, cursor)
-        return conform(given, columns, relation, schema, cursor), relation
-
-
-__all__ = ["BadValue", "ParameterRows", "execute", "parameter_types"]

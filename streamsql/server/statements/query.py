@@ -3,134 +3,180 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import dataclasses
+import re
+import secrets
+from collections.abc import Sequence
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 from sqlglot import exp
 
-from streamsql.base.errors import StreamSQLError
-from streamsql.catalog.objects import OutputColumn, quoted
+from streamsql.base.errors import AdminShutdown, StreamSQLError
+from streamsql.base.types import WireType
+from streamsql.catalog.objects import OutputColumn
 from streamsql.engine import definitions
 from streamsql.engine.changes import Change
 from streamsql.engine.definitions import LiveQuery
-from streamsql.engine.recovery import SYSTEM_RELATIONS
-from streamsql.plan.adhoc import adhoc_sql
-from streamsql.plan.bind import bind, located
-from streamsql.plan.parameters import substituted
-from streamsql.server.cancellation import Cancellation
+from streamsql.plan.adhoc import Scope, adhoc_sql
+from streamsql.plan.bind import bind
+from streamsql.plan.output_names import values_names
+from streamsql.plan.parameters import infer_types, literal_sql, number_of, substituted
+from streamsql.plan.places import located
 from streamsql.server.context import Context, Values
+from streamsql.server.known import Bound
 from streamsql.server.reads import describe_on
-from streamsql.server.results import ResultColumn, Rows
+from streamsql.server.results import Batches, ResultColumn, Rows
 from streamsql.server.streaming import canonical, every
 from streamsql.sql.statements import EmitMode, Query
+
+# A parameter in the SQL that is kept: what no text of a client's can hold, so that nothing else is taken for one.
+_MARK = f"parameter_{secrets.token_hex(12)}_"
+_MARKED = re.compile(rf"\${_MARK}(\d+)")
+
+
+def types_of(
+    context: Context, statement: Query, declared: Sequence[WireType | None], cursor: duckdb.DuckDBPyConnection
+) -> tuple[WireType, ...]:
+    """Give the types of the parameters."""
+    describe = context.scope(cursor).describe
+    return tuple(infer_types(statement.tree, statement.parameter_count, declared, describe))
 
 
 async def columns(context: Context, statement: Query, values: Values) -> list[ResultColumn]:
     """Tell the result's columns; parameters without values are typed NULLs."""
+    if statement.emit is None:
+        return list((await _bound(context, statement, values)).columns)
     query = _with_values(statement, values)
-    if query.emit is not None:
-        plan = await context.reads.run(lambda cursor: bind(query, context.catalog, describe_on(cursor), context.limits))
-        return [ResultColumn.of(o.name, o.type) for o in plan.outputs]
-    return (await context.reads.run(lambda cursor: _bound(context, query, cursor)))[1]
+    plan = await context.reads.run(lambda cursor: bind(query, context.catalog, describe_on(cursor), context.limits))
+    return [ResultColumn.of(o.name, o.type) for o in plan.outputs]
 
 
 async def execute(context: Context, statement: Query, values: Values) -> Rows:
-    query = _with_values(statement, values)
-    if query.emit is not None:
-        return await _live(context, query)
-    sql, found = await context.reads.run(lambda cursor: _bound(context, query, cursor), context.cancel)
-    pending = context.transaction.pending()
-    if pending:
-        return Rows(found, _with_pending(context, sql, found, pending))
-    return Rows(found, context.reads.stream(sql, found, context.cancel))
+    if statement.emit is not None:
+        return await _live(context, _with_values(statement, values))
+    if context.transaction.dirty:
+        return await _with_written(context, statement, values)
+    bound = await _bound(context, statement, values)
+    rows = context.reads.stream(_filled(bound, values), bound.columns, context.cancel)
+    return Rows(list(bound.columns), rows, locate=lambda error: located(error, statement.tree, statement))
+
+
+# ---- ad hoc ----
+
+
+async def _bound(context: Context, query: Query, values: Values) -> Bound:
+    """Give the DuckDB SQL of an ad-hoc query, and its columns, as long as the catalog stays the same without asking again."""
+    catalog = context.catalog
+
+    async def find() -> Bound:
+        return await context.reads.run(lambda cursor: _bind(query, values.types, context.scope(cursor)), context.cancel)
+
+    return await context.known.queries.of(query, catalog, find, (values.types, context.asker))
+
+
+def _bind(query: Query, types: tuple[WireType, ...], scope: Scope) -> Bound:
+    tree, describe = query.tree, scope.describe
+    if types:
+        tree = _marked(tree)
+        unknown = Values(types, None)
+        scope = dataclasses.replace(scope, describe=lambda sql: describe(_fill(sql, unknown)))
+    try:
+        sql = adhoc_sql(tree, query, scope)
+        found = scope.describe(sql)
+    except StreamSQLError as error:
+        raise located(error, query.tree, query) from error
+    # a value may have a narrower type than a typed NULL, so the columns are cast to what the client was told
+    return Bound(sql, tuple(ResultColumn.of(c.name, c.type, exact=bool(types)) for c in _renamed(tree, found)))
+
+
+def _renamed(tree: exp.Expr, found: list[OutputColumn]) -> list[OutputColumn]:
+    names = values_names(tree)
+    if names is None:
+        return found
+    return [OutputColumn(name, c.type) for name, c in zip(names, found, strict=True)]
+
+
+def _marked(tree: exp.Expr) -> exp.Expr:
+    """Put marks in for the parameters."""
+    made = tree.copy()
+    for parameter in list(made.find_all(exp.Parameter)):
+        parameter.replace(exp.Placeholder(this=f"{_MARK}{number_of(parameter)}"))
+    return made
+
+
+def _filled(bound: Bound, values: Values) -> str:
+    return _fill(bound.sql, values) if values.types else bound.sql
+
+
+def _fill(sql: str, values: Values) -> str:
+    """Put the values, as literals, in for the marks."""
+    texts = values.texts if values.texts is not None else (None,) * len(values.types)
+    literals = [literal_sql(t, text) for t, text in zip(values.types, texts, strict=True)]
+    return _MARKED.sub(lambda mark: literals[int(mark[1]) - 1], sql)
+
+
+async def _with_written(context: Context, query: Query, values: Values) -> Rows:
+    """Read what is committed and, of the session's own transaction, what is not yet."""
+    cursor, scope = await context.reads.compute(context.own_cursor)
+
+    async def release() -> None:
+        cursor.close()
+
+    try:
+        bound = await context.reads.compute(lambda: _bind(query, values.types, scope))
+    except BaseException:
+        cursor.close()
+        raise
+    rows = context.reads.stream(_filled(bound, values), bound.columns, context.cancel, cursor)
+    found = list(bound.columns)
+    return Rows(found, rows, release=release, locate=lambda error: located(error, query.tree, query))
+
+
+# ---- continuous ----
 
 
 def _with_values(statement: Query, values: Values) -> Query:
-    import dataclasses
-
     if not statement.parameter_count:
         return statement
-    tree = substituted(statement.tree, list(values.types), values.texts or None)
-    return dataclasses.replace(statement, tree=tree, parameter_count=0)
-
-
-def _bound(context: Context, query: Query, cursor: duckdb.DuckDBPyConnection) -> tuple[str, list[ResultColumn]]:
-    """Give the DuckDB SQL of an ad-hoc query, and its columns."""
-    describe = describe_on(cursor)
-    try:
-        sql = adhoc_sql(
-            query.tree, query, context.catalog, describe, context.limits, context.user, SYSTEM_RELATIONS
-        )
-        found = describe(sql)
-    except StreamSQLError as error:
-        raise located(error, query) from error
-    return sql, [ResultColumn.of(name, c.type) for name, c in zip(_names(query, found), found, strict=True)]
-
-
-def _names(query: Query, found: list[OutputColumn]) -> list[str]:
-    """Name the columns as Postgres would: DuckDB names an expression after its text."""
-    from streamsql.plan.bind import output_name
-
-    tree = query.tree
-    select = tree if isinstance(tree, exp.Select) else None
-    if select is None or len(select.expressions) != len(found) or any(e.find(exp.Star) and not isinstance(e, exp.Func) and not isinstance(e, exp.Alias) and isinstance(e.unalias(), (exp.Star, exp.Column)) for e in select.expressions):
-        return [c.name for c in found]
-    return [output_name(e) for e in select.expressions]
-
-
-async def _with_pending(
-    context: Context, sql: str, found: list[ResultColumn], pending: dict[str, pa.Table]
-) -> AsyncIterator[pa.RecordBatch | None]:
-    """Read what is committed and, of the session's own transaction, what is not yet."""
-    cursor = context.engine.store.cursor()
-    try:
-        parts = []
-        for index, (name, rows) in enumerate(pending.items()):
-            cursor.register(f"__pending_{index}", rows)
-            relation = context.catalog.relation(name)
-            parts.append(
-                f"{quoted(name)} AS (SELECT * FROM {relation.public_name} UNION ALL SELECT * FROM __pending_{index})"
-            )
-        wrapped = f"WITH {', '.join(parts)} SELECT * FROM ({sql})"
-        async for batch in context.reads.stream_from(cursor, wrapped, found, context.cancel):
-            yield batch
-    finally:
-        cursor.close()
+    return dataclasses.replace(
+        statement, tree=substituted(statement.tree, values.types, values.texts), parameter_count=0
+    )
 
 
 async def _live(context: Context, query: Query) -> Rows:
     wake = asyncio.Event()
     loop = asyncio.get_running_loop()
-    live = await context.on_engine(
-        lambda: definitions.start_live_query(
-            context.engine, query, lambda: loop.call_soon_threadsafe(wake.set)
-        )
-    )
+
+    def waken() -> None:
+        loop.call_soon_threadsafe(wake.set)
+
+    live = await context.on_engine(lambda: definitions.start_live_query(context.engine, query, waken))
+
+    async def release() -> None:
+        try:
+            await context.on_engine(lambda: definitions.stop_live_query(context.engine, live))
+        except AdminShutdown:
+            live.subscription.close()  # the engine has stopped, and its temporary tables are gone with it
+
     found = [ResultColumn.of(o.name, o.type) for o in live.plan.outputs]
-    return Rows(found, _batches(context, live, wake, found, context.cancel), live=True, limit=live.plan.limit)
+    batches = _batches(context, live, wake, found)
+    return Rows(found, batches, live=True, limit=live.plan.limit, release=release)
 
 
-async def _batches(
-    context: Context, live: LiveQuery, wake: asyncio.Event, found: list[ResultColumn], cancel: Cancellation
-) -> AsyncIterator[pa.RecordBatch | None]:
+async def _batches(context: Context, live: LiveQuery, wake: asyncio.Event, found: list[ResultColumn]) -> Batches:
     """Give a live query's rows as its epochs commit, until the client has enough or cancels."""
-    try:
-        async for changes, _ in every(live.subscription, wake, live.plan.every_us, cancel):
-            shown = _shown(live, changes)
-            if shown is not None and shown.num_rows:
-                for batch in await canonical(context.reads, shown, found):
-                    yield batch
-            yield None
-    finally:
-        await asyncio.shield(context.on_engine(lambda: definitions.stop_live_query(context.engine, live)))
+    async for changes, _ in every(context.reads, live.subscription, wake, live.plan.every_us, context.cancel):
+        shown = _shown(live, changes)
+        if shown is not None and shown.num_rows:
+            for batch in await canonical(context.reads, shown, found):
+                yield batch
+        yield None
 
 
 def _shown(live: LiveQuery, changes: list[Change]) -> pa.Table | None:
     """Tell what of the changes the client sees: in update mode new values, in complete mode the last whole result."""
-    if not changes:
-        return None
     if live.plan.mode is EmitMode.COMPLETE:
         whole = [c for c in changes if c.whole]
         return whole[-1].rows if whole else None

@@ -41,16 +41,16 @@ async def show_variable(context: Context, statement: ShowVariable, values: Value
 
 async def deallocate(context: Context, statement: Deallocate, values: Values) -> Done:
     if statement.name is None:
-        context.statements.clear()
+        context.prepared.clear()
         return Done("DEALLOCATE ALL")
-    if statement.name not in context.statements:
+    if statement.name not in context.prepared:
         raise InvalidStatementName(f'prepared statement "{statement.name}" does not exist')
-    del context.statements[statement.name]
+    del context.prepared[statement.name]
     return Done("DEALLOCATE")
 
 
 async def discard(context: Context, statement: Discard, values: Values) -> Done:
-    context.statements.clear()
+    context.prepared.clear()
     context.variables.reset_all()
     return Done("DISCARD ALL")
 

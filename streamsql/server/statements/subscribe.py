@@ -11,7 +11,7 @@ have been sent, and its other columns are NULL.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +20,8 @@ from streamsql.base.types import BOOL, INT2, INT8, canonical_arrow
 from streamsql.engine import definitions
 from streamsql.engine.changes import Change
 from streamsql.engine.definitions import ViewSubscription
-from streamsql.server.cancellation import Cancellation
 from streamsql.server.context import Context, Values
-from streamsql.server.results import ResultColumn, Rows
+from streamsql.server.results import Batches, ResultColumn, Rows
 from streamsql.server.streaming import canonical, every
 from streamsql.sql.statements import Subscribe
 
@@ -39,15 +38,20 @@ async def execute(context: Context, statement: Subscribe, values: Values) -> Row
     found = await columns(context, statement, values)
     wake = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def waken() -> None:
+        loop.call_soon_threadsafe(wake.set)
+
     following = await context.on_engine(
-        lambda: definitions.subscribe(
-            context.engine,
-            statement.name,
-            statement.name_position or None,
-            lambda: loop.call_soon_threadsafe(wake.set),
-        )
+        lambda: definitions.subscribe(context.engine, statement.name, statement.name_position or None, waken)
     )
-    return Rows(found, _batches(context, statement, following, wake, found, context.cancel), tag="SUBSCRIBE", live=True)
+
+    async def release() -> None:
+        following.subscription.close()
+        following.snapshot.close()
+
+    batches = _batches(context, statement, following, wake, found)
+    return Rows(found, batches, tag="SUBSCRIBE", live=True, release=release)
 
 
 async def _batches(
@@ -56,36 +60,29 @@ async def _batches(
     following: ViewSubscription,
     wake: asyncio.Event,
     found: list[ResultColumn],
-    cancel: Cancellation,
-) -> AsyncIterator[pa.RecordBatch | None]:
-    head = 3 if statement.progress else 2
-    shown = found[head:]
-    try:
-        if statement.snapshot:
-            rows = context.reads.stream_from(
-                following.snapshot, following.snapshot_query, shown, cancel
-            )
+) -> Batches:
+    shown = found[3:] if statement.progress else found[2:]
+    if statement.snapshot:
+        reading = context.reads.stream(following.snapshot_query, shown, context.cancel, following.snapshot)
+        async with contextlib.aclosing(reading) as rows:
             async for batch in rows:
-                if batch is not None:
-                    yield _framed(batch, following.epoch, None, statement.progress)
+                yield _framed(batch, following.epoch, None, statement.progress)
+    else:
         following.snapshot.close()
-        if statement.progress:
-            yield _progress(following.epoch, shown)
+    if statement.progress:
+        yield _progress(following.epoch, shown)
+    yield None
+    reported = following.epoch
+    query = context.engine.queries.get(statement.name)
+    every_us = query.plan.every_us if query is not None else None
+    async for changes, epoch in every(context.reads, following.subscription, wake, every_us, context.cancel):
+        for change in changes:
+            for batch in await _framed_change(context, change, shown, statement.progress):
+                yield batch
+        if statement.progress and epoch > reported:
+            reported = epoch
+            yield _progress(epoch, shown)
         yield None
-        reported = following.epoch
-        query = context.engine.queries.get(statement.name)
-        every_us = query.plan.every_us if query is not None else None
-        async for changes, epoch in every(following.subscription, wake, every_us, cancel):
-            for change in changes:
-                for batch in await _framed_change(context, change, shown, statement.progress):
-                    yield batch
-            if statement.progress and epoch > reported:
-                reported = epoch
-                yield _progress(epoch, shown)
-            yield None
-    finally:
-        following.subscription.close()
-        following.snapshot.close()
 
 
 async def _framed_change(

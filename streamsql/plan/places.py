@@ -1,0 +1,48 @@
+"""Where in the client's text an error is: DuckDB speaks of SQL that the client never saw.
+
+An error names what it is about, in quotes or behind "function"; the first node of the statement's tree with that name, or
+for a value that cannot be read the literal, is its place.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sqlglot import exp
+
+from streamsql.base.errors import DataError, StreamSQLError
+from streamsql.plan.functions import function_name
+from streamsql.sql.statements import Statement
+from streamsql.sql.trees import position_of
+
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+_UNQUOTED = re.compile(r"(?:function|column) (\w+(?:\.\w+)?)")
+
+
+def located(error: StreamSQLError, tree: exp.Expr, statement: Statement) -> StreamSQLError:
+    """Give the error the position of what it speaks of, where the statement's tree has it."""
+    if error.position is None:
+        error.position = (
+            _literal(error, tree, statement) if isinstance(error, DataError) else _name(error, tree, statement)
+        )
+    return error
+
+
+def _literal(error: StreamSQLError, tree: exp.Expr, statement: Statement) -> int | None:
+    quoted = _QUOTED.findall(error.message)
+    found = [n for n in tree.find_all(exp.Literal) if quoted and n.is_string and n.name == quoted[-1]]
+    return position_of(found[0], statement) if len(found) == 1 else None
+
+
+def _name(error: StreamSQLError, tree: exp.Expr, statement: Statement) -> int | None:
+    match = _QUOTED.search(error.message) or _UNQUOTED.search(error.message)
+    if match is None:
+        return None
+    name = match[1].rpartition(".")[2].lower()
+    for node in tree.walk():
+        named = isinstance(node, exp.Identifier) and node.name.lower() == name
+        if named or function_name(node, statement) == name:
+            position = position_of(node, statement)
+            if position is not None:
+                return position
+    return None

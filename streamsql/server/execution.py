@@ -1,0 +1,83 @@
+"""What both protocols have in common: a statement is executed, and what came of it is said."""
+
+from __future__ import annotations
+
+from streamsql.base.errors import InFailedTransaction
+from streamsql.pgwire import messages
+from streamsql.pgwire.connection import Connection
+from streamsql.pgwire.values import encode_rows
+from streamsql.server.context import Context, Values
+from streamsql.server.output import Output
+from streamsql.server.portals import Cursor
+from streamsql.server.results import CopyIn, Done, Outcome, Rows
+from streamsql.server.statements import handler
+from streamsql.sql.statements import Query, Statement, Transaction, TransactionVerb
+
+# encoding so few rows takes less time than handing them to another thread
+ROWS_ENCODED_INLINE_MAX = 1_000
+
+
+class Execution:
+    """Executes one session's statements."""
+
+    def __init__(self, connection: Connection, context: Context, output: Output) -> None:
+        self._connection = connection
+        self._context = context
+        self._output = output
+        self.copy: CopyIn | None = None
+
+    def check_transaction(self, statement: Statement | None) -> None:
+        """Raise InFailedTransaction where the transaction has failed and this statement does not end it."""
+        if not self._context.transaction.failed:
+            return
+        if isinstance(statement, Transaction) and statement.verb is not TransactionVerb.BEGIN:
+            return
+        raise InFailedTransaction(
+            "current transaction is aborted, commands ignored until end of transaction block", hint="send ROLLBACK"
+        )
+
+    async def execute(self, statement: Statement, values: Values) -> Outcome:
+        self.check_transaction(statement)
+        found = handler(statement)
+        transaction = self._context.transaction
+        live = isinstance(statement, Query) and statement.emit is not None  # it may never end
+        if (found.at_once or live) and transaction.dirty and not transaction.explicit:
+            await transaction.commit()
+        return await found.execute(self._context, statement, values)
+
+    def finish(self, done: Done) -> None:
+        """Say what a statement without rows has done."""
+        for fields in done.notices:
+            self._output.say(messages.notice(fields))
+        for name, value in self._context.variables.take_changed():
+            self._output.say(messages.parameter_status(name, value))
+        self._output.say(messages.command_complete(done.tag))
+
+    def begin_copy(self, copy: CopyIn) -> None:
+        """Ask for COPY data."""
+        self.copy = copy
+        self._output.say(self._connection.copy_in_response([0] * len(copy.column_names)))
+
+    async def send_rows(self, cursor: Cursor, formats: list[int], rows_max: int | None) -> int:
+        """Send rows until `rows_max` or the end; a live result's portion also ends when there are no more just now."""
+        rows: Rows = cursor.rows
+        types = [c.type for c in rows.columns]
+        sent = 0
+        while rows_max is None or sent < rows_max:
+            batch = await cursor.take(None if rows_max is None else rows_max - sent)
+            if batch is None:
+                if cursor.ended:
+                    break
+                self._context.cancel.check()
+                if sent and rows_max is not None:
+                    break
+                await self._output.flush()
+                continue
+            if batch.num_rows <= ROWS_ENCODED_INLINE_MAX:
+                data = encode_rows(batch, types, formats)
+            else:
+                data = await self._context.reads.compute(lambda rows=batch: encode_rows(rows, types, formats))  # type: ignore[misc]
+            await self._output.say_rows(data)
+            sent += batch.num_rows
+            self._context.cancel.check()
+        return sent

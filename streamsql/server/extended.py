@@ -1,0 +1,276 @@
+"""The extended protocol: statements are prepared, bound to portals, described, executed, closed.
+
+Rows of a prepared INSERT are gathered (`server.gathered`): what an Execute of one says, "INSERT 0 1", is said at once, and
+taken back if the row turns out to be wrong before anything else is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from streamsql.base.errors import (
+    DuplicateCursor,
+    DuplicateStatement,
+    InvalidCursorName,
+    InvalidStatementName,
+    ProtocolViolation,
+    SQLSyntaxError,
+    StreamSQLError,
+)
+from streamsql.base.limits import exceeded
+from streamsql.base.types import BY_OID, WireType
+from streamsql.pgwire import messages
+from streamsql.pgwire.values import BadValue, decode_value
+from streamsql.server.context import Context, Values
+from streamsql.server.execution import Execution
+from streamsql.server.gathered import GatheredRows
+from streamsql.server.output import Output
+from streamsql.server.portals import Cursor, Portal, Prepared, expanded
+from streamsql.server.results import CopyIn, Done, described
+from streamsql.server.statements import handler
+from streamsql.sql.statements import Insert, Statement
+
+# so many gathered rows are read before more are taken, so that memory does not grow with a pipeline
+GATHERED_ROWS_MAX = 16_384
+
+_INSERTED_ONE = messages.command_complete("INSERT 0 1")
+_BIND_COMPLETE = messages.bind_complete()
+_PARSE_COMPLETE = messages.parse_complete()
+_CLOSE_COMPLETE = messages.close_complete()
+_NO_DATA = messages.no_data()
+
+
+class Extended:
+    """One session's prepared statements and portals."""
+
+    def __init__(self, context: Context, execution: Execution, output: Output) -> None:
+        self._context = context
+        self._execution = execution
+        self._output = output
+        self._prepared: dict[str, Prepared] = {}
+        self._portals: dict[str, Portal] = {}
+        self._gathered: GatheredRows | None = None
+        self._first_done: int | None = None  # the place in the output where the first Execute since Sync said something
+
+    # ---- the statements of a session, as DEALLOCATE sees them ----
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._prepared
+
+    def __delitem__(self, name: str) -> None:
+        del self._prepared[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._prepared)
+
+    def clear(self) -> None:
+        """Forget all prepared statements."""
+        self._prepared.clear()
+
+    # ---- messages ----
+
+    async def parse(self, event: messages.Parse) -> None:
+        limits = self._context.limits
+        if event.name and event.name in self._prepared:
+            raise DuplicateStatement(f'prepared statement "{event.name}" already exists')
+        if len(self._prepared) >= limits.statements_max and event.name not in self._prepared:
+            raise exceeded(limits, "statements_max", "the number of prepared statements")
+        statements = await self._context.known.parse(event.text)
+        if len(statements) > 1:
+            raise SQLSyntaxError("cannot insert multiple commands into a prepared statement")
+        statement = statements[0] if statements else None
+        self._execution.check_transaction(statement)
+        row = isinstance(statement, Insert) and statement.parameter_columns is not None
+        self._prepared[event.name] = Prepared(statement, await self._types(statement, event.parameter_oids), row)
+        self._output.say(_PARSE_COMPLETE)
+
+    async def _types(self, statement: Statement | None, oids: tuple[int, ...]) -> tuple[WireType, ...]:
+        """Find the parameters' types; asked again for the same statement, they are known."""
+        types_of = handler(statement).types_of if statement is not None else None
+        if statement is None or types_of is None or not getattr(statement, "parameter_count", 0):
+            return ()
+        context = self._context
+        declared = tuple(BY_OID.get(oid) for oid in oids)
+
+        async def find() -> tuple[WireType, ...]:
+            return await context.reads.run(
+                lambda cursor: types_of(context, statement, declared, cursor), context.cancel
+            )
+
+        return await context.known.types.of(statement, context.catalog, find, oids)
+
+    async def bind(self, event: messages.Bind) -> None:
+        prepared = self._prepared.get(event.statement)
+        if prepared is None:
+            raise InvalidStatementName(f'prepared statement "{event.statement}" does not exist')
+        count = len(prepared.types)
+        if len(event.values) != count:
+            raise ProtocolViolation(
+                f"bind message supplies {len(event.values)} parameters, "
+                f'but prepared statement "{event.statement}" requires {count}'
+            )
+        formats = expanded(event.parameter_formats, count)
+        if prepared.row:
+            values = Values(prepared.types)  # read later, by column
+        else:
+            texts = (decode_value(v, t, f) for v, t, f in zip(event.values, prepared.types, formats, strict=True))
+            values = Values(prepared.types, tuple(texts))
+        old = self._portals.get(event.portal)
+        if old is not None:
+            if event.portal:
+                raise DuplicateCursor(f'cursor "{event.portal}" already exists')
+            if old.cursor is not None:
+                await old.close()
+        elif len(self._portals) >= self._context.limits.portals_max:
+            raise exceeded(self._context.limits, "portals_max", "the number of portals")
+        self._portals[event.portal] = Portal(prepared, event.values, formats, event.result_formats, values)
+        self._output.say(_BIND_COMPLETE)
+
+    async def describe(self, event: messages.Describe) -> None:
+        if event.kind == "S":
+            prepared = self._prepared.get(event.name)
+            if prepared is None:
+                raise InvalidStatementName(f'prepared statement "{event.name}" does not exist')
+            self._output.say(messages.parameter_description([t.oid for t in prepared.types]))
+            values, result_formats = Values(prepared.types, None), None
+        else:
+            portal = self._portal(event.name)
+            prepared, values, result_formats = portal.prepared, portal.values, portal
+        statement = prepared.statement
+        columns = None
+        if statement is not None:
+            columns = await handler(statement).describe(self._context, statement, values)
+        if columns is None:
+            self._output.say(_NO_DATA)
+        else:
+            formats = [0] * len(columns) if result_formats is None else result_formats.formats(len(columns))
+            self._output.say(described(columns, formats))
+
+    def _portal(self, name: str) -> Portal:
+        portal = self._portals.get(name)
+        if portal is None:
+            raise InvalidCursorName(f'portal "{name}" does not exist')
+        return portal
+
+    async def execute(self, event: messages.Execute) -> None:
+        portal = self._portal(event.portal)
+        prepared = portal.prepared
+        if prepared.row:
+            await self._gather(portal)
+            return
+        await self.settle()
+        statement = prepared.statement
+        if statement is None:
+            self._output.say(messages.empty_query_response())
+            return
+        if portal.cursor is None:
+            if portal.done:
+                raise InvalidCursorName(f'portal "{event.portal}" cannot be run anymore')
+            outcome = await self._execution.execute(statement, portal.values)
+            if isinstance(outcome, CopyIn):
+                portal.done = True
+                self._execution.begin_copy(outcome)
+                await self._output.flush()
+                return
+            if self._first_done is None:
+                self._first_done = self._output.position
+            if isinstance(outcome, Done):
+                portal.done = True
+                self._execution.finish(outcome)
+                return
+            portal.cursor = Cursor(outcome)
+        await self._run(portal, portal.cursor, event.max_rows or None)
+
+    async def _run(self, portal: Portal, cursor: Cursor, rows_max: int | None) -> None:
+        rows = cursor.rows
+        try:
+            sent = await self._execution.send_rows(cursor, portal.formats(len(rows.columns)), rows_max)
+        except BaseException:
+            await portal.close()
+            raise
+        if rows_max is not None and not cursor.ended and (sent >= rows_max or rows.live):
+            self._output.say(messages.portal_suspended())
+            return
+        await portal.close()
+        self._output.say(messages.command_complete(rows.tag_of(sent)))
+
+    async def close(self, event: messages.Close) -> None:
+        if event.kind == "S":
+            self._prepared.pop(event.name, None)
+        else:
+            portal = self._portals.pop(event.name, None)
+            if portal is not None:
+                await portal.close()
+        self._output.say(_CLOSE_COMPLETE)
+
+    async def flush(self, _: messages.Flush) -> None:
+        await self.settle()
+        await self._output.flush()
+
+    async def sync(self, _: messages.Sync) -> None:
+        await self.settle()
+        transaction = self._context.transaction
+        if not transaction.explicit:
+            try:
+                await transaction.commit()
+            except StreamSQLError:
+                if self._first_done is not None:
+                    self._output.unsay(self._first_done)
+                raise
+            await self.close_portals()
+        self._first_done = None
+
+    # ---- gathered rows ----
+
+    async def _gather(self, portal: Portal) -> None:
+        if portal.done:
+            raise InvalidCursorName("portal cannot be run anymore")
+        self._execution.check_transaction(portal.prepared.statement)
+        gathered = self._gathered
+        if gathered is None or not gathered.takes(portal.prepared, portal.parameter_formats):
+            await self.settle()
+            gathered = self._gathered = GatheredRows(portal)
+            if self._first_done is None:
+                self._first_done = self._output.position
+        portal.done = True
+        gathered.rows.append(portal.raw)
+        gathered.places.append(self._output.position)
+        self._output.say(_INSERTED_ONE)
+        if len(gathered.rows) >= GATHERED_ROWS_MAX:
+            await self.settle()
+            if self._output.full:
+                await self._output.flush()
+
+    async def settle(self) -> None:
+        """Read the rows set aside and hand them to the transaction, before anything else is done.
+
+        Raises what is wrong with the first bad row; what was said from that row on is taken back.
+        """
+        gathered, self._gathered = self._gathered, None
+        if gathered is None:
+            return
+        try:
+            relation, rows = await gathered.table(self._context)
+            self._context.transaction.write(relation.name, rows)
+        except BadValue as bad:
+            self._output.unsay(gathered.places[bad.row])
+            raise bad.error from None
+        except StreamSQLError:
+            self._output.unsay(gathered.places[0])
+            raise
+
+    async def fail(self, error: StreamSQLError) -> StreamSQLError:
+        """Let go of everything that an error ends; give the error to report: that of an earlier row comes first."""
+        try:
+            await self.settle()
+        except StreamSQLError as earlier:
+            error = earlier
+        self._first_done = None
+        await self.close_portals()
+        return error
+
+    async def close_portals(self) -> None:
+        """Close all portals, as the end of a transaction does."""
+        portals, self._portals = self._portals, {}
+        for portal in portals.values():
+            await portal.close()

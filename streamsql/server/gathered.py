@@ -1,0 +1,92 @@
+"""Rows bound to a prepared INSERT, set aside as they came until they are needed, and then read by column.
+
+A driver's ``executemany`` is a Bind and an Execute a row. Reading each row by itself would cost more than all else, so rows
+of one statement are gathered; what is wrong with one of them is found later, and is then told in that row's place.
+"""
+
+from __future__ import annotations
+
+import duckdb
+import pyarrow as pa
+
+from streamsql.base.types import NUMERIC, WireType, wire_column
+from streamsql.catalog.objects import Stream, Table
+from streamsql.engine.ingest import arranged, check_width, conform, target_columns
+from streamsql.pgwire.values import decode_column, decode_value, parse_text
+from streamsql.server.context import Context
+from streamsql.server.portals import Portal, Prepared
+from streamsql.sql.statements import ColumnDefinition, Insert
+
+# reading so few values takes less time than handing them to another thread
+VALUES_READ_INLINE_MAX = 1_000
+
+
+def modifier_of(duckdb_type: str) -> int:
+    """Give the type modifier with which values for a column of this type are read: what it stores, not what is shown."""
+    shown = wire_column(duckdb_type)
+    if shown.modifier < 0 and shown.cast is not None and shown.cast.startswith("DECIMAL"):
+        return wire_column(shown.cast).modifier
+    return shown.modifier
+
+
+class GatheredRows:
+    """Rows of one prepared INSERT, and the places in the output where each is said to be inserted."""
+
+    __slots__ = ("_formats", "_statement", "_types", "places", "rows")
+
+    def __init__(self, portal: Portal) -> None:
+        statement = portal.prepared.statement
+        assert isinstance(statement, Insert)
+        self._statement = statement
+        self._types = portal.prepared.types
+        self._formats = portal.parameter_formats
+        self.rows: list[tuple[bytes | None, ...]] = []
+        self.places: list[int] = []
+
+    def takes(self, prepared: Prepared, formats: tuple[int, ...]) -> bool:
+        """Tell whether a row of this statement, with values in these formats, can be read together with the others."""
+        return prepared.statement is self._statement and formats == self._formats and prepared.types == self._types
+
+    async def table(self, context: Context) -> tuple[Stream | Table, pa.Table]:
+        """Read the rows. Raises BadValue with the row at fault, and other StreamSQLErrors for what is wrong with all."""
+        if len(self.rows) * len(self._types) <= VALUES_READ_INLINE_MAX:
+            relation, columns = self._target(context)
+            schema = context.known.schema_if_known(relation)
+            if schema is not None:
+                made = arranged(self._given(columns), columns, relation, schema)
+                if made is not None:
+                    return relation, made
+        return await context.reads.run(lambda cursor: self._table(context, cursor))
+
+    def _table(self, context: Context, cursor: duckdb.DuckDBPyConnection) -> tuple[Stream | Table, pa.Table]:
+        relation, columns = self._target(context)
+        schema = context.known.schema(relation, cursor)
+        return relation, conform(self._given(columns), columns, relation, schema, cursor)
+
+    def _target(self, context: Context) -> tuple[Stream | Table, list[ColumnDefinition]]:
+        statement = self._statement
+        assert statement.parameter_columns is not None
+        relation = context.catalog.relation(statement.name, statement.name_position or None)
+        columns = target_columns(relation, statement.columns)
+        if not statement.columns:
+            columns = columns[: len(statement.parameter_columns)]
+        check_width(columns, len(statement.parameter_columns))
+        return relation, columns
+
+    def _given(self, columns: list[ColumnDefinition]) -> pa.Table:
+        numbers = self._statement.parameter_columns
+        assert numbers is not None
+        by_parameter = list(zip(*self.rows, strict=True))
+        arrays = [
+            self._column(by_parameter[number - 1], number - 1, column)
+            for number, column in zip(numbers, columns, strict=True)
+        ]
+        return pa.table(arrays, names=[f"c{i}" for i in range(len(arrays))])
+
+    def _column(self, values: tuple[bytes | None, ...], index: int, column: ColumnDefinition) -> pa.Array:
+        wire_type: WireType = self._types[index]
+        if wire_type is NUMERIC:
+            # read with the column's own scale, so that no digit is lost
+            texts = [decode_value(value, wire_type, self._formats[index]) for value in values]
+            return parse_text(pa.array(texts, pa.string()), wire_type, modifier_of(column.type))
+        return decode_column(values, wire_type, self._formats[index])

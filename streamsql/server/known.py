@@ -1,0 +1,112 @@
+"""What has been found out about statements, for when a client sends them again.
+
+Drivers send the same text with each execution (psycopg parses it anew each time), so a text is parsed once, and the SQL and
+columns of a query are looked up by its statement for as long as the catalog stays the same.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import duckdb
+import pyarrow as pa
+
+from streamsql.base.limits import Limits
+from streamsql.base.types import WireType
+from streamsql.catalog.objects import Catalog, Stream, Table
+from streamsql.engine.ingest import arrow_schema
+from streamsql.server.reads import ReadPool
+from streamsql.server.results import ResultColumn
+from streamsql.sql.parse import parse
+from streamsql.sql.statements import Statement
+
+T = TypeVar("T")
+
+TEXTS_MAX = 1_024
+TEXT_CHARACTERS_MAX = 10_000
+FINDINGS_MAX = 2_048
+# a text of this length takes milliseconds to parse, which other sessions should not wait for
+PARSED_INLINE_CHARACTERS_MAX = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """An ad-hoc query as DuckDB runs it, and its columns. Parameters are marks in the SQL (see `statements.query`)."""
+
+    sql: str
+    columns: tuple[ResultColumn, ...]
+
+
+@dataclass(slots=True)
+class _Finding(Generic[T]):
+    statement: Statement  # kept, so that its identity is not given to another one
+    catalog: Catalog
+    value: T
+
+
+class Findings(Generic[T]):
+    """What was found about statements under one catalog. Statements are told apart by identity."""
+
+    def __init__(self) -> None:
+        self._found: OrderedDict[tuple[int, Hashable], _Finding[T]] = OrderedDict()
+
+    def get(self, statement: Statement, catalog: Catalog, key: Hashable = None) -> T | None:
+        finding = self._found.get((id(statement), key))
+        if finding is None or finding.catalog is not catalog:
+            return None
+        return finding.value
+
+    def put(self, statement: Statement, catalog: Catalog, value: T, key: Hashable = None) -> None:
+        self._found[id(statement), key] = _Finding(statement, catalog, value)
+        if len(self._found) > FINDINGS_MAX:
+            self._found.popitem(last=False)
+
+    async def of(
+        self, statement: Statement, catalog: Catalog, find: Callable[[], Awaitable[T]], key: Hashable = None
+    ) -> T:
+        """Give what was found, or find it."""
+        value = self.get(statement, catalog, key)
+        if value is None:
+            value = await find()
+            self.put(statement, catalog, value, key)
+        return value
+
+
+class Known:
+    """What all sessions know; used from the event loop's thread."""
+
+    def __init__(self, limits: Limits, reads: ReadPool) -> None:
+        self._limits = limits
+        self._reads = reads
+        self._texts: OrderedDict[str, list[Statement]] = OrderedDict()
+        self._schemas: dict[int, pa.Schema] = {}
+        self.types: Findings[tuple[WireType, ...]] = Findings()
+        self.queries: Findings[Bound] = Findings()
+
+    async def parse(self, text: str) -> list[Statement]:
+        """Give the statements of a query string; the same ones for the same text."""
+        found = self._texts.get(text)
+        if found is not None:
+            return found
+        if len(text) > PARSED_INLINE_CHARACTERS_MAX:
+            return await self._reads.compute(lambda: parse(text, self._limits))
+        found = parse(text, self._limits)
+        if len(text) <= TEXT_CHARACTERS_MAX:
+            self._texts[text] = found
+            if len(self._texts) > TEXTS_MAX:
+                self._texts.popitem(last=False)
+        return found
+
+    def schema(self, relation: Stream | Table, cursor: duckdb.DuckDBPyConnection) -> pa.Schema:
+        """Give the Arrow schema of a relation's rows; looked up once. For any thread."""
+        known = self._schemas.get(relation.id)
+        if known is None:
+            known = self._schemas[relation.id] = arrow_schema(relation, cursor)
+        return known
+
+    def schema_if_known(self, relation: Stream | Table) -> pa.Schema | None:
+        """Give the Arrow schema of a relation's rows if it was looked up before."""
+        return self._schemas.get(relation.id)

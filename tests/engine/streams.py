@@ -1,0 +1,215 @@
+"""What the property tests draw: rows of a stream in the order of arrival, queries over them, and cuts into epochs.
+
+Times are small numbers of seconds around 1970, often a microsecond beside one, so that windows' edges, closed windows and
+the time before the epoch come up all the time. Rows drift forward and scatter, so that some are late and most are not.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+SECOND_US = 1_000_000
+COLUMNS = "ts TIMESTAMP, k TEXT, x INT, y DOUBLE PRECISION, b BOOLEAN"
+SCHEMA = pa.schema(
+    [("ts", pa.timestamp("us")), ("k", pa.string()), ("x", pa.int32()), ("y", pa.float64()), ("b", pa.bool_())]
+)
+
+_NIGHTLY = os.environ.get("STREAMSQL_NIGHTLY") == "1"
+
+
+def examples(count: int) -> settings:
+    """Say how many examples a test draws: always the same ones, but ten thousand new ones under STREAMSQL_NIGHTLY=1."""
+    return settings(
+        max_examples=10_000 if _NIGHTLY else count,
+        derandomize=not _NIGHTLY,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A row of the stream. `ts` counts microseconds since 1970."""
+
+    ts: int | None
+    k: str | None
+    x: int | None
+    y: float | None
+    b: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """An aggregate as a query says it, and as DuckDB must say it over the numbered rows of a group.
+
+    `exact`: both are the same to the last bit. `repeatable`: the query's own value is, however its rows were cut.
+    """
+
+    sql: str
+    oracle: str
+    exact: bool = True
+    repeatable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """A continuous query. `size`, `slide` and `delay` are microseconds; `size` None: no window, `delay` None: no watermark."""
+
+    size: int | None
+    slide: int | None
+    delay: int | None
+    keys: tuple[str, ...]
+    aggregates: tuple[Aggregate, ...]
+    where: str | None
+    having: str | None
+    mode: str
+
+    @property
+    def outputs(self) -> list[str]:
+        """The SELECT list but for the aggregates."""
+        return [*(["window_start", "window_end"] if self.size else []), *self.keys]
+
+    def sql(self, stream: str) -> str:
+        """Write the query over `stream`."""
+        items = [f"{item} AS c{i}" for i, item in enumerate([*self.outputs, *(a.sql for a in self.aggregates)])]
+        slide = "" if self.slide == self.size else f", '{self.slide} us'"
+        window = [f"window(ts, '{self.size} us'{slide})"] if self.size else []
+        where = f" WHERE {self.where}" if self.where else ""
+        group_by = f" GROUP BY {', '.join([*window, *self.keys])}" if window or self.keys else ""
+        having = f" HAVING {self.having}" if self.having else ""
+        watermark = f" WITH WATERMARK '{self.delay} us'" if self.delay is not None else ""
+        return f"SELECT {', '.join(items)} FROM {stream}{where}{group_by}{having}{watermark} EMIT {self.mode}"
+
+
+def _same(sql: str) -> Aggregate:
+    return Aggregate(sql, sql)
+
+
+def _rounded(sql: str) -> Aggregate:
+    """A statistic that DuckDB itself rounds differently when it combines states."""
+    return Aggregate(sql, sql, exact=False, repeatable=False)
+
+
+AGGREGATES = (
+    _same("count(*)"),
+    _same("count(x)"),
+    _same("sum(x)"),
+    _same("avg(x)"),
+    _same("min(x)"),
+    _same("max(x)"),
+    _same("min(k)"),
+    _same("bool_and(b)"),
+    _same("bool_or(x > 0)"),
+    _same("bit_xor(x)"),
+    _same("count_if(b)"),
+    _same("median(x)"),
+    _same("quantile_cont(x, 0.25)"),
+    _same("quantile_disc(x, [0.1, 0.5])"),
+    _same("mad(x)"),
+    _same("approx_count_distinct(x)"),
+    _same("product(x)"),
+    _same("count(*) FILTER (WHERE b)"),
+    _same("sum(x) FILTER (WHERE k = 'a')"),
+    _same("max(x) - min(x) + count(*)"),
+    _same("min(y)"),
+    _same("max(y)"),
+    # a sum of floating-point numbers depends on their order, so DuckDB's own is compensated
+    Aggregate("sum(y)", "fsum(y ORDER BY seq)", exact=False),
+    Aggregate("avg(y)", "favg(y ORDER BY seq)", exact=False),
+    Aggregate("sum(y) FILTER (WHERE b)", "fsum(y ORDER BY seq) FILTER (WHERE b)", exact=False),
+    _rounded("stddev(x)"),
+    _rounded("var_pop(x)"),
+    _rounded("skewness(x)"),
+    _rounded("kurtosis(x)"),
+    _rounded("covar_samp(x, length(k))"),
+    _rounded("regr_slope(x, length(k))"),
+    _rounded("corr(x, length(k))"),
+    # what depends on the order of rows goes by the order of arrival
+    Aggregate("first(x)", "first(x ORDER BY seq)"),
+    Aggregate("last(k)", "last(k ORDER BY seq)"),
+    Aggregate("any_value(x)", "any_value(x ORDER BY seq)"),
+    Aggregate("list(x)", "list(x ORDER BY seq)"),
+    Aggregate("list(x) FILTER (WHERE b)", "list(x ORDER BY seq) FILTER (WHERE b)"),
+    Aggregate("string_agg(k, '-')", "string_agg(k, '-' ORDER BY seq)"),
+    Aggregate("array_agg(k ORDER BY x DESC)", "array_agg(k ORDER BY x DESC NULLS FIRST, seq)"),
+    Aggregate("string_agg(k, '' ORDER BY y)", "string_agg(k, '' ORDER BY y NULLS LAST, seq)"),
+    Aggregate("arg_max(k, x)", "first(k ORDER BY x DESC, seq) FILTER (WHERE x IS NOT NULL AND k IS NOT NULL)"),
+    Aggregate("arg_min(x, k)", "first(x ORDER BY k, seq) FILTER (WHERE x IS NOT NULL AND k IS NOT NULL)"),
+    Aggregate("arg_max(x, y)", "first(x ORDER BY y DESC, seq) FILTER (WHERE x IS NOT NULL AND y IS NOT NULL)"),
+    Aggregate("arg_min_null(k, x)", "first(k ORDER BY x, seq) FILTER (WHERE x IS NOT NULL)"),
+)  # fmt: skip
+
+_KEYS = ("k", "b", "x % 3", "upper(k)", "y")
+_WHERE = ("x > 0", "k <> 'a'", "b", "x IS NOT NULL AND y < 100", "false")
+_HAVING = ("count(*) > 1", "sum(x) > 0", "max(k) = 'b'", "count(x) % 2 = 0")
+
+# Multiples of powers of ten, so that sums round; of a size for which the engine promises sums that do not depend on batches.
+_FLOATS = st.one_of(
+    st.floats(-1000, 1000, allow_nan=False).filter(lambda y: y == 0 or abs(y) > 1e-6),
+    st.sampled_from([0.1, 0.2, 0.3, -0.0, 0.0, 1e-5, 3e-5, 7e-5, 999.99, float("inf"), float("-inf"), float("nan")]),
+)
+
+
+@st.composite
+def event_lists(draw: st.DrawFn, *, most: int = 24) -> list[Event]:
+    """Draw rows in the order of arrival."""
+    base = draw(st.integers(-60, 60))
+    events = []
+    for _ in range(draw(st.integers(0, most))):
+        base += draw(st.integers(0, 6))
+        offset = draw(st.integers(-12, 6))
+        beside = draw(st.sampled_from([0, 0, 0, 0, -1, 1]))
+        ts = draw(st.sampled_from([(base + offset) * SECOND_US + beside] * 12 + [None]))
+        events.append(
+            Event(
+                ts,
+                draw(st.sampled_from(["a", "b", "c", "", None])),
+                draw(st.one_of(st.integers(-5, 5), st.none())),
+                draw(st.one_of(_FLOATS, st.none())),
+                draw(st.sampled_from([True, False, None])),
+            )
+        )
+    return events
+
+
+@st.composite
+def selects(draw: st.DrawFn) -> Select:
+    """Draw a query."""
+    mode = draw(st.sampled_from(["APPEND", "UPDATE", "UPDATE", "COMPLETE"]))
+    windowed = mode == "APPEND" or draw(st.integers(0, 3)) > 0
+    size = slide = delay = None
+    if windowed:
+        size = draw(st.integers(1, 15)) * SECOND_US
+        slide = draw(st.one_of(st.just(size), st.integers(1, size // SECOND_US).map(lambda s: s * SECOND_US)))
+        delays = st.sampled_from([0, 1, SECOND_US, 4 * SECOND_US, 10 * SECOND_US])
+        delay = draw(delays if mode == "APPEND" else st.one_of(delays, st.none()))
+    return Select(
+        size,
+        slide,
+        delay,
+        tuple(draw(st.lists(st.sampled_from(_KEYS), max_size=2, unique=True))),
+        tuple(draw(st.lists(st.sampled_from(AGGREGATES), min_size=1, max_size=4, unique=True))),
+        draw(st.one_of(st.none(), st.none(), st.sampled_from(_WHERE))),
+        draw(st.one_of(st.none(), st.none(), st.sampled_from(_HAVING))),
+        mode,
+    )
+
+
+@st.composite
+def cut_lists(draw: st.DrawFn, total: int) -> list[int]:
+    """Draw how many rows each epoch has."""
+    edges = draw(st.sets(st.integers(1, total - 1))) if total > 1 else set()
+    bounds = [0, *sorted(edges), total]
+    return [high - low for low, high in zip(bounds, bounds[1:], strict=False) if high > low]
+
+
+def table_of(events: list[Event]) -> pa.Table:
+    """Make the stream's rows."""
+    columns: dict[str, list[Any]] = {name: [getattr(e, name) for e in events] for name in SCHEMA.names}
+    return pa.table(columns, schema=SCHEMA)
