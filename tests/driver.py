@@ -133,7 +133,9 @@ class Following:
             epoch = int(row[0] or 0)
             assert epoch >= last, f"epoch {epoch} after {last}"
             if epoch > last:
-                assert all(n > 0 for n in held.values()), f"at epoch {last} a row went that had not come: {held - before}"
+                assert all(n > 0 for n in held.values()), (
+                    f"at epoch {last} a row went that had not come: {held - before}"
+                )
                 last, before = epoch, held.copy()
             if row[1] is None or row[1] == "0":
                 continue
@@ -229,6 +231,12 @@ class Database:
             self._values = self.store.cursor()
         return self._values.execute(sql).fetchall()
 
+    def arrow(self, sql: str) -> pa.Table:
+        """Do the same and give the rows as Arrow."""
+        self.values("SELECT 1")
+        assert self._values is not None
+        return self._values.sql(sql).to_arrow_table()
+
     async def _execute(self, text: str) -> list[Result]:
         context = self.context
         context.cancel = Cancellation()
@@ -267,7 +275,9 @@ class Database:
 
     # ---- rows ----
 
-    def push(self, relation: str, columns: Sequence[str], rows: Sequence[Row], cuts: Iterable[int] | None = None) -> None:
+    def push(
+        self, relation: str, columns: Sequence[str], rows: Sequence[Row], cuts: Iterable[int] | None = None
+    ) -> None:
         """Send rows of text as COPY does, in epochs of as many rows as `cuts` says (None: all in one)."""
         if rows:
             self.push_arrow(relation, self._run(self._conform(relation, columns, rows)), cuts)
@@ -375,7 +385,9 @@ def _over_parts(sql: str) -> bool:
     """Tell whether an output is made of aggregates, and so is no key of the result."""
     from sqlglot import exp, parse_one
 
-    return any(c.name.startswith("p") and c.name[1:].isdigit() for c in parse_one(sql, read="duckdb").find_all(exp.Column))
+    return any(
+        c.name.startswith("p") and c.name[1:].isdigit() for c in parse_one(sql, read="duckdb").find_all(exp.Column)
+    )
 
 
 def _copy_text(value: str | None) -> str:

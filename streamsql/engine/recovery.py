@@ -87,16 +87,13 @@ class Recovered:
 
 
 def create_engine_tables(store: Store) -> None:
-    """Make the engine's own tables and views in a new database; harmless in an old one."""
-    with store.transaction():
-        for table in _TABLES:
-            store.execute(table)
-        if not store.fetch("SELECT 1 FROM _engine.epoch"):
-            store.execute(
-                'INSERT INTO _engine.epoch VALUES (0, NULL, 1, 1, \'{"watermarks":[],"streams":[],"views":[]}\')'
-            )
-        for view in _VIEWS:
-            store.execute(view)
+    """Make the engine's own tables and views in a new database; harmless in an old one, also in one half made."""
+    for table in _TABLES:
+        store.execute(table)
+    if not store.fetch("SELECT 1 FROM _engine.epoch"):
+        store.execute('INSERT INTO _engine.epoch VALUES (0, NULL, 1, 1, \'{"watermarks":[],"streams":[],"views":[]}\')')
+    for view in _VIEWS:
+        store.execute(view)
 
 
 def save_object(store: Store, made: CatalogObject) -> None:

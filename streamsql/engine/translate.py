@@ -107,7 +107,7 @@ _RULES: tuple[Rule, ...] = tuple(
             lambda m: errors.UndefinedTable(f'missing FROM-clause entry for table "{m[1]}"'),
         ),
         (
-            r'Referenced column "([^"]+)" not found in FROM clause',
+            r'Referenced column "([^"]+)" (?:not found in FROM clause|was not found because the FROM clause is missing)',
             lambda m: errors.UndefinedColumn(f'column "{m[1]}" does not exist'),
         ),
         (

@@ -322,6 +322,7 @@ class ContinuousQuery(Sink):
         if self.log.wanted:
             changes = self._store.rows(stages.changes_of(self.plan, merged))
             if changes.num_rows:
+                self._changed = True
                 self._emit_weighted(changes)
             self._rows_out += int(pc.sum(pc.greater(changes.column("__weight"), 0)).as_py() or 0)
         else:

@@ -33,7 +33,7 @@ from streamsql.base.errors import (
 )
 from streamsql.base.limits import Limits, exceeded
 from streamsql.base.types import WireType, canonical_arrow
-from streamsql.pgwire.copy_records import CopyOptions, TextRecords, cut, records_of, unescape
+from streamsql.pgwire.copy_records import CopyOptions, cut, records_of, unescape
 from streamsql.pgwire.values import BadValue, parse_text
 from streamsql.pgwire.values.text import decode
 
@@ -181,11 +181,10 @@ class CopyDecoder:
     def _batches(self, data: bytes) -> list[pa.RecordBatch]:
         if self._ended:
             return []
-        if isinstance(self._records, TextRecords):
-            marker = self._records.end_marker(data)
-            if marker is not None:
-                self._ended = True
-                data = data[:marker]
+        marker = self._records.end_marker(data)
+        if marker is not None:
+            self._ended = True
+            data = data[:marker]
         if self._header_due and data:
             data = self._without_header(data)
         if not data:

@@ -41,6 +41,10 @@ class CopyOptions:
 class Records(Protocol):
     """What the two formats know about records. `data` always begins where a record begins."""
 
+    def end_marker(self, data: bytes) -> int | None:
+        r"""Give where the line ``\.`` begins, which ends the data, if it is there."""
+        ...
+
     def last_end(self, data: bytes) -> int:
         """Give the position after the last record that is complete, 0 if none is."""
         ...
@@ -151,6 +155,18 @@ class CsvRecords:
             rb"((?:" + unnamed + rb"|[^" + quote + delimiter + rb"])*+)(?:" + delimiter + rb"|\Z)", re.DOTALL
         )
         self._unescape = re.compile(escape + rb"([" + quote + escape + rb"])")
+
+    def end_marker(self, data: bytes) -> int | None:
+        r"""Give where the line ``\.`` begins: psql before version 18 sends it in CSV, too, and PostgreSQL takes it."""
+        if b"\\." not in data:
+            return None
+        begins: frozenset[int] | None = None
+        for match in _END_MARKER.finditer(data):
+            start = match.start(1)
+            begins = begins if begins is not None else frozenset((self.ends(data) + 1).tolist())
+            if start == 0 or start in begins:
+                return start
+        return None
 
     def last_end(self, data: bytes) -> int:
         """Go back from the last newline to the first one with an even number of quotes before it."""

@@ -7,7 +7,7 @@ becomes plain expressions, and questions about the session (``version()``, ``cur
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import sqlglot
@@ -56,8 +56,8 @@ def adhoc_sql(tree: exp.Expr, statement: Statement, scope: Scope) -> str:
     name_outputs(tree, statement)
     _resolve_names(tree, statement, scope)
     tree = _answered(tree, statement, scope)
-    for select in list(tree.find_all(exp.Select)):
-        _rewrite_window(select, tree, statement, scope)
+    for select in list(_innermost_first(tree)):
+        _rewrite_window(select, statement, scope)
     stray = next((n for n in tree.walk() if is_window(n)), None)
     if stray is not None:
         raise SQLSyntaxError(
@@ -147,29 +147,41 @@ def _resolve_names(tree: exp.Expr, statement: Statement, scope: Scope) -> None:
 
 
 def _is_cte(table: exp.Table) -> bool:
-    """Tell whether a name means a common table expression: one of a WITH around it, before it or recursive."""
-    node: exp.Expr = table
+    return any(cte.alias == table.name for cte in _visible_ctes(table, recursive=True))
+
+
+def _visible_ctes(node: exp.Expr, *, recursive: bool) -> list[exp.Expr]:
+    """List the common table expressions that a name at this place can mean: of each WITH around it, those before it.
+
+    With `recursive`, all of a WITH RECURSIVE.
+    """
+    found: list[exp.Expr] = []
     while node.parent is not None:
         parent = node.parent
         if isinstance(parent, exp.With):
-            names = [cte.alias for cte in parent.expressions]
-            before = next(i for i, cte in enumerate(parent.expressions) if cte is node)
-            seen = names if parent.args.get("recursive") else names[:before]
-            if table.name in seen:
-                return True
-            node = parent  # its query's WITH is this one: it has been looked at
-            if node.parent is None:
-                return False
-            parent = node.parent
-        else:
-            around = parent.args.get("with_")
-            if around is not None and table.name in [cte.alias for cte in around.expressions]:
-                return True
+            place = next(i for i, cte in enumerate(parent.expressions) if cte is node)
+            found += parent.expressions if recursive and parent.args.get("recursive") else parent.expressions[:place]
+            if parent.parent is None:
+                break
+            node = parent.parent  # whose WITH has been looked at
+            continue
+        around = parent.args.get("with_")
+        if around is not None and around is not node:
+            found += around.expressions
         node = parent
-    return False
+    return found
 
 
-def _rewrite_window(select: exp.Select, tree: exp.Expr, statement: Statement, scope: Scope) -> None:
+def _innermost_first(node: exp.Expr) -> Iterator[exp.Select]:
+    """Give the SELECTs of a tree, each after those that it reads from."""
+    around = node.args.get("with_")
+    for child in ([around] if around is not None else []) + [c for c in node.iter_expressions() if c is not around]:
+        yield from _innermost_first(child)
+    if isinstance(node, exp.Select):
+        yield node
+
+
+def _rewrite_window(select: exp.Select, statement: Statement, scope: Scope) -> None:
     """Turn ``GROUP BY window(time, size [, slide])`` into expressions, and a hopping one into a lateral join as well."""
     group = select.args.get("group")
     calls = [e for e in group.expressions if is_window(e)] if group is not None else []
@@ -183,8 +195,9 @@ def _rewrite_window(select: exp.Select, tree: exp.Expr, statement: Statement, sc
         probe = exp.select(node.copy()).from_(select.args["from_"].this.copy())
         for join in select.args.get("joins") or []:
             probe.append("joins", join.copy())
-        if tree.args.get("with_") is not None:
-            probe.set("with_", tree.args["with_"].copy())
+        around = [cte.copy() for cte in _visible_ctes(call, recursive=False)]
+        if around:
+            probe.set("with_", exp.With(expressions=around))
         return scope.describe(duckdb_sql(probe))[0].type
 
     window = bind_window(call, type_of, scope.limits, position_of(call, statement))

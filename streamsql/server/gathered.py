@@ -66,7 +66,7 @@ class GatheredRows:
     def _target(self, context: Context) -> tuple[Stream | Table, list[ColumnDefinition]]:
         statement = self._statement
         assert statement.parameter_columns is not None
-        relation = context.catalog.relation(statement.name, statement.name_position or None)
+        relation = context.catalog.relation(statement.name, statement.name_position + 1)
         columns = target_columns(relation, statement.columns)
         if not statement.columns:
             columns = columns[: len(statement.parameter_columns)]

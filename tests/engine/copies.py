@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
+from streamsql.engine import definitions
+from streamsql.engine.definitions import ViewSubscription
 from tests.driver import Database
 from tests.engine.streams import COLUMNS, Event, Select, table_of
 
@@ -40,8 +42,13 @@ class Copy:
         """Send rows in epochs of these sizes."""
         self.database.push_arrow(self.name, table_of(events), cuts)
 
+    def follow(self, view: str) -> ViewSubscription:
+        """Follow a view from the current epoch; its reader closes the snapshot and the subscription."""
+        engine = self.database.engine
+        return self.database.on_engine(lambda: definitions.subscribe(engine, view, None, lambda: None))
+
     def rows(self, view: str) -> list[tuple[Any, ...]]:
-        """Read a view; in append mode in the order in which its rows came."""
+        """Read a view."""
         return self.database.values(f"SELECT * FROM public.{view}")
 
     def late(self, view: str) -> tuple[int, int]:

@@ -84,7 +84,9 @@ def _query(select: Select, watermark: int | None) -> str:
     groups = [*(["w"] if select.size else []), *select.keys]
     group_by = f" GROUP BY {', '.join(groups)}" if groups else ""
     having = f" HAVING {select.having}" if select.having else ""
-    return f"SELECT {', '.join(items)} FROM counted WHERE {' AND '.join(f'({c})' for c in conditions)}{group_by}{having}"
+    return (
+        f"SELECT {', '.join(items)} FROM counted WHERE {' AND '.join(f'({c})' for c in conditions)}{group_by}{having}"
+    )
 
 
 def sorted_rows(rows: list[tuple[Any, ...]], keys: int) -> list[tuple[Any, ...]]:

@@ -6,11 +6,14 @@ the time before the epoch come up all the time. Rows drift forward and scatter, 
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
@@ -20,17 +23,25 @@ SCHEMA = pa.schema(
     [("ts", pa.timestamp("us")), ("k", pa.string()), ("x", pa.int32()), ("y", pa.float64()), ("b", pa.bool_())]
 )
 
-_NIGHTLY = os.environ.get("STREAMSQL_NIGHTLY") == "1"
 
+def examples(count: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Say how many examples a test draws: the same ones each time.
 
-def examples(count: int) -> settings:
-    """Say how many examples a test draws: always the same ones, but ten thousand new ones under STREAMSQL_NIGHTLY=1."""
-    return settings(
-        max_examples=10_000 if _NIGHTLY else count,
-        derandomize=not _NIGHTLY,
+    With STREAMSQL_EXAMPLES=10000, as at night, that many new ones, however long they take.
+    """
+    given = int(os.environ.get("STREAMSQL_EXAMPLES", "0"))
+    drawn = settings(
+        max_examples=given or count,
+        derandomize=not given,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
+
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        made: Callable[..., None] = drawn(test)
+        return pytest.mark.timeout(0)(made) if given else made
+
+    return decorate
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +190,9 @@ def event_lists(draw: st.DrawFn, *, most: int = 24) -> list[Event]:
 
 
 @st.composite
-def selects(draw: st.DrawFn) -> Select:
+def selects(draw: st.DrawFn, modes: tuple[str, ...] = ("APPEND", "UPDATE", "UPDATE", "COMPLETE")) -> Select:
     """Draw a query."""
-    mode = draw(st.sampled_from(["APPEND", "UPDATE", "UPDATE", "COMPLETE"]))
+    mode = draw(st.sampled_from(modes))
     windowed = mode == "APPEND" or draw(st.integers(0, 3)) > 0
     size = slide = delay = None
     if windowed:
@@ -206,7 +217,7 @@ def cut_lists(draw: st.DrawFn, total: int) -> list[int]:
     """Draw how many rows each epoch has."""
     edges = draw(st.sets(st.integers(1, total - 1))) if total > 1 else set()
     bounds = [0, *sorted(edges), total]
-    return [high - low for low, high in zip(bounds, bounds[1:], strict=False) if high > low]
+    return [high - low for low, high in itertools.pairwise(bounds) if high > low]
 
 
 def table_of(events: list[Event]) -> pa.Table:

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from streamsql.engine import definitions
 from streamsql.engine.changes import Change
 from tests.driver import Database
 from tests.engine.copies import Copy
@@ -47,20 +47,23 @@ def test_a_view_holds_duckdbs_answer_whole_row_by_row_and_cut_at_random(
                 assert not differences(select, copy.rows(view), whole, repeated=True)
 
 
-@examples(60)
-@given(st.data(), event_lists(most=16), selects())
+@examples(40)
+@given(st.data(), event_lists(), selects(modes=("APPEND",)))
 def test_append_mode_shows_the_same_rows_in_the_same_order_however_they_were_cut(
     database: Database, data: st.DataObject, events: list[Event], select: Select
 ):
-    keys = len(select.outputs)
+    note(select.sql("s"))
     shown = []
-    with ExitStack() as stack:
-        for cut in ([len(events)] if events else [], data.draw(cut_lists(len(events)), "cuts")):
-            copy = stack.enter_context(Copy(database, [select]))
-            copy.push(events, cut)
-            shown.append(copy.rows(copy.views[0]))
-    if select.mode == "APPEND":
-        assert [row[:keys] for row in shown[0]] == pytest.approx([row[:keys] for row in shown[1]], nan_ok=True)
+    for cuts in ([len(events)] if events else [], [1] * len(events), data.draw(cut_lists(len(events)), "cuts")):
+        with Copy(database, [select]) as copy:
+            followed = copy.follow(copy.views[0])
+            copy.push(events, cuts)
+            changes, _ = followed.subscription.take()
+            followed.subscription.close()
+            followed.snapshot.close()
+        shown.append([row for change in changes for row in _rows(change.rows.select(range(len(select.outputs))))])
+    assert shown[1] == shown[0]
+    assert shown[2] == shown[0]
 
 
 @examples(60)
@@ -74,9 +77,8 @@ def test_the_changes_of_every_epoch_add_up_to_the_view(
     with Copy(database, [select]) as copy:
         copy.push(events[: sum(cuts[:before])], cuts[:before])
         view = copy.views[0]
-        followed = database.on_engine(lambda: definitions.subscribe(database.engine, view, None, lambda: None))
-        held = Counter(map(repr, followed.snapshot.execute(followed.snapshot_query).fetchall()))
-        followed.snapshot.close()
+        followed = copy.follow(view)
+        held = Counter(_rows(followed.snapshot.sql(followed.snapshot_query).to_arrow_table()))
         start = sum(cuts[:before])
         for size in cuts[before:]:
             copy.push(events[start : start + size], [size])
@@ -86,19 +88,22 @@ def test_the_changes_of_every_epoch_add_up_to_the_view(
             for change in changes:
                 _add_up(held, change)
             assert all(n > 0 for n in held.values())
-            assert held == Counter(map(repr, copy.rows(view)))
+            assert held == Counter(_rows(database.arrow(f"SELECT * FROM public.{view}")))
         followed.subscription.close()
+        followed.snapshot.close()
 
 
 def _add_up(held: Counter[str], change: Change) -> None:
     weights = [1] * change.rows.num_rows if change.weights is None else change.weights.to_pylist()
-    import duckdb
+    for row, weight in zip(_rows(change.rows), weights, strict=True):
+        held[row] += weight
+        if not held[row]:
+            del held[row]
 
-    rows = duckdb.from_arrow(change.rows).fetchall()
-    for row, weight in zip(rows, weights, strict=True):
-        held[repr(row)] += weight
-        if not held[repr(row)]:
-            del held[repr(row)]
+
+def _rows(table: pa.Table) -> list[str]:
+    """Give rows as texts that can be counted: a NaN is not equal to itself."""
+    return list(map(repr, zip(*(column.to_pylist() for column in table.columns), strict=True)))
 
 
 @examples(20)

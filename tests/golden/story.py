@@ -26,6 +26,8 @@ from collections import Counter
 from collections.abc import Callable
 from random import Random
 
+import pytest
+
 from streamsql.base.errors import StreamSQLError
 from streamsql.sql.durations import parse_duration
 from streamsql.sql.statements import EmitMode
@@ -36,54 +38,53 @@ from tests.golden.datadriven import Block, shown, table
 MODES = ("whole", "rows", "random-1", "random-2", "restart", "crash")
 
 _POSITION_TEXT = re.compile(r"\w+|'[^']*'|\S|\Z")
-Told = Counter[Row] | list[Row] | dict[Row, Row]
 
 
 class Reader:
-    """One client that follows something; knows what it has told the reader of the file."""
+    """One client that follows something, and what the file has been told of it."""
 
     def __init__(self, text: str, following: Following) -> None:
         self.text = text
         self.following = following
-        self.told: Told = self._state()
-
-    def _state(self) -> Told:
-        """Give what this client knows, whatever way it came to know it."""
-        following = self.following
-        if following.mode is None:
-            return following.integrated()
-        if following.mode is EmitMode.UPDATE:
-            return {tuple(row[i] for i in following.key_columns): row for row in following.rows}
-        if following.mode is EmitMode.COMPLETE:
-            return list(following.batches[-1]) if following.batches else []
-        return list(following.rows)
+        self._held: Counter[Row] = Counter()
+        self._values: dict[Row, Row] = {}
+        self._shown: list[Row] = []
 
     def again(self, following: Following) -> None:
         """Follow anew after a restart."""
-        shown_before = list(self.following.rows)
         old, self.following = self.following, following
         if old.mode is EmitMode.APPEND:
-            again = following.rows[: len(shown_before)]
-            assert again == shown_before, f"shown before the restart: {shown_before}, after it: {again}"
+            again = following.rows[: len(old.rows)]
+            assert again == old.rows, f"shown before the restart: {old.rows}, after it: {again}"
 
     def read(self) -> str:
         """Print what came since the last time."""
-        before, now = self.told, self._state()
-        self.told = now
-        names = [n for n in self.following.columns if n not in {"epoch", "weight", "progressed"}]
-        if isinstance(now, Counter):
-            assert isinstance(before, Counter)
-            lines = [(f"{now[row] - before[row]:+d}", *row) for row in now | before if now[row] != before[row]]
-            return _ended(self.following, shown(["", *names], _sorted(lines)) if lines else "nothing")
-        if isinstance(now, dict):
-            assert isinstance(before, dict)
-            rows = _sorted([row for key, row in now.items() if before.get(key) != row])
-            self.told = before | now
-        elif self.following.mode is EmitMode.COMPLETE:
-            rows = [] if now == before else list(now)
+        following = self.following
+        names = [n for n in following.columns if n not in {"epoch", "weight", "progressed"}]
+        if following.mode is None:
+            names, rows = ["", *names], self._net()
+        elif following.mode is EmitMode.UPDATE:
+            rows = self._last()
+        elif following.mode is EmitMode.COMPLETE:
+            rows = self._whole()
         else:
-            rows = list(now)[len(before) :]
-        return _ended(self.following, shown(names, rows) if rows else "nothing")
+            rows, self._shown = following.rows[len(self._shown) :], list(following.rows)
+        return _ended(following, shown(names, rows) if rows else "nothing")
+
+    def _net(self) -> list[Row]:
+        before, now = self._held, self.following.integrated()
+        self._held = now
+        return _sorted([(f"{now[row] - before[row]:+d}", *row) for row in now | before if now[row] != before[row]])
+
+    def _last(self) -> list[Row]:
+        before, keys = self._values, self.following.key_columns
+        self._values = before | {tuple(row[i] for i in keys): row for row in self.following.rows}
+        return _sorted([row for key, row in self._values.items() if before.get(key) != row])
+
+    def _whole(self) -> list[Row]:
+        before = self._shown
+        self._shown = list(self.following.batches[-1]) if self.following.batches else []
+        return self._shown if self._shown != before else []
 
 
 def _ended(following: Following, text: str) -> str:
@@ -141,8 +142,7 @@ class Story:
         return self._follow(block.arguments[0], block.text)
 
     def _follow(self, name: str, text: str) -> str:
-        self.readers[name] = Reader(text, following := self.database.follow(text))
-        self.readers[name].told = Counter() if following.mode is None else {} if following.mode is EmitMode.UPDATE else []
+        self.readers[name] = Reader(text, self.database.follow(text))
         return ""
 
     def _read(self, block: Block) -> str:
@@ -164,19 +164,17 @@ class Story:
         return "\n".join(row[0] or "" for row in self.database.query("EXPLAIN " + block.text))
 
     def _error(self, block: Block) -> str:
-        try:
+        with pytest.raises(StreamSQLError) as raised:
             self.database.execute(block.text)
-        except StreamSQLError as error:
-            wanted = block.arguments[0]
-            assert error.sqlstate == wanted, f"line {block.line}: {error.sqlstate} instead of {wanted}: {error.message}"
-            lines = [error.message]
-            lines += [f"detail: {line}" for line in (error.detail or "").splitlines()]
-            lines += [f"hint: {error.hint}"] if error.hint else []
-            if error.position is not None:
-                place = _POSITION_TEXT.match(block.text, error.position - 1)
-                lines.append(f"at: {place[0]}" if place else f"at: position {error.position}, outside of the text")
-            return "\n".join(lines)
-        raise AssertionError(f"line {block.line}: it did not fail")
+        error, wanted = raised.value, block.arguments[0]
+        assert error.sqlstate == wanted, f"line {block.line}: {error.sqlstate} instead of {wanted}: {error.message}"
+        lines = [error.message]
+        lines += [f"detail: {line}" for line in (error.detail or "").splitlines()]
+        lines += [f"hint: {error.hint}"] if error.hint else []
+        if error.position is not None:
+            place = _POSITION_TEXT.match(block.text, error.position - 1)
+            lines.append(f"at: {place[0]}" if place else f"at: position {error.position}, outside of the text")
+        return "\n".join(lines)
 
     def _restart_now(self, block: Block) -> str:
         self._restart(self.database.crash if self.mode == "crash" else self.database.restart)

@@ -26,7 +26,9 @@ def _cases() -> list[tuple[Path, str]]:
 
 
 @pytest.mark.parametrize(("path", "mode"), [pytest.param(p, m, id=f"{p.stem}-{m}") for p, m in _cases()])
-def test_a_story_ends_the_same_however_it_is_told(path: Path, mode: str, tmp_path: Path, request: pytest.FixtureRequest):
+def test_a_story_ends_the_same_however_it_is_told(
+    path: Path, mode: str, tmp_path: Path, request: pytest.FixtureRequest
+):
     document = datadriven.read(path)
     on_disk = mode in {"restart", "crash"} or any(b.directive == "restart" for b in document.blocks)
     given = {n: int(v) for n, _, v in (s.partition("=") for s in document.settings.get("limits", []))}
@@ -45,5 +47,7 @@ def test_a_story_ends_the_same_however_it_is_told(path: Path, mode: str, tmp_pat
         path.write_text(document.render(outputs), "utf-8")
         return
     wrong = [(b, o) for b, o in zip(document.blocks, outputs, strict=True) if b.expected.rstrip() != o.rstrip()]
-    told = [f"{path.name}:{b.line}: {b.directive}\n{b.text}\n---- expected\n{b.expected}\n---- got\n{o}" for b, o in wrong]
+    told = [
+        f"{path.name}:{b.line}: {b.directive}\n{b.text}\n---- expected\n{b.expected}\n---- got\n{o}" for b, o in wrong
+    ]
     assert not wrong, "\n\n".join(told)

@@ -78,6 +78,10 @@ def _every_way(columns: list[CopyColumn], options: CopyOptions, data: bytes) -> 
         (PAIRS, CSV, b'"1","\\N"\n', [(1, "\\N")]),
         (PAIRS, CSV, "1,né\n".encode(), [(1, "né")]),
         (NOTES, CSV, b"a\n\nb\n", [("a",), (None,), ("b",)]),
+        (NOTES, CSV, b"a\n\\.\nb\n", [("a",)]),
+        (NOTES, CSV, b"\\.\r\nb\n", []),
+        (NOTES, CSV, b"a\n\\.b\n", [("a",), ("\\.b",)]),
+        (NOTES, CSV, b'"a\n\\.\nb"\n', [("a\n\\.\nb",)]),  # PostgreSQL ends even here
         (NOTES, CSV, b'""\n', [("",)]),
         (PAIRS, replace(CSV, header="skip"), b"a,b\n1,x\n", [(1, "x")]),
         (PAIRS, replace(CSV, header="match"), b'"a",b\r\n1,x\r\n', [(1, "x")]),

@@ -15,8 +15,8 @@ from streamsql.sql.statements import CopyFrom
 
 
 async def execute(context: Context, statement: CopyFrom, values: Values) -> CopyIn:
-    relation = context.catalog.relation(statement.name, statement.name_position or None)
-    columns = target_columns(relation, statement.columns, statement.name_position or None)
+    relation = context.catalog.relation(statement.name, statement.name_position + 1)
+    columns = target_columns(relation, statement.columns, statement.name_position + 1)
     decoder = CopyDecoder(
         [CopyColumn(c.name, wire_column(c.type).type, modifier_of(c.type)) for c in columns],
         copy_options(statement.options),

@@ -17,7 +17,7 @@ async def columns(context: Context, statement: Describe, values: Values) -> list
 
 
 async def execute(context: Context, statement: Describe, values: Values) -> Rows:
-    found = context.catalog.find(statement.name, statement.name_position or None)
+    found = context.catalog.find(statement.name, statement.name_position + 1)
     rows: list[tuple[str | None, ...]] = []
     if isinstance(found, View):
         rows = [(c.name, c.type.lower(), "yes", None, None) for c in found.columns]

@@ -39,10 +39,10 @@ def types_of(
     context: Context, statement: Insert, declared: Sequence[WireType | None], cursor: duckdb.DuckDBPyConnection
 ) -> tuple[WireType, ...]:
     """Give the types of the parameters: those of the columns that they are written to, or what is around them."""
-    relation = context.catalog.relation(statement.name, statement.name_position or None)
+    relation = context.catalog.relation(statement.name, statement.name_position + 1)
     context.known.schema(relation, cursor)  # the first row will want it
     assert statement.source is not None
-    columns = target_columns(relation, statement.columns, statement.name_position or None)
+    columns = target_columns(relation, statement.columns, statement.name_position + 1)
     if statement.parameter_columns is not None:
         columns = _leading(columns, len(statement.parameter_columns), statement)
         check_width(columns, len(statement.parameter_columns), statement.position + 1)
@@ -52,7 +52,7 @@ def types_of(
 
 
 async def execute(context: Context, statement: Insert, values: Values) -> Done:
-    relation = context.catalog.relation(statement.name, statement.name_position or None)
+    relation = context.catalog.relation(statement.name, statement.name_position + 1)
     rows = await _rows(context, statement, values, relation)
     context.transaction.write(relation.name, rows)
     return Done(f"INSERT 0 {rows.num_rows}")
@@ -83,7 +83,7 @@ async def _rows(context: Context, statement: Insert, values: Values, relation: S
 async def _literal_rows(
     context: Context, statement: Insert, literals: LiteralRows, relation: Stream | Table
 ) -> pa.Table:
-    columns = target_columns(relation, statement.columns, statement.name_position or None)
+    columns = target_columns(relation, statement.columns, statement.name_position + 1)
     columns = _leading(columns, len(literals.columns), statement)
     check_width(columns, len(literals.columns), statement.position + 1)
     schema = context.known.schema_if_known(relation)
@@ -183,7 +183,7 @@ def _selected(
     try:
         sql = adhoc_sql(source, statement, scope)
         width = _width(source, sql, scope)
-        columns = target_columns(relation, statement.columns, statement.name_position or None)
+        columns = target_columns(relation, statement.columns, statement.name_position + 1)
         columns = _leading(columns, width, statement)
         check_width(columns, width, statement.position + 1)
         casts = ", ".join(f"CAST(#{i + 1} AS {c.type}) AS {quoted(c.name)}" for i, c in enumerate(columns))

@@ -27,7 +27,7 @@ from streamsql.sql.statements import Subscribe
 
 
 async def columns(context: Context, statement: Subscribe, values: Values) -> list[ResultColumn]:
-    view = context.catalog.view(statement.name, statement.name_position or None)
+    view = context.catalog.view(statement.name, statement.name_position + 1)
     head = [ResultColumn("epoch", INT8), ResultColumn("weight", INT2)]
     if statement.progress:
         head.append(ResultColumn("progressed", BOOL))
@@ -43,7 +43,7 @@ async def execute(context: Context, statement: Subscribe, values: Values) -> Row
         loop.call_soon_threadsafe(wake.set)
 
     following = await context.on_engine(
-        lambda: definitions.subscribe(context.engine, statement.name, statement.name_position or None, waken)
+        lambda: definitions.subscribe(context.engine, statement.name, statement.name_position + 1, waken)
     )
 
     async def release() -> None:
