@@ -27,6 +27,9 @@ from streamsql.server.postgres import PostgresServer, is_loopback
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
+# How long one thread may keep Python's lock while another waits for it. The default, 5 ms, is longer than a small epoch.
+SWITCH_INTERVAL_S = 0.0005
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; gives the exit status."""
@@ -46,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def serve(config: Config) -> int:
     """Run a server until SIGTERM or SIGINT; gives the exit status."""
     began = time.monotonic()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         store = Store(config.data_directory, threads=config.threads, memory_limit=config.memory_limit)
         engine = Engine(store, config.limits, SystemClock())

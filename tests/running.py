@@ -40,7 +40,9 @@ def until(condition: Callable[[], T], seconds: float = CONDITION_SECONDS_MAX) ->
 class RunningServer:
     """``python -m streamsql serve``. Used as a context manager: it is stopped at the end, and must end well."""
 
-    def __init__(self, folder: Path, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = folder
         self.log_path = folder / "server.log"
         self.arguments = [*arguments]

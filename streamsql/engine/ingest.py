@@ -7,7 +7,7 @@ one where nothing has to be computed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import duckdb
 import pyarrow as pa
@@ -20,9 +20,12 @@ from streamsql.sql.statements import ColumnDefinition
 
 
 def target_columns(
-    relation: Stream | Table, names: Sequence[str], position: int | None = None
+    relation: Stream | Table, names: Sequence[str], place: Callable[[str], int | None] = lambda _: None
 ) -> list[ColumnDefinition]:
-    """Give the columns that an INSERT or COPY names, all of them where it names none."""
+    """Give the columns that an INSERT or COPY names, all of them where it names none.
+
+    `place` tells where in the client's text a name stands, for an error about it.
+    """
     if not names:
         return list(relation.columns)
     found: list[ColumnDefinition] = []
@@ -32,10 +35,10 @@ def target_columns(
             raise UndefinedColumn(
                 f'column "{name}" of relation "{relation.name}" does not exist',
                 hint=nearest(name, [c.name for c in relation.columns]),
-                position=position,
+                position=place(name),
             )
         if column in found:
-            raise DuplicateColumn(f'column "{name}" specified more than once', position=position)
+            raise DuplicateColumn(f'column "{name}" specified more than once', position=place(name))
         found.append(column)
     return found
 

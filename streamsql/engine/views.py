@@ -381,7 +381,7 @@ class ContinuousQuery(Sink):
 
     @property
     def result(self) -> str:
-        """What holds the result, as it stands in FROM: its columns are the groups' keys, where there are groups, and ``o0``.. ."""
+        """What holds the result, as it stands in FROM: the groups' keys, where there are groups, and ``o0``.. ."""
         if not self._operator.shows_state:
             return self.tables.result
         assert self.plan.grouping is not None

@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 
 from sqlglot import exp
+from sqlglot.tokens import TokenType
 
 from streamsql.base.errors import DataError, StreamSQLError
+from streamsql.base.limits import Limits
 from streamsql.plan.functions import function_name
 from streamsql.sql.statements import Statement
+from streamsql.sql.tokens import tokenize
 from streamsql.sql.trees import position_of
 
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
@@ -26,6 +29,15 @@ def located(error: StreamSQLError, tree: exp.Expr, statement: Statement) -> Stre
             _literal(error, tree, statement) if isinstance(error, DataError) else _name(error, tree, statement)
         )
     return error
+
+
+def place_of_word(word: str, statement: Statement, after: int, limits: Limits) -> int | None:
+    """Find the 1-based position of a name in a statement that has no tree, from a 0-based offset in the query string on."""
+    for token in tokenize(statement.text, limits):
+        start = statement.position + token.start
+        if start > after and token.text == word and token.token_type is not TokenType.STRING:
+            return start + 1
+    return None
 
 
 def _literal(error: StreamSQLError, tree: exp.Expr, statement: Statement) -> int | None:

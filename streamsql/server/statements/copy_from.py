@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pyarrow as pa
 
 from streamsql.base.limits import exceeded
 from streamsql.base.types import wire_column
 from streamsql.engine.ingest import conform, target_columns
 from streamsql.pgwire.copy import CopyColumn, CopyDecoder, copy_options
+from streamsql.plan.places import place_of_word
 from streamsql.server.context import Context, Values
 from streamsql.server.gathered import modifier_of
 from streamsql.server.results import CopyIn
@@ -16,7 +19,8 @@ from streamsql.sql.statements import CopyFrom
 
 async def execute(context: Context, statement: CopyFrom, values: Values) -> CopyIn:
     relation = context.catalog.relation(statement.name, statement.name_position + 1)
-    columns = target_columns(relation, statement.columns, statement.name_position + 1)
+    place = partial(place_of_word, statement=statement, after=statement.name_position, limits=context.limits)
+    columns = target_columns(relation, statement.columns, place)
     decoder = CopyDecoder(
         [CopyColumn(c.name, wire_column(c.type).type, modifier_of(c.type)) for c in columns],
         copy_options(statement.options),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from functools import partial
 
 import duckdb
 import pyarrow as pa
@@ -20,7 +21,7 @@ from streamsql.engine.translate import type_name
 from streamsql.pgwire.values import BadValue, parse_text
 from streamsql.plan.adhoc import Scope, adhoc_sql
 from streamsql.plan.parameters import infer_types, substituted
-from streamsql.plan.places import located
+from streamsql.plan.places import located, place_of_word
 from streamsql.server.context import Context, Values
 from streamsql.server.gathered import VALUES_READ_INLINE_MAX, modifier_of
 from streamsql.server.reads import next_batch
@@ -42,10 +43,9 @@ def types_of(
     relation = context.catalog.relation(statement.name, statement.name_position + 1)
     context.known.schema(relation, cursor)  # the first row will want it
     assert statement.source is not None
-    columns = target_columns(relation, statement.columns, statement.name_position + 1)
+    columns = _targets(relation, statement, context.limits)
     if statement.parameter_columns is not None:
         columns = _leading(columns, len(statement.parameter_columns), statement)
-        check_width(columns, len(statement.parameter_columns), statement.position + 1)
     targets = [wire_column(c.type).type for c in columns]
     describe = context.scope(cursor).describe
     return tuple(infer_types(statement.source, statement.parameter_count, declared, describe, targets))
@@ -83,9 +83,7 @@ async def _rows(context: Context, statement: Insert, values: Values, relation: S
 async def _literal_rows(
     context: Context, statement: Insert, literals: LiteralRows, relation: Stream | Table
 ) -> pa.Table:
-    columns = target_columns(relation, statement.columns, statement.name_position + 1)
-    columns = _leading(columns, len(literals.columns), statement)
-    check_width(columns, len(literals.columns), statement.position + 1)
+    columns = _leading(_targets(relation, statement, context.limits), len(literals.columns), statement)
     schema = context.known.schema_if_known(relation)
     if schema is not None and literals.row_count * len(columns) <= VALUES_READ_INLINE_MAX:
         made = arranged(_given(statement, literals, columns, context.limits), columns, relation, schema)
@@ -182,10 +180,7 @@ def _selected(
         source = substituted(source, types, values.texts or None)
     try:
         sql = adhoc_sql(source, statement, scope)
-        width = _width(source, sql, scope)
-        columns = target_columns(relation, statement.columns, statement.name_position + 1)
-        columns = _leading(columns, width, statement)
-        check_width(columns, width, statement.position + 1)
+        columns = _leading(_targets(relation, statement, context.limits), _width(source, sql, scope), statement)
         casts = ", ".join(f"CAST(#{i + 1} AS {c.type}) AS {quoted(c.name)}" for i, c in enumerate(columns))
         given = _read_all(f"SELECT {casts} FROM ({sql})", cursor, context.limits)
     except StreamSQLError as error:
@@ -214,6 +209,13 @@ def _read_all(sql: str, cursor: duckdb.DuckDBPyConnection, limits: Limits) -> pa
     return pa.Table.from_batches(batches, reader.schema)
 
 
+def _targets(relation: Stream | Table, statement: Insert, limits: Limits) -> list[ColumnDefinition]:
+    place = partial(place_of_word, statement=statement, after=statement.name_position, limits=limits)
+    return target_columns(relation, statement.columns, place)
+
+
 def _leading(columns: list[ColumnDefinition], width: int, statement: Insert) -> list[ColumnDefinition]:
-    """Without a column list, fewer values than columns fill the first ones, as in Postgres."""
-    return columns if statement.columns or width > len(columns) else columns[:width]
+    """Give the columns that so many values are for: without a column list, fewer values fill the first ones, as in Postgres."""
+    columns = columns if statement.columns or width > len(columns) else columns[:width]
+    check_width(columns, width, statement.position + 1)
+    return columns
