@@ -5,7 +5,7 @@ SQL cast (if any) brings the column into the one Arrow form that `pgwire.values`
 
     wire type                         canonical Arrow
     bool                              bool
-    int2, int4, int8                  int16, int32, int64
+    int2, int4, int8, oid             int16, int32, int64, int32
     float4, float8                    float32, float64
     numeric                           decimal128(p, s)
     text, varchar, json, jsonb, uuid  string
@@ -50,6 +50,7 @@ BYTEA = WireType("bytea", 17, 1001, -1)
 INT8 = WireType("int8", 20, 1016, 8)
 INT2 = WireType("int2", 21, 1005, 2)
 INT4 = WireType("int4", 23, 1007, 4)
+OID = WireType("oid", 26, 1028, 4)
 TEXT = WireType("text", 25, 1009, -1)
 JSON = WireType("json", 114, 199, -1)
 FLOAT4 = WireType("float4", 700, 1021, 4)
@@ -68,7 +69,7 @@ JSONB = WireType("jsonb", 3802, 3807, -1)
 
 SCALARS = (
     BOOL, BYTEA, INT8, INT2, INT4, TEXT, JSON, FLOAT4, FLOAT8, UNKNOWN, BPCHAR, VARCHAR, DATE, TIME, TIMESTAMP,
-    TIMESTAMPTZ, INTERVAL, NUMERIC, UUID, JSONB,
+    TIMESTAMPTZ, INTERVAL, NUMERIC, UUID, JSONB, OID,
 )  # fmt: skip
 ARRAYS = {t.name: WireType("_" + t.name, t.array_oid, 0, -1, element=t) for t in SCALARS if t.array_oid}
 BY_OID: dict[int, WireType] = {t.oid: t for t in (*SCALARS, *ARRAYS.values())}
@@ -79,7 +80,7 @@ DUCKDB_NAME = {
     "bool": "BOOLEAN", "bytea": "BLOB", "int8": "BIGINT", "int2": "SMALLINT", "int4": "INTEGER", "text": "VARCHAR",
     "json": "JSON", "float4": "FLOAT", "float8": "DOUBLE", "bpchar": "VARCHAR", "varchar": "VARCHAR", "date": "DATE",
     "time": "TIME", "timestamp": "TIMESTAMP", "timestamptz": "TIMESTAMPTZ", "interval": "INTERVAL",
-    "uuid": "UUID", "jsonb": "JSON",
+    "uuid": "UUID", "jsonb": "JSON", "oid": "INTEGER",
 }  # fmt: skip
 
 # DuckDB type id -> (wire type, cast that gives the canonical Arrow form, or None where DuckDB's Arrow already is it)
@@ -165,6 +166,7 @@ _CANONICAL: dict[str, pa.DataType] = {
     "int2": pa.int16(),
     "int4": pa.int32(),
     "int8": pa.int64(),
+    "oid": pa.int32(),
     "float4": pa.float32(),
     "float8": pa.float64(),
     "bytea": pa.binary(),

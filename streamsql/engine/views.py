@@ -403,9 +403,7 @@ class ContinuousQuery(Sink):
             stages.linear_result(self.plan, delta) if self.plan.grouping is None else stages.partials(self.plan, delta)
         )
 
-    def late_without(
-        self, rows: pa.Table, without: npt.NDArray[np.bool_], progress: Progress
-    ) -> npt.NDArray[np.bool_]:
+    def late_without(self, rows: pa.Table, without: npt.NDArray[np.bool_], progress: Progress) -> npt.NDArray[np.bool_]:
         """Tell which rows would be late, if those of the mask `without` moved no watermark."""
         window, delay = self.plan.window, self.plan.watermark_delay_us
         if window is None:

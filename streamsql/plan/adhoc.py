@@ -23,7 +23,7 @@ from streamsql.base.limits import Limits
 from streamsql.catalog.objects import PUBLIC_SCHEMA, ROWS_SCHEMA, SYSTEM_SCHEMA, Catalog, Table, nearest, quoted
 from streamsql.plan import stages
 from streamsql.plan.bind import WINDOW_COLUMNS, Describe, is_window
-from streamsql.plan.functions import Asker, refuse_functions, session_value
+from streamsql.plan.functions import Asker, refuse_functions, refuse_session_functions, session_value
 from streamsql.plan.output_names import name_outputs
 from streamsql.plan.windows import bind_window, windows_of_time
 from streamsql.sql.parse import position_of
@@ -52,10 +52,10 @@ class Scope:
 def adhoc_sql(tree: exp.Expr, statement: Statement, scope: Scope) -> str:
     """Give the DuckDB SQL of an ad-hoc query; `tree` is left as it is. Raises StreamSQLError with a position."""
     tree = tree.copy()
-    refuse_functions(tree, statement)
     name_outputs(tree, statement)
-    _resolve_names(tree, statement, scope)
     tree = _answered(tree, statement, scope)
+    refuse_functions(tree, statement)
+    _resolve_names(tree, statement, scope)
     for select in list(_innermost_first(tree)):
         _rewrite_window(select, statement, scope)
     stray = next((n for n in tree.walk() if is_window(n)), None)
@@ -86,6 +86,7 @@ def change_sql(tree: exp.Expr, statement: Statement, table: Table, scope: Scope)
 def check_default(expression: exp.Expr, statement: Statement, column_type: str, scope: Scope) -> None:
     """Raise StreamSQLError where an expression cannot be the DEFAULT of a column of this DuckDB type."""
     refuse_functions(expression, statement)
+    refuse_session_functions(expression, statement, "a DEFAULT expression")
     for kind, what in ((exp.Query, "a subquery"), (exp.Column, "a column"), (exp.AggFunc, "an aggregate")):
         found = expression.find(kind)
         if found is not None:

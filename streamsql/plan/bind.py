@@ -28,7 +28,7 @@ from streamsql.base.limits import Limits
 from streamsql.catalog.objects import Catalog, OutputColumn, Stream, Table, View, quoted
 from streamsql.plan import stages
 from streamsql.plan.aggregates import is_aggregate, plan_aggregate, without_negative_zero
-from streamsql.plan.functions import refuse_functions
+from streamsql.plan.functions import refuse_functions, refuse_session_functions
 from streamsql.plan.nodes import ContinuousPlan, Grouping, Output, Window
 from streamsql.plan.places import located
 from streamsql.plan.properties import check, refuse_shapes
@@ -72,6 +72,7 @@ class _Binder:
         refuse_shapes(tree, self.query)
         refuse_functions(tree, self.query)
         assert isinstance(tree, exp.Select)
+        refuse_session_functions(tree, self.query, "a continuous query")
         try:
             plan = self._plan(tree, self.query.emit)
         except StreamSQLError as error:

@@ -8,12 +8,13 @@ function that is not in `TABLE_FUNCTIONS`, and the scalar functions of `REFUSED`
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from sqlglot import exp
 
 from streamsql import __version__
-from streamsql.base.errors import UndefinedFunction
+from streamsql.base.errors import FeatureNotSupported, UndefinedFunction, UndefinedObject
 from streamsql.sql.statements import Statement
 from streamsql.sql.trees import position_of
 
@@ -40,12 +41,25 @@ _REFUSED_PREFIX = "__"
 SERVER_VERSION = "15.0"
 
 
+class Settings(Protocol):
+    """The variables of a session."""
+
+    def get(self, name: str) -> str:
+        """Give a variable's value; raises UndefinedObject."""
+        ...
+
+    def set(self, name: str, value: str | None) -> None:
+        """Set a variable; raises StreamSQLError for a value that cannot be."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who asks: what ``current_user`` and ``pg_backend_pid()`` say."""
+    """Who asks: what ``current_user``, ``pg_backend_pid()`` and ``current_setting(name)`` say."""
 
     user: str
     process_id: int = 0
+    settings: Settings | None = field(default=None, compare=False)
 
 
 def _text(value: str) -> str:
@@ -66,6 +80,7 @@ SESSION_FUNCTIONS: dict[str, Callable[[Asker], str]] = {
     "user": lambda asker: _text(asker.user),
     "version": lambda _: _text(f"PostgreSQL {SERVER_VERSION} (streamsql {__version__})"),
 }
+SETTING_FUNCTIONS = frozenset({"current_setting", "set_config"})
 # those that are called without parentheses, so that they look like columns
 _BARE = frozenset({"current_role", "session_user", "user"})
 
@@ -108,12 +123,52 @@ def _refuse_table_function(node: exp.Table | exp.Lateral, statement: Statement) 
         )
 
 
+def refuse_session_functions(tree: exp.Expr, statement: Statement, where: str) -> None:
+    """Raise FeatureNotSupported for a question about the session where there is no session to ask."""
+    for node in tree.walk():
+        name = _session_function(node, statement)
+        if name is not None:
+            raise FeatureNotSupported(f"{name} cannot be used in {where}", position=position_of(node, statement))
+
+
+def asks_settings(tree: exp.Expr, statement: Statement) -> bool:
+    """Tell whether a query's answer changes with the session's variables."""
+    return any(function_name(node, statement) in SETTING_FUNCTIONS for node in tree.walk())
+
+
 def session_value(node: exp.Expr, asker: Asker, statement: Statement) -> str | None:
-    """Give the SQL of what this call says about the session, or None for any other expression."""
+    """Give the SQL of what this call says about the session, or None for any other expression.
+
+    ``set_config`` sets the variable: it is what a client calls where it cannot send SET.
+    """
+    name = _session_function(node, statement)
+    if name is None:
+        return _setting(node, asker, statement)
+    return SESSION_FUNCTIONS[name](asker)
+
+
+def _session_function(node: exp.Expr, statement: Statement) -> str | None:
     if isinstance(node, exp.Column):
         plain = isinstance(node.this, exp.Identifier) and not node.table and not node.this.args.get("quoted")
-        name = node.name.lower() if plain and node.name.lower() in _BARE else None
-    else:
-        name = function_name(node, statement)
-    make = SESSION_FUNCTIONS.get(name or "")
-    return make(asker) if make else None
+        return node.name.lower() if plain and node.name.lower() in _BARE else None
+    name = function_name(node, statement)
+    return name if name in SESSION_FUNCTIONS else None
+
+
+def _setting(node: exp.Expr, asker: Asker, statement: Statement) -> str | None:
+    if asker.settings is None or not isinstance(node, exp.Anonymous):
+        return None
+    name = function_name(node, statement)
+    literals = [a for a in node.expressions if isinstance(a, (exp.Literal, exp.Boolean))]
+    if name not in SETTING_FUNCTIONS or not literals or len(literals) != len(node.expressions):
+        return None
+    variable, *others = literals
+    if name == "set_config" and others:
+        asker.settings.set(variable.name, others[0].name)
+        return _text(others[0].name)
+    try:
+        return _text(asker.settings.get(variable.name))
+    except UndefinedObject:
+        if others and others[0].this:  # missing_ok
+            return "NULL"
+        raise

@@ -152,6 +152,8 @@ class _Inference:
 
     def _first(self, nodes: object) -> WireType | None:
         for node in nodes:  # type: ignore[attr-defined]  # an iterable of nodes
+            if isinstance(node, exp.Cast):
+                return self._of_name(node.to.sql("duckdb"))
             if not node.find(exp.Parameter):
                 found = self._of_expression(node)
                 if found is not None:

@@ -91,13 +91,14 @@ class Extended:
             return ()
         context = self._context
         declared = tuple(BY_OID.get(oid) for oid in oids)
-
-        async def find() -> tuple[WireType, ...]:
-            return await context.reads.run(
+        catalog = context.catalog
+        found = context.known.types.get(statement, catalog, oids)
+        if found is None:
+            found = await context.reads.run(
                 lambda cursor: types_of(context, statement, declared, cursor), context.cancel
             )
-
-        return await context.known.types.of(statement, context.catalog, find, oids)
+            context.known.types.put(statement, catalog, found, oids)
+        return found
 
     async def bind(self, event: messages.Bind) -> None:
         prepared = self._prepared.get(event.statement)

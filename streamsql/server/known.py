@@ -7,7 +7,7 @@ columns of a query are looked up by its statement for as long as the catalog sta
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -18,6 +18,7 @@ from streamsql.base.limits import Limits
 from streamsql.base.types import WireType
 from streamsql.catalog.objects import Catalog, Stream, Table
 from streamsql.engine.ingest import arrow_schema
+from streamsql.server.driver_questions import driver_question
 from streamsql.server.reads import ReadPool
 from streamsql.server.results import ResultColumn
 from streamsql.sql.parse import parse
@@ -34,10 +35,14 @@ PARSED_INLINE_CHARACTERS_MAX = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """An ad-hoc query as DuckDB runs it, and its columns. Parameters are marks in the SQL (see `statements.query`)."""
+    """An ad-hoc query as DuckDB runs it, and its columns. Parameters are marks in the SQL (see `statements.query`).
+
+    `lasting` says that it is the same whenever it is bound, as long as the catalog is.
+    """
 
     sql: str
     columns: tuple[ResultColumn, ...]
+    lasting: bool = True
 
 
 @dataclass(slots=True)
@@ -64,16 +69,6 @@ class Findings(Generic[T]):
         if len(self._found) > FINDINGS_MAX:
             self._found.popitem(last=False)
 
-    async def of(
-        self, statement: Statement, catalog: Catalog, find: Callable[[], Awaitable[T]], key: Hashable = None
-    ) -> T:
-        """Give what was found, or find it."""
-        value = self.get(statement, catalog, key)
-        if value is None:
-            value = await find()
-            self.put(statement, catalog, value, key)
-        return value
-
 
 class Known:
     """What all sessions know; used from the event loop's thread."""
@@ -91,6 +86,9 @@ class Known:
         found = self._texts.get(text)
         if found is not None:
             return found
+        question = driver_question(text)
+        if question is not None:
+            return [question]
         if len(text) > PARSED_INLINE_CHARACTERS_MAX:
             return await self._reads.compute(lambda: parse(text, self._limits))
         found = parse(text, self._limits)

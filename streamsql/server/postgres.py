@@ -262,7 +262,7 @@ class Wire(asyncio.Protocol):
             return None
         self._log = log.bind(pid=self.process_id)
         self._log.info("connection opened", user=user, peer=self._peer(), application=variables.get("application_name"))
-        asker = Asker(user, self.process_id)
+        asker = Asker(user, self.process_id, variables)
         transaction = SessionTransaction(server.engine)
         context = Context(server.engine, server.reads, server.known, asker, transaction, variables)
         variables.take_changed()

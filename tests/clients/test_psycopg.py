@@ -248,13 +248,17 @@ def test_a_pipeline_gives_each_statement_its_own_result(connection: Connection):
 
 def test_an_error_in_a_pipeline_skips_the_rest_up_to_the_sync(connection: Connection):
     connection.execute("CREATE TABLE piped_wrong (n INT)")
-    with pytest.raises(errors.UndefinedTable), connection.pipeline() as pipeline:
-        first = connection.execute("INSERT INTO piped_wrong VALUES (%s)", [1])
-        pipeline.sync()
-        connection.execute("INSERT INTO piped_wrong VALUES (%s)", [2])
-        connection.execute("SELECT * FROM nowhere")
-        connection.execute("INSERT INTO piped_wrong VALUES (%s)", [3])
-    assert first.rowcount == 1
+
+    def talk() -> None:
+        with connection.pipeline() as pipeline:
+            connection.execute("INSERT INTO piped_wrong VALUES (%s)", [1])
+            pipeline.sync()
+            connection.execute("INSERT INTO piped_wrong VALUES (%s)", [2])
+            connection.execute("SELECT * FROM nowhere")
+            connection.execute("INSERT INTO piped_wrong VALUES (%s)", [3])
+
+    with pytest.raises(errors.UndefinedTable):
+        talk()
     assert connection.execute("SELECT n FROM piped_wrong").fetchall() == [(1,)]
 
 
@@ -281,20 +285,25 @@ def test_a_prepared_star_shows_the_columns_of_now(connection: Connection):
     assert connection.execute("SELECT * FROM changing", prepare=True).fetchall() == [("x", 2)]
 
 
-def test_deallocate_and_discard_forget_prepared_statements(connection: Connection):
-    connection.execute("SELECT %s::int", [1], prepare=True)
-    connection.execute("DEALLOCATE ALL")
+@pytest.mark.parametrize("statement", ["DEALLOCATE mine", "DEALLOCATE ALL", "DISCARD ALL"])
+def test_deallocate_and_discard_forget_prepared_statements(connection: Connection, statement: str):
+    connection.pgconn.prepare(b"mine", b"SELECT 1")
+    assert connection.pgconn.exec_prepared(b"mine", []).get_value(0, 0) == b"1"
+    connection.execute(statement)
+    failed = connection.pgconn.exec_prepared(b"mine", [])
+    assert failed.error_field(psycopg.pq.DiagnosticField.SQLSTATE) == b"26000"
     with pytest.raises(errors.InvalidSqlStatementName):
-        connection.execute("SELECT %s::int", [1], prepare=True)
-    connection.execute("DISCARD ALL")
-    with pytest.raises(errors.InvalidSqlStatementName):
-        connection.execute("DEALLOCATE nosuch")
+        connection.execute("DEALLOCATE mine")
 
 
-def test_server_side_cursors_are_refused_with_what_to_do_instead(connection: Connection):
-    with connection.transaction(), pytest.raises(errors.FeatureNotSupported) as refused:
-        connection.cursor("named").execute("SELECT 1")
-    assert "EMIT" in (refused.value.diag.message_hint or "")
+def test_server_side_cursors_are_refused_with_what_to_do_instead(server: RunningServer):
+    with server.session(autocommit=False) as other:
+        cursor = other.cursor("named")
+        with pytest.raises(errors.FeatureNotSupported) as refused:
+            cursor.execute("SELECT 1")
+        assert "EMIT" in (refused.value.diag.message_hint or "")
+        cursor.close()
+        other.rollback()
 
 
 def test_columns_are_described_before_any_row(connection: Connection):
@@ -345,20 +354,27 @@ def test_copy_takes_rows_of_values_and_raw_text(connection: Connection):
 
 def test_a_copy_that_the_client_gives_up_keeps_nothing(connection: Connection):
     connection.execute("CREATE TABLE given_up (n INT)")
-    with pytest.raises(ZeroDivisionError), connection.cursor().copy("COPY given_up FROM STDIN") as copy:
-        copy.write_row((1,))
-        raise ZeroDivisionError
+
+    def talk() -> None:
+        with connection.cursor().copy("COPY given_up FROM STDIN") as copy:
+            copy.write_row((1,))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        talk()
     assert connection.execute("SELECT count(*) FROM given_up").fetchone() == (0,)
 
 
 def test_a_copy_that_fails_in_the_middle_keeps_nothing_and_names_the_place(connection: Connection):
     connection.execute("CREATE TABLE in_the_middle (n INT, d DATE)")
-    with (
-        pytest.raises(errors.InvalidTextRepresentation, match="type integer") as failed,
-        connection.cursor().copy("COPY in_the_middle FROM STDIN (FORMAT csv)") as copy,
-    ):
-        for number in range(300_000):
-            copy.write(f"{number if number != 12_344 else 'many'},2024-01-01\n")
+
+    def talk() -> None:
+        with connection.cursor().copy("COPY in_the_middle FROM STDIN (FORMAT csv)") as copy:
+            for number in range(300_000):
+                copy.write(f"{number if number != 12_344 else 'many'},2024-01-01\n")
+
+    with pytest.raises(errors.InvalidTextRepresentation, match="type integer") as failed:
+        talk()
     assert failed.value.diag.context == 'COPY in_the_middle, line 12345, column n: "many"'
     assert connection.execute("SELECT count(*) FROM in_the_middle").fetchone() == (0,)
 
@@ -444,11 +460,16 @@ def test_closing_the_connection_in_the_middle_of_a_live_query_ends_it(server: Ru
 
 def test_cancel_ends_an_ad_hoc_query_too(server: RunningServer):
     with server.session() as busy:
-        timer = threading.Timer(0, lambda: until(lambda: "range(300000000)" in server.log()) and busy.cancel_safe())
-        timer.start()
+
+        def cancel() -> None:
+            until(lambda: "range(300000000)" in server.log())
+            busy.cancel_safe()
+
+        thread = threading.Thread(target=cancel)
+        thread.start()
         with pytest.raises(errors.QueryCanceled):
             busy.execute("SELECT count(*) FROM range(300000000) a(x), range(100000) b(y) WHERE (x * y) % 7 = 3")
-        timer.join()
+        thread.join()
         assert busy.execute("SELECT 1").fetchone() == (1,)
 
 

@@ -102,7 +102,9 @@ def _idled(steps: list[list[int] | float], *, whole: bool) -> list[object]:
             database.push("s", ["ts", "x"], rows, [len(rows)] if whole else [1] * len(rows))
         return [
             *(sorted(database.values(f"SELECT * FROM public.{view}")) for view in "ahu"),
-            sorted(database.values("SELECT view, reason, event_time, watermark, late_by, row FROM streamsql.late_rows")),
+            sorted(
+                database.values("SELECT view, reason, event_time, watermark, late_by, row FROM streamsql.late_rows")
+            ),
             sorted(database.values("SELECT name, rows_in, rows_late, watermark FROM streamsql.views")),
         ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -63,8 +62,8 @@ def _told(epoch_rows: int, limits: Limits, *, later: bool = False) -> dict[str, 
 
 
 @pytest.fixture(scope="module")
-def whole() -> Iterator[dict[str, list[tuple[Any, ...]]]]:
-    yield _told(ROWS, Limits())
+def whole() -> dict[str, list[tuple[Any, ...]]]:
+    return _told(ROWS, Limits())
 
 
 @pytest.mark.parametrize("epoch_rows", EPOCH_ROWS[1:])

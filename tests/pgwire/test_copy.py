@@ -262,7 +262,7 @@ def test_every_type_is_read_into_its_arrow_form() -> None:
         "bool": "yes", "bytea": "\\x00ff", "int8": "1", "int2": "2", "int4": "3", "text": "x", "json": "[1]", "float4": "0.5",
         "float8": "1.5", "unknown": "u", "bpchar": "c", "varchar": "v", "date": "2026-01-02", "time": "03:04",
         "timestamp": "2026-01-02 03:04", "timestamptz": "2026-01-02 03:04+01", "interval": "1 day", "numeric": "1.25",
-        "uuid": "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "jsonb": "{}",
+        "uuid": "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "jsonb": "{}", "oid": "25",
     }  # fmt: skip
     assert set(texts) == {scalar.name for scalar in t.SCALARS}
     columns = [CopyColumn(name, t.BY_NAME[name]) for name in texts]

@@ -51,6 +51,7 @@ SCALAR_CODECS: dict[str, Codec] = {
     "json": json.JSON,
     "jsonb": json.JSONB,
     "numeric": numeric.NUMERIC,
+    "oid": integers.INTEGER,  # all that we have are far below 2**31
     "text": text.TEXT,
     "time": datetime.TIME,
     "timestamp": datetime.TIMESTAMP,

@@ -21,6 +21,7 @@ from streamsql.engine.changes import Change
 from streamsql.engine.definitions import LiveQuery
 from streamsql.plan.adhoc import Scope, adhoc_sql
 from streamsql.plan.bind import bind
+from streamsql.plan.functions import asks_settings
 from streamsql.plan.output_names import values_names
 from streamsql.plan.parameters import infer_types, literal_sql, number_of, substituted
 from streamsql.plan.places import located
@@ -68,12 +69,15 @@ async def execute(context: Context, statement: Query, values: Values) -> Rows:
 
 async def _bound(context: Context, query: Query, values: Values) -> Bound:
     """Give the DuckDB SQL of an ad-hoc query, and its columns, as long as the catalog stays the same without asking again."""
-    catalog = context.catalog
-
-    async def find() -> Bound:
-        return await context.reads.run(lambda cursor: _bind(query, values.types, context.scope(cursor)), context.cancel)
-
-    return await context.known.queries.of(query, catalog, find, (values.types, context.asker))
+    catalog, key = context.catalog, (values.types, context.asker)
+    found = context.known.queries.get(query, catalog, key)
+    if found is None:
+        found = await context.reads.run(
+            lambda cursor: _bind(query, values.types, context.scope(cursor)), context.cancel
+        )
+        if found.lasting:
+            context.known.queries.put(query, catalog, found, key)
+    return found
 
 
 def _bind(query: Query, types: tuple[WireType, ...], scope: Scope) -> Bound:
@@ -88,7 +92,8 @@ def _bind(query: Query, types: tuple[WireType, ...], scope: Scope) -> Bound:
     except StreamSQLError as error:
         raise located(error, query.tree, query) from error
     # a value may have a narrower type than a typed NULL, so the columns are cast to what the client was told
-    return Bound(sql, tuple(ResultColumn.of(c.name, c.type, exact=bool(types)) for c in _renamed(tree, found)))
+    columns = tuple(ResultColumn.of(c.name, c.type, exact=bool(types)) for c in _renamed(tree, found))
+    return Bound(sql, columns, lasting=not asks_settings(query.tree, query))
 
 
 def _renamed(tree: exp.Expr, found: list[OutputColumn]) -> list[OutputColumn]:

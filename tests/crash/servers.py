@@ -1,0 +1,68 @@
+"""Real servers in processes of their own, to be killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+
+from tests.servers import READY
+
+# The server does not need pandas, but pyarrow takes it in where it is there, which is most of the time that a start takes.
+_WITHOUT_PANDAS = 'raise ImportError("not a dependency of the server")\n'
+
+
+class Server:
+    """``streamsql serve`` on a data directory. With `fault` it kills itself at that point (see `base.faults`)."""
+
+    def __init__(self, directory: Path, fault: str = "") -> None:
+        hidden = directory.parent / "hidden"
+        hidden.mkdir(exist_ok=True)
+        (hidden / "pandas.py").write_text(_WITHOUT_PANDAS)
+        environment = {**os.environ, "PYTHONPATH": str(hidden), "STREAMSQL_FAULT": fault}
+        command = [sys.executable, "-m", "streamsql", "serve", "--port", "0", "--data-dir", str(directory)]
+        with (directory.parent / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().strip().removeprefix(READY)
+        """Where it listens, or the empty text if it died before it could."""
+
+    def connect(self) -> psycopg.Connection[tuple[object, ...]]:
+        return psycopg.connect(self.url, autocommit=True, prepare_threshold=None)
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """Ask it to end."""
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait()
+
+    def was_killed(self) -> bool:
+        """Wait for its end, and tell whether it was by SIGKILL. Any other end but an orderly one is a failure."""
+        code = self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        assert code in {0, -signal.SIGKILL}, f"the server ended with status {code}; see server.log"
+        return code != 0
+
+
+@contextlib.contextmanager
+def serving(directory: Path, fault: str = "") -> Iterator[Server]:
+    """Run a server; it is stopped at the end, if it lives that long."""
+    server = Server(directory, fault)
+    try:
+        yield server
+    except BaseException:
+        server.kill()
+        raise
+    server.stop()
+    assert not server.was_killed()
