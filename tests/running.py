@@ -107,7 +107,8 @@ class RunningServer:
     def check_log(self) -> None:
         """Fail where the server noted a fault of its own."""
         found = [line for line in self.log().splitlines() if any(word in line for word in WRONG)]
-        assert not found, self.log()
+        if found:
+            raise AssertionError("\n".join(line.replace("\\n", "\n") for line in found))
 
     # ---- clients ----
 

@@ -22,6 +22,7 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     │                                 DuplicateAlias 42712
     ├── GroupingError 42803 · DatatypeMismatch 42804 · AmbiguousColumn 42702 · WrongObjectType 42809
     ├── InvalidColumnReference 42P10 · CardinalityViolation 21000
+    ├── NotInPrerequisiteState 55000
     ├── InvalidTableDefinition 42P16 · InsufficientPrivilege 42501 · DependentObjectsExist 2BP01
     ├── Limits (classes 53, 54)       ProgramLimitExceeded 54000 · TooManyConnections 53300 · OutOfMemory 53200
     │                                 DiskFull 53100 · SubscriptionTooSlow 53400
@@ -267,6 +268,10 @@ class SubscriptionTooSlow(StreamSQLError):
 
 class ProgramLimitExceeded(StreamSQLError):
     sqlstate = "54000"
+
+
+class NotInPrerequisiteState(StreamSQLError):
+    sqlstate = "55000"
 
 
 class QueryCanceled(StreamSQLError):

@@ -35,6 +35,9 @@ _KINDS: dict[str, type[StreamSQLError]] = {
     "Syntax": errors.SQLSyntaxError,
 }
 
+# which column that was, in names that may be the engine's own
+_SOURCE = r"(?: when casting from source column \S+)?"
+
 _TYPE_NAMES = {
     "BIGINT": "bigint",
     "BLOB": "bytea",
@@ -147,7 +150,7 @@ _RULES: tuple[Rule, ...] = tuple(
             ),
         ),
         (
-            r"(\w+) clause cannot contain aggregates",
+            r"(GROUP BY|\w+) clause cannot contain aggregates",
             lambda m: errors.GroupingError(f"aggregate functions are not allowed in {m[1]}"),
         ),
         (
@@ -187,9 +190,9 @@ _RULES: tuple[Rule, ...] = tuple(
             ),
         ),
         # values
-        (r"Could not convert string '(.*?)' to (.+?)(?:\n|$)", _unreadable),
+        (rf"Could not convert string '(.*?)' to (.+?){_SOURCE}(?:\n|$)", _unreadable),
         (
-            r"Type VARCHAR with value '(.*?)' can't be cast to the destination type (.+?)(?:\n|$)",
+            rf"Type VARCHAR with value '(.*?)' can't be cast to the destination type (.+?){_SOURCE}(?:\n|$)",
             lambda m: errors.InvalidTextRepresentation(f'invalid input syntax for type {type_name(m[2])}: "{m[1]}"'),
         ),
         (

@@ -49,8 +49,6 @@ class Execution:
         """Say what a statement without rows has done."""
         for fields in done.notices:
             self._output.say(messages.notice(fields))
-        for name, value in self._context.variables.take_changed():
-            self._output.say(messages.parameter_status(name, value))
         self._output.say(messages.command_complete(done.tag))
 
     def begin_copy(self, copy: CopyIn) -> None:

@@ -13,6 +13,7 @@ from streamsql.base.errors import (
     DuplicateStatement,
     InvalidCursorName,
     InvalidStatementName,
+    NotInPrerequisiteState,
     ProtocolViolation,
     SQLSyntaxError,
     StreamSQLError,
@@ -28,7 +29,7 @@ from streamsql.server.output import Output
 from streamsql.server.portals import Cursor, Portal, Prepared, expanded
 from streamsql.server.results import CopyIn, Done, described
 from streamsql.server.statements import handler
-from streamsql.sql.statements import Insert, Statement
+from streamsql.sql.statements import Insert, Query, Statement
 
 # so many gathered rows are read before more are taken, so that memory does not grow with a pipeline
 GATHERED_ROWS_MAX = 16_384
@@ -81,7 +82,11 @@ class Extended:
         statement = statements[0] if statements else None
         self._execution.check_transaction(statement)
         row = isinstance(statement, Insert) and statement.parameter_columns is not None
-        self._prepared[event.name] = Prepared(statement, await self._types(statement, event.parameter_oids), row)
+        types = await self._types(statement, event.parameter_oids)
+        if isinstance(statement, Query) and statement.emit is None:
+            # as in PostgreSQL, what is wrong with it is told now; Describe will ask for the same
+            await handler(statement).describe(self._context, statement, Values(types, None))
+        self._prepared[event.name] = Prepared(statement, types, row)
         self._output.say(_PARSE_COMPLETE)
 
     async def _types(self, statement: Statement | None, oids: tuple[int, ...]) -> tuple[WireType, ...]:
@@ -156,7 +161,7 @@ class Extended:
     async def execute(self, event: messages.Execute) -> None:
         portal = self._portal(event.portal)
         prepared = portal.prepared
-        if prepared.row:
+        if prepared.row and not portal.done:
             await self._gather(portal)
             return
         await self.settle()
@@ -166,7 +171,8 @@ class Extended:
             return
         if portal.cursor is None:
             if portal.done:
-                raise InvalidCursorName(f'portal "{event.portal}" cannot be run anymore')
+                self._say_no_more(portal, event.portal)
+                return
             outcome = await self._execution.execute(statement, portal.values)
             if isinstance(outcome, CopyIn):
                 portal.done = True
@@ -179,8 +185,13 @@ class Extended:
                 portal.done = True
                 self._execution.finish(outcome)
                 return
-            portal.cursor = Cursor(outcome)
+            portal.rows, portal.cursor = outcome, Cursor(outcome)
         await self._run(portal, portal.cursor, event.max_rows or None)
+
+    def _say_no_more(self, portal: Portal, name: str) -> None:
+        if portal.rows is None:
+            raise NotInPrerequisiteState(f'portal "{name}" cannot be run')
+        self._output.say(messages.command_complete(portal.rows.tag_of(0)))
 
     async def _run(self, portal: Portal, cursor: Cursor, rows_max: int | None) -> None:
         rows = cursor.rows
@@ -224,8 +235,6 @@ class Extended:
     # ---- gathered rows ----
 
     async def _gather(self, portal: Portal) -> None:
-        if portal.done:
-            raise InvalidCursorName("portal cannot be run anymore")
         self._execution.check_transaction(portal.prepared.statement)
         gathered = self._gathered
         if gathered is None or not gathered.takes(portal.prepared, portal.parameter_formats):

@@ -34,6 +34,7 @@ class Portal:
     parameter_formats: tuple[int, ...]
     result_formats: tuple[int, ...]
     values: Values
+    rows: Rows | None = None
     cursor: Cursor | None = None
     done: bool = False
 

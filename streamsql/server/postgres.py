@@ -265,7 +265,6 @@ class Wire(asyncio.Protocol):
         asker = Asker(user, self.process_id, variables)
         transaction = SessionTransaction(server.engine)
         context = Context(server.engine, server.reads, server.known, asker, transaction, variables)
-        variables.take_changed()
         out = self._connection.authentication_ok()
         out += b"".join(messages.parameter_status(n, v) for n, v in variables.reported())
         out += messages.backend_key_data(self.process_id, self.secret)

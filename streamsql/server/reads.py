@@ -43,9 +43,12 @@ class ReadPool:
         """Run `work` on a connection in another thread; a cancellation interrupts DuckDB."""
         cursor = self._take()
         try:
-            return await self._on_thread(lambda: work(cursor), cursor, cancellation)
-        finally:
-            self._give_back(cursor)
+            made = await self._on_thread(lambda: work(cursor), cursor, cancellation)
+        except BaseException:
+            cursor.close()  # it may have been left with a result half read, and takes no other query then
+            raise
+        self._give_back(cursor)
+        return made
 
     async def compute(self, work: Callable[[], T]) -> T:
         """Run work that needs no connection in another thread."""

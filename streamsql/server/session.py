@@ -70,8 +70,13 @@ class Session:
             failure.__cause__ = error
             await self.report(failure)
         if self._connection.owes_ready:
-            self._output.say(self._connection.ready_for_query(self._context.transaction.status))
+            self._say_ready()
             await self._output.flush()
+
+    def _say_ready(self) -> None:
+        for name, value in self._context.variables.take_changed():
+            self._output.say(messages.parameter_status(name, value))
+        self._output.say(self._connection.ready_for_query(self._context.transaction.status))
 
     async def report(self, error: StreamSQLError) -> None:
         """Tell the client of an error; what it ends, ends."""
@@ -84,7 +89,7 @@ class Session:
             self._log.info("statement failed", sqlstate=error.sqlstate, message=error.message)
         self._output.say(self._connection.error(error))
         if self._connection.owes_ready:
-            self._output.say(self._connection.ready_for_query(self._context.transaction.status))
+            self._say_ready()
         await self._output.flush()
 
     def cancel(self) -> None:

@@ -84,7 +84,8 @@ class Variables:
 
     user: str
     values: dict[str, str] = field(default_factory=dict)
-    _changed: list[str] = field(default_factory=list)
+    _told: dict[str, str] = field(default_factory=dict)  # what the client was told last
+    _changed: bool = False
 
     def get(self, name: str) -> str:
         """Give a variable's value; raises UndefinedObject."""
@@ -113,21 +114,26 @@ class Variables:
                     hint=f"values that it takes: {', '.join(sorted(variable.allowed))}",
                 )
             self.values[key] = variable.default if variable.reported and variable.allowed else value
-        if variable.reported:
-            self._changed.append(key)
-
-    def take_changed(self) -> list[tuple[str, str]]:
-        """Give the reported variables that were set since the last call: the client must be told."""
-        changed, self._changed = self._changed, []
-        return [(spelling(key), self.get(key)) for key in changed]
+        self._changed = self._changed or variable.reported
 
     def reset_all(self) -> None:
-        self._changed += [k for k in self.values if k in VARIABLES and VARIABLES[k].reported]
+        """Set every variable back to its default."""
         self.values.clear()
+        self._changed = True
+
+    def take_changed(self) -> list[tuple[str, str]]:
+        """Give the reported variables that have another value than the client was told: ParameterStatus."""
+        if not self._changed:
+            return []
+        self._changed = False
+        changed = {n: self.get(n) for n, v in VARIABLES.items() if v.reported and self.get(n) != self._told.get(n)}
+        self._told |= changed
+        return [(spelling(name), value) for name, value in changed.items()]
 
     def reported(self) -> list[tuple[str, str]]:
-        """List what the client is told at the start: ParameterStatus."""
-        return [(spelling(n), self.get(n)) for n, v in VARIABLES.items() if v.reported]
+        """Give all that are reported, as the client is told at the start."""
+        self._changed = True
+        return self.take_changed()
 
 
 def _compared(key: str, value: str) -> str:

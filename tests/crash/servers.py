@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psycopg
 
-from tests.servers import READY
+READY = "listening on "
 
 # The server does not need pandas, but pyarrow takes it in where it is there, which is most of the time that a start takes.
 _WITHOUT_PANDAS = 'raise ImportError("not a dependency of the server")\n'

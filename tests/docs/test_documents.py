@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import RunningServer, start_server
+from tests.running import RunningServer
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -23,7 +23,7 @@ MORE = "streamsql-> "
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RunningServer]:
-    with start_server(tmp_path / "data") as running:
+    with RunningServer(tmp_path) as running:
         yield running
 
 

@@ -165,8 +165,8 @@ def _described_columns(body: bytes) -> list[Any]:
     for _ in range(struct.unpack_from(">H", body)[0]):
         end = body.index(0, position)
         table, number, oid, size, modifier, format_code = struct.unpack_from(">IHIhih", body, end + 1)
-        assert (table, number) == (0, 0)
-        columns.append([body[position:end].decode(), oid, size, modifier, format_code])
+        origin = [table, number] if table or number else []  # PostgreSQL tells it, this server does not
+        columns.append([body[position:end].decode(), oid, size, modifier, format_code, *origin])
         position = end + 19
     assert position == len(body)
     return columns

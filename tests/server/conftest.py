@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.running import RunningServer
+pytest.register_assert_rewrite("tests.server.raw", "tests.running")
+
+from tests.running import RunningServer  # noqa: E402  # after the line above, which it is for
 
 
 @pytest.fixture(scope="module")

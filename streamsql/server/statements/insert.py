@@ -201,11 +201,12 @@ def _read_all(sql: str, cursor: duckdb.DuckDBPyConnection, limits: Limits) -> pa
         reader = cursor.sql(sql).to_arrow_reader(limits.result_batch_rows_max)
     batches: list[pa.RecordBatch] = []
     count = 0
-    while (batch := next_batch(reader)) is not None:
-        batches.append(batch)
-        count += batch.num_rows
-        if count > limits.transaction_rows_max:
-            raise exceeded(limits, "transaction_rows_max", "the number of rows in a transaction")
+    with contextlib.closing(reader):
+        while (batch := next_batch(reader)) is not None:
+            batches.append(batch)
+            count += batch.num_rows
+            if count > limits.transaction_rows_max:
+                raise exceeded(limits, "transaction_rows_max", "the number of rows in a transaction")
     return pa.Table.from_batches(batches, reader.schema)
 
 
