@@ -7,6 +7,8 @@ from collections.abc import Generator
 
 import pytest
 
+pytest.register_assert_rewrite("tests.running", "tests.server.raw")
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(

@@ -124,7 +124,7 @@ class _Binder:
 
     def _source(self, table: exp.Table) -> Stream | Table:
         position = position_of(table.this, self.query)
-        if table.db and table.db != "public":
+        if table.catalog or (table.db and table.db != "public"):
             raise WrongObjectType(f'"{table.sql()}" is not a stream or table', position=position)
         found = self.catalog.find(table.name, position)
         if isinstance(found, View):

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest.register_assert_rewrite("tests.server.raw", "tests.running")
-
-from tests.running import RunningServer  # noqa: E402  # after the line above, which it is for
+from tests.running import RunningServer  # after the line above, which it is for
 
 
 @pytest.fixture(scope="module")
