@@ -117,7 +117,8 @@ def test_every_reader_of_any_number_of_views_sees_one_epoch(database: Database):
         while not done.is_set():
             seen.append(
                 cursor.execute(
-                    "SELECT (SELECT sum(s) FROM v), (SELECT n FROM n), (SELECT count(*) FROM all_rows), (SELECT count(*) FROM s)"
+                    "SELECT (SELECT sum(s) FROM v), (SELECT n FROM n), "
+                    "(SELECT count(*) FROM all_rows), (SELECT count(*) FROM s)"
                 ).fetchall()[0]
             )
         cursor.close()

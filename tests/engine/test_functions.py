@@ -41,7 +41,8 @@ def test_what_duckdb_calls_volatile_is_refused(database: Database, name: str, co
 @pytest.mark.parametrize(
     "expression",
     [
-        "age(ts)", "current_time", "current_timestamp", "localtimestamp", "localtime", "current_user", "session_user", "version()",
+        "age(ts)", "current_time", "current_timestamp", "localtimestamp", "localtime", "current_user", "session_user",
+        "version()",
         "clock_timestamp()", "timeofday()", "current_setting('TimeZone')", "getvariable('x')", "current_query()",
     ],
 )  # fmt: skip
