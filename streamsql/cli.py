@@ -65,10 +65,12 @@ def serve(config: Config) -> int:
         seconds=round(time.monotonic() - began, 3),
     )
     try:
-        return _run(engine, config)
+        status = _run(engine, config)
     finally:
         engine.stop()
+    if status == 0:
         structlog.get_logger().info("stopped", epoch=engine.epoch)
+    return status
 
 
 def _run(engine: Engine, config: Config) -> int:

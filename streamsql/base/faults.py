@@ -10,6 +10,7 @@ import os
 import signal
 
 POINTS = (
+    "start.tables_made",
     "epoch.begun",
     "epoch.rows_written",
     "epoch.operators_applied",

@@ -15,6 +15,7 @@ import pyarrow as pa
 from streamsql.base.errors import DuplicateColumn, NotNullViolation, SQLSyntaxError, UndefinedColumn
 from streamsql.catalog.objects import Stream, Table, nearest, quoted
 from streamsql.engine.store import translated
+from streamsql.plan.insertion import default_of
 from streamsql.sql.render import duckdb_sql
 from streamsql.sql.statements import ColumnDefinition
 
@@ -133,7 +134,7 @@ def _cast(rows: pa.Table, relation: Stream | Table, cursor: duckdb.DuckDBPyConne
             if pa.types.is_string(rows.schema.field(column.name).type) and column.type.startswith(("STRUCT", "MAP")):
                 source = f"CAST({source} AS JSON)"
         else:
-            source = duckdb_sql(column.default) if column.default is not None else "NULL"
+            source = duckdb_sql(default_of(column))
         items.append(f"CAST({source} AS {column.type}) AS {quoted(column.name)}")
     with translated():
         cursor.register("__given", rows)

@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from streamsql.base.faults import reached
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import Catalog, CatalogObject, Stream, Table, View
 from streamsql.engine.changes import Progress
@@ -90,6 +91,7 @@ def create_engine_tables(store: Store) -> None:
     """Make the engine's own tables and views in a new database; harmless in an old one, also in one half made."""
     for table in _TABLES:
         store.execute(table)
+    reached("start.tables_made")
     if not store.fetch("SELECT 1 FROM _engine.epoch"):
         store.execute('INSERT INTO _engine.epoch VALUES (0, NULL, 1, 1, \'{"watermarks":[],"streams":[],"views":[]}\')')
     for view in _VIEWS:

@@ -22,13 +22,15 @@ from streamsql.base.errors import (
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import PUBLIC_SCHEMA, ROWS_SCHEMA, SYSTEM_SCHEMA, Catalog, Table, nearest, quoted
 from streamsql.plan import stages
-from streamsql.plan.bind import WINDOW_COLUMNS, Describe, is_window
+from streamsql.plan.bind import WINDOW_COLUMNS, Describe, check_time_type, is_window
 from streamsql.plan.functions import Asker, refuse_functions, refuse_session_functions, session_value
+from streamsql.plan.insertion import default_of
 from streamsql.plan.output_names import name_outputs
+from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.windows import bind_window, windows_of_time
 from streamsql.sql.parse import position_of
 from streamsql.sql.render import duckdb_sql
-from streamsql.sql.statements import Statement
+from streamsql.sql.statements import ColumnDefinition, Statement
 
 STANDARD_SCHEMAS = frozenset({"information_schema", "pg_catalog"})
 
@@ -53,6 +55,7 @@ def adhoc_sql(tree: exp.Expr, statement: Statement, scope: Scope) -> str:
     """Give the DuckDB SQL of an ad-hoc query; `tree` is left as it is. Raises StreamSQLError with a position."""
     tree = tree.copy()
     name_outputs(tree, statement)
+    as_postgres_reads(tree, statement)
     tree = _answered(tree, statement, scope)
     refuse_functions(tree, statement)
     _resolve_names(tree, statement, scope)
@@ -72,6 +75,7 @@ def change_sql(tree: exp.Expr, statement: Statement, table: Table, scope: Scope)
     """Give the DuckDB SQL of an UPDATE or DELETE, aimed at the table's rows. Raises as `adhoc_sql` does."""
     tree = tree.copy()
     refuse_functions(tree, statement)
+    as_postgres_reads(tree, statement)
     hidden = next((c for c in tree.find_all(exp.Column) if c.name.startswith("__")), None)
     if hidden is not None:
         raise UndefinedColumn(f'column "{hidden.name}" does not exist', position=position_of(hidden, statement))
@@ -83,8 +87,10 @@ def change_sql(tree: exp.Expr, statement: Statement, table: Table, scope: Scope)
     return duckdb_sql(_answered(tree, statement, scope))
 
 
-def check_default(expression: exp.Expr, statement: Statement, column_type: str, scope: Scope) -> None:
-    """Raise StreamSQLError where an expression cannot be the DEFAULT of a column of this DuckDB type."""
+def check_default(column: ColumnDefinition, statement: Statement, scope: Scope) -> None:
+    """Raise StreamSQLError where a column's DEFAULT cannot be one."""
+    expression = column.default
+    assert expression is not None
     refuse_functions(expression, statement)
     refuse_session_functions(expression, statement, "a DEFAULT expression")
     for kind, what in ((exp.Query, "a subquery"), (exp.Column, "a column"), (exp.AggFunc, "an aggregate")):
@@ -93,7 +99,7 @@ def check_default(expression: exp.Expr, statement: Statement, column_type: str, 
             raise FeatureNotSupported(
                 f"{what} cannot be used in a DEFAULT expression", position=position_of(found, statement)
             )
-    scope.describe(f"SELECT CAST({duckdb_sql(expression)} AS {column_type})")
+    scope.describe(f"SELECT CAST({duckdb_sql(default_of(column))} AS {column.type})")
 
 
 def _answered(tree: exp.Expr, statement: Statement, scope: Scope) -> exp.Expr:
@@ -202,6 +208,7 @@ def _rewrite_window(select: exp.Select, statement: Statement, scope: Scope) -> N
         return scope.describe(duckdb_sql(probe))[0].type
 
     window = bind_window(call, type_of, scope.limits, position_of(call, statement))
+    check_time_type(window, position_of(call, statement))
     first, last = windows_of_time(window, stages.time_us(window))
     start = last
     if not window.tumbling:

@@ -86,7 +86,7 @@ class _Binder:
         alias = quoted(table.alias or table.name)
         condition = tree.args["where"].this.sql("duckdb") if tree.args.get("where") else None
         items = self._expanded(tree, source)
-        keys, window_call = self._keys(tree, items)
+        keys, window_call = self._keys(tree, items, source)
         typed = _Types(self.describe, source.public_name, alias)
         aggregates = any(is_aggregate(n) for item in items for n in item.walk()) or tree.args.get("having")
         limit = self._limit(tree)
@@ -146,12 +146,15 @@ class _Binder:
                 items.append(item)
         return items
 
-    def _keys(self, tree: exp.Select, items: list[exp.Expr]) -> tuple[list[exp.Expr], exp.Anonymous | None]:
+    def _keys(
+        self, tree: exp.Select, items: list[exp.Expr], source: Stream | Table
+    ) -> tuple[list[exp.Expr], exp.Anonymous | None]:
         """Take GROUP BY apart: ordinals and output names are looked up; the window call is told from the keys."""
         group = tree.args.get("group")
         if group is None:
             return [], None
-        aliases = {i.alias: i.this for i in items if isinstance(i, exp.Alias)}
+        # a name that is both is the source's column, as in Postgres
+        aliases = {i.alias: i.this for i in items if isinstance(i, exp.Alias) and source.column(i.alias) is None}
         keys: list[exp.Expr] = []
         window: exp.Anonymous | None = None
         for entry in group.expressions:
@@ -192,12 +195,7 @@ class _Binder:
             return None
         position = position_of(call, self.query)
         window = bind_window(call, typed.of, self.limits, position)
-        if window.time_type not in EVENT_TIME_TYPES:
-            raise DatatypeMismatch(
-                f"window() takes a timestamp, not {window.time_type.lower()}",
-                hint="cast the first argument, as in window(to_timestamp(seconds), '1h')",
-                position=position,
-            )
+        check_time_type(window, position)
         return window
 
     def _delay(self, source: Stream | Table, window: Window | None) -> int | None:
@@ -244,6 +242,16 @@ class _Binder:
         columns = self.describe(stages.result(plan, groups, ordered=False))
         outputs = tuple(replace(o, type=c.type) for o, c in zip(plan.outputs, columns, strict=True))
         return replace(plan, outputs=outputs)
+
+
+def check_time_type(window: Window, position: int | None) -> None:
+    """Raise DatatypeMismatch where a window is not over time."""
+    if window.time_type not in EVENT_TIME_TYPES:
+        raise DatatypeMismatch(
+            f"window() takes a timestamp, not {window.time_type.lower()}",
+            hint="cast the first argument, as in window(to_timestamp(seconds), '1h')",
+            position=position,
+        )
 
 
 def is_window(node: exp.Expr) -> TypeGuard[exp.Anonymous]:

@@ -89,7 +89,7 @@ def function_name(node: exp.Expr, statement: Statement) -> str | None:
     """Give the name of a function call as the client wrote it, in lower case; None for what is no call."""
     if isinstance(node, exp.Anonymous):
         return str(node.this).strip('"').lower()
-    if not isinstance(node, exp.Func) or isinstance(node, (exp.Cast, exp.Case, exp.Binary, exp.If)):
+    if not isinstance(node, exp.Func) or isinstance(node, (exp.Cast, exp.Case)):
         return None
     start, end = node.meta.get("start"), node.meta.get("end")
     if start is not None and end is not None:
@@ -97,6 +97,8 @@ def function_name(node: exp.Expr, statement: Statement) -> str | None:
         written = statement.text[first : end + 1 - statement.position] if first >= 0 else ""
         if written.replace("_", "").isalnum():
             return written.lower()
+    if isinstance(node, (exp.Binary, exp.If)):
+        return None  # an operator
     return node.sql_name().lower()
 
 

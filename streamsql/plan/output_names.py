@@ -31,7 +31,6 @@ _TYPE_NAMES: dict[exp.DType, str] = {
 _NODE_NAMES: dict[type[exp.Expr], str] = {
     exp.Array: "array",
     exp.AtTimeZone: "timezone",
-    exp.Boolean: "bool",
     exp.Coalesce: "coalesce",
     exp.CurrentDate: "current_date",
     exp.CurrentTime: "current_time",
@@ -108,28 +107,34 @@ def _named(item: exp.Expr, statement: Statement) -> exp.Expr:
 
 def output_name(item: exp.Expr, statement: Statement) -> str:
     """Name one output column."""
-    return item.alias or _name(item, statement) or NAMELESS
+    if isinstance(item, exp.Alias):
+        return str(item.alias)
+    return _name(item, statement)[0] or NAMELESS
 
 
-def _name(node: exp.Expr, statement: Statement) -> str | None:
+def _name(node: exp.Expr, statement: Statement) -> tuple[str | None, bool]:
+    """Give a name, and whether it is a strong one: a cast or CASE around it has a name of its own only if it is not."""
     while isinstance(node, (*_WRAPPERS, exp.Alias)):
         node = node.this
     if isinstance(node, (exp.Column, exp.Identifier)):
-        return node.name
+        return node.name, True
     if isinstance(node, exp.Dot):
-        return str(node.expression.name)
+        return str(node.expression.name), True
     if isinstance(node, exp.Cast):
-        return _name(node.this, statement) or _type_name(node.to)
+        inner, strong = _name(node.this, statement)
+        return (inner, True) if strong else (_type_name(node.to), False)
     if isinstance(node, exp.Subquery):
-        inner = _leftmost(node)
-        return output_name(inner.expressions[0], statement) if inner is not None and inner.expressions else None
+        select = _leftmost(node)
+        return (output_name(select.expressions[0], statement), True) if select is not None else (None, False)
     if isinstance(node, exp.Case):
         default = node.args.get("default")
-        return (_name(default, statement) if default is not None else None) or "case"
+        inner, strong = _name(default, statement) if default is not None else (None, False)
+        return (inner, True) if strong else ("case", False)
     known = _NODE_NAMES.get(type(node))
     if known is not None and not (isinstance(node, exp.Func) and node.meta.get("start") is not None):
-        return known
-    return function_name(node, statement)
+        return known, not isinstance(node, exp.Interval)
+    name = function_name(node, statement)
+    return name, name is not None
 
 
 def _type_name(data_type: exp.Expr) -> str:

@@ -58,6 +58,7 @@ _ALIKE = (exp.Binary, exp.Between, exp.In, exp.Coalesce, exp.Nullif, exp.Greates
 _TEXTUAL = (exp.Like, exp.ILike, exp.RegexpLike, exp.SimilarTo, exp.DPipe, exp.JSONExtract, exp.JSONExtractScalar)
 _TIMES = frozenset({"date", "time", "timestamp", "timestamptz"})
 _PLAIN_NUMBERS = frozenset({"int2", "int4", "int8"})
+READ = "read"  # in the meta of a cast: its literal is in DuckDB's writing already
 _TEXTS = frozenset({"bpchar", "json", "jsonb", "text", "unknown", "varchar"})
 _DECIMAL_DIGITS_MAX = 38
 _EXPONENT_MAX = 400  # DOUBLE takes over from DECIMAL long before
@@ -211,9 +212,11 @@ def substituted(tree: exp.Expr, types: Sequence[WireType], values: Sequence[str 
 
 
 def typed_literal(wire_type: WireType, text: str | None) -> exp.Expr:
-    """Make the SQL literal of a value: its text, cast to its type. Raises StreamSQLError."""
+    """Make the SQL literal of a value: its text, in DuckDB's writing, cast to its type. Raises StreamSQLError."""
     value, name = _literal(wire_type, text)
-    return exp.cast(value, exp.DataType.build(name, dialect="duckdb"), dialect="duckdb")
+    made = exp.cast(value, exp.DataType.build(name, dialect="duckdb"), dialect="duckdb")
+    made.meta[READ] = True
+    return made
 
 
 def literal_sql(wire_type: WireType, text: str | None) -> str:

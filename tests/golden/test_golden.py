@@ -30,11 +30,11 @@ def test_a_story_ends_the_same_however_it_is_told(
     path: Path, mode: str, tmp_path: Path, request: pytest.FixtureRequest
 ):
     document = datadriven.read(path)
-    on_disk = mode in {"restart", "crash"} or any(b.directive == "restart" for b in document.blocks)
+    on_disk = mode == "restarts" or any(b.directive == "restart" for b in document.blocks)
     given = {n: int(v) for n, _, v in (s.partition("=") for s in document.settings.get("limits", []))}
     outputs = []
     with Database(tmp_path / "data" if on_disk else None, dataclasses.replace(Limits(), **given)) as database:
-        story = Story(database, mode)
+        story = Story(path.stem, database, mode)
         for block in document.blocks:
             try:
                 printed = story.run(block)

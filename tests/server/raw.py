@@ -31,7 +31,7 @@ class RawClient:
         self.process_id, self.secret = 0, b""
         if log_in:
             self.socket.sendall(startup({"user": "tester", "database": "streamsql", **(parameters or {})}))
-            self.greeting = self._greeted()
+            self.greeting = self.greeted()
 
     def __enter__(self) -> RawClient:
         return self
@@ -81,7 +81,8 @@ class RawClient:
         """Tell whether the server has closed the connection and said nothing more."""
         return self.said == b"" and self.socket.recv(1) == b""
 
-    def _greeted(self) -> list[str]:
+    def greeted(self) -> list[str]:
+        """Read what the server says to one who has logged in; keep the key for cancelling."""
         found: list[str] = []
         while not found or not found[-1].startswith("ReadyForQuery"):
             kind, whole = self.message()

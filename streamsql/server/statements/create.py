@@ -36,7 +36,7 @@ def _check_defaults(context: Context, statement: CreateStream | CreateTable, cur
     for column in statement.columns:
         if column.default is not None:
             try:
-                check_default(column.default, statement, column.type, context.scope(cursor))
+                check_default(column, statement, context.scope(cursor))
             except StreamSQLError as error:
                 raise located(error, column.default, statement) from error
 

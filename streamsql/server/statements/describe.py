@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from streamsql.catalog.objects import Stream, View
+from streamsql.engine.translate import type_name
 from streamsql.server.context import Context, Values
 from streamsql.server.results import ResultColumn, Rows, static_columns, static_rows
 from streamsql.sql.durations import render_duration
@@ -20,7 +21,7 @@ async def execute(context: Context, statement: Describe, values: Values) -> Rows
     found = context.catalog.find(statement.name, statement.name_position + 1)
     rows: list[tuple[str | None, ...]] = []
     if isinstance(found, View):
-        rows = [(c.name, c.type.lower(), "yes", None, None) for c in found.columns]
+        rows = [(c.name, type_name(c.type), "yes", None, None) for c in found.columns]
     else:
         watermark = found.watermark if isinstance(found, Stream) else None
         for column in found.columns:
@@ -28,7 +29,7 @@ async def execute(context: Context, statement: Describe, values: Values) -> Rows
             rows.append(
                 (
                     column.name,
-                    column.type.lower(),
+                    type_name(column.type),
                     "no" if column.not_null or column.primary_key else "yes",
                     duckdb_sql(column.default) if column.default is not None else None,
                     f"{column.name} - {render_duration(watermark.delay_us)}" if declared and watermark else None,

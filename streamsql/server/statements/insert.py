@@ -20,6 +20,7 @@ from streamsql.engine.store import translated
 from streamsql.engine.translate import type_name
 from streamsql.pgwire.values import BadValue, parse_text
 from streamsql.plan.adhoc import Scope, adhoc_sql
+from streamsql.plan.insertion import in_types
 from streamsql.plan.parameters import infer_types, substituted
 from streamsql.plan.places import located, place_of_word
 from streamsql.server.context import Context, Values
@@ -178,9 +179,10 @@ def _selected(
     if statement.parameter_count:
         types = values.types or types_of(context, statement, (), cursor)
         source = substituted(source, types, values.texts or None)
+    columns = _targets(relation, statement, context.limits)
     try:
-        sql = adhoc_sql(source, statement, scope)
-        columns = _leading(_targets(relation, statement, context.limits), _width(source, sql, scope), statement)
+        sql = adhoc_sql(in_types(source, columns), statement, scope)
+        columns = _leading(columns, _width(source, sql, scope), statement)
         casts = ", ".join(f"CAST(#{i + 1} AS {c.type}) AS {quoted(c.name)}" for i, c in enumerate(columns))
         given = _read_all(f"SELECT {casts} FROM ({sql})", cursor, context.limits)
     except StreamSQLError as error:
