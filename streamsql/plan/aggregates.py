@@ -3,7 +3,7 @@
 An aggregate call of a query becomes *parts*, DuckDB aggregates whose exported states combine, and a *final* expression
 over the parts' values. Batching must be invisible, so a part may not depend on how rows were grouped into epochs:
 
-- ``sum`` and ``avg`` of floating-point numbers are split into three sums (`_split_sum`), whose total is the correctly
+- ``sum`` and ``avg`` of floating-point numbers are split into three sums (`split_columns`), whose total is the correctly
   rounded one in all but the rarest cases; a plain double sum changes in its last digits with each grouping.
 - What depends on the order of rows (``first``, ``list``, ties of ``arg_max``) is ordered by the arrival number.
 
@@ -64,10 +64,15 @@ _UNBOUNDED_HINT = (
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """An aggregate call: its parts as DuckDB SQL, and its value as SQL over ``{0}``, ``{1}``, ... (the parts' values)."""
+    """An aggregate call: its parts as DuckDB SQL, and its value as SQL over ``{0}``, ``{1}``, ... (the parts' values).
+
+    Where `split` is given, the source must show that expression split (`split_columns`), and ``{x}`` in the parts stands
+    for the number that this has there.
+    """
 
     parts: tuple[str, ...]
     final: str
+    split: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,15 +182,20 @@ def _sum_or_average(call: _Call, type_of: Callable[[exp.Expr], str]) -> Aggregat
     average = call.name in _AVERAGES
     if not floating:
         return Aggregate((_filtered(call, f"{'avg' if average else 'sum'}({_sql(argument)})"),), "{0}")
-    parts = tuple(_filtered(call, part) for part in _split_sum(f"CAST({_sql(argument)} AS DOUBLE)"))
+    # split_columns makes these; braces in a FILTER are not ours
+    condition = "" if call.condition is None else f" FILTER (WHERE {_escaped(call.condition)})"
+    parts = tuple(f"sum({p}){condition}" for p in ("__h{x}", "__m{x}", "__x{x} - __h{x} - __m{x}"))
+    split = f"CAST({_sql(argument)} AS DOUBLE)"
     total = "CASE WHEN isfinite({0}) THEN {0} + ({1} + {2}) ELSE {0} END"
     if not average:
-        return Aggregate(parts, total)
-    return Aggregate((*parts, _filtered(call, f"count({_sql(argument)})")), f"({total}) / {{3}}")
+        return Aggregate(parts, total, split)
+    return Aggregate((*parts, f"count(__x{{x}}){condition}"), f"({total}) / {{3}}", split)
 
 
-def _split_sum(x: str) -> tuple[str, str, str]:
-    """Split a sum of doubles: each value into its multiple of 2^-12, what is left of it into one of 2^-46, and the rest.
+def split_columns(source: str, splits: tuple[str, ...]) -> str:
+    """Give the SELECT of `source` (a SELECT that holds each expression as ``__x0``..) with its splits ``__h0``.., ``__m0``.. .
+
+    A double is split into its multiple of 2^-12, what is left of it into one of 2^-46, and the rest.
 
     The splits are exact, and so are the first two sums, whatever the order: the first while it stays below 2^41, the second
     for millions of rows. The third holds numbers below 2^-47, so its rounding lies far under the last digit of the total.
@@ -193,10 +203,13 @@ def _split_sum(x: str) -> tuple[str, str, str]:
     the batches. (Demmel and Nguyen, "Fast Reproducible Floating-Point Summation", 2013, with two fixed bins.) An infinite
     or NaN value makes the rests NaN: then the first sum alone counts.
     """
-    high = f"(({x} + {_GRID}) - {_GRID})"
-    low = f"({x} - {high})"
-    middle = f"(({low} + {_FINE_GRID}) - {_FINE_GRID})"
-    return f"sum({high})", f"sum({middle})", f"sum({low} - {middle})"
+    high = "".join(f", (__x{i} + {_GRID}) - {_GRID} AS __h{i}" for i in range(len(splits)))
+    middle = "".join(f", ((__x{i} - __h{i}) + {_FINE_GRID}) - {_FINE_GRID} AS __m{i}" for i in range(len(splits)))
+    return f"SELECT *{middle} FROM (SELECT *{high} FROM ({source}))"
+
+
+def _escaped(sql: str) -> str:
+    return sql.replace("{", "{{").replace("}", "}}")
 
 
 def _ordered(call: _Call, sql: str) -> Aggregate:

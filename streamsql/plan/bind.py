@@ -7,7 +7,7 @@ parts, and what the SELECT list says over the groups.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TypeGuard
 
@@ -27,7 +27,7 @@ from streamsql.base.errors import (
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import Catalog, OutputColumn, Stream, Table, View, quoted
 from streamsql.plan import stages
-from streamsql.plan.aggregates import is_aggregate, plan_aggregate, without_negative_zero
+from streamsql.plan.aggregates import Aggregate, is_aggregate, plan_aggregate, without_negative_zero
 from streamsql.plan.functions import refuse_functions, refuse_session_functions
 from streamsql.plan.nodes import ContinuousPlan, Grouping, Output, Window
 from streamsql.plan.places import located
@@ -64,6 +64,7 @@ class _Binder:
     describe: Describe
     limits: Limits
     parts: list[str] = field(default_factory=list)
+    splits: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
 
     def bind(self) -> ContinuousPlan:
@@ -107,6 +108,7 @@ class _Binder:
             having_sql,
             tuple(dict.fromkeys(self.calls)),
             having.this.sql("postgres") if having else None,
+            tuple(self.splits),
         )
         outputs = tuple(Output(name, sql, "") for name, sql in finals)
         draft = ContinuousPlan(
@@ -386,8 +388,16 @@ class _Rewrite:
             error.position = error.position or position_of(node, self.binder.query)
             raise
         self.binder.calls.append(node.sql("postgres").lower())
-        names = [f"p{self._part(part)}" for part in planned.parts]
+        names = [f"p{self._part(part)}" for part in self._with_split(planned)]
         return exp.paren(sqlglot.parse_one(planned.final.format(*names), read="duckdb"), copy=False)
+
+    def _with_split(self, planned: Aggregate) -> Iterable[str]:
+        if planned.split is None:
+            return planned.parts
+        splits = self.binder.splits
+        if planned.split not in splits:
+            splits.append(planned.split)
+        return [part.format(x=splits.index(planned.split)) for part in planned.parts]
 
     def _part(self, sql: str) -> int:
         parts = self.binder.parts

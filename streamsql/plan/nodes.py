@@ -60,6 +60,7 @@ class Output:
 class Grouping:
     """An aggregation: keys and parts are SQL over the source; groups have columns ``w``, ``k0``.., ``p0``.. .
 
+    `splits` are the floating-point expressions that parts sum; see `aggregates.split_columns`.
     `calls` and `having_text` are what the user wrote, for EXPLAIN.
     """
 
@@ -69,6 +70,7 @@ class Grouping:
     having: str | None
     calls: tuple[str, ...] = ()
     having_text: str | None = None
+    splits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
