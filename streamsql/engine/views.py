@@ -159,6 +159,11 @@ class ContinuousQuery(Sink):
         first = (max(progress.pane_low, progress.closed_to - window.size_us + 1) - window.size_us) // window.slide_us
         return (first + 1) * window.slide_us + window.size_us <= largest - delay
 
+    @property
+    def changed(self) -> bool:
+        """Tell whether the last epoch changed the result."""
+        return self._changed or self._rows_out > 0
+
     def commit(self, progress: Progress) -> None:
         """Take on the progress of an epoch that has been committed, and show its changes."""
         self.progress = progress
@@ -342,9 +347,11 @@ class ContinuousQuery(Sink):
         came = pc.and_(changed, merged.column("__shown"))
         count: int = pc.sum(came).as_py() or 0
         self._rows_out += count
-        if not self.log.wanted or not (count or pc.any(gone).as_py()):
+        if not (count or pc.any(gone).as_py()):
             return
         self._changed = True
+        if not self.log.wanted:
+            return
         names = stages.output_columns(self.plan)
         old = merged.select([f"old_{n}" for n in names]).rename_columns(names).filter(gone)
         rows = pa.concat_tables([old, merged.select(names).filter(came)])

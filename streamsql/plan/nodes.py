@@ -17,6 +17,7 @@ class Strategy(enum.Enum):
 
     LINEAR = "linear"
     COMBINE = "combine"
+    RECOMPUTE = "recompute"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,22 @@ class Grouping:
 
 
 @dataclass(frozen=True, slots=True)
+class Recomputed:
+    """A query that is run again when what it reads has changed: its SQL, which gives columns ``o0``.., and its sources.
+
+    A `temporal` query depends on the time as well: ``$1`` stands for the epoch's, in microseconds. `reason` says why no
+    operator keeps it, for EXPLAIN.
+    """
+
+    sql: str
+    sources: tuple[str, ...]
+    temporal: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ContinuousPlan:
-    """A continuous query over one stream or table.
+    """A continuous query over one stream or table; where it is `recomputed`, over any number of relations.
 
     `grouping` None means a linear query (filter and project). `watermark_delay_us` None means that nothing is ever late
     and no window closes. `alias` is the name by which the query's expressions call the source.
@@ -90,6 +105,11 @@ class ContinuousPlan:
     watermark_delay_us: int | None = None
     every_us: int | None = None
     limit: int | None = None
+    recomputed: Recomputed | None = None
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return self.recomputed.sources if self.recomputed is not None else (self.source,)
 
     @property
     def window(self) -> Window | None:
@@ -98,6 +118,8 @@ class ContinuousPlan:
     @property
     def retracts(self) -> bool:
         """Tell whether the query takes back rows that it has shown."""
+        if self.recomputed is not None:
+            return True
         return self.grouping is not None and self.mode is not EmitMode.APPEND
 
     @property

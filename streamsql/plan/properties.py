@@ -78,6 +78,14 @@ def refuse_shapes(tree: exp.Expr, query: Query) -> None:
         for kind_of_node, what, hint in _REFUSED_NODES:
             if isinstance(node, kind_of_node):
                 raise _refusal(what, hint, node, query)
+    refuse_volatile(tree, query)
+    if not isinstance(table.this, exp.Table) or not isinstance(table.this.this, exp.Identifier):
+        raise _refusal("table functions", "read a stream or a table", table.this, query)
+
+
+def refuse_volatile(tree: exp.Expr, query: Query) -> None:
+    """Raise FeatureNotSupported for a function whose value depends on when or how often it is called."""
+    for node in tree.walk():
         if _is_volatile(node, query):
             raise FeatureNotSupported(
                 f"{node.sql('postgres').lower()} cannot be used in a continuous query",
@@ -85,8 +93,6 @@ def refuse_shapes(tree: exp.Expr, query: Query) -> None:
                 hint="put the time into the rows as a column",
                 position=position_of(node, query),
             )
-    if not isinstance(table.this, exp.Table) or not isinstance(table.this.this, exp.Identifier):
-        raise _refusal("table functions", "read a stream or a table", table.this, query)
 
 
 def _is_volatile(node: exp.Expr, query: Query) -> bool:
