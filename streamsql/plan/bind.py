@@ -131,8 +131,8 @@ class _Binder:
         found = self.catalog.find(table.name, position)
         if isinstance(found, View):
             raise FeatureNotSupported(
-                f'"{table.name}" is a materialized view; a continuous query reads a stream or a table',
-                hint=f'read "{found.source}" instead, or SUBSCRIBE {table.name} to follow the view',
+                f'"{table.name}" is a materialized view: append mode reads a stream',
+                hint=f"use EMIT UPDATE, or SUBSCRIBE {table.name} to follow the view",
                 position=position,
             )
         return found

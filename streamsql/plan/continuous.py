@@ -23,7 +23,7 @@ from streamsql.plan.bind import Describe, bind
 from streamsql.plan.functions import Asker, refuse_session_functions
 from streamsql.plan.nodes import ContinuousPlan, Output, Recomputed
 from streamsql.plan.places import located
-from streamsql.plan.properties import refuse_volatile
+from streamsql.plan.properties import refuse_sampling, refuse_volatile
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
 
@@ -63,6 +63,7 @@ def _recomputed(
     tree, limit = _without_row_limit(query.tree)
     temporal, tree = _at_epoch_time(tree)
     refuse_volatile(tree, query)
+    refuse_sampling(tree, query)
     scope = Scope(catalog, describe, limits, Asker(""), frozenset())
     try:
         sources = _kept_sources(query, catalog)
