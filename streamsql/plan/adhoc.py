@@ -25,6 +25,7 @@ from streamsql.plan import stages
 from streamsql.plan.bind import WINDOW_COLUMNS, Describe, check_time_type, is_window
 from streamsql.plan.functions import Asker, refuse_functions, refuse_session_functions, session_value
 from streamsql.plan.insertion import default_of
+from streamsql.plan.macros import write_out
 from streamsql.plan.output_names import name_outputs
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.windows import bind_window, windows_of_time
@@ -58,6 +59,7 @@ def adhoc_sql(tree: exp.Expr, statement: Statement, scope: Scope) -> str:
     as_postgres_reads(tree, statement)
     tree = _answered(tree, statement, scope)
     refuse_functions(tree, statement)
+    tree = write_out(tree)
     _resolve_names(tree, statement, scope)
     for select in list(_innermost_first(tree)):
         _rewrite_window(select, statement, scope)

@@ -27,9 +27,12 @@ from streamsql.base.errors import (
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import Catalog, OutputColumn, Stream, Table, View, quoted
 from streamsql.plan import stages
-from streamsql.plan.aggregates import is_aggregate, plan_aggregate, without_negative_zero
+from streamsql.plan.aggregate_calls import without_negative_zero
+from streamsql.plan.aggregates import is_aggregate, plan_aggregate
 from streamsql.plan.functions import refuse_functions, refuse_session_functions
+from streamsql.plan.macros import expanded
 from streamsql.plan.nodes import ContinuousPlan, Grouping, Output, Window
+from streamsql.plan.parts import Part
 from streamsql.plan.places import located
 from streamsql.plan.properties import check, refuse_shapes
 from streamsql.plan.windows import bind_window
@@ -63,8 +66,9 @@ class _Binder:
     catalog: Catalog
     describe: Describe
     limits: Limits
-    parts: list[str] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    growing: list[tuple[str, str]] = field(default_factory=list)
 
     def bind(self) -> ContinuousPlan:
         assert self.query.emit is not None
@@ -99,7 +103,7 @@ class _Binder:
         having = tree.args.get("having")
         having_sql = rewrite.over_groups(having.this) if having else None
         # a query without any aggregate still tells which groups there are
-        self.parts = self.parts or ["count(*)"]
+        self.parts = self.parts or [Part("count(*)")]
         grouping = Grouping(
             tuple(k.sql("duckdb") for k in keys),
             tuple(self.parts),
@@ -107,6 +111,7 @@ class _Binder:
             having_sql,
             tuple(dict.fromkeys(self.calls)),
             having.this.sql("postgres") if having else None,
+            tuple(dict.fromkeys(self.growing)),
         )
         outputs = tuple(Output(name, sql, "") for name, sql in finals)
         draft = ContinuousPlan(
@@ -380,17 +385,32 @@ class _Rewrite:
         arguments = [a for a in node.walk() if a is not node and is_aggregate(a) and a is not node.this]
         if arguments and not isinstance(node.this, exp.WithinGroup):
             raise GroupingError("aggregate function calls cannot be nested")
+        text = node.sql("postgres").lower()
         try:
+            written = expanded(node)
+            if written is not None:
+                return self._macro(written, text)
             planned = plan_aggregate(node, self.typed.of)
         except StreamSQLError as error:
             error.position = error.position or position_of(node, self.binder.query)
             raise
-        self.binder.calls.append(node.sql("postgres").lower())
+        self.binder.calls.append(text)
+        if planned.grows is not None:
+            self.binder.growing.append((text, planned.grows))
         names = [f"p{self._part(part)}" for part in planned.parts]
         return exp.paren(sqlglot.parse_one(planned.final.format(*names), read="duckdb"), copy=False)
 
-    def _part(self, sql: str) -> int:
+    def _macro(self, written: exp.Expr, text: str) -> exp.Expr:
+        """Rewrite what a macro stands for; EXPLAIN names the call that the user wrote."""
+        binder = self.binder
+        calls, growing = len(binder.calls), len(binder.growing)
+        made = self._visit(written)
+        binder.calls[calls:] = [text]
+        binder.growing[growing:] = [(text, by) for _, by in binder.growing[growing:]]
+        return exp.paren(made, copy=False)
+
+    def _part(self, part: Part) -> int:
         parts = self.binder.parts
-        if sql not in parts:
-            parts.append(sql)
-        return parts.index(sql)
+        if part not in parts:
+            parts.append(part)
+        return parts.index(part)

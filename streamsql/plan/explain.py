@@ -78,4 +78,7 @@ def _state(plan: ContinuousPlan) -> list[str]:
             {"w": "window start"}.get(c, grouping.keys[int(c[1:])] if c[0] == "k" else c) for c in result_keys(grouping)
         )
         tables.append(f"the result, a row for each ({shown})")
+    for what in dict.fromkeys(by for _, by in grouping.growing):
+        calls = ", ".join(call for call, by in grouping.growing if by == what)
+        tables.append(f"grows with a group's {what}: {calls}")
     return tables

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from streamsql.plan.parts import Part
 from streamsql.sql.statements import EmitMode
 
 
@@ -60,15 +61,16 @@ class Output:
 class Grouping:
     """An aggregation: keys and parts are SQL over the source; groups have columns ``w``, ``k0``.., ``p0``.. .
 
-    `calls` and `having_text` are what the user wrote, for EXPLAIN.
+    `calls` and `having_text` are what the user wrote, for EXPLAIN; `growing` are the (call, by what of a group it grows).
     """
 
     keys: tuple[str, ...]
-    parts: tuple[str, ...]
+    parts: tuple[Part, ...]
     window: Window | None
     having: str | None
     calls: tuple[str, ...] = ()
     having_text: str | None = None
+    growing: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

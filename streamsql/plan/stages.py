@@ -71,14 +71,14 @@ def result_keys(grouping: Grouping) -> list[str]:
 def partials(plan: ContinuousPlan, delta: str, extra: str = "") -> str:
     """Partial states of the delta's rows, in the state's columns."""
     grouping = _grouping(plan)
-    items = [*_group_items(grouping), *(f"{part} EXPORT_STATE AS s{i}" for i, part in enumerate(grouping.parts))]
+    items = [*_group_items(grouping), *(f"{part.partial} AS s{i}" for i, part in enumerate(grouping.parts))]
     return f"SELECT {', '.join(items)} FROM {source(plan, delta)}{_where(plan, extra)}{_group_by(grouping)}"
 
 
 def whole_windows(plan: ContinuousPlan, delta: str, extra: str = "") -> str:
     """Groups of tumbling windows that lie in the delta from first to last row: no state is needed for them."""
     grouping = _grouping(plan)
-    items = [*_group_items(grouping), *(f"{part} AS p{i}" for i, part in enumerate(grouping.parts))]
+    items = [*_group_items(grouping), *(f"{part.sql} AS p{i}" for i, part in enumerate(grouping.parts))]
     return f"SELECT {', '.join(items)} FROM {source(plan, delta)}{_where(plan, extra)}{_group_by(grouping)}"
 
 
@@ -104,7 +104,7 @@ def _group_by(grouping: Grouping) -> str:
 def combined(grouping: Grouping, states: str, condition: str = "") -> str:
     """Merge states of equal (pane, keys): gives the state's columns."""
     columns = group_columns(grouping)
-    items = [*columns, *(f"combine_aggr(s{i}) AS s{i}" for i in range(len(grouping.parts)))]
+    items = [*columns, *(f"{part.merged_all(f's{i}')} AS s{i}" for i, part in enumerate(grouping.parts))]
     group_by = f" GROUP BY {', '.join(columns)}" if columns else ""
     return f"SELECT {', '.join(items)} FROM {states}{f' WHERE {condition}' if condition else ''}{group_by}"
 
@@ -115,7 +115,7 @@ def groups_of_states(grouping: Grouping, states: str, condition: str = "") -> st
     `condition` is over the columns ``w``, ``k0``.. .
     """
     columns = result_keys(grouping)
-    values = [f"finalize(combine_aggr(s{i})) AS p{i}" for i in range(len(grouping.parts))]
+    values = [f"{part.value(part.merged_all(f's{i}'))} AS p{i}" for i, part in enumerate(grouping.parts)]
     group_by = f" GROUP BY {', '.join(columns)}" if columns else ""
     where = f" WHERE {condition}" if condition else ""
     return f"SELECT {', '.join([*columns, *values])} FROM {states}{where}{group_by}"
@@ -142,7 +142,7 @@ def output_columns(plan: ContinuousPlan) -> list[str]:
 
 
 def _with_values(grouping: Grouping, states: str) -> str:
-    values = "".join(f", finalize(s{i}) AS p{i}" for i in range(len(grouping.parts)))
+    values = "".join(f", {part.value(f's{i}')} AS p{i}" for i, part in enumerate(grouping.parts))
     return f"SELECT *{values} FROM ({states})"
 
 
@@ -156,7 +156,7 @@ def merged_groups(plan: ContinuousPlan, delta: str, kept: str) -> str:
     on = " AND ".join(f"g.{c} IS NOT DISTINCT FROM d.{c}" for c in columns) or "true"
     items = [
         *(f"d.{c} AS {c}" for c in columns),
-        *(f"combine(g.s{i}, d.s{i}) AS s{i}" for i in range(len(grouping.parts))),
+        *(f"{part.merged(f'g.s{i}', f'd.s{i}')} AS s{i}" for i, part in enumerate(grouping.parts)),
         "g.rowid AS __row",
         *(f"g.{o} AS old_{o}" for o in output_columns(plan)),
         "coalesce(g.__shown, false) AS __was_shown",
@@ -195,7 +195,7 @@ def groups_of_panes(grouping: Grouping, states: str, condition: str) -> str:
     assert window is not None
     first, last = windows_of_time(window, "s.w")
     keys = [f"k{i}" for i in range(len(grouping.keys))]
-    values = [f"finalize(combine_aggr(s.s{i})) AS p{i}" for i in range(len(grouping.parts))]
+    values = [f"{part.value(part.merged_all(f's.s{i}'))} AS p{i}" for i, part in enumerate(grouping.parts)]
     items = ["v.w AS w", *(f"s.{k}" for k in keys), *values]
     return (
         f"SELECT {', '.join(items)} FROM {states} AS s, "

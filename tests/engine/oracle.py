@@ -104,6 +104,8 @@ def _order(value: Any) -> tuple[int, Any]:
 
 def alike(one: Any, other: Any, *, exact: bool) -> bool:
     """Compare two values: to the last bit but for the sign of zero, or to nine digits."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        one, other = [list(item) for item in one.items()], [list(item) for item in other.items()]
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(alike(a, b, exact=exact) for a, b in zip(one, other, strict=True))
     if isinstance(one, float) and isinstance(other, float):

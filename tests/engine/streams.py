@@ -107,6 +107,10 @@ def _rounded(sql: str) -> Aggregate:
     return Aggregate(sql, sql, exact=False, repeatable=False)
 
 
+def _first_of(value: str, order: str, count: int, condition: str) -> str:
+    return f"list_slice(list({value} ORDER BY {order}, seq) FILTER (WHERE {condition}), 1, {count})"
+
+
 AGGREGATES = (
     _same("count(*)"),
     _same("count(x)"),
@@ -154,11 +158,81 @@ AGGREGATES = (
     Aggregate("arg_min(x, k)", "first(x ORDER BY k, seq) FILTER (WHERE x IS NOT NULL AND k IS NOT NULL)"),
     Aggregate("arg_max(x, y)", "first(x ORDER BY y DESC, seq) FILTER (WHERE x IS NOT NULL AND y IS NOT NULL)"),
     Aggregate("arg_min_null(k, x)", "first(k ORDER BY x, seq) FILTER (WHERE x IS NOT NULL)"),
+    # what is kept as a list of values
+    Aggregate("mode(x)", "mode(x ORDER BY seq)"),
+    Aggregate("mode(y) FILTER (WHERE b)", "mode(y ORDER BY seq) FILTER (WHERE b)"),
+    Aggregate("mode() WITHIN GROUP (ORDER BY k DESC)", "mode(k ORDER BY k DESC, seq)"),
+    _same("histogram(x)"),
+    _same("histogram(k) FILTER (WHERE x > 0)"),
+    _same("histogram(y)"),
+    _same("histogram(x, [-1, 0, 3])"),
+    Aggregate("entropy(x)", "entropy(x)", exact=False),
+    Aggregate("product(y) FILTER (WHERE abs(y) < 1000)", "product(y) FILTER (WHERE abs(y) < 1000)", exact=False),
+    Aggregate("geomean(abs(x) + 1)", "geomean(abs(x) + 1)", exact=False),
+    Aggregate("weighted_avg(x, length(k) + 1)", "weighted_avg(x, length(k) + 1)", exact=False),
+    Aggregate("wavg(y, x * x + 1)", "wavg(y, x * x + 1)", exact=False),
+    _same("bitstring_agg(x, -10, 10)"),
+    _same("max(x, 2)"),
+    _same("min(k, 3)"),
+    _same("max(y, 2) FILTER (WHERE b)"),
+    Aggregate("arg_max(k, x, 2)", _first_of("k", "x DESC", 2, "x IS NOT NULL AND k IS NOT NULL")),
+    Aggregate("arg_min(x, y, 3)", _first_of("x", "y", 3, "x IS NOT NULL AND y IS NOT NULL")),
+    Aggregate("arg_max_nulls_last(k, x, 3)", _first_of("k", "x DESC NULLS LAST", 3, "true")),
+    Aggregate("arg_min_nulls_last(k, x)", "first(k ORDER BY x NULLS LAST, seq)"),
+    Aggregate("arg_max(k, x ORDER BY y)",
+              "first(k ORDER BY x DESC, y NULLS LAST, seq) FILTER (WHERE x IS NOT NULL AND k IS NOT NULL)"),
+    Aggregate("json_agg(x)", "to_json(list(x ORDER BY seq))"),
+    Aggregate("json_agg(k ORDER BY x) FILTER (WHERE b)", "to_json(list(k ORDER BY x NULLS LAST, seq) FILTER (WHERE b))"),
+    Aggregate("json_object_agg(coalesce(k, '-'), x)",
+              "CAST('{' || string_agg(to_json(coalesce(k, '-')) || ':' || coalesce(to_json(x), 'null'), ',' ORDER BY seq) "
+              "|| '}' AS JSON)"),
+    # DISTINCT; without ORDER BY in the order of the values, as in Postgres
+    _same("count(DISTINCT x)"),
+    _same("count(DISTINCT y) FILTER (WHERE b)"),
+    _same("sum(DISTINCT x)"),
+    Aggregate("avg(DISTINCT y)", "avg(DISTINCT y)", exact=False),
+    Aggregate("stddev(DISTINCT x)", "stddev(DISTINCT x)", exact=False),
+    _same("median(DISTINCT x)"),
+    _same("histogram(DISTINCT x)"),
+    _same("max(DISTINCT k)"),
+    Aggregate("list(DISTINCT x)", "list(DISTINCT x ORDER BY x NULLS LAST)"),
+    Aggregate("array_agg(DISTINCT y)", "list(DISTINCT y + 0 ORDER BY y + 0 NULLS LAST)"),
+    Aggregate("string_agg(DISTINCT k, '-') FILTER (WHERE x > 0)",
+              "string_agg(DISTINCT k, '-' ORDER BY k) FILTER (WHERE x > 0)"),
+    Aggregate("string_agg(DISTINCT k, '-' ORDER BY k DESC)", "string_agg(DISTINCT k, '-' ORDER BY k DESC)"),
+    Aggregate("list(DISTINCT x ORDER BY abs(x) DESC)",
+              "list_sort(list(DISTINCT struct_pack(k := create_sort_key(abs(x), 'DESC NULLS FIRST'), v := x))).list_transform("
+              "lambda e: e.v)"),
+    Aggregate("array_agg(DISTINCT k ORDER BY k DESC NULLS LAST)", "list(DISTINCT k ORDER BY k DESC NULLS LAST)"),
+    Aggregate("json_agg(DISTINCT x)", "to_json(list(DISTINCT x ORDER BY x NULLS LAST))"),
+    # ORDER BY
+    Aggregate("first(k ORDER BY x DESC)", "first(k ORDER BY x DESC NULLS FIRST, seq)"),
+    Aggregate("first(x ORDER BY y NULLS FIRST, k DESC)", "first(x ORDER BY y NULLS FIRST, k DESC NULLS FIRST, seq)"),
+    Aggregate("last(k ORDER BY x DESC NULLS LAST)", "last(k ORDER BY x DESC NULLS LAST, seq)"),
+    Aggregate("any_value(k ORDER BY x)", "any_value(k ORDER BY x NULLS LAST, seq)"),
+    Aggregate("list(y ORDER BY k DESC NULLS LAST, x)", "list(y ORDER BY k DESC NULLS LAST, x NULLS LAST, seq)"),
+    Aggregate("string_agg(k, ',' ORDER BY x + 1 DESC) FILTER (WHERE b)",
+              "string_agg(k, ',' ORDER BY x + 1 DESC NULLS FIRST, seq) FILTER (WHERE b)"),
+    _same("quantile_cont(x, [0.25, 0.75])"),
+    _same("percentile_cont(0.3) WITHIN GROUP (ORDER BY x DESC)"),
+    _same("percentile_disc(0.6) WITHIN GROUP (ORDER BY k)"),
+    _same("sum(x ORDER BY k)"),
+    # expressions over them
+    Aggregate("coalesce(mode(x), 0) * count(DISTINCT k) + len(max(x, 2))",
+              "coalesce(mode(x ORDER BY seq), 0) * count(DISTINCT k) + len(max(x, 2))"),
 )  # fmt: skip
 
 _KEYS = ("k", "b", "x % 3", "upper(k)", "y")
 _WHERE = ("x > 0", "k <> 'a'", "b", "x IS NOT NULL AND y < 100", "false")
-_HAVING = ("count(*) > 1", "sum(x) > 0", "max(k) = 'b'", "count(x) % 2 = 0")
+_HAVING = (
+    "count(*) > 1",
+    "sum(x) > 0",
+    "max(k) = 'b'",
+    "count(x) % 2 = 0",
+    "count(DISTINCT k) > 1",
+    "list_contains(max(x, 2), 3)",
+    "entropy(k) > 0.5",
+)
 
 # Multiples of powers of ten, so that sums round; of a size for which the engine promises sums that do not depend on batches.
 _FLOATS = st.one_of(
