@@ -30,11 +30,12 @@ from streamsql.plan import stages
 from streamsql.plan.aggregate_calls import without_negative_zero
 from streamsql.plan.aggregates import is_aggregate, plan_aggregate
 from streamsql.plan.functions import refuse_functions, refuse_session_functions
+from streamsql.plan.grouping_sets import Groups, grouping_sql, groups_of
 from streamsql.plan.macros import expanded
 from streamsql.plan.nodes import ContinuousPlan, Grouping, Output, Window
 from streamsql.plan.parts import Part
 from streamsql.plan.places import located
-from streamsql.plan.properties import check, refuse_shapes
+from streamsql.plan.properties import check, refuse_distinct, refuse_shapes
 from streamsql.plan.windows import bind_window
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
@@ -90,15 +91,20 @@ class _Binder:
         alias = quoted(table.alias or table.name)
         condition = tree.args["where"].this.sql("duckdb") if tree.args.get("where") else None
         items = self._expanded(tree, source)
-        keys, window_call = self._keys(tree, items, source)
+        groups = self._groups(tree, items, source)
+        keys = groups.keys
         typed = _Types(self.describe, source.public_name, alias)
         aggregates = any(is_aggregate(n) for item in items for n in item.walk()) or tree.args.get("having")
         limit = self._limit(tree)
-        if not keys and window_call is None and not aggregates:
+        if not tree.args.get("group") and not aggregates:
+            if tree.args.get("distinct"):
+                refuse_distinct(tree, self.query)
             outputs = self._linear_outputs(items, source, alias, condition)
             return ContinuousPlan(source.name, alias, condition, None, outputs, mode, None, self.query.every_us, limit)
-        window = self._window(window_call, typed)
-        rewrite = _Rewrite(self, keys, window, typed)
+        window = self._window(groups.window, typed)
+        rewrite = _Rewrite(self, groups, window, typed)
+        if tree.args.get("distinct") and not (plain_distinct(tree) and rewrite.tells_groups_apart(items)):
+            refuse_distinct(tree, self.query)
         finals = [(output_name(item), rewrite.over_groups(item)) for item in items]
         having = tree.args.get("having")
         having_sql = rewrite.over_groups(having.this) if having else None
@@ -112,6 +118,7 @@ class _Binder:
             tuple(dict.fromkeys(self.calls)),
             having.this.sql("postgres") if having else None,
             tuple(dict.fromkeys(self.growing)),
+            groups.sets,
         )
         outputs = tuple(Output(name, sql, "") for name, sql in finals)
         draft = ContinuousPlan(
@@ -151,30 +158,20 @@ class _Binder:
                 items.append(item)
         return items
 
-    def _keys(
-        self, tree: exp.Select, items: list[exp.Expr], source: Stream | Table
-    ) -> tuple[list[exp.Expr], exp.Anonymous | None]:
+    def _groups(self, tree: exp.Select, items: list[exp.Expr], source: Stream | Table) -> Groups:
         """Take GROUP BY apart: ordinals and output names are looked up; the window call is told from the keys."""
         group = tree.args.get("group")
         if group is None:
-            return [], None
+            return Groups((), None, ())
         # a name that is both is the source's column, as in Postgres
         aliases = {i.alias: i.this for i in items if isinstance(i, exp.Alias) and source.column(i.alias) is None}
-        keys: list[exp.Expr] = []
-        window: exp.Anonymous | None = None
-        for entry in group.expressions:
-            key = self._key(entry, items, aliases)
-            if is_window(key):
-                if window is not None:
-                    raise FeatureNotSupported(
-                        "a query has one window", hint="write one query a window", position=position_of(key, self.query)
-                    )
-                window = key
-            elif isinstance(key, exp.Column) and not key.table and key.name in WINDOW_COLUMNS:
-                continue  # GROUP BY window(...), window_start says the same twice
-            elif key not in keys:
-                keys.append(key)
-        return keys, window
+        try:
+            return groups_of(group, lambda e: self._key(e, items, aliases), is_window, WINDOW_COLUMNS, self.limits)
+        except StreamSQLError as error:
+            calls = [node for node in group.find_all(exp.Anonymous) if is_window(node)]
+            if error.position is None and calls:
+                error.position = position_of(calls[-1], self.query)
+            raise
 
     def _key(self, entry: exp.Expr, items: list[exp.Expr], aliases: dict[str, exp.Expr]) -> exp.Expr:
         if isinstance(entry, exp.Literal) and entry.is_int:
@@ -195,9 +192,10 @@ class _Binder:
             raise InvalidParameterValue("the LIMIT of a continuous query must be a number")
         return int(value.this)
 
-    def _window(self, call: exp.Anonymous | None, typed: _Types) -> Window | None:
+    def _window(self, call: exp.Expr | None, typed: _Types) -> Window | None:
         if call is None:
             return None
+        assert is_window(call)
         position = position_of(call, self.query)
         window = bind_window(call, typed.of, self.limits, position)
         check_time_type(window, position)
@@ -259,6 +257,11 @@ def check_time_type(window: Window, position: int | None) -> None:
         )
 
 
+def plain_distinct(tree: exp.Select) -> bool:
+    """Tell whether a query's DISTINCT is of whole rows: it has no ON."""
+    return tree.args["distinct"].args.get("on") is None
+
+
 def is_window(node: exp.Expr) -> TypeGuard[exp.Anonymous]:
     """Tell whether this is a call of window()."""
     return isinstance(node, exp.Anonymous) and str(node.this).lower() == "window"
@@ -314,9 +317,16 @@ class _Rewrite:
     """Turns expressions over rows into expressions over groups."""
 
     binder: _Binder
-    keys: list[exp.Expr]
+    groups: Groups
     window: Window | None
     typed: _Types
+
+    def tells_groups_apart(self, items: list[exp.Expr]) -> bool:
+        """Tell whether each group has a row of its own: all that is grouped by stands in the SELECT list."""
+        bare = [item.unalias() for item in items]
+        keys = {self._key_index(item) for item in bare}
+        bounds = [i for i in bare if isinstance(i, exp.Column) and not i.table and i.name in WINDOW_COLUMNS]
+        return not self.groups.sets and keys >= set(range(len(self.groups.keys))) and bool(bounds or not self.window)
 
     def over_groups(self, item: exp.Expr) -> str:
         return self._visit(item.unalias().copy()).sql("duckdb")
@@ -348,11 +358,12 @@ class _Rewrite:
         return node.transform(plain)
 
     def _replacement(self, node: exp.Expr) -> exp.Expr | None:
-        plain = self._plain(node)
-        for index, key in enumerate(self.keys):
-            if plain == self._plain(key):
-                value = without_negative_zero(f"k{index}", self.typed.of(key))
-                return sqlglot.parse_one(value, read="duckdb")
+        index = self._key_index(node)
+        if index is not None:
+            value = without_negative_zero(f"k{index}", self.typed.of(self.groups.keys[index]))
+            return sqlglot.parse_one(value, read="duckdb")
+        if isinstance(node, (exp.Grouping, exp.GroupingId)):
+            return self._grouping(node)
         if isinstance(node, exp.Column) and not node.table and node.name in WINDOW_COLUMNS:
             return self._bound(node)
         if is_window(node):
@@ -365,6 +376,22 @@ class _Rewrite:
         if isinstance(call, exp.WithinGroup) or is_aggregate(call):
             return self._aggregate(node)
         return None
+
+    def _key_index(self, node: exp.Expr) -> int | None:
+        plain = self._plain(node)
+        return next((i for i, key in enumerate(self.groups.keys) if plain == self._plain(key)), None)
+
+    def _grouping(self, node: exp.Expr) -> exp.Expr:
+        indexes = []
+        for argument in node.expressions or [node]:
+            index = self._key_index(argument)
+            if index is None:
+                raise GroupingError(
+                    "arguments to GROUPING must be grouping expressions of the associated query level",
+                    position=position_of(argument, self.binder.query),
+                )
+            indexes.append(index)
+        return sqlglot.parse_one(grouping_sql(indexes, len(self.groups.keys), self.groups.sets), read="duckdb")
 
     def _bound(self, node: exp.Column) -> exp.Expr:
         if self.window is None:

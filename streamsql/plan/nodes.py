@@ -61,7 +61,9 @@ class Output:
 class Grouping:
     """An aggregation: keys and parts are SQL over the source; groups have columns ``w``, ``k0``.., ``p0``.. .
 
-    `calls` and `having_text` are what the user wrote, for EXPLAIN; `growing` are the (call, by what of a group it grows).
+    `sets` are the grouping sets, each the indexes of its keys (`plan.grouping_sets`): none for a plain GROUP BY. With them
+    the groups have one more key, the number of the set. `calls` and `having_text` are what the user wrote, for EXPLAIN;
+    `growing` are the (call, by what of a group it grows).
     """
 
     keys: tuple[str, ...]
@@ -71,6 +73,14 @@ class Grouping:
     calls: tuple[str, ...] = ()
     having_text: str | None = None
     growing: tuple[tuple[str, str], ...] = ()
+    sets: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def from_start(self) -> tuple[int, ...]:
+        """Numbers of the grouping sets whose one group is there before the first row, as in one SELECT over no rows."""
+        if self.window is not None:
+            return ()
+        return tuple(number for number, keys in enumerate(self.sets or (tuple(range(len(self.keys))),)) if not keys)
 
 
 @dataclass(frozen=True, slots=True)

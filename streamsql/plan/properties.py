@@ -13,13 +13,11 @@ from streamsql.plan.nodes import ContinuousPlan
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
 
-_GROUPING_HINT = "write one continuous query for each grouping"
 _VIEW_HINT = "keep a simpler query as a materialized view, and write this one ad hoc over the view"
 
 # clause of a SELECT -> (what the error says, hint)
 _REFUSED_CLAUSES: dict[str, tuple[str, str]] = {
     "with_": ("WITH queries (CTEs)", _VIEW_HINT),
-    "distinct": ("SELECT DISTINCT", "GROUP BY the columns instead"),
     "joins": ("joins", _VIEW_HINT),
     "laterals": ("LATERAL", _VIEW_HINT),
     "order": ("ORDER BY", "results come window by window; order them when you SELECT from a view"),
@@ -37,9 +35,6 @@ _REFUSED_NODES: tuple[tuple[type[exp.Expr], str, str], ...] = (
     (exp.Window, "window functions (OVER)", _VIEW_HINT),
     (exp.Unnest, "unnest", _VIEW_HINT),
     (exp.Explode, "unnest", _VIEW_HINT),
-    (exp.GroupingSets, "GROUPING SETS", _GROUPING_HINT),
-    (exp.Rollup, "ROLLUP", _GROUPING_HINT),
-    (exp.Cube, "CUBE", _GROUPING_HINT),
 )
 
 # Their value depends on when or how often they are evaluated, so the result would depend on batching.
@@ -87,6 +82,11 @@ def refuse_shapes(tree: exp.Expr, query: Query) -> None:
             )
     if not isinstance(table.this, exp.Table) or not isinstance(table.this.this, exp.Identifier):
         raise _refusal("table functions", "read a stream or a table", table.this, query)
+
+
+def refuse_distinct(tree: exp.Select, query: Query) -> None:
+    """Raise FeatureNotSupported for a SELECT DISTINCT that rows can be equal in."""
+    raise _refusal("SELECT DISTINCT", "GROUP BY the columns instead", tree.args["distinct"], query)
 
 
 def _is_volatile(node: exp.Expr, query: Query) -> bool:

@@ -14,6 +14,7 @@ in all (`EVERY_WINDOW`).
 
 from __future__ import annotations
 
+from streamsql.plan.grouping_sets import SET_COLUMN
 from streamsql.plan.nodes import ContinuousPlan, Grouping, Window
 from streamsql.plan.windows.hopping import windows_of_time
 
@@ -55,9 +56,14 @@ def _where(plan: ContinuousPlan, *others: str) -> str:
     return f" WHERE {' AND '.join(f'({c})' for c in conditions)}" if conditions else ""
 
 
+def key_columns(grouping: Grouping) -> list[str]:
+    """Names of the groups' keys; with grouping sets the number of the set is the last."""
+    return [f"k{i}" for i in range(len(grouping.keys) + bool(grouping.sets))]
+
+
 def group_columns(grouping: Grouping) -> list[str]:
     """Names of the columns that tell the state's rows apart."""
-    names = [f"k{i}" for i in range(len(grouping.keys))]
+    names = key_columns(grouping)
     if grouping.window is None:
         return names
     return ["w", *([] if grouping.window.tumbling else ["f"]), *names]
@@ -71,15 +77,26 @@ def result_keys(grouping: Grouping) -> list[str]:
 def partials(plan: ContinuousPlan, delta: str, extra: str = "") -> str:
     """Partial states of the delta's rows, in the state's columns."""
     grouping = _grouping(plan)
-    items = [*_group_items(grouping), *(f"{part.partial} AS s{i}" for i, part in enumerate(grouping.parts))]
-    return f"SELECT {', '.join(items)} FROM {source(plan, delta)}{_where(plan, extra)}{_group_by(grouping)}"
+    states = [f"{part.partial} AS s{i}" for i, part in enumerate(grouping.parts)]
+    selected = []
+    if not grouping.sets or len(grouping.from_start) < len(grouping.sets):
+        keyed = f"{SET_COLUMN} NOT IN {_numbers(grouping.from_start)}" if grouping.sets and grouping.from_start else ""
+        items = ", ".join([*_group_items(grouping), *states])
+        selected.append(
+            f"SELECT {items} FROM {_source_of_sets(plan, delta)}{_where(plan, extra, keyed)}{_group_by(grouping)}"
+        )
+    for number in grouping.from_start if grouping.sets else ():
+        keys = [*("NULL" for _ in grouping.keys), f"{number}::BIGINT"]
+        items = ", ".join([*(f"{k} AS {n}" for k, n in zip(keys, key_columns(grouping), strict=True)), *states])
+        selected.append(f"SELECT {items} FROM {source(plan, delta)}{_where(plan, extra)}")
+    return " UNION ALL ".join(selected)
 
 
 def whole_windows(plan: ContinuousPlan, delta: str, extra: str = "") -> str:
     """Groups of tumbling windows that lie in the delta from first to last row: no state is needed for them."""
     grouping = _grouping(plan)
     items = [*_group_items(grouping), *(f"{part.sql} AS p{i}" for i, part in enumerate(grouping.parts))]
-    return f"SELECT {', '.join(items)} FROM {source(plan, delta)}{_where(plan, extra)}{_group_by(grouping)}"
+    return f"SELECT {', '.join(items)} FROM {_source_of_sets(plan, delta)}{_where(plan, extra)}{_group_by(grouping)}"
 
 
 def _grouping(plan: ContinuousPlan) -> Grouping:
@@ -93,7 +110,27 @@ def _group_items(grouping: Grouping) -> list[str]:
         items.append(f"{PANE_COLUMN} AS w")
         if not grouping.window.tumbling:
             items.append(f"{FROM_COLUMN} AS f")
-    return items + [f"{key} AS k{i}" for i, key in enumerate(grouping.keys)]
+    items += [f"{_key(grouping, i)} AS k{i}" for i in range(len(grouping.keys))]
+    return items + ([f"{SET_COLUMN} AS k{len(grouping.keys)}"] if grouping.sets else [])
+
+
+def _key(grouping: Grouping, index: int) -> str:
+    """A key as it stands in a row's grouping set: NULL where it is not in the set."""
+    inside = tuple(number for number, keys in enumerate(grouping.sets) if index in keys)
+    if len(inside) == len(grouping.sets):
+        return grouping.keys[index]
+    return f"CASE WHEN {SET_COLUMN} IN {_numbers(inside)} THEN {grouping.keys[index]} END"
+
+
+def _numbers(numbers: tuple[int, ...]) -> str:
+    return f"({', '.join(map(str, numbers))})"
+
+
+def _source_of_sets(plan: ContinuousPlan, relation: str) -> str:
+    """The source's rows, each once for every grouping set."""
+    count = len(_grouping(plan).sets)
+    times = f" CROSS JOIN (SELECT unnest(range({count})) AS {SET_COLUMN}) AS __sets" if count else ""
+    return source(plan, relation) + times
 
 
 def _group_by(grouping: Grouping) -> str:
@@ -194,7 +231,7 @@ def groups_of_panes(grouping: Grouping, states: str, condition: str) -> str:
     window = grouping.window
     assert window is not None
     first, last = windows_of_time(window, "s.w")
-    keys = [f"k{i}" for i in range(len(grouping.keys))]
+    keys = key_columns(grouping)
     values = [f"{part.value(part.merged_all(f's.s{i}'))} AS p{i}" for i, part in enumerate(grouping.parts)]
     items = ["v.w AS w", *(f"s.{k}" for k in keys), *values]
     return (

@@ -70,7 +70,10 @@ class Aggregate:
 
 @dataclass(frozen=True, slots=True)
 class Select:
-    """A continuous query. `size`, `slide` and `delay` are microseconds; `size` None: no window, `delay` None: no watermark."""
+    """A continuous query. `size`, `slide` and `delay` are microseconds; `size` None: no window, `delay` None: no watermark.
+
+    `sets` is the GROUP BY of the keys, where it is not the plain one.
+    """
 
     size: int | None
     slide: int | None
@@ -80,11 +83,22 @@ class Select:
     where: str | None
     having: str | None
     mode: str
+    sets: str | None = None
 
     @property
     def outputs(self) -> list[str]:
         """The SELECT list but for the aggregates."""
-        return [*(["window_start", "window_end"] if self.size else []), *self.keys]
+        return [*(["window_start", "window_end"] if self.size else []), *self.outputs_of_keys]
+
+    @property
+    def outputs_of_keys(self) -> list[str]:
+        """The SELECT list but for the window and the aggregates."""
+        return [*self.keys, *([f"grouping({', '.join(self.keys)})"] if self.sets else [])]
+
+    @property
+    def grouped(self) -> list[str]:
+        """What is grouped by but for the window."""
+        return [self.sets] if self.sets else list(self.keys)
 
     def sql(self, stream: str) -> str:
         """Write the query over `stream`."""
@@ -92,7 +106,7 @@ class Select:
         slide = "" if self.slide == self.size else f", '{self.slide} us'"
         window = [f"window(ts, '{self.size} us'{slide})"] if self.size else []
         where = f" WHERE {self.where}" if self.where else ""
-        group_by = f" GROUP BY {', '.join([*window, *self.keys])}" if window or self.keys else ""
+        group_by = f" GROUP BY {', '.join([*window, *self.grouped])}" if window or self.keys else ""
         having = f" HAVING {self.having}" if self.having else ""
         watermark = f" WITH WATERMARK '{self.delay} us'" if self.delay is not None else ""
         return f"SELECT {', '.join(items)} FROM {stream}{where}{group_by}{having}{watermark} EMIT {self.mode}"
@@ -264,6 +278,23 @@ def event_lists(draw: st.DrawFn, *, most: int = 24) -> list[Event]:
 
 
 @st.composite
+def _sets(draw: st.DrawFn, keys: tuple[str, ...]) -> str | None:
+    """Draw the GROUP BY of these keys: mostly the plain one."""
+    if not keys or draw(st.integers(0, 2)):
+        return None
+    named, first = ", ".join(keys), keys[0]
+    forms = [
+        f"ROLLUP ({named})",
+        f"CUBE ({named})",
+        f"{first}, ROLLUP ({named})",
+        f"GROUPING SETS (({named}), ({first}), ())",
+        f"GROUPING SETS (({named}), (), ROLLUP ({first}))",
+        f"ROLLUP (({named})), CUBE ({first})",
+    ]
+    return draw(st.sampled_from(forms))
+
+
+@st.composite
 def selects(draw: st.DrawFn, modes: tuple[str, ...] = ("APPEND", "UPDATE", "UPDATE", "COMPLETE")) -> Select:
     """Draw a query."""
     mode = draw(st.sampled_from(modes))
@@ -274,15 +305,17 @@ def selects(draw: st.DrawFn, modes: tuple[str, ...] = ("APPEND", "UPDATE", "UPDA
         slide = draw(st.one_of(st.just(size), st.integers(1, size // SECOND_US).map(lambda s: s * SECOND_US)))
         delays = st.sampled_from([0, 1, SECOND_US, 4 * SECOND_US, 10 * SECOND_US])
         delay = draw(delays if mode == "APPEND" else st.one_of(delays, st.none()))
+    keys = tuple(draw(st.lists(st.sampled_from(_KEYS), max_size=2, unique=True)))
     return Select(
         size,
         slide,
         delay,
-        tuple(draw(st.lists(st.sampled_from(_KEYS), max_size=2, unique=True))),
+        keys,
         tuple(draw(st.lists(st.sampled_from(AGGREGATES), min_size=1, max_size=4, unique=True))),
         draw(st.one_of(st.none(), st.none(), st.sampled_from(_WHERE))),
         draw(st.one_of(st.none(), st.none(), st.sampled_from(_HAVING))),
         mode,
+        draw(_sets(keys)),
     )
 
 
