@@ -12,6 +12,9 @@ from streamsql.plan.parts import Part
 
 SEQUENCE_COLUMN = "__seq"
 
+# sqlglot's nodes that it writes otherwise for DuckDB, or not at all
+_NAMES: dict[type[exp.Expr], str] = {exp.ApproxTopK: "approx_top_k", exp.CountIf: "count_if"}
+
 # the DuckDB type of an expression over the source
 TypeOf = Callable[[exp.Expr], str]
 
@@ -58,10 +61,16 @@ def duckdb_name(node: exp.Expr) -> str | None:
         return None
     if isinstance(node, exp.Anonymous):
         return str(node.this).lower()
-    if isinstance(node, exp.ApproxTopK):  # its own dialects' form of it has no text in DuckDB
-        return "approx_top_k"
+    if type(node) in _NAMES:
+        return _NAMES[type(node)]
     head, parenthesis, _ = node.sql("duckdb").partition("(")
     return head.lower() if parenthesis and head.replace("_", "").isalnum() else None
+
+
+def written(node: exp.Expr) -> str:
+    """Write a call for a person: as Postgres' text, but for what that would turn into another function."""
+    inner = node.this if isinstance(node, exp.Filter) else node
+    return node.sql() if isinstance(inner, (exp.Max, exp.Median, exp.Min)) else node.sql("postgres")
 
 
 def take_apart(node: exp.Expr) -> Call:
@@ -87,8 +96,8 @@ def take_apart(node: exp.Expr) -> Call:
             arguments += argument.expressions
         else:
             arguments.append(argument)
-    shown = inner.sql("postgres").partition("(")[0].lower()
-    return Call(name, shown, tuple(arguments), distinct, tuple(order), condition, function, node.sql("postgres"))
+    shown = written(inner).partition("(")[0].lower()
+    return Call(name, shown, tuple(arguments), distinct, tuple(order), condition, function, written(node))
 
 
 def plain_sql(call: Call) -> str:
@@ -131,6 +140,11 @@ def order_by(call: Call) -> str:
 def without_negative_zero(value: str, type_name: str) -> str:
     """Show -0.0 as 0.0: the two are equal, so which of them a group or an extreme shows would depend on batches."""
     return f"({value} + 0::{type_name})" if type_name in {"DOUBLE", "FLOAT"} else value
+
+
+def canonical(value: str, type_name: str) -> str:
+    """Write equal values one way, also intervals: ``30 days`` is ``1 month``."""
+    return f"normalized_interval({value})" if type_name == "INTERVAL" else without_negative_zero(value, type_name)
 
 
 def refusal(call: Call, what: str, hint: str) -> FeatureNotSupported:

@@ -27,12 +27,13 @@ from streamsql.base.errors import (
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import Catalog, OutputColumn, Stream, Table, View, quoted
 from streamsql.plan import stages
-from streamsql.plan.aggregate_calls import without_negative_zero
+from streamsql.plan.aggregate_calls import without_negative_zero, written
 from streamsql.plan.aggregates import is_aggregate, plan_aggregate
 from streamsql.plan.functions import refuse_functions, refuse_session_functions
 from streamsql.plan.grouping_sets import Groups, grouping_sql, groups_of
 from streamsql.plan.macros import expanded
 from streamsql.plan.nodes import ContinuousPlan, Grouping, Output, Window
+from streamsql.plan.output_names import output_name
 from streamsql.plan.parts import Part
 from streamsql.plan.places import located
 from streamsql.plan.properties import check, refuse_distinct, refuse_shapes
@@ -105,7 +106,7 @@ class _Binder:
         rewrite = _Rewrite(self, groups, window, typed)
         if tree.args.get("distinct") and not (plain_distinct(tree) and rewrite.tells_groups_apart(items)):
             refuse_distinct(tree, self.query)
-        finals = [(output_name(item), rewrite.over_groups(item)) for item in items]
+        finals = [(output_name(item, self.query), rewrite.over_groups(item)) for item in items]
         having = tree.args.get("having")
         having_sql = rewrite.over_groups(having.this) if having else None
         # a query without any aggregate still tells which groups there are
@@ -233,7 +234,8 @@ class _Binder:
         where = f" WHERE {condition}" if condition else ""
         columns = self.describe(f"SELECT {select} FROM {source.public_name} AS {alias}{where}")
         return tuple(
-            Output(output_name(i), _bare(i).sql("duckdb"), c.type) for i, c in zip(items, columns, strict=True)
+            Output(output_name(i, self.query), _bare(i).sql("duckdb"), c.type)
+            for i, c in zip(items, columns, strict=True)
         )
 
     def _typed(self, plan: ContinuousPlan, source: Stream | Table) -> ContinuousPlan:
@@ -269,31 +271,6 @@ def is_window(node: exp.Expr) -> TypeGuard[exp.Anonymous]:
 
 def _bare(item: exp.Expr) -> exp.Expr:
     return item.unalias()
-
-
-def output_name(item: exp.Expr) -> str:
-    """Name an output column: its alias, or what Postgres would call it."""
-    return item.alias or _default_name(item)
-
-
-def _default_name(item: exp.Expr) -> str:
-    """Name an output as Postgres does: after the function or the cast's operand, else ?column?."""
-    bare = item.unalias()
-    if isinstance(bare, exp.Cast):
-        return _default_name(bare.this) if not isinstance(bare.this, exp.Literal) else bare.to.sql("postgres").lower()
-    if isinstance(bare, exp.Filter):
-        return _default_name(bare.this)
-    if isinstance(bare, exp.Case):
-        return "case"
-    if isinstance(bare, exp.Column):
-        return bare.name
-    if isinstance(bare, exp.WithinGroup):
-        return _default_name(bare.this)
-    if isinstance(bare, exp.Anonymous):
-        return str(bare.this).lower()
-    if isinstance(bare, exp.Func):
-        return bare.sql("postgres").partition("(")[0].lower()
-    return "?column?"
 
 
 @dataclass(slots=True)
@@ -412,12 +389,14 @@ class _Rewrite:
         arguments = [a for a in node.walk() if a is not node and is_aggregate(a) and a is not node.this]
         if arguments and not isinstance(node.this, exp.WithinGroup):
             raise GroupingError("aggregate function calls cannot be nested")
-        text = node.sql("postgres").lower()
+        text = written(node).lower()
         try:
-            written = expanded(node)
-            if written is not None:
-                return self._macro(written, text)
-            planned = plan_aggregate(node, self.typed.of)
+            made = expanded(node)
+            if made is not None:
+                return self._macro(made, text)
+            # in agg(DISTINCT s.x ORDER BY x) the two are one
+            compared = node.find(exp.Distinct) is not None and node.find(exp.Order) is not None
+            planned = plan_aggregate(self._plain(node) if compared else node, self.typed.of)
         except StreamSQLError as error:
             error.position = error.position or position_of(node, self.binder.query)
             raise
@@ -427,11 +406,11 @@ class _Rewrite:
         names = [f"p{self._part(part)}" for part in planned.parts]
         return exp.paren(sqlglot.parse_one(planned.final.format(*names), read="duckdb"), copy=False)
 
-    def _macro(self, written: exp.Expr, text: str) -> exp.Expr:
-        """Rewrite what a macro stands for; EXPLAIN names the call that the user wrote."""
+    def _macro(self, expression: exp.Expr, text: str) -> exp.Expr:
+        """Rewrite the expression that a macro stands for; EXPLAIN names the call that the user wrote."""
         binder = self.binder
         calls, growing = len(binder.calls), len(binder.growing)
-        made = self._visit(written)
+        made = self._visit(expression)
         binder.calls[calls:] = [text]
         binder.growing[growing:] = [(text, by) for _, by in binder.growing[growing:]]
         return exp.paren(made, copy=False)

@@ -22,6 +22,7 @@ from streamsql.plan.aggregate_calls import (
     Call,
     TypeOf,
     arrival,
+    canonical,
     filtered,
     order_by,
     refusal,
@@ -80,7 +81,7 @@ def distinct(call: Call, type_of: TypeOf) -> Aggregate:
         tests = " OR ".join(f"{a.sql('duckdb')} IS NULL" for a in call.arguments)
         value = f"CASE WHEN {tests} THEN NULL ELSE ({', '.join(a.sql('duckdb') for a in call.arguments)}) END"
     else:
-        value = without_negative_zero(argument.sql("duckdb"), type_of(argument))
+        value = canonical(argument.sql("duckdb"), type_of(argument))
     if call.name in _LISTS:  # in which a NULL is a value, too
         part = Part(filtered(call, f"list(DISTINCT struct_pack(v := {value}))"), "list_distinct({0})")
         values = f"list_transform({{0}}, lambda {_ELEMENT}: {_ELEMENT}.v)"
@@ -167,7 +168,7 @@ def _sorted(call: Call, argument: exp.Expr, values: str) -> str:
 
 def _over_element(by: exp.Expr, argument: exp.Expr) -> exp.Expr:
     element = exp.column(_ELEMENT)
-    return by.copy().transform(lambda node: element.copy() if node == argument else node)
+    return by.transform(lambda node: element.copy() if node == argument else node)
 
 
 def _escaped(sql: str) -> str:
