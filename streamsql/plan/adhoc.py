@@ -193,12 +193,13 @@ def _innermost_first(node: exp.Expr) -> Iterator[exp.Select]:
 def _rewrite_window(select: exp.Select, statement: Statement, scope: Scope) -> None:
     """Turn ``GROUP BY window(time, size [, slide])`` into expressions, and a hopping one into a lateral join as well."""
     group = select.args.get("group")
-    calls = [e for e in group.expressions if is_window(e)] if group is not None else []
+    calls = [e for e in group.find_all(exp.Anonymous) if is_window(e)] if group is not None else []
     if not calls:
         return
-    if len(calls) > 1:
-        raise FeatureNotSupported("a query has one window", position=position_of(calls[1], statement))
-    call = calls[0]
+    call, *others = calls
+    for other in others:  # of several grouping sets
+        if other != call:
+            raise FeatureNotSupported("a query has one window", position=position_of(other, statement))
 
     def type_of(node: exp.Expr) -> str:
         probe = exp.select(node.copy()).from_(select.args["from_"].this.copy())
@@ -224,7 +225,8 @@ def _rewrite_window(select: exp.Select, statement: Statement, scope: Scope) -> N
             select.append("joins", join)
     bounds = dict(zip(WINDOW_COLUMNS, stages.window_bounds(window, start), strict=True))
     # the bounds are functions of the start, so that both may stand in the SELECT list
-    call.replace(sqlglot.parse_one(start, read="duckdb"))
+    for found in calls:
+        found.replace(sqlglot.parse_one(start, read="duckdb"))
     for column in list(select.find_all(exp.Column)):
         if column.table or column.name not in bounds or column.find_ancestor(exp.Select) is not select:
             continue

@@ -386,9 +386,14 @@ class _Rewrite:
                 raise FeatureNotSupported(
                     f"{inner.name} cannot be used inside an aggregate", position=position_of(inner, self.binder.query)
                 )
-        arguments = [a for a in node.walk() if a is not node and is_aggregate(a) and a is not node.this]
-        if arguments and not isinstance(node.this, exp.WithinGroup):
-            raise GroupingError("aggregate function calls cannot be nested")
+        call = node.this if isinstance(node, exp.Filter) else node
+        call = call.this if isinstance(call, exp.WithinGroup) else call
+        nested = [a for a in node.walk() if is_aggregate(a) and a not in (node, node.this, call)]
+        nested += [a for a in call.iter_expressions() if is_aggregate(a)]
+        if nested:
+            raise GroupingError(
+                "aggregate function calls cannot be nested", position=position_of(nested[0], self.binder.query)
+            )
         text = written(node).lower()
         try:
             made = expanded(node)

@@ -46,6 +46,7 @@ _EXTREMES = {
     "arg_max_nulls_last": (True, True), "arg_min_nulls_last": (False, True),
 }  # fmt: skip
 EXTREMES_MAX = 999_999
+BITS_MAX = 1_000_000_000
 
 _LISTS = frozenset({"array_agg", "list"})
 # of two columns, or of a list that has to be in order: DISTINCT would need the pairs
@@ -62,6 +63,8 @@ def listed(call: Call, type_of: TypeOf) -> Aggregate:
         argument, options = call.order[0].this, []
     value = argument.sql("duckdb")
     shown = without_negative_zero(value, type_of(argument))
+    if call.name == "approx_top_k" and options:
+        _count(call, options[0])
     part = Part(filtered(call, f"list({shown} ORDER BY {order_by(call)})", f"{value} IS NOT NULL"))
     final = _list_aggregate(call, "{0}", call.name, options)
     if call.name in _OF_NOTHING:
@@ -105,11 +108,7 @@ def extremes(call: Call, type_of: TypeOf) -> Aggregate:
         raise UndefinedFunction(f"{call.name} does not take {len(call.arguments)} arguments")
     largest, with_nulls = _EXTREMES[call.name]
     value, by = values[0], values[-1]
-    number = int(count.this) if isinstance(count, exp.Literal) and count.is_int else 0
-    if not 1 <= number <= EXTREMES_MAX:
-        raise InvalidParameterValue(
-            f"the number of values of {call.name} must be a number from 1 to {EXTREMES_MAX}, in a continuous query"
-        )
+    number = _count(call, count)
     key = sort_key([(by.sql("duckdb"), largest, False), *arrival(call)[:-1]])
     shown = without_negative_zero(value.sql("duckdb"), type_of(value)) if len(values) == 1 else value.sql("duckdb")
     row = f"struct_pack(k := {key}, s := {SEQUENCE_COLUMN}, v := {shown})"
@@ -126,13 +125,33 @@ def bitstring(call: Call) -> Aggregate:
             f"{call.name} of one argument",
             f"say the range of the values, as in {call.name}(x, 0, 1000): DuckDB takes it from the table's statistics",
         )
-    value, low, high = (a.sql("duckdb") for a in call.arguments)
+    value, (low, high) = call.arguments[0].sql("duckdb"), map(_number, call.arguments[1:])
+    if low is None or high is None or not 0 <= high - low < BITS_MAX:
+        raise InvalidParameterValue(
+            f"the range of {call.name} must be two numbers, the smaller first, at most {BITS_MAX} apart"
+        )
     problem = f"'Value ' || {value} || ' is outside of provided min and max range ({low} <-> {high})'"
     # the arguments of rows that FILTER keeps out are computed, too
     outside = f"({call.condition or 'true'}) AND ({value} < {low} OR {value} > {high})"
     checked = f"CASE WHEN {outside} THEN error({problem}) ELSE {value} END"
     part = Part(filtered(call, f"list(DISTINCT {checked})", f"{value} IS NOT NULL"), "list_distinct({0})")
     return Aggregate((part,), _list_aggregate(call, "{0}", call.name, call.arguments[1:]), DISTINCT_VALUES)
+
+
+def _number(node: exp.Expr) -> int | None:
+    """Read a whole number as it stands in the text."""
+    sign, node = (-1, node.this) if isinstance(node, exp.Neg) else (1, node)
+    return sign * int(node.this) if isinstance(node, exp.Literal) and not node.is_string and node.is_int else None
+
+
+def _count(call: Call, node: exp.Expr) -> int:
+    """Read how many values are asked for; DuckDB would look at it when the first row comes."""
+    number = _number(node)
+    if number is None or not 1 <= number <= EXTREMES_MAX:
+        raise InvalidParameterValue(
+            f"the number of values of {call.name} must be a number from 1 to {EXTREMES_MAX}, in a continuous query"
+        )
+    return number
 
 
 def _list_aggregate(call: Call, values: str, name: str, options: tuple[exp.Expr, ...] | list[exp.Expr]) -> str:

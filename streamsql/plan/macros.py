@@ -56,6 +56,8 @@ def expanded(node: exp.Expr) -> exp.Expr | None:
     if call.distinct and takes > 1:
         raise refusal(call, f"{call.shown}(DISTINCT ...)", "leave DISTINCT out")
     tree = sqlglot.parse_one(template, read="duckdb")
+    for made in tree.walk():  # places in the template are none in the client's text
+        made.meta.clear()
     for aggregate in list(tree.find_all(exp.AggFunc)):
         _qualify(aggregate, call, node)
     counts = node.expression.this if isinstance(node, exp.Filter) else exp.true()
@@ -84,9 +86,10 @@ def _qualify(aggregate: exp.Expr, call: Call, node: exp.Expr) -> None:
 
 
 def write_out(tree: exp.Expr) -> exp.Expr:
-    """Write all macros of a tree out, which is changed. Raises as `expanded` does."""
+    """Write all macros of a tree out, which is changed; not those with OVER. Raises as `expanded` does."""
     for node in list(tree.walk()):
-        made = None if isinstance(node.parent, exp.Filter) and node.arg_key == "this" else expanded(node)
+        inside = node.arg_key == "this" and isinstance(node.parent, (exp.Filter, exp.Window))
+        made = None if inside else expanded(node)
         if made is not None and node is tree:
             return made
         if made is not None:

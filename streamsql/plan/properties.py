@@ -35,6 +35,8 @@ _REFUSED_NODES: tuple[tuple[type[exp.Expr], str, str], ...] = (
     (exp.Window, "window functions (OVER)", _VIEW_HINT),
     (exp.Unnest, "unnest", _VIEW_HINT),
     (exp.Explode, "unnest", _VIEW_HINT),
+    (exp.IgnoreNulls, "IGNORE NULLS", "write FILTER (WHERE x IS NOT NULL)"),
+    (exp.RespectNulls, "RESPECT NULLS", "leave it out"),
 )
 
 # Their value depends on when or how often they are evaluated, so the result would depend on batching.
