@@ -18,6 +18,7 @@ against 1 to 2 ms: 0.2 to 0.3. Only larger epochs, or committing one while the n
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -51,16 +52,18 @@ def run(scale: float) -> list[Figure]:
         for keys in (1_000, 100_000):
             rows = scaled(ROWS, scale)
             # fewer rows span less time, so that as many fall into a window as at full scale
-            figures += _figures(Shape(rows, keys, hours * HOUR_US * rows // ROWS), f"{hours} h, {keys:,} keys")
+            shape = Shape(rows, keys, hours * HOUR_US * rows // ROWS)
+            for threads in (1, max(2, os.cpu_count() or 1)):
+                figures += _figures(shape, f"{hours} h, {keys:,} keys, {threads} threads", threads)
     return figures
 
 
-def _figures(shape: Shape, name: str) -> list[Figure]:
+def _figures(shape: Shape, name: str, threads: int) -> list[Figure]:
     table = events(shape)
-    to_arrow, to_disk, groups = bound_rates(table)
+    to_arrow, to_disk, groups = bound_rates(table, threads)
     found = []
     for kind, measure in (("view", view_rate), ("live", live_rate)):
-        rate, rows_out, note = measure(table)
+        rate, rows_out, note = measure(table, threads)
         assert rows_out <= groups, (rows_out, groups)
         figure = Figure(
             "engine", f"{name}, {kind}", rate, "rows/s", to_arrow, "GROUP BY to Arrow", ratio_min=0.6,
@@ -70,10 +73,10 @@ def _figures(shape: Shape, name: str) -> list[Figure]:
     return found
 
 
-def bound_rates(table: pa.Table) -> tuple[float, float, int]:
+def bound_rates(table: pa.Table, threads: int) -> tuple[float, float, int]:
     """Give the rows/s of one GROUP BY, into Arrow and into a table on disk, and the number of groups."""
     with folder("duckdb-bench") as base:
-        connection = duckdb.connect(str(base / "bound.duckdb"))
+        connection = duckdb.connect(str(base / "bound.duckdb"), config={"threads": threads})
         connection.register("payments", table)
         best, groups = float("inf"), 0
         for _ in range(2):
@@ -87,10 +90,10 @@ def bound_rates(table: pa.Table) -> tuple[float, float, int]:
     return table.num_rows / best, table.num_rows / disk, groups
 
 
-def open_engine(base: Path) -> Engine:
+def open_engine(base: Path, threads: int | None = None) -> Engine:
     """Start an engine on a folder, with epochs of at most EPOCH_ROWS."""
     limits = Limits(epoch_rows_max=EPOCH_ROWS)
-    engine = Engine(Store(base / "data"), limits, SystemClock())
+    engine = Engine(Store(base / "data", threads=threads), limits, SystemClock())
     engine.start()
     create(engine, STREAM)
     return engine
@@ -121,10 +124,10 @@ def push(engine: Engine, table: pa.Table) -> float:
     return seconds
 
 
-def view_rate(table: pa.Table) -> tuple[float, int, str]:
+def view_rate(table: pa.Table, threads: int) -> tuple[float, int, str]:
     """Give the rows/s into a materialized view, the rows that it holds, and a note."""
     with folder("streamsql-bench") as base:
-        engine = open_engine(base)
+        engine = open_engine(base, threads)
         create(engine, VIEW)
         seconds = push(engine, table)
         progress = engine.queries["by_minute"].progress
@@ -135,10 +138,10 @@ def view_rate(table: pa.Table) -> tuple[float, int, str]:
     return table.num_rows / seconds, progress.rows_out, note
 
 
-def live_rate(table: pa.Table) -> tuple[float, int, str]:
+def live_rate(table: pa.Table, threads: int) -> tuple[float, int, str]:
     """Give the rows/s into a live query that one subscriber reads, the rows that it got, and a note."""
     with folder("streamsql-bench") as base:
-        engine = open_engine(base)
+        engine = open_engine(base, threads)
         statement = parse(QUERY, engine.limits)[0]
         assert isinstance(statement, Query)
         awake, ended = threading.Event(), threading.Event()

@@ -81,14 +81,19 @@ class OutputColumn:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A materialized view: its rendered query, its output columns, and the relation that it reads."""
+    """A materialized view: its rendered query, its output columns, and the relations that it reads."""
 
     id: int
     name: str
     columns: tuple[OutputColumn, ...]
     text: str
-    source: str
+    sources: tuple[str, ...]
     mode: EmitMode
+
+    @property
+    def source(self) -> str:
+        """What it reads, for people."""
+        return ", ".join(self.sources)
 
     @property
     def public_name(self) -> str:
@@ -136,7 +141,7 @@ class Catalog:
         if isinstance(found, View):
             raise WrongObjectType(
                 f'cannot insert into materialized view "{name}"',
-                hint=f'insert into "{found.source}", which it reads',
+                hint=f"insert into what it reads: {found.source}",
                 position=position,
             )
         return found
@@ -153,8 +158,8 @@ class Catalog:
         return found
 
     def dependents(self, name: str) -> list[View]:
-        """List the views that read this object."""
-        return [o for o in self if isinstance(o, View) and o.source == name]
+        """List the views that read this object, directly."""
+        return [o for o in self if isinstance(o, View) and name in o.sources]
 
 
 def nearest(name: str, names: object) -> str | None:

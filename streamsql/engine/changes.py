@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from streamsql.engine.watermark import NEVER
 
@@ -15,16 +16,32 @@ class Change:
     """What one epoch changed in a query's result: a Z-set.
 
     `rows` has the query's output columns, named ``o0``.. . `weights` (int8, one a row) holds +1 for a row that came and -1 for
-    one that went; None means that every row came. `whole` marks the entire result, as EMIT COMPLETE shows it.
+    one that went; None means that every row came. `whole` marks the entire result, as EMIT COMPLETE shows it. Where there
+    is an `order`, the rows are yet to be sorted by its columns: a large epoch leaves that to those who read.
     """
 
     epoch: int
     rows: pa.Table
     weights: pa.Array | None = None
     whole: bool = False
+    order: pa.Table | None = None
 
     def __post_init__(self) -> None:
         assert self.weights is None or len(self.weights) == self.rows.num_rows
+
+    def sorted(self) -> Change:
+        """Give the same change with its rows in order."""
+        if self.order is None:
+            return self
+        keys = [(name, "ascending") for name in self.order.column_names]
+        return replace(self, rows=self.rows.take(pc.sort_indices(self.order, sort_keys=keys)), order=None)
+
+
+def sorts(data_type: pa.DataType) -> bool:
+    """Tell whether Arrow sorts values of this type, and as DuckDB does."""
+    kinds = pa.types
+    tests = (kinds.is_integer, kinds.is_floating, kinds.is_string, kinds.is_timestamp, kinds.is_date, kinds.is_decimal)
+    return any(test(data_type) for test in tests)
 
 
 @dataclass(frozen=True, slots=True)

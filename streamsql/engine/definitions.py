@@ -32,10 +32,11 @@ from streamsql.catalog.objects import (
 from streamsql.engine import recovery
 from streamsql.engine.changes import Change, Progress
 from streamsql.engine.epoch import Engine
+from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.subscriptions import Subscription
 from streamsql.engine.views import ContinuousQuery
-from streamsql.plan.bind import bind
+from streamsql.plan.continuous import plan_query
 from streamsql.plan.nodes import ContinuousPlan
 from streamsql.sql.statements import (
     CreateMaterializedView,
@@ -111,7 +112,7 @@ def create_view(engine: Engine, statement: CreateMaterializedView) -> bool:
     for name in names:
         if names.count(name) > 1:
             raise DuplicateColumn(f'column "{name}" specified more than once', hint="name the columns with AS")
-    query = ContinuousQuery(view.id, view.name, plan, engine.store, engine.limits, temporary=False)
+    query = query_of(view.id, view.name, plan, engine.store, engine.limits, temporary=False)
     columns = ", ".join(f"o{i} AS {quoted(n)}" for i, n in enumerate(names))
 
     def finish(progress: Progress) -> None:
@@ -133,6 +134,16 @@ def create_view(engine: Engine, statement: CreateMaterializedView) -> bool:
 
 def _start(engine: Engine, query: ContinuousQuery, finish: Callable[[Progress], None]) -> None:
     """Make a query's tables and take in the rows that its source has kept, but for those that it fails on."""
+    if isinstance(query, RecomputedQuery):
+        try:
+            with engine.store.transaction():
+                query.make()
+                finish(query.recompute(engine.epoch, engine.clock.now_us()))
+                changes = query.take_emitted()
+        except RecomputeError as failure:
+            raise failure.error from failure
+        query.publish(changes)
+        return
     query.open(engine.empty(engine.catalog.relation(query.plan.source)))
     rejected = Rejected()
     while True:
@@ -182,10 +193,10 @@ class LiveQuery:
 def start_live_query(engine: Engine, query: Query, wake: Callable[[], None]) -> LiveQuery:
     """Start a continuous SELECT; end it with `stop_live_query`."""
     engine.check_query_count()
-    plan = bind(query, engine.catalog, engine.describe, engine.limits)
+    plan = plan_query(query, engine.catalog, engine.describe, engine.limits)
     number = engine.next_id()
     name = f"query {number}"
-    running = ContinuousQuery(number, name, plan, engine.store, engine.limits, temporary=True)
+    running = query_of(number, name, plan, engine.store, engine.limits, temporary=True)
     running.text = query.text
     subscription = running.log.subscribe(wake, whole=plan.mode is EmitMode.COMPLETE)
 
@@ -252,8 +263,9 @@ def drop(engine: Engine, statement: Drop) -> list[str]:
             )
         gone.append(found)
     named = set(statement.names)
-    for item in list(gone):
-        views = [v for v in engine.catalog.dependents(item.name) if v.name not in named]
+    for item in gone:  # which grows as dependents are found
+        known = named | {o.name for o in gone}
+        views = [v for v in engine.catalog.dependents(item.name) if v.name not in known]
         if views and not statement.cascade:
             raise DependentObjectsExist(
                 f"cannot drop {statement.kind.value.lower()} {item.name} because other objects depend on it",
@@ -269,7 +281,7 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
     names = {o.name for o in gone}
     live = [
         q for q in engine.queries.values()
-        if q.name in names or (q.temporary and q.plan.source in names)
+        if q.name in names or (q.temporary and names.intersection(q.plan.sources))
     ]  # fmt: skip
     before, streams = engine.catalog, dict(engine.streams)
     catalog = before
@@ -300,16 +312,15 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
 
 
 def change_table(engine: Engine, table: Table, sql: str) -> int:
-    """Run UPDATE or DELETE on a table's rows; gives how many. Refused while a view reads it, which could not follow."""
-    readers = [q.name for q in engine.queries.values() if q.plan.source == table.name]
+    """Run UPDATE or DELETE on a table's rows; gives how many. Refused while a query reads it that cannot take rows back."""
+    readers = [q.name for q in engine.queries.values() if not q.plan.retracts and q.plan.source == table.name]
     if readers:
         raise FeatureNotSupported(
-            f'rows of "{table.name}" cannot be changed while a continuous query reads it',
+            f'rows of "{table.name}" cannot be changed while a query in append mode reads it',
             detail=f"read by: {', '.join(readers)}",
-            hint="insert new rows instead, or drop the view; retractions will be supported in a later version",
+            hint="use EMIT UPDATE in that query, which can take rows back",
         )
-    with engine.store.transaction():
-        return engine.store.execute(sql)
+    return engine.change_table(table, sql)
 
 
 def kinds(engine: Engine, kind: ObjectKind) -> list[CatalogObject]:

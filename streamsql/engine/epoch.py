@@ -30,6 +30,7 @@ from streamsql.base.limits import Limits, exceeded
 from streamsql.catalog.objects import OutputColumn, Stream, Table
 from streamsql.engine import recovery
 from streamsql.engine.changes import Progress
+from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of
 from streamsql.engine.recovery import StreamProgress
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.store import Delta, Store, translated
@@ -90,9 +91,10 @@ class Engine:
         self._next_sequence = found.next_sequence
         self._next_id = found.next_id
         for name, (view, plan, progress) in found.views.items():
-            query = ContinuousQuery(view.id, name, plan, store, limits, temporary=False)
+            query = query_of(view.id, name, plan, store, limits, temporary=False)
             query.progress = progress
-            query.open(self.empty(self.catalog.relation(plan.source)))
+            if plan.recomputed is None:
+                query.open(self.empty(self.catalog.relation(plan.source)))
             query.open_scratch()
             self.queries[name] = query
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
@@ -244,6 +246,9 @@ class Engine:
             except QueryFailureError as failure:
                 if not rejected.set_aside(failure):
                     failure.query.fail(failure.error)
+            except RecomputeError as failure:
+                rejected.broken.add(failure.query.name)
+                failure.query.fail(failure.error)
 
     def _attempt(self, batches: dict[str, pa.Table], rejected: Rejected) -> None:
         """Run one epoch as one transaction. On QueryFailureError nothing has happened."""
@@ -264,13 +269,55 @@ class Engine:
                 self._keep(relation, rows, now)
                 reached("epoch.rows_written")
                 progresses += [(q, rejected.apply(q, epoch, rows, now, q.progress)) for q in self._readers(name)]
+            progresses += self._recompute(epoch, now, {r.name: t.num_rows for r, t in arrivals}, rejected.broken)
             reached("epoch.operators_applied")
             self._trim(now)
             self._save(epoch, now, sequence, streams, {q.name: p for q, p in progresses})
         self._committed(epoch, sequence, streams, progresses)
 
     def _readers(self, name: str) -> list[ContinuousQuery]:
-        return [q for q in self.queries.values() if q.plan.source == name and q.progress.error is None]
+        return [
+            q for q in self.queries.values()
+            if q.plan.recomputed is None and q.plan.source == name and q.progress.error is None
+        ]  # fmt: skip
+
+    def _recompute(
+        self, epoch: int, now: int, changed: dict[str, int], broken: set[str]
+    ) -> list[tuple[ContinuousQuery, Progress]]:
+        """Run the queries again that read what has changed: names, each with the number of rows that came.
+
+        A query is made after what it reads, so one pass in the order of their making sees every change.
+        """
+        changed = dict(changed)
+        found: list[tuple[ContinuousQuery, Progress]] = []
+        for query in self.queries.values():
+            if isinstance(query, RecomputedQuery):
+                reads = [s for s in query.plan.sources if s in changed]
+                if query.name in broken or not (reads or query.name in changed):
+                    continue
+                found.append((query, query.recompute(epoch, now, sum(changed[s] for s in reads))))
+                if query.changed:
+                    changed[query.name] = 0
+            elif query.plan.source in changed and query.changed:
+                changed[query.name] = 0
+        return found
+
+    def change_table(self, table: Table, sql: str) -> int:
+        """Run an UPDATE or DELETE of a table's rows as an epoch, with all its effects; gives how many rows it changed."""
+        broken: set[str] = set()
+        while True:
+            now, epoch = self.clock.now_us(), self.epoch + 1
+            try:
+                with self.store.transaction():
+                    count = self.store.execute(sql)
+                    progresses = self._recompute(epoch, now, {table.name: count}, broken) if count else []
+                    self._save(epoch, now, self._next_sequence, self.streams, {q.name: p for q, p in progresses})
+            except RecomputeError as failure:
+                broken.add(failure.query.name)
+                failure.query.fail(failure.error)
+                continue
+            self._committed(epoch, self._next_sequence, self.streams, progresses)
+            return count
 
     def _stream_progress(
         self, relation: Stream | Table, rows: pa.Table, before: StreamProgress | None, now: int
@@ -303,7 +350,7 @@ class Engine:
     def _trim(self, now: int) -> None:
         """Drop rows past their stream's retention, and the ledger's oldest; now and then, since it costs a scan."""
         for stream in self.catalog:
-            if not isinstance(stream, Stream) or not stream.retention_us:
+            if not isinstance(stream, Stream) or not stream.retention_us or self._reads_again(stream.name):
                 continue
             last = self._last_trim.get(stream.name, 0)
             if now - last < max(RETENTION_CHECK_US_MIN, stream.retention_us // 100):
@@ -321,39 +368,15 @@ class Engine:
                 f"ORDER BY epoch DESC, seq DESC OFFSET {self.limits.late_rows_max})"
             )
 
+    def _reads_again(self, name: str) -> bool:
+        """Tell whether some query needs all rows of a stream, in every epoch."""
+        return any(q.plan.recomputed is not None and name in q.plan.sources for q in self.queries.values())
+
     def _save(
         self, epoch: int, now: int, sequence: int, streams: dict[str, StreamProgress], changed: dict[str, Progress]
     ) -> None:
-        progress: dict[str, list[dict[str, Any]]] = {"watermarks": [], "streams": [], "views": []}
-        for item in self.catalog:
-            if isinstance(item, (Stream, Table)):
-                at = streams.get(item.name) or StreamProgress()
-                entry = {
-                    "name": item.name,
-                    "rows_in": at.rows_in,
-                    "last_arrival": at.last_arrival,
-                    "largest": at.largest,
-                }
-                progress["streams"].append(entry)
-                if isinstance(item, Stream) and item.watermark is not None:
-                    progress["watermarks"].append(
-                        {**entry, "source": item.name, "kind": "stream", "event_time_column": item.watermark.column,
-                         "delay": item.watermark.delay_us}
-                    )  # fmt: skip
-        for query in self.queries.values():
-            at_query = changed.get(query.name, query.progress)
-            entry = {
-                "name": query.name, "source": query.plan.source, "mode": query.plan.mode.value,
-                "delay": query.plan.watermark_delay_us, **at_query.as_json(),
-            }  # fmt: skip
-            if not query.temporary:
-                progress["views"].append(entry)
-            if query.plan.watermark_delay_us is not None and query.plan.window is not None:
-                progress["watermarks"].append(
-                    {"name": query.name, "source": query.plan.source, "kind": "query" if query.temporary else "view",
-                     "event_time_column": query.plan.window.time_column or query.plan.window.time_sql,
-                     "largest": at_query.largest, "delay": query.plan.watermark_delay_us}
-                )  # fmt: skip
+        running = [(q.name, q.plan, changed.get(q.name, q.progress), q.temporary) for q in self.queries.values()]
+        progress = recovery.progress_of(self.catalog, streams, running)
         recovery.save_progress(self.store, epoch, now, sequence, self._next_id, progress)
 
     def _committed(
@@ -373,6 +396,8 @@ class Engine:
         """How long the engine may sleep: for ever, unless some stream's time moves on by itself."""
         timeouts = [o.idle_timeout_us for o in self.catalog if isinstance(o, Stream) and o.idle_timeout_us]
         retentions = [o.retention_us for o in self.catalog if isinstance(o, Stream) and o.retention_us]
+        if any(q.plan.recomputed is not None and q.plan.recomputed.temporal for q in self.queries.values()):
+            timeouts.append(2 * IDLE_TICK_US_MAX)
         if timeouts:
             return min(*timeouts, IDLE_TICK_US_MAX) / 2e6
         if retentions:
@@ -395,8 +420,12 @@ class Engine:
                 for query in self._readers(stream.name)
                 if query.progress.seen != NEVER and query.would_close(query.progress.seen + elapsed)
             ]
-        if due or self._trim_due(now):
-            self._idle_epoch(due, now)
+        temporal = [
+            q.name for q in self.queries.values()
+            if isinstance(q, RecomputedQuery) and q.recomputed.temporal and q.would_change(now)
+        ]  # fmt: skip
+        if due or temporal or self._trim_due(now):
+            self._idle_epoch(due, temporal, now)
 
     def _trim_due(self, now: int) -> bool:
         return any(
@@ -406,12 +435,26 @@ class Engine:
             for o in self.catalog
         )
 
-    def _idle_epoch(self, due: list[tuple[ContinuousQuery, int]], now: int) -> None:
+    def _idle_epoch(self, due: list[tuple[ContinuousQuery, int]], temporal: list[str], now: int) -> None:
+        broken: set[str] = set()
+        while True:
+            try:
+                self._attempt_idle(due, temporal, now, broken)
+                return
+            except RecomputeError as failure:
+                broken.add(failure.query.name)
+                failure.query.fail(failure.error)
+
+    def _attempt_idle(
+        self, due: list[tuple[ContinuousQuery, int]], temporal: list[str], now: int, broken: set[str]
+    ) -> None:
         epoch = self.epoch + 1
-        progresses = []
+        progresses: list[tuple[ContinuousQuery, Progress]] = []
         with self.store.transaction():
             for query, largest in due:
                 progresses.append((query, query.advance(epoch, largest)))
+            changed = dict.fromkeys([*(q.plan.source for q, _ in due), *temporal], 0)
+            progresses += self._recompute(epoch, now, changed, broken)
             self._trim(now)
             self._save(epoch, now, self._next_sequence, self.streams, {q.name: p for q, p in progresses})
         self._committed(epoch, self._next_sequence, self.streams, progresses)

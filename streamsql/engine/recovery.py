@@ -10,6 +10,7 @@ The tables of schema ``streamsql`` are DuckDB views over these, so they agree wi
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,8 @@ from streamsql.catalog.objects import Catalog, CatalogObject, Stream, Table, Vie
 from streamsql.engine.changes import Progress
 from streamsql.engine.store import Store
 from streamsql.engine.watermark import NEVER
-from streamsql.plan.bind import Describe, bind
+from streamsql.plan.bind import Describe
+from streamsql.plan.continuous import plan_query
 from streamsql.plan.nodes import ContinuousPlan
 from streamsql.sql.parse import parse
 from streamsql.sql.statements import CreateMaterializedView, CreateStream, CreateTable
@@ -105,6 +107,38 @@ def save_object(store: Store, made: CatalogObject) -> None:
     )
 
 
+def progress_of(
+    catalog: Catalog,
+    streams: dict[str, StreamProgress],
+    queries: Iterable[tuple[str, ContinuousPlan, Progress, bool]],
+) -> dict[str, list[dict[str, Any]]]:
+    """Put together what `save_progress` writes; of a query: its name, plan, progress, and whether it is a live SELECT."""
+    progress: dict[str, list[dict[str, Any]]] = {"watermarks": [], "streams": [], "views": []}
+    for item in catalog:
+        if isinstance(item, (Stream, Table)):
+            at = streams.get(item.name) or StreamProgress()
+            entry = {"name": item.name, "rows_in": at.rows_in, "last_arrival": at.last_arrival, "largest": at.largest}
+            progress["streams"].append(entry)
+            if isinstance(item, Stream) and item.watermark is not None:
+                progress["watermarks"].append(
+                    {**entry, "source": item.name, "kind": "stream", "event_time_column": item.watermark.column,
+                     "delay": item.watermark.delay_us}
+                )  # fmt: skip
+    for name, plan, at_query, temporary in queries:
+        if not temporary:
+            progress["views"].append(
+                {"name": name, "source": plan.source, "mode": plan.mode.value, "delay": plan.watermark_delay_us,
+                 **at_query.as_json()}
+            )  # fmt: skip
+        if plan.watermark_delay_us is not None and plan.window is not None:
+            progress["watermarks"].append(
+                {"name": name, "source": plan.source, "kind": "query" if temporary else "view",
+                 "event_time_column": plan.window.time_column or plan.window.time_sql,
+                 "largest": at_query.largest, "delay": plan.watermark_delay_us}
+            )  # fmt: skip
+    return progress
+
+
 def save_progress(
     store: Store, epoch: int, committed_at_us: int, next_sequence: int, next_id: int, progress: dict[str, Any]
 ) -> None:
@@ -167,6 +201,6 @@ def view_of(
     """Make the catalog's object and the plan of a CREATE MATERIALIZED VIEW."""
     from streamsql.catalog.objects import OutputColumn
 
-    plan = bind(statement.query, catalog, describe, limits)
+    plan = plan_query(statement.query, catalog, describe, limits)
     columns = tuple(OutputColumn(o.name, o.type) for o in plan.outputs)
-    return View(object_id, statement.name, columns, text, plan.source, plan.mode), plan
+    return View(object_id, statement.name, columns, text, plan.sources, plan.mode), plan

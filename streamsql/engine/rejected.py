@@ -35,6 +35,7 @@ class Rejected:
 
     def __init__(self) -> None:
         self._by_query: dict[int, dict[int, tuple[pa.Table, str]]] = {}
+        self.broken: set[str] = set()  # the names of queries that could not be recomputed
 
     def apply(self, query: ContinuousQuery, epoch: int, rows: pa.Table, now: int, progress: Progress) -> Progress:
         """Let a query take in all rows but those set aside; give its progress. Raises QueryFailureError."""

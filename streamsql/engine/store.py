@@ -13,11 +13,14 @@ The instance is one process's alone: DuckDB locks the file.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from streamsql.base import errors
@@ -32,6 +35,9 @@ from streamsql.catalog.objects import (
     literal,
 )
 from streamsql.engine.translate import translate
+
+# Through a relation, which DuckDB recommends to save a copy, a small query takes twice as long: it is bound twice.
+warnings.filterwarnings("ignore", message="Arrow output on a DB-API result makes an extra copy")
 
 DATABASE_FILE = "state.duckdb"
 SCHEMAS = (PUBLIC_SCHEMA, ROWS_SCHEMA, RESULTS_SCHEMA, STATE_SCHEMA, ENGINE_SCHEMA, SYSTEM_SCHEMA)
@@ -56,6 +62,20 @@ class Delta:
 
     def __init__(self, empty: pa.Table) -> None:
         self.batch = empty
+
+    @contextlib.contextmanager
+    def narrowed(self, mask: npt.NDArray[np.bool_]) -> Iterator[None]:
+        """Hold only the rows of the mask for a while."""
+        whole = self.batch
+        self.batch = whole.filter(pa.array(mask))
+        try:
+            yield
+        finally:
+            self.batch = whole
+
+    def clear(self) -> None:
+        """Hold no rows any more."""
+        self.batch = self.batch.schema.empty_table()
 
     def __arrow_c_schema__(self) -> object:
         return self.batch.schema.__arrow_c_schema__()
@@ -147,7 +167,7 @@ class Store:
 
     def rows(self, sql: str, *values: int | str | None, size: int = 0) -> pa.Table:
         """Run a query that comes again every epoch, as `run` does; give its rows."""
-        return self._connection.sql(self._prepared(sql, values, size)).to_arrow_table()
+        return self._connection.execute(self._prepared(sql, values, size)).to_arrow_table()
 
     def _prepared(self, sql: str, values: tuple[int | str | None, ...], size: int) -> str:
         key = (sql, size.bit_length() // 3)

@@ -120,7 +120,8 @@ class Subscription:
 
         Raises SubscriptionTooSlow where changes were dropped unread, and the query's own error where it has stopped.
         """
-        return self._log._take(self)
+        changes, epoch = self._log._take(self)
+        return [change.sorted() for change in changes], epoch
 
     def close(self) -> None:
         """Stop reading. May be called again."""

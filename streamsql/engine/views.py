@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from streamsql.base.errors import StreamSQLError
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import ENGINE_SCHEMA, RESULTS_SCHEMA, STATE_SCHEMA, literal, quoted
-from streamsql.engine.changes import Change, Progress
+from streamsql.engine.changes import Change, Progress, sorts
 from streamsql.engine.operators import for_plan
 from streamsql.engine.operators.base import Arrival, Sink, Tables
 from streamsql.engine.store import Delta, Store
@@ -77,6 +77,7 @@ class ContinuousQuery(Sink):
         """Let SQL read the query's delta; `empty` has the source's columns, ``__seq``, and no row."""
         self._delta = Delta(self._with_window_columns(empty, np.empty(0, dtype=np.int64), None))
         self._store.register(self.tables.delta.strip('"'), self._delta)
+        self._operator.delta = self._delta
 
     def open_scratch(self) -> None:
         """Make the scratch tables of a query that is there already: they die with the server."""
@@ -158,6 +159,11 @@ class ContinuousQuery(Sink):
         first = (max(progress.pane_low, progress.closed_to - window.size_us + 1) - window.size_us) // window.slide_us
         return (first + 1) * window.slide_us + window.size_us <= largest - delay
 
+    @property
+    def changed(self) -> bool:
+        """Tell whether the last epoch changed the result."""
+        return self._changed or self._rows_out > 0
+
     def commit(self, progress: Progress) -> None:
         """Take on the progress of an epoch that has been committed, and show its changes."""
         self.progress = progress
@@ -181,7 +187,8 @@ class ContinuousQuery(Sink):
 
     def drop(self) -> None:
         tables = self.tables
-        for table in (tables.state, tables.result, tables.merged, tables.changed, tables.touched):
+        self._operator.drop_scratch()
+        for table in (tables.state, tables.result, tables.changed):
             self._store.execute(f"DROP TABLE IF EXISTS {table}")
 
     def close(self) -> None:
@@ -292,42 +299,67 @@ class ContinuousQuery(Sink):
         return f"SELECT * EXCLUDE (__shown) FROM ({stages.result(self.plan, groups, with_keys=True)})"
 
     def append(self, groups: str, *values: int) -> int:
-        # what is shown comes in the order of its keys; a table has no order, and sorting costs as much as grouping
-        ordered = self._is_shown or self._arrived <= ORDERED_ROWS_MAX
+        # what is shown comes in the order of its keys; a table has no order, and sorting costs as much as grouping, so
+        # that a large epoch's readers sort for themselves where Arrow can
+        if self.shown and self._arrived > ORDERED_ROWS_MAX:
+            return self._append(stages.result(self.plan, groups, keys_last=True), *values, unordered=True)
+        ordered = self._arrived <= ORDERED_ROWS_MAX
         return self._append(stages.result(self.plan, groups, ordered=ordered), *values)
 
     def append_rows(self, sql: str) -> int:
         return self._append(sql)
 
     @property
-    def _is_shown(self) -> bool:
+    def shown(self) -> bool:
         return self.temporary or self.log.wanted
 
-    def _append(self, sql: str, *values: int) -> int:
+    def _append(self, sql: str, *values: int, unordered: bool = False) -> int:
+        """Emit what a query gives; `unordered` rows have the columns of their order after the outputs."""
         size = self.progress.state_rows
-        if not self._is_shown:
+        if not self.shown:
             count = self._store.run(f"INSERT INTO {self.tables.result} {sql}", *values, size=size)
-        else:
-            rows = self._store.rows(sql, *values, size=size)
-            count = rows.num_rows
-            if count and not self.temporary:
-                self._store.register("__emitted", rows)
+            self._rows_out += count
+            return count
+        rows = self._store.rows(sql, *values, size=size)
+        if rows.num_rows:
+            names = stages.output_columns(self.plan)
+            change = Change(self._epoch, rows.select(names))
+            if unordered:
+                change = self._with_order(rows, names)
+            if not self.temporary:
+                self._store.register("__emitted", change.rows)
                 self._store.execute(f"INSERT INTO {self.tables.result} SELECT * FROM __emitted")
-            if count:
-                self._emitted.append(Change(self._epoch, rows))
-        self._rows_out += count
-        return count
+            self._emitted.append(change)
+        self._rows_out += rows.num_rows
+        return int(rows.num_rows)
 
-    def change(self, merged: str) -> None:
-        if self.log.wanted:
-            changes = self._store.rows(stages.changes_of(self.plan, merged))
-            if changes.num_rows:
-                self._changed = True
-                self._emit_weighted(changes)
-            self._rows_out += int(pc.sum(pc.greater(changes.column("__weight"), 0)).as_py() or 0)
-        else:
-            shown = f"SELECT count(*) FROM {merged} WHERE __shown AND {stages.has_changed(self.plan)}"
-            self._rows_out += self._store.run(shown)
+    def _with_order(self, rows: pa.Table, names: list[str]) -> Change:
+        keys = rows.drop_columns(names)
+        if all(sorts(field.type) for field in keys.schema):
+            return Change(self._epoch, rows.select(names), order=keys)
+        self._store.register("__emitted", rows)
+        order = ", ".join(keys.column_names)
+        return Change(self._epoch, self._store.arrow(f"SELECT {', '.join(names)} FROM __emitted ORDER BY {order}"))
+
+    def change(self, merged: pa.Table) -> None:
+        changed = merged.column("__changed")
+        gone = pc.and_(changed, merged.column("__was_shown"))
+        came = pc.and_(changed, merged.column("__shown"))
+        count: int = pc.sum(came).as_py() or 0
+        self._rows_out += count
+        if not (count or pc.any(gone).as_py()):
+            return
+        self._changed = True
+        if not self.log.wanted:
+            return
+        names = stages.output_columns(self.plan)
+        old = merged.select([f"old_{n}" for n in names]).rename_columns(names).filter(gone)
+        rows = pa.concat_tables([old, merged.select(names).filter(came)])
+        # the order of the groups, the old values of each before the new
+        at = np.concatenate([2 * np.flatnonzero(gone), 2 * np.flatnonzero(came) + 1])
+        weights = np.repeat(np.array([-1, 1], np.int8), [old.num_rows, rows.num_rows - old.num_rows])
+        order = np.argsort(at)
+        self._emitted.append(Change(self._epoch, rows.take(order), pa.array(weights[order])))
 
     def _emit_weighted(self, changes: pa.Table) -> None:
         weights = changes.column("__weight").combine_chunks()

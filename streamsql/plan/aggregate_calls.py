@@ -27,12 +27,14 @@ DISTINCT_VALUES = "distinct values"
 class Aggregate:
     """An aggregate call: its parts, and its value as SQL over ``{0}``, ``{1}``, ... (the parts' values).
 
-    `grows` says by what of a group the memory of the parts grows, None if it does not.
+    `grows` says by what of a group the memory of the parts grows, None if it does not. Where `split` is given, the source must
+    show that expression split (`aggregates.split_columns`), and ``{x}`` in the parts stands for the number that this has there.
     """
 
     parts: tuple[Part, ...]
     final: str
     grows: str | None = None
+    split: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,11 @@ def without_negative_zero(value: str, type_name: str) -> str:
 def canonical(value: str, type_name: str) -> str:
     """Write equal values one way, also intervals: ``30 days`` is ``1 month``."""
     return f"normalized_interval({value})" if type_name == "INTERVAL" else without_negative_zero(value, type_name)
+
+
+def escaped(sql: str) -> str:
+    """Write SQL for a template whose braces are not its own."""
+    return sql.replace("{", "{{").replace("}", "}}")
 
 
 def refusal(call: Call, what: str, hint: str) -> FeatureNotSupported:

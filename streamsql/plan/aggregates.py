@@ -3,7 +3,7 @@
 An aggregate call of a query becomes *parts* (`plan.parts`), which combine, and a *final* expression over the parts' values.
 Batching must be invisible, so a part may not depend on how rows were grouped into epochs:
 
-- ``sum`` and ``avg`` of floating-point numbers are split into three sums (`_split_sum`), whose total is the correctly
+- ``sum`` and ``avg`` of floating-point numbers are split into three sums (`split_columns`), whose total is the correctly
   rounded one in all but the rarest cases; a plain double sum changes in its last digits with each grouping.
 - What depends on the order of rows (``first``, ``list``, ties of ``arg_max``) is ordered by the arrival number.
 - What has no combining state is kept as a list (`plan.listed_aggregates`), or is an expression over others
@@ -25,6 +25,7 @@ from streamsql.plan.aggregate_calls import (
     TypeOf,
     arrival,
     duckdb_name,
+    escaped,
     filtered,
     order_by,
     plain_sql,
@@ -149,15 +150,20 @@ def _sum_or_average(call: Call, type_of: TypeOf) -> Aggregate:
     average = call.name in _AVERAGES
     if not floating:
         return Aggregate((_filtered(call, f"{'avg' if average else 'sum'}({_sql(argument)})"),), "{0}")
-    parts = tuple(_filtered(call, part) for part in _split_sum(f"CAST({_sql(argument)} AS DOUBLE)"))
+    # split_columns makes these; braces in a FILTER are not ours
+    condition = "" if call.condition is None else f" FILTER (WHERE {escaped(call.condition)})"
+    parts = tuple(Part(f"sum({p}){condition}") for p in ("__h{x}", "__m{x}", "__x{x} - __h{x} - __m{x}"))
+    split = f"CAST({_sql(argument)} AS DOUBLE)"
     total = "CASE WHEN isfinite({0}) THEN {0} + ({1} + {2}) ELSE {0} END"
     if not average:
-        return Aggregate(parts, total)
-    return Aggregate((*parts, _filtered(call, f"count({_sql(argument)})")), f"({total}) / {{3}}")
+        return Aggregate(parts, total, split=split)
+    return Aggregate((*parts, Part(f"count(__x{{x}}){condition}")), f"({total}) / {{3}}", split=split)
 
 
-def _split_sum(x: str) -> tuple[str, str, str]:
-    """Split a sum of doubles: each value into its multiple of 2^-12, what is left of it into one of 2^-46, and the rest.
+def split_columns(source: str, splits: tuple[str, ...]) -> str:
+    """Give the SELECT of `source` (a SELECT that holds each expression as ``__x0``..) with its splits ``__h0``.., ``__m0``.. .
+
+    A double is split into its multiple of 2^-12, what is left of it into one of 2^-46, and the rest.
 
     The splits are exact, and so are the first two sums, whatever the order: the first while it stays below 2^41, the second
     for millions of rows. The third holds numbers below 2^-47, so its rounding lies far under the last digit of the total.
@@ -165,10 +171,9 @@ def _split_sum(x: str) -> tuple[str, str, str]:
     the batches. (Demmel and Nguyen, "Fast Reproducible Floating-Point Summation", 2013, with two fixed bins.) An infinite
     or NaN value makes the rests NaN: then the first sum alone counts.
     """
-    high = f"(({x} + {_GRID}) - {_GRID})"
-    low = f"({x} - {high})"
-    middle = f"(({low} + {_FINE_GRID}) - {_FINE_GRID})"
-    return f"sum({high})", f"sum({middle})", f"sum({low} - {middle})"
+    high = "".join(f", (__x{i} + {_GRID}) - {_GRID} AS __h{i}" for i in range(len(splits)))
+    middle = "".join(f", ((__x{i} - __h{i}) + {_FINE_GRID}) - {_FINE_GRID} AS __m{i}" for i in range(len(splits)))
+    return f"SELECT *{middle} FROM (SELECT *{high} FROM ({source}))"
 
 
 def _first(call: Call) -> Aggregate:

@@ -7,7 +7,7 @@ parts, and what the SELECT list says over the groups.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TypeGuard
 
@@ -27,7 +27,7 @@ from streamsql.base.errors import (
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import Catalog, OutputColumn, Stream, Table, View, quoted
 from streamsql.plan import stages
-from streamsql.plan.aggregate_calls import without_negative_zero, written
+from streamsql.plan.aggregate_calls import Aggregate, without_negative_zero, written
 from streamsql.plan.aggregates import is_aggregate, plan_aggregate
 from streamsql.plan.functions import refuse_functions, refuse_session_functions
 from streamsql.plan.grouping_sets import Groups, grouping_sql, groups_of
@@ -69,6 +69,7 @@ class _Binder:
     describe: Describe
     limits: Limits
     parts: list[Part] = field(default_factory=list)
+    splits: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     growing: list[tuple[str, str]] = field(default_factory=list)
 
@@ -120,6 +121,7 @@ class _Binder:
             having.this.sql("postgres") if having else None,
             tuple(dict.fromkeys(self.growing)),
             groups.sets,
+            tuple(self.splits),
         )
         outputs = tuple(Output(name, sql, "") for name, sql in finals)
         draft = ContinuousPlan(
@@ -142,8 +144,8 @@ class _Binder:
         found = self.catalog.find(table.name, position)
         if isinstance(found, View):
             raise FeatureNotSupported(
-                f'"{table.name}" is a materialized view; a continuous query reads a stream or a table',
-                hint=f'read "{found.source}" instead, or SUBSCRIBE {table.name} to follow the view',
+                f'"{table.name}" is a materialized view: append mode reads a stream',
+                hint=f"use EMIT UPDATE, or SUBSCRIBE {table.name} to follow the view",
                 position=position,
             )
         return found
@@ -408,8 +410,17 @@ class _Rewrite:
         self.binder.calls.append(text)
         if planned.grows is not None:
             self.binder.growing.append((text, planned.grows))
-        names = [f"p{self._part(part)}" for part in planned.parts]
+        names = [f"p{self._part(part)}" for part in self._with_split(planned)]
         return exp.paren(sqlglot.parse_one(planned.final.format(*names), read="duckdb"), copy=False)
+
+    def _with_split(self, planned: Aggregate) -> Iterable[Part]:
+        if planned.split is None:
+            return planned.parts
+        splits = self.binder.splits
+        if planned.split not in splits:
+            splits.append(planned.split)
+        number = splits.index(planned.split)
+        return [replace(part, sql=part.sql.format(x=number)) for part in planned.parts]
 
     def _macro(self, expression: exp.Expr, text: str) -> exp.Expr:
         """Rewrite the expression that a macro stands for; EXPLAIN names the call that the user wrote."""

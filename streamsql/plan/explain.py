@@ -35,6 +35,13 @@ def _stages(plan: ContinuousPlan) -> list[list[str]]:
     if plan.condition:
         linear.append(f"filter: {plan.condition}")
     grouping = plan.grouping
+    if plan.recomputed is not None:
+        why = [
+            f"because: {plan.recomputed.reason}",
+            *(["changes with time: now()"] if plan.recomputed.temporal else []),
+        ]
+        name = f"Recompute and compare  (strategy: {Strategy.RECOMPUTE.value})"
+        return [[name, f"output: {outputs}", *why], scan]
     if grouping is None:
         return [[linear[0], f"output: {outputs}", *linear[1:]], scan]
     project = [f"Project  (strategy: {Strategy.LINEAR.value})", f"output: {outputs}"]
@@ -69,6 +76,8 @@ def _watermark(plan: ContinuousPlan) -> str:
 def _state(plan: ContinuousPlan) -> list[str]:
     """Name the tables that the query keeps, by what tells their rows apart, and when their rows go."""
     grouping = plan.grouping
+    if plan.recomputed is not None:
+        return ["the result, a row for each row of it; the rows of " + plan.source + " are kept for ever"]
     if grouping is None:
         return ["none"]
     named = {f"k{i}": key for i, key in enumerate([*grouping.keys, "grouping set"])}

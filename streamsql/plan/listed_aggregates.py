@@ -23,6 +23,7 @@ from streamsql.plan.aggregate_calls import (
     TypeOf,
     arrival,
     canonical,
+    escaped,
     filtered,
     order_by,
     refusal,
@@ -126,9 +127,11 @@ def bitstring(call: Call) -> Aggregate:
             f"say the range of the values, as in {call.name}(x, 0, 1000): DuckDB takes it from the table's statistics",
         )
     value, (low, high) = call.arguments[0].sql("duckdb"), map(_number, call.arguments[1:])
-    if low is None or high is None or not 0 <= high - low < BITS_MAX:
+    if low is None or high is None:
+        raise refusal(call, f"{call.name} of a range that is not two numbers", "write the numbers")
+    if not 0 <= high - low < BITS_MAX:
         raise InvalidParameterValue(
-            f"the range of {call.name} must be two numbers, the smaller first, at most {BITS_MAX} apart"
+            f"the range of {call.name} must be the smaller number first, and at most {BITS_MAX} long"
         )
     problem = f"'Value ' || {value} || ' is outside of provided min and max range ({low} <-> {high})'"
     # the arguments of rows that FILTER keeps out are computed, too
@@ -147,10 +150,10 @@ def _number(node: exp.Expr) -> int | None:
 def _count(call: Call, node: exp.Expr) -> int:
     """Read how many values are asked for; DuckDB would look at it when the first row comes."""
     number = _number(node)
-    if number is None or not 1 <= number <= EXTREMES_MAX:
-        raise InvalidParameterValue(
-            f"the number of values of {call.name} must be a number from 1 to {EXTREMES_MAX}, in a continuous query"
-        )
+    if number is None:
+        raise refusal(call, f"{call.name} of a number of values that the query does not say", "write the number")
+    if not 1 <= number <= EXTREMES_MAX:
+        raise InvalidParameterValue(f"the number of values of {call.name} must be from 1 to {EXTREMES_MAX}")
     return number
 
 
@@ -158,11 +161,8 @@ def _list_aggregate(call: Call, values: str, name: str, options: tuple[exp.Expr,
     """SQL of an aggregate over a list; its other arguments must be the same for all rows."""
     for option in options:
         if option.find(exp.Column) is not None:
-            raise InvalidParameterValue(
-                f"the other arguments of {call.shown} must be constants in a continuous query",
-                detail=f"the call is {call.text}",
-            )
-    said = "".join(", " + option.sql("duckdb").replace("{", "{{").replace("}", "}}") for option in options)
+            raise refusal(call, f"{call.shown} of other arguments than constants", "write constants")
+    said = "".join(", " + escaped(option.sql("duckdb")) for option in options)
     return f"list_aggregate({values}, '{name}'{said})"
 
 
@@ -179,16 +179,10 @@ def _sorted(call: Call, argument: exp.Expr, values: str) -> str:
                 detail=f"the call is {call.text}",
             )
         keys.append((by.sql("duckdb"), bool(ordered.args.get("desc")), bool(ordered.args.get("nulls_first"))))
-    pairs = (
-        f"list_transform({values}, lambda {_ELEMENT}: struct_pack(k := {_escaped(sort_key(keys))}, v := {_ELEMENT}))"
-    )
+    pairs = f"list_transform({values}, lambda {_ELEMENT}: struct_pack(k := {escaped(sort_key(keys))}, v := {_ELEMENT}))"
     return f"list_transform(list_sort({pairs}), lambda {_ELEMENT}: {_ELEMENT}.v)"
 
 
 def _over_element(by: exp.Expr, argument: exp.Expr) -> exp.Expr:
     element = exp.column(_ELEMENT)
     return by.transform(lambda node: element.copy() if node == argument else node)
-
-
-def _escaped(sql: str) -> str:
-    return sql.replace("{", "{{").replace("}", "}}")

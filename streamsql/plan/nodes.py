@@ -18,6 +18,7 @@ class Strategy(enum.Enum):
 
     LINEAR = "linear"
     COMBINE = "combine"
+    RECOMPUTE = "recompute"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Grouping:
 
     `sets` are the grouping sets, each the indexes of its keys (`plan.grouping_sets`): none for a plain GROUP BY. With them
     the groups have one more key, the number of the set. `calls` and `having_text` are what the user wrote, for EXPLAIN;
+    `splits` are the floating-point expressions that parts sum (`aggregates.split_columns`);
     `growing` are the (call, by what of a group it grows).
     """
 
@@ -74,6 +76,7 @@ class Grouping:
     having_text: str | None = None
     growing: tuple[tuple[str, str], ...] = ()
     sets: tuple[tuple[int, ...], ...] = ()
+    splits: tuple[str, ...] = ()
 
     @property
     def from_start(self) -> tuple[int, ...]:
@@ -84,8 +87,22 @@ class Grouping:
 
 
 @dataclass(frozen=True, slots=True)
+class Recomputed:
+    """A query that is run again when what it reads has changed: its SQL, which gives columns ``o0``.., and its sources.
+
+    A `temporal` query depends on the time as well: ``$1`` stands for the epoch's, in microseconds. `reason` says why no
+    operator keeps it, for EXPLAIN.
+    """
+
+    sql: str
+    sources: tuple[str, ...]
+    temporal: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ContinuousPlan:
-    """A continuous query over one stream or table.
+    """A continuous query over one stream or table; where it is `recomputed`, over any number of relations.
 
     `grouping` None means a linear query (filter and project). `watermark_delay_us` None means that nothing is ever late
     and no window closes. `alias` is the name by which the query's expressions call the source.
@@ -100,6 +117,11 @@ class ContinuousPlan:
     watermark_delay_us: int | None = None
     every_us: int | None = None
     limit: int | None = None
+    recomputed: Recomputed | None = None
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return self.recomputed.sources if self.recomputed is not None else (self.source,)
 
     @property
     def window(self) -> Window | None:
@@ -108,6 +130,8 @@ class ContinuousPlan:
     @property
     def retracts(self) -> bool:
         """Tell whether the query takes back rows that it has shown."""
+        if self.recomputed is not None:
+            return True
         return self.grouping is not None and self.mode is not EmitMode.APPEND
 
     @property

@@ -1,4 +1,4 @@
-"""What a continuous query may look like, and the errors that say why not and what to write instead.
+"""What operators can keep, and the errors that say why not and what to write instead.
 
 Two passes: `refuse_shapes` looks at the text's tree before anything is bound, `check` at the finished plan.
 """
@@ -13,30 +13,28 @@ from streamsql.plan.nodes import ContinuousPlan
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
 
-_VIEW_HINT = "keep a simpler query as a materialized view, and write this one ad hoc over the view"
+_HINT = "use EMIT UPDATE: the query is then run again when what it reads has changed"
 
-# clause of a SELECT -> (what the error says, hint)
-_REFUSED_CLAUSES: dict[str, tuple[str, str]] = {
-    "with_": ("WITH queries (CTEs)", _VIEW_HINT),
-    "joins": ("joins", _VIEW_HINT),
-    "laterals": ("LATERAL", _VIEW_HINT),
-    "order": ("ORDER BY", "results come window by window; order them when you SELECT from a view"),
-    "offset": ("OFFSET", "leave it out"),
-    "qualify": ("QUALIFY", _VIEW_HINT),
-    "windows": ("the WINDOW clause", _VIEW_HINT),
-    "sample": ("TABLESAMPLE", "filter with WHERE"),
-    "locks": ("FOR UPDATE", "leave it out"),
+# clause of a SELECT -> what the error says
+_REFUSED_CLAUSES: dict[str, str] = {
+    "with_": "WITH queries (CTEs)",
+    "joins": "joins",
+    "laterals": "LATERAL",
+    "order": "ORDER BY",
+    "offset": "OFFSET",
+    "qualify": "QUALIFY",
+    "windows": "the WINDOW clause",
+    "sample": "TABLESAMPLE",
+    "locks": "FOR UPDATE",
 }
 
-_REFUSED_NODES: tuple[tuple[type[exp.Expr], str, str], ...] = (
-    (exp.Subquery, "subqueries", _VIEW_HINT),
-    (exp.Exists, "subqueries", _VIEW_HINT),
-    (exp.SetOperation, "UNION, INTERSECT and EXCEPT", "write one continuous query for each part"),
-    (exp.Window, "window functions (OVER)", _VIEW_HINT),
-    (exp.Unnest, "unnest", _VIEW_HINT),
-    (exp.Explode, "unnest", _VIEW_HINT),
-    (exp.IgnoreNulls, "IGNORE NULLS", "write FILTER (WHERE x IS NOT NULL)"),
-    (exp.RespectNulls, "RESPECT NULLS", "leave it out"),
+_REFUSED_NODES: tuple[tuple[type[exp.Expr], str], ...] = (
+    (exp.Subquery, "subqueries"),
+    (exp.Exists, "subqueries"),
+    (exp.SetOperation, "UNION, INTERSECT and EXCEPT"),
+    (exp.Window, "window functions (OVER)"),
+    (exp.Unnest, "unnest"),
+    (exp.Explode, "unnest"),
 )
 
 # Their value depends on when or how often they are evaluated, so the result would depend on batching.
@@ -55,26 +53,34 @@ _VOLATILE_NAMES = frozenset({
 
 
 def refuse_shapes(tree: exp.Expr, query: Query) -> None:
-    """Raise FeatureNotSupported for what a continuous query cannot be yet, at its place in the text."""
+    """Raise FeatureNotSupported for what no operator keeps yet, at its place in the text."""
     if not isinstance(tree, exp.Select):
         kind = "UNION, INTERSECT and EXCEPT" if isinstance(tree, exp.SetOperation) else type(tree).__name__.upper()
-        raise _refusal(kind, "write one continuous query for each part", tree, query)
-    for clause, (what, hint) in _REFUSED_CLAUSES.items():
+        raise _refusal(kind, tree, query)
+    for clause, what in _REFUSED_CLAUSES.items():
         found = tree.args.get(clause)
         if found:
-            raise _refusal(what, hint, found[0] if isinstance(found, list) else found, query)
+            raise _refusal(what, found[0] if isinstance(found, list) else found, query)
     group = tree.args.get("group")
     if group is not None and group.args.get("all"):
-        raise _refusal("GROUP BY ALL", "name the keys", group, query)
+        raise _refusal("GROUP BY ALL", group, query)
     table = tree.args.get("from_")
     if table is None:
         raise FeatureNotSupported(
             "a continuous query reads a stream", hint="add FROM stream", position=query.position + 1
         )
     for node in tree.walk():
-        for kind_of_node, what, hint in _REFUSED_NODES:
+        for kind_of_node, what in _REFUSED_NODES:
             if isinstance(node, kind_of_node):
-                raise _refusal(what, hint, node, query)
+                raise _refusal(what, node, query)
+    refuse_volatile(tree, query)
+    if not isinstance(table.this, exp.Table) or not isinstance(table.this.this, exp.Identifier):
+        raise _refusal("table functions", table.this, query)
+
+
+def refuse_volatile(tree: exp.Expr, query: Query) -> None:
+    """Raise FeatureNotSupported for a function whose value depends on when or how often it is called."""
+    for node in tree.walk():
         if _is_volatile(node, query):
             raise FeatureNotSupported(
                 f"{node.sql('postgres').lower()} cannot be used in a continuous query",
@@ -82,13 +88,22 @@ def refuse_shapes(tree: exp.Expr, query: Query) -> None:
                 hint="put the time into the rows as a column",
                 position=position_of(node, query),
             )
-    if not isinstance(table.this, exp.Table) or not isinstance(table.this.this, exp.Identifier):
-        raise _refusal("table functions", "read a stream or a table", table.this, query)
+
+
+def refuse_sampling(tree: exp.Expr, query: Query) -> None:
+    """Raise FeatureNotSupported for what gives another answer each time that it is asked."""
+    for node in tree.walk():
+        if isinstance(node, exp.TableSample) or function_name(node, query) == "reservoir_quantile":
+            raise FeatureNotSupported(
+                "a random sample cannot be used in a continuous query",
+                detail="the result would change with each epoch although nothing else has",
+                position=position_of(node, query),
+            )
 
 
 def refuse_distinct(tree: exp.Select, query: Query) -> None:
     """Raise FeatureNotSupported for a SELECT DISTINCT that rows can be equal in."""
-    raise _refusal("SELECT DISTINCT", "GROUP BY the columns instead", tree.args["distinct"], query)
+    raise _refusal("SELECT DISTINCT", tree.args["distinct"], query)
 
 
 def _is_volatile(node: exp.Expr, query: Query) -> bool:
@@ -98,9 +113,9 @@ def _is_volatile(node: exp.Expr, query: Query) -> bool:
     return isinstance(node, _VOLATILE_NODES) or name in _VOLATILE_NAMES
 
 
-def _refusal(what: str, hint: str, node: object, query: Query) -> FeatureNotSupported:
+def _refusal(what: str, node: object, query: Query) -> FeatureNotSupported:
     position = position_of(node, query) if isinstance(node, exp.Expr) else None
-    return FeatureNotSupported(f"{what} cannot be used in a continuous query yet", hint=hint, position=position)
+    return FeatureNotSupported(f"there is no incremental form of {what} yet", hint=_HINT, position=position)
 
 
 def check(plan: ContinuousPlan, query: Query) -> None:

@@ -14,6 +14,7 @@ in all (`EVERY_WINDOW`).
 
 from __future__ import annotations
 
+from streamsql.plan.aggregates import split_columns
 from streamsql.plan.grouping_sets import SET_COLUMN
 from streamsql.plan.nodes import ContinuousPlan, Grouping, Window
 from streamsql.plan.windows.hopping import windows_of_time
@@ -82,13 +83,10 @@ def partials(plan: ContinuousPlan, delta: str, extra: str = "") -> str:
     if not grouping.sets or len(grouping.from_start) < len(grouping.sets):
         keyed = f"{SET_COLUMN} NOT IN {_numbers(grouping.from_start)}" if grouping.sets and grouping.from_start else ""
         items = ", ".join([*_group_items(grouping), *states])
-        selected.append(
-            f"SELECT {items} FROM {_source_of_sets(plan, delta)}{_where(plan, extra, keyed)}{_group_by(grouping)}"
-        )
+        selected.append(f"SELECT {items} FROM {_admitted(plan, delta, extra, keyed)}{_group_by(grouping)}")
     for number in grouping.from_start if grouping.sets else ():
-        keys = [*("NULL" for _ in grouping.keys), f"{number}::BIGINT"]
-        items = ", ".join([*(f"{k} AS {n}" for k, n in zip(keys, key_columns(grouping), strict=True)), *states])
-        selected.append(f"SELECT {items} FROM {source(plan, delta)}{_where(plan, extra)}")
+        items = ", ".join([*_keys_of_no_set(grouping, number), *states])
+        selected.append(f"SELECT {items} FROM {_admitted(plan, delta, extra, with_sets=False)}")
     return " UNION ALL ".join(selected)
 
 
@@ -96,7 +94,29 @@ def whole_windows(plan: ContinuousPlan, delta: str, extra: str = "") -> str:
     """Groups of tumbling windows that lie in the delta from first to last row: no state is needed for them."""
     grouping = _grouping(plan)
     items = [*_group_items(grouping), *(f"{part.sql} AS p{i}" for i, part in enumerate(grouping.parts))]
-    return f"SELECT {', '.join(items)} FROM {_source_of_sets(plan, delta)}{_where(plan, extra)}{_group_by(grouping)}"
+    return f"SELECT {', '.join(items)} FROM {_admitted(plan, delta, extra)}{_group_by(grouping)}"
+
+
+def _admitted(plan: ContinuousPlan, delta: str, *conditions: str, with_sets: bool = True) -> str:
+    """The delta's rows that the conditions let through, each for every grouping set, with the splits of what is summed."""
+    grouping = _grouping(plan)
+    sets = with_sets and bool(grouping.sets)
+    rows = f"{_source_of_sets(plan, delta) if sets else source(plan, delta)}{_where(plan, *conditions)}"
+    if not grouping.splits:
+        return rows
+    columns = [
+        f"{plan.alias}.*",
+        *([SET_COLUMN] if sets else []),
+        *(f"{x} AS __x{i}" for i, x in enumerate(grouping.splits)),
+    ]
+    selected = f"SELECT {', '.join(columns)} FROM {rows}"
+    return f"({split_columns(selected, grouping.splits)}) AS {plan.alias}"
+
+
+def _keys_of_no_set(grouping: Grouping, number: int) -> list[str]:
+    """The keys of the one group of a grouping set without keys."""
+    values = [*("NULL" for _ in grouping.keys), f"{number}::BIGINT"]
+    return [f"{value} AS {name}" for value, name in zip(values, key_columns(grouping), strict=True)]
 
 
 def _grouping(plan: ContinuousPlan) -> Grouping:
@@ -183,44 +203,49 @@ def _with_values(grouping: Grouping, states: str) -> str:
     return f"SELECT *{values} FROM ({states})"
 
 
-def merged_groups(plan: ContinuousPlan, delta: str, kept: str) -> str:
-    """The groups that the delta touches, merged with what is kept of them.
-
-    Gives the columns of `kept_groups`, then ``__row`` (the kept row, or NULL), its outputs as ``old_o0``.., ``__was_shown``.
-    """
+def touched_groups(plan: ContinuousPlan, delta: str, kept: str) -> str:
+    """What is kept of the groups that the delta's rows belong to, with ``__row``, the kept row's number."""
     grouping = _grouping(plan)
     columns = group_columns(grouping)
+    if not columns:
+        return f"SELECT *, rowid AS __row FROM {kept}"
+    touched = f"SELECT {', '.join(_group_items(grouping))} FROM {_source_of_sets(plan, delta)}{_where(plan)}"
+    for number in grouping.from_start:
+        touched += f" UNION ALL SELECT {', '.join(_keys_of_no_set(grouping, number))}"
+    on = " AND ".join(f"g.{c} IS NOT DISTINCT FROM d.{c}" for c in columns)
+    return f"SELECT g.*, g.rowid AS __row FROM {kept} AS g SEMI JOIN ({touched}) AS d ON {on}"
+
+
+def merged_groups(plan: ContinuousPlan, delta: str, state: str, touched: str | None, *, ordered: bool) -> str:
+    """The groups of the delta, merged with what was kept of them: read from the state, or from `touched_groups`.
+
+    Gives the columns of `kept_groups`, then ``__row`` (the kept row, or NULL), its outputs as ``old_o0``.., ``__was_shown``,
+    and ``__changed``: whether the group is shown otherwise than before.
+    """
+    grouping = _grouping(plan)
+    columns, outputs = group_columns(grouping), output_columns(plan)
+    kept = f"SELECT *, rowid AS __row FROM {state}"
+    if touched is not None:
+        # states come back from Arrow as the plain values that they are made of: the empty SELECT says which states they are
+        names = ", ".join([*kept_columns(plan), "__row"])
+        empty = kept_groups(plan, partials(plan, delta))
+        kept = f"SELECT *, 0::BIGINT AS __row FROM ({empty}) WHERE false UNION ALL SELECT {names} FROM {touched}"
     on = " AND ".join(f"g.{c} IS NOT DISTINCT FROM d.{c}" for c in columns) or "true"
     items = [
         *(f"d.{c} AS {c}" for c in columns),
         *(f"{part.merged(f'g.s{i}', f'd.s{i}')} AS s{i}" for i, part in enumerate(grouping.parts)),
-        "g.rowid AS __row",
-        *(f"g.{o} AS old_{o}" for o in output_columns(plan)),
+        "g.__row AS __row",
+        *(f"g.{o} AS old_{o}" for o in outputs),
         "coalesce(g.__shown, false) AS __was_shown",
     ]
-    merged = f"SELECT {', '.join(items)} FROM ({partials(plan, delta)}) AS d LEFT JOIN {kept} AS g ON {on}"
-    old = ["__row", *(f"old_{o}" for o in output_columns(plan)), "__was_shown"]
+    merged = f"SELECT {', '.join(items)} FROM ({partials(plan, delta)}) AS d LEFT JOIN ({kept}) AS g ON {on}"
+    old = ["__row", *(f"old_{o}" for o in outputs), "__was_shown"]
     columns_out = [*kept_columns(plan, compute=True), *old]
-    return f"SELECT {', '.join(columns_out)} FROM ({_with_values(grouping, merged)})"
-
-
-def changes_of(plan: ContinuousPlan, merged: str) -> str:
-    """What `merged` changed: the output columns and ``__weight``, in the order of the keys, old values before new."""
-    keys, names = result_keys(_grouping(plan)), output_columns(plan)
-    changed = has_changed(plan)
-    old = ", ".join([*keys, *(f"old_{n} AS {n}" for n in names)])
-    return (
-        f"SELECT {', '.join(names)}, __weight FROM ("
-        f"SELECT {old}, (-1)::TINYINT AS __weight FROM {merged} WHERE __was_shown AND {changed} UNION ALL "
-        f"SELECT {', '.join([*keys, *names])}, 1::TINYINT FROM {merged} WHERE __shown AND {changed}) "
-        f"ORDER BY {', '.join([*keys, '__weight'])}"
-    )
-
-
-def has_changed(plan: ContinuousPlan) -> str:
-    """Whether a merged group is shown otherwise than before."""
-    same = " AND ".join(f"{n} IS NOT DISTINCT FROM old_{n}" for n in output_columns(plan))
-    return f"(__shown IS DISTINCT FROM __was_shown OR NOT ({same}))"
+    groups = f"SELECT {', '.join(columns_out)} FROM ({_with_values(grouping, merged)})"
+    same = " AND ".join(f"{o} IS NOT DISTINCT FROM old_{o}" for o in outputs)
+    changed = f"__shown IS DISTINCT FROM __was_shown OR NOT ({same}) AS __changed"
+    order = f" ORDER BY {', '.join(result_keys(grouping))}" if ordered and columns else ""
+    return f"SELECT *, {changed} FROM ({groups}){order}"
 
 
 def groups_of_panes(grouping: Grouping, states: str, condition: str) -> str:
@@ -241,10 +266,13 @@ def groups_of_panes(grouping: Grouping, states: str, condition: str) -> str:
     )
 
 
-def result(plan: ContinuousPlan, groups: str, *, with_keys: bool = False, ordered: bool = True) -> str:
+def result(
+    plan: ContinuousPlan, groups: str, *, with_keys: bool = False, keys_last: bool = False, ordered: bool = True
+) -> str:
     """The query's output rows from groups: HAVING, then the SELECT list.
 
-    `with_keys` puts the group's columns before the output's and replaces HAVING by a column ``__shown``.
+    `with_keys` puts the group's columns before the output's and replaces HAVING by a column ``__shown``; `keys_last` puts
+    them after, and leaves the rows unordered.
     """
     grouping = _grouping(plan)
     columns = result_keys(grouping)
@@ -253,6 +281,8 @@ def result(plan: ContinuousPlan, groups: str, *, with_keys: bool = False, ordere
         shown = f"coalesce({grouping.having}, false)" if grouping.having else "true"
         return f"SELECT {', '.join([*columns, *outputs, f'{shown} AS __shown'])} FROM ({groups})"
     having = f" WHERE {grouping.having}" if grouping.having else ""
+    if keys_last:
+        return f"SELECT {', '.join([*outputs, *columns])} FROM ({groups}){having}"
     order = f" ORDER BY {', '.join(columns)}" if ordered and columns else ""
     return f"SELECT {', '.join(outputs)} FROM ({groups}){having}{order}"
 

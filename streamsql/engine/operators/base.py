@@ -10,8 +10,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import pyarrow as pa
+
 from streamsql.engine.changes import Progress
-from streamsql.engine.store import Store
+from streamsql.engine.store import Delta, Store
 from streamsql.engine.watermark import MICROSECONDS
 from streamsql.plan import stages
 from streamsql.plan.nodes import ContinuousPlan, Strategy, Window
@@ -21,8 +23,8 @@ from streamsql.plan.nodes import ContinuousPlan, Strategy, Window
 class Tables:
     """Where a query keeps its state and its result: qualified, quoted table names.
 
-    `temporary` tables die with the server (a live query's client dies with it, too). `merged`, `changed` and `touched` are
-    scratch tables, empty between epochs; `delta` is the name under which SQL reads the rows of an epoch.
+    `temporary` tables die with the server (a live query's client dies with it, too). `delta` is the name under which SQL reads
+    the rows of an epoch; `merged`, `changed` and `touched` are scratch, empty between epochs: tables, or names like the delta.
     """
 
     state: str
@@ -60,8 +62,13 @@ class Sink(ABC):
     def append_rows(self, sql: str) -> int:
         """Emit the output rows that `sql` selects as final; give their number."""
 
+    @property
     @abstractmethod
-    def change(self, merged: str) -> None:
+    def shown(self) -> bool:
+        """Tell whether somebody sees what is emitted, so that its order matters."""
+
+    @abstractmethod
+    def change(self, merged: pa.Table) -> None:
         """Emit what changed between the kept groups and those of `merged`; see `stages.merged_groups`."""
 
     @abstractmethod
@@ -80,6 +87,7 @@ class Operator(ABC):
         self.plan = plan
         self.store = store
         self.tables = tables
+        self.delta: Delta
 
     @property
     def window(self) -> Window:
@@ -99,6 +107,11 @@ class Operator(ABC):
                 f"CREATE TEMP TABLE {self.tables.merged} AS SELECT *, 0::BIGINT AS __row FROM {self.tables.state} LIMIT 0"
             )
 
+    def drop_scratch(self) -> None:
+        """Drop what `create_scratch` made, which may be nothing."""
+        for table in (self.tables.merged, self.tables.touched):
+            self.store.execute(f"DROP TABLE IF EXISTS {table}")
+
     @abstractmethod
     def apply(self, arrival: Arrival, progress: Progress, sink: Sink) -> Progress:
         """Take rows in, and emit what they complete or change. `progress.largest` already counts these rows in."""
@@ -108,6 +121,11 @@ class Operator(ABC):
         if self.plan.watermark_delay_us is None:
             return None
         return progress.largest - self.plan.watermark_delay_us
+
+
+def bare(name: str) -> str:
+    """The name under which a quoted name is registered."""
+    return name.removeprefix("temp.main.").strip('"')
 
 
 # State tables of append mode hold one row a group and epoch; merging them is put off until it pays.
@@ -144,24 +162,64 @@ class KeptGroups(Operator):
         return progress
 
     def create_scratch(self) -> None:
-        old = "".join(f"{o} AS old_{o}, " for o in stages.output_columns(self.plan))
-        self.store.execute(
-            f"CREATE TEMP TABLE {self.tables.merged} AS "
-            f"SELECT *, 0::BIGINT AS __row, {old}false AS __was_shown FROM {self.tables.state} LIMIT 0"
-        )
+        store, tables = self.store, self.tables
+        touched = store.arrow(f"SELECT *, 0::BIGINT AS __row FROM {tables.state} LIMIT 0")
+        self._by_arrow = all(returns(field.type) for field in touched.schema if field.name.startswith("s"))
+        if self._by_arrow:
+            self._touched = Delta(touched)
+            store.register(bare(tables.touched), self._touched)
+            self._merged = Delta(store.arrow(f"SELECT * FROM ({self._merged_groups(ordered=False)}) LIMIT 0"))
+            store.register(bare(tables.merged), self._merged)
+        else:
+            store.execute(f"CREATE TEMP TABLE {tables.merged} AS {self._merged_groups(ordered=False)} LIMIT 0")
+
+    def drop_scratch(self) -> None:
+        if not self._by_arrow:
+            super().drop_scratch()
+            return
+        for name in (self.tables.touched, self.tables.merged):
+            self.store.unregister(bare(name))
 
     def merge(self, progress: Progress, sink: Sink) -> Progress:
         """Merge the delta into the kept groups, and emit what changed."""
         store, tables, size = self.store, self.tables, progress.state_rows
-        store.run(f"DELETE FROM {tables.merged}")
-        merged = stages.merged_groups(self.plan, tables.delta, tables.state)
-        came = store.run(f"INSERT INTO {tables.merged} {merged}", size=size)
-        rows = f"SELECT __row FROM {tables.merged} WHERE __row IS NOT NULL"
-        gone = store.run(f"DELETE FROM {tables.state} WHERE rowid IN ({rows})", size=size)
+        merged = self._merge_by_arrow(size, sink) if self._by_arrow else self._merge_in_table(size, sink)
+        gone = 0
+        if merged.column("__row").null_count < merged.num_rows:
+            rows = f"SELECT __row FROM {tables.merged} WHERE __row IS NOT NULL"
+            gone = store.run(f"DELETE FROM {tables.state} WHERE rowid IN ({rows})", size=size)
         columns = ", ".join(stages.kept_columns(self.plan))
-        store.run(f"INSERT INTO {tables.state} SELECT {columns} FROM {tables.merged}")
-        sink.change(tables.merged)
+        came = store.run(f"INSERT INTO {tables.state} SELECT {columns} FROM {tables.merged}")
+        sink.change(merged)
         return replace(progress, state_rows=size + came - gone)
+
+    def _merge_by_arrow(self, size: int, sink: Sink) -> pa.Table:
+        """Take what is kept of the touched groups out of the database, and merge it there with the delta.
+
+        A prepared statement that reads no table is not planned anew, which takes longer than all else in a small epoch.
+        """
+        touched = stages.touched_groups(self.plan, self.tables.delta, self.tables.state)
+        self._touched.batch = self.store.rows(touched, size=size)
+        self._merged.batch = self.store.rows(self._merged_groups(ordered=sink.shown))
+        self._touched.clear()
+        return self._merged.batch
+
+    def _merge_in_table(self, size: int, sink: Sink) -> pa.Table:
+        merged = self.tables.merged
+        self.store.run(f"DELETE FROM {merged}")
+        self.store.run(f"INSERT INTO {merged} {self._merged_groups(ordered=sink.shown)}", size=size)
+        states = ", ".join(c for c in stages.kept_columns(self.plan) if c.startswith("s"))
+        return self.store.rows(f"SELECT * EXCLUDE ({states}) FROM {merged}")
+
+    def _merged_groups(self, *, ordered: bool) -> str:
+        touched = self.tables.touched if self._by_arrow else None
+        return stages.merged_groups(self.plan, self.tables.delta, self.tables.state, touched, ordered=ordered)
+
+
+def returns(data_type: pa.DataType) -> bool:
+    """Tell whether DuckDB takes a state that left it as an Arrow value of this type back as a state."""
+    kinds = pa.types
+    return any(test(data_type) for test in (kinds.is_integer, kinds.is_floating, kinds.is_string, kinds.is_decimal))
 
 
 def merge_partials(operator: Operator, progress: Progress) -> Progress:

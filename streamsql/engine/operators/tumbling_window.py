@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from streamsql.engine.changes import Progress
 from streamsql.engine.operators.base import Arrival, KeptGroups, Operator, Sink, compacted
-from streamsql.engine.watermark import NEVER
+from streamsql.engine.watermark import MICROSECONDS, NEVER
 from streamsql.plan import stages
 
 
@@ -35,7 +35,7 @@ class TumblingAppend(Operator):
             low, high = int(arrival.times.min()), int(arrival.times.max())
             whole = closed >= fresh and low < closed + size
             if not whole or low < fresh or high >= closed + size:
-                added = self._add_partials((fresh, closed) if whole else None)
+                added = self._add_partials(arrival.times, (fresh, closed) if whole else None)
                 progress = replace(
                     progress,
                     state_rows=progress.state_rows + added,
@@ -48,13 +48,14 @@ class TumblingAppend(Operator):
             sink.append(stages.whole_windows(self.plan, self.tables.delta, inside), fresh, closed)
         return compacted(self, replace(progress, closed_to=max(progress.closed_to, watermark)))
 
-    def _add_partials(self, without: tuple[int, int] | None) -> int:
+    def _add_partials(self, times: MICROSECONDS, without: tuple[int, int] | None) -> int:
         """Add the delta's partial states, but for panes from the first bound to the second."""
-        insert = f"INSERT INTO {self.tables.state}"
+        insert = f"INSERT INTO {self.tables.state} {stages.partials(self.plan, self.tables.delta)}"
         if without is None:
-            return self.store.run(f"{insert} {stages.partials(self.plan, self.tables.delta)}")
-        outside = f"{stages.PANE_COLUMN} < $1 OR {stages.PANE_COLUMN} > $2"
-        return self.store.run(f"{insert} {stages.partials(self.plan, self.tables.delta, outside)}", *without)
+            return self.store.run(insert)
+        first, last = without
+        with self.delta.narrowed((times < first) | (times >= last + self.window.size_us)):
+            return self.store.run(insert)
 
     def _close(self, progress: Progress, closed: int, sink: Sink) -> Progress:
         """Emit and drop the state of all windows that start at `closed` or before."""

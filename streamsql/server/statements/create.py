@@ -5,6 +5,7 @@ from __future__ import annotations
 import duckdb
 
 from streamsql.base.errors import StreamSQLError
+from streamsql.catalog.objects import Stream
 from streamsql.engine import definitions
 from streamsql.plan.adhoc import check_default
 from streamsql.plan.places import located
@@ -53,6 +54,14 @@ async def view(context: Context, statement: CreateMaterializedView, values: Valu
             notice(
                 f'state of "{statement.name}" is never dropped: there is no watermark',
                 hint="add WITH WATERMARK '10 minutes', or declare WATERMARK FOR the column in CREATE STREAM",
+            )
+        )
+    trimmed = [s for s in plan.sources if isinstance(o := context.catalog.get(s), Stream) and o.retention_us]
+    if plan.recomputed is not None and trimmed:
+        notices.append(
+            notice(
+                f"rows of {', '.join(trimmed)} are kept beyond their retention: {statement.name} reads them again",
+                hint="EXPLAIN the query to see why; GROUP BY over one stream is kept without its rows",
             )
         )
     return Done(what, notices)

@@ -7,7 +7,7 @@ import duckdb
 from streamsql.base.errors import FeatureNotSupported, StreamSQLError
 from streamsql.engine.store import translated
 from streamsql.plan.adhoc import adhoc_sql
-from streamsql.plan.bind import bind
+from streamsql.plan.continuous import plan_query
 from streamsql.plan.explain import explain
 from streamsql.plan.places import located
 from streamsql.server.context import Context, Values
@@ -25,7 +25,9 @@ async def execute(context: Context, statement: Explain, values: Values) -> Rows:
     if query.parameter_count:
         raise FeatureNotSupported("EXPLAIN of a query with parameters is not supported", hint="write the values out")
     if query.emit is not None:
-        plan = await context.reads.run(lambda cursor: bind(query, context.catalog, describe_on(cursor), context.limits))
+        plan = await context.reads.run(
+            lambda cursor: plan_query(query, context.catalog, describe_on(cursor), context.limits)
+        )
         lines = explain(plan)
     else:
         lines = await context.reads.run(lambda cursor: _duckdb_plan(context, query, cursor))

@@ -20,7 +20,7 @@ from streamsql.engine import definitions
 from streamsql.engine.changes import Change
 from streamsql.engine.definitions import LiveQuery
 from streamsql.plan.adhoc import Scope, adhoc_sql
-from streamsql.plan.bind import bind
+from streamsql.plan.continuous import plan_query
 from streamsql.plan.functions import asks_settings
 from streamsql.plan.output_names import values_names
 from streamsql.plan.parameters import infer_types, literal_sql, number_of, substituted
@@ -50,7 +50,9 @@ async def columns(context: Context, statement: Query, values: Values) -> list[Re
     if statement.emit is None:
         return list((await _bound(context, statement, values)).columns)
     query = _with_values(statement, values)
-    plan = await context.reads.run(lambda cursor: bind(query, context.catalog, describe_on(cursor), context.limits))
+    plan = await context.reads.run(
+        lambda cursor: plan_query(query, context.catalog, describe_on(cursor), context.limits)
+    )
     return [ResultColumn.of(o.name, o.type) for o in plan.outputs]
 
 

@@ -1,0 +1,132 @@
+"""How a continuous query is kept: by operators that take changes in, where there are any for it; else by recomputing.
+
+The operators' way (`plan.bind`) reads one stream. Whatever else DuckDB can answer is kept by running the query again in each
+epoch that changed what it reads, and showing the difference: joins, set operations, subqueries, window functions, top-N, and
+everything over tables and views, whose rows can go away.
+
+    in    a: (1, x)   b: (1, y)         SELECT a.v, b.w FROM a JOIN b USING (k) EMIT UPDATE
+    out   +(x, y)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import sqlglot
+from sqlglot import exp
+
+from streamsql.base.errors import FeatureNotSupported, InvalidTableDefinition, StreamSQLError
+from streamsql.base.limits import Limits
+from streamsql.catalog.objects import Catalog, Stream
+from streamsql.plan.adhoc import Scope, adhoc_sql
+from streamsql.plan.bind import Describe, bind
+from streamsql.plan.functions import Asker, refuse_session_functions
+from streamsql.plan.nodes import ContinuousPlan, Output, Recomputed
+from streamsql.plan.places import located
+from streamsql.plan.properties import refuse_sampling, refuse_volatile
+from streamsql.sql.parse import position_of
+from streamsql.sql.statements import EmitMode, Query
+
+# The time of the epoch, in place of now(): $1 is in microseconds.
+_EPOCH_TIME = "make_timestamp(CAST($1 AS BIGINT))"
+_TIMES: tuple[tuple[tuple[type[exp.Expr], ...], str], ...] = (
+    ((exp.CurrentTimestamp,), f"timezone('UTC', {_EPOCH_TIME})"),
+    ((exp.CurrentDate,), f"CAST({_EPOCH_TIME} AS DATE)"),
+    ((exp.Localtimestamp, exp.CurrentDatetime), _EPOCH_TIME),
+)
+
+
+def plan_query(query: Query, catalog: Catalog, describe: Describe, limits: Limits) -> ContinuousPlan:
+    """Plan a continuous query; without EMIT, as a materialized view may be, it is kept in update mode.
+
+    Raises StreamSQLError, with a position where the fault has one in the query's text.
+    """
+    mode = query.emit or EmitMode.UPDATE
+    query = replace(query, emit=mode)
+    reads_streams = all(isinstance(catalog.get(n), Stream) for n in _sources(query, catalog))
+    if reads_streams or mode is EmitMode.APPEND or query.watermark is not None:
+        try:
+            return bind(query, catalog, describe, limits)
+        except FeatureNotSupported as refusal:
+            if mode is EmitMode.APPEND or query.watermark is not None:
+                raise
+            reason = refusal.message
+    else:
+        reason = "what it reads can lose rows"
+    return _recomputed(query, mode, reason, catalog, describe, limits)
+
+
+def _recomputed(
+    query: Query, mode: EmitMode, reason: str, catalog: Catalog, describe: Describe, limits: Limits
+) -> ContinuousPlan:
+    refuse_session_functions(query.tree, query, "a continuous query")
+    tree, limit = _without_row_limit(query.tree)
+    temporal, tree = _at_epoch_time(tree)
+    refuse_volatile(tree, query)
+    refuse_sampling(tree, query)
+    scope = Scope(catalog, describe, limits, Asker(""), frozenset())
+    try:
+        sources = _kept_sources(query, catalog)
+        sql = adhoc_sql(tree, query, scope)
+        columns = describe(sql.replace("$1", "0") if temporal else sql)
+    except StreamSQLError as error:
+        raise located(error, query.tree, query) from error
+    outputs = tuple(Output(c.name, f"o{i}", c.type) for i, c in enumerate(columns))
+    names = ", ".join(f"o{i}" for i in range(len(outputs)))
+    recomputed = Recomputed(f"SELECT * FROM ({sql}) AS q({names})", sources, temporal, reason)
+    return ContinuousPlan(
+        ", ".join(sources), "", None, None, outputs, mode, None, query.every_us, limit, recomputed=recomputed
+    )
+
+
+def _sources(query: Query, catalog: Catalog) -> tuple[str, ...]:
+    """List the streams, tables and views that a query reads, in the order of its text."""
+    names = (t.name for t in query.tree.find_all(exp.Table) if t.db in {"", "public"})
+    return tuple(dict.fromkeys(n for n in names if catalog.get(n) is not None))
+
+
+def _kept_sources(query: Query, catalog: Catalog) -> tuple[str, ...]:
+    """Give the same; raises where a stream keeps no rows to read again."""
+    sources = _sources(query, catalog)
+    for name in sources:
+        found = catalog.get(name)
+        if isinstance(found, Stream) and found.retention_us == 0:
+            table = next(t for t in query.tree.find_all(exp.Table) if t.name == name)
+            raise InvalidTableDefinition(
+                f'stream "{name}" keeps no rows, and this query is kept by reading them again',
+                hint="create the stream with a retention, or GROUP BY keys of this stream alone",
+                position=position_of(table.this, query),
+            )
+    if not sources:
+        raise FeatureNotSupported(
+            "a continuous query reads a stream", hint="add FROM stream", position=query.position + 1
+        )
+    return sources
+
+
+def _without_row_limit(tree: exp.Expr) -> tuple[exp.Expr, int | None]:
+    """Tell LIMIT of a result without an order, which ends a live query, from that of a top-N."""
+    limit = tree.args.get("limit")
+    value = limit.expression if isinstance(limit, exp.Limit) else None
+    ends = isinstance(value, exp.Literal) and value.is_int and not (tree.args.get("order") or tree.args.get("offset"))
+    if not ends:
+        return tree, None
+    tree = tree.copy()
+    tree.set("limit", None)
+    assert isinstance(value, exp.Literal)
+    return tree, int(value.this)
+
+
+def _at_epoch_time(tree: exp.Expr) -> tuple[bool, exp.Expr]:
+    """Put the epoch's time in for now() and its kin; tells whether there were any."""
+    tree = tree.copy()
+    found = False
+    for node in list(tree.walk()):
+        name = str(node.this).lower() if isinstance(node, exp.Anonymous) else ""
+        sql = next((s for kinds, s in _TIMES if isinstance(node, kinds)), None)
+        if name in {"now", "transaction_timestamp", "statement_timestamp"}:
+            sql = _TIMES[0][1]
+        if sql is not None:
+            node.replace(sqlglot.parse_one(sql, read="duckdb"))
+            found = True
+    return found, tree
