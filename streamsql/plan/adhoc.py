@@ -25,6 +25,7 @@ from streamsql.plan import stages
 from streamsql.plan.bind import WINDOW_COLUMNS, Describe, check_time_type, is_window
 from streamsql.plan.functions import Asker, refuse_functions, refuse_session_functions, session_value
 from streamsql.plan.insertion import default_of
+from streamsql.plan.macros import write_out
 from streamsql.plan.output_names import name_outputs
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.windows import bind_window, windows_of_time
@@ -58,6 +59,7 @@ def adhoc_sql(tree: exp.Expr, statement: Statement, scope: Scope) -> str:
     as_postgres_reads(tree, statement)
     tree = _answered(tree, statement, scope)
     refuse_functions(tree, statement)
+    tree = write_out(tree)
     _resolve_names(tree, statement, scope)
     for select in list(_innermost_first(tree)):
         _rewrite_window(select, statement, scope)
@@ -191,12 +193,13 @@ def _innermost_first(node: exp.Expr) -> Iterator[exp.Select]:
 def _rewrite_window(select: exp.Select, statement: Statement, scope: Scope) -> None:
     """Turn ``GROUP BY window(time, size [, slide])`` into expressions, and a hopping one into a lateral join as well."""
     group = select.args.get("group")
-    calls = [e for e in group.expressions if is_window(e)] if group is not None else []
+    calls = [e for e in group.find_all(exp.Anonymous) if is_window(e)] if group is not None else []
     if not calls:
         return
-    if len(calls) > 1:
-        raise FeatureNotSupported("a query has one window", position=position_of(calls[1], statement))
-    call = calls[0]
+    call, *others = calls
+    for other in others:  # of several grouping sets
+        if other != call:
+            raise FeatureNotSupported("a query has one window", position=position_of(other, statement))
 
     def type_of(node: exp.Expr) -> str:
         probe = exp.select(node.copy()).from_(select.args["from_"].this.copy())
@@ -222,7 +225,8 @@ def _rewrite_window(select: exp.Select, statement: Statement, scope: Scope) -> N
             select.append("joins", join)
     bounds = dict(zip(WINDOW_COLUMNS, stages.window_bounds(window, start), strict=True))
     # the bounds are functions of the start, so that both may stand in the SELECT list
-    call.replace(sqlglot.parse_one(start, read="duckdb"))
+    for found in calls:
+        found.replace(sqlglot.parse_one(start, read="duckdb"))
     for column in list(select.find_all(exp.Column)):
         if column.table or column.name not in bounds or column.find_ancestor(exp.Select) is not select:
             continue

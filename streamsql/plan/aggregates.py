@@ -1,43 +1,55 @@
-"""Which aggregates can be kept incrementally, and as which partial states.
+"""Which aggregates can be kept incrementally, and as which parts.
 
-An aggregate call of a query becomes *parts*, DuckDB aggregates whose exported states combine, and a *final* expression
-over the parts' values. Batching must be invisible, so a part may not depend on how rows were grouped into epochs:
+An aggregate call of a query becomes *parts* (`plan.parts`), which combine, and a *final* expression over the parts' values.
+Batching must be invisible, so a part may not depend on how rows were grouped into epochs:
 
 - ``sum`` and ``avg`` of floating-point numbers are split into three sums (`split_columns`), whose total is the correctly
   rounded one in all but the rarest cases; a plain double sum changes in its last digits with each grouping.
 - What depends on the order of rows (``first``, ``list``, ties of ``arg_max``) is ordered by the arrival number.
+- What has no combining state is kept as a list (`plan.listed_aggregates`), or is an expression over others
+  (`plan.macros`).
 
-To add an aggregate: one line in `COMBINING`, or an entry in `_REWRITES` where it needs another form.
+To add an aggregate: one line in `COMBINING`, or in `LISTED`, or a rewrite here where it needs another form.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from sqlglot import exp
 
-from streamsql.base.errors import FeatureNotSupported
-
-SEQUENCE_COLUMN = "__seq"
+from streamsql.base.errors import UndefinedFunction
+from streamsql.plan.aggregate_calls import (
+    ROWS,
+    SEQUENCE_COLUMN,
+    Aggregate,
+    Call,
+    TypeOf,
+    arrival,
+    duckdb_name,
+    escaped,
+    filtered,
+    order_by,
+    plain_sql,
+    refusal,
+    sort_key,
+    take_apart,
+    without_negative_zero,
+)
+from streamsql.plan.listed_aggregates import LISTED, bitstring, distinct, extremes, listed
+from streamsql.plan.macros import MACROS
+from streamsql.plan.parts import Part
 
 # Aggregates whose exported state combines as it is (DuckDB 2.0; each is held against DuckDB by the tests).
 COMBINING = frozenset({
     "approx_count_distinct", "approx_quantile", "bit_and", "bit_or", "bit_xor", "bool_and", "bool_or",
-    "corr", "count", "count_if", "countif", "count_star", "covar_pop", "covar_samp", "kurtosis", "kurtosis_pop", "mad",
-    "max", "median", "min", "percentile_cont", "percentile_disc", "product", "quantile", "quantile_cont",
+    "corr", "count", "count_if", "countif", "count_star", "covar_pop", "covar_samp", "decimal_average", "kurtosis",
+    "kurtosis_pop", "mad", "max", "median", "min", "percentile_cont", "percentile_disc", "quantile", "quantile_cont",
     "quantile_disc", "regr_avgx", "regr_avgy", "regr_count", "regr_intercept", "regr_r2", "regr_slope", "regr_sxx",
-    "regr_sxy", "regr_syy", "sem", "skewness", "stddev", "stddev_pop", "stddev_samp", "var_pop", "var_samp", "variance",
+    "regr_sxy", "regr_syy", "sem", "skewness", "stddev", "stddev_pop", "stddev_samp", "sum_no_overflow", "var_pop",
+    "var_samp", "variance",
 })  # fmt: skip
-
-# Aggregates that DuckDB has and that have no combining state, or (approx_top_k) one whose value depends on how rows were
-# grouped: refused by name.
-NOT_COMBINING = frozenset({
-    "approx_top_k", "arg_max_nulls_last", "arg_min_nulls_last", "bitstring_agg", "entropy",
-    "geometric_mean", "geomean", "histogram",
-    "histogram_exact", "json_group_array", "json_group_object", "json_group_structure", "lttb", "mode",
-    "reservoir_quantile", "variant_group_object", "weighted_avg", "wavg", "combine_aggr", "decimal_average",
-    "sum_no_overflow", "json_agg", "jsonb_agg", "json_object_agg", "jsonb_object_agg", "map_agg", "object_agg",
+# those of them whose state holds every value
+_HOLDING_ALL = frozenset({
+    "mad", "median", "percentile_cont", "percentile_disc", "quantile", "quantile_cont", "quantile_disc",
 })  # fmt: skip
 
 _SUMS = frozenset({"sum", "fsum", "kahan_sum", "sumkahan"})
@@ -53,51 +65,26 @@ _ARG = {
     "arg_max": "arg_max", "argmax": "arg_max", "max_by": "arg_max",
     "arg_min": "arg_min", "argmin": "arg_min", "min_by": "arg_min",
     "arg_max_null": "arg_max_null", "arg_min_null": "arg_min_null",
+    "arg_max_nulls_last": "arg_max_nulls_last", "arg_min_nulls_last": "arg_min_nulls_last",
 }  # fmt: skip
+_OTHERS = frozenset({"bitstring_agg", "lttb"})
 
-AGGREGATES = COMBINING | NOT_COMBINING | _SUMS | _AVERAGES | _LISTS | frozenset(_FIRST) | frozenset(_ARG)
+# how many arguments there must be at least, where it is not one
+_TAKES = {"count": 0, "count_star": 0, **dict.fromkeys(_ARG, 2)}
 
-_UNBOUNDED_HINT = (
-    "it will be kept in another way in a later version; use an ad-hoc SELECT over the kept rows until then"
-)
+# name -> why it cannot be kept
+REFUSED = {
+    "variant_group_object": "a key that comes twice fails it, and rows cannot be set aside for what other rows hold; "
+    "use json_group_object",
+}
 
+KEPT = COMBINING | LISTED | _SUMS | _AVERAGES | _LISTS | frozenset(_FIRST) | frozenset(_ARG) | _OTHERS
+AGGREGATES = KEPT | frozenset(MACROS) | frozenset(REFUSED)
 
-@dataclass(frozen=True, slots=True)
-class Aggregate:
-    """An aggregate call: its parts as DuckDB SQL, and its value as SQL over ``{0}``, ``{1}``, ... (the parts' values).
-
-    Where `split` is given, the source must show that expression split (`split_columns`), and ``{x}`` in the parts stands
-    for the number that this has there.
-    """
-
-    parts: tuple[str, ...]
-    final: str
-    split: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """A call taken apart: its lower-case names in DuckDB and in messages, arguments, FILTER condition, text for messages."""
-
-    name: str
-    shown: str
-    arguments: tuple[exp.Expr, ...]
-    order: exp.Order | None
-    condition: str | None
-    function: exp.Expr
-    text: str
-
-
-def duckdb_name(node: exp.Expr) -> str | None:
-    """Give the lower-case name under which DuckDB knows this function call, or None for what is no call."""
-    if isinstance(node, exp.WithinGroup):
-        return duckdb_name(node.this)
-    if not isinstance(node, exp.Func) or isinstance(node, (exp.Cast, exp.Case, exp.And, exp.Or)):
-        return None
-    if isinstance(node, exp.Anonymous):
-        return str(node.this).lower()
-    head, parenthesis, _ = node.sql("duckdb").partition("(")
-    return head.lower() if parenthesis and head.replace("_", "").isalnum() else None
+# DISTINCT changes nothing
+_DISTINCT_IS_NOTHING = frozenset(_FIRST) | frozenset(_ARG) | {
+    "approx_count_distinct", "bit_and", "bit_or", "bitstring_agg", "bool_and", "bool_or",
+}  # fmt: skip
 
 
 def is_aggregate(node: exp.Expr) -> bool:
@@ -105,70 +92,51 @@ def is_aggregate(node: exp.Expr) -> bool:
     return duckdb_name(node) in AGGREGATES or isinstance(node, exp.AggFunc)
 
 
-def plan_aggregate(node: exp.Expr, type_of: Callable[[exp.Expr], str]) -> Aggregate:
-    """Plan an aggregate call: `node` is the call with its FILTER and WITHIN GROUP around it.
+def plan_aggregate(node: exp.Expr, type_of: TypeOf) -> Aggregate:
+    """Plan an aggregate call that is no macro: `node` is the call with its FILTER and WITHIN GROUP around it.
 
-    `type_of` gives the DuckDB type of an argument. Raises FeatureNotSupported for what does not combine.
+    `type_of` gives the DuckDB type of an argument. Raises FeatureNotSupported for what cannot be kept, UndefinedFunction.
     """
-    call = _take_apart(node)
-    if any(isinstance(a, exp.Distinct) for a in call.arguments):
-        raise _refusal(call, f"{call.shown}(DISTINCT ...)")
-    if call.name in NOT_COMBINING or call.name not in AGGREGATES:
-        raise _refusal(call, call.shown)
+    call = take_apart(node)
+    if call.name not in AGGREGATES:  # other dialects' aggregates
+        raise UndefinedFunction(f"function {call.shown} does not exist")
+    if call.name in REFUSED:
+        raise refusal(call, call.shown, REFUSED[call.name])
+    count = len(call.arguments)
+    if count < _TAKES.get(call.name, 1) and not call.order:
+        raise UndefinedFunction(f"{call.shown} does not take {count} argument{'s' if count != 1 else ''}")
+    extreme = call.name in {"min", "max"}
+    if call.distinct and not (extreme and count == 1) and call.name not in _DISTINCT_IS_NOTHING:
+        return distinct(call, type_of)
+    if call.name in LISTED:
+        return listed(call, type_of)
     if call.name in _SUMS | _AVERAGES:
         return _sum_or_average(call, type_of)
     if call.name in _FIRST:
-        return _ordered(call, f"{_FIRST[call.name]}({_sql(call.arguments[0])}, {SEQUENCE_COLUMN})")
+        return _first(call)
     if call.name in _ARG:
-        return _arg(call)
+        return _arg(call) if count == 2 else extremes(call, type_of)
     if call.name in _LISTS:
         return _list(call)
-    if call.name in {"min", "max"} and len(call.arguments) > 1:
-        raise _refusal(call, f"{call.name} of the n largest or smallest")
+    if call.name == "bitstring_agg":
+        return bitstring(call)
+    if call.name == "lttb":
+        arguments = ", ".join(map(_sql, call.arguments))
+        return Aggregate((_filtered(call, f"lttb({arguments} ORDER BY {order_by(call)})"),), "{0}", ROWS)
+    if extreme and count > 1:
+        return extremes(call, type_of)
     final = "{0}"
-    if call.name in {"min", "max"}:
+    if extreme:
         final = without_negative_zero(final, type_of(call.arguments[0]))
-    return Aggregate((_filtered(call, call.function.sql("duckdb")),), final)
-
-
-def without_negative_zero(value: str, type_name: str) -> str:
-    """Show -0.0 as 0.0: the two are equal, so which of them a group or an extreme shows would depend on batches."""
-    return f"({value} + 0::{type_name})" if type_name in {"DOUBLE", "FLOAT"} else value
-
-
-def _take_apart(node: exp.Expr) -> _Call:
-    condition = None
-    function = node
-    if isinstance(node, exp.Filter):
-        function = node.this
-        condition = node.expression.this.sql("duckdb")
-    inner = function.this if isinstance(function, exp.WithinGroup) else function
-    name = duckdb_name(inner) or type(inner).__name__.lower()
-    arguments = [a for a in inner.iter_expressions() if isinstance(a, exp.Expr)]
-    order = function.args.get("expression") if isinstance(function, exp.WithinGroup) else None
-    for index, argument in enumerate(arguments):
-        if isinstance(argument, exp.Order):
-            order = argument
-            arguments[index] = argument.this
-    if order is None:
-        order = inner.find(exp.Order)
-    shown = inner.sql("postgres").partition("(")[0].lower()
-    return _Call(name, shown, tuple(arguments), order, condition, function, node.sql("postgres"))
+    return Aggregate((_filtered(call, plain_sql(call)),), final, ROWS if call.name in _HOLDING_ALL else None)
 
 
 def _sql(node: exp.Expr) -> str:
     return node.sql("duckdb")
 
 
-def _filtered(call: _Call, sql: str, extra: str | None = None) -> str:
-    conditions = [c for c in (call.condition, extra) if c]
-    return f"{sql} FILTER (WHERE {' AND '.join(f'({c})' for c in conditions)})" if conditions else sql
-
-
-def _refusal(call: _Call, what: str) -> FeatureNotSupported:
-    return FeatureNotSupported(
-        f"{what} cannot be kept incrementally yet", detail=f"the call is {call.text}", hint=_UNBOUNDED_HINT
-    )
+def _filtered(call: Call, sql: str, *others: str) -> Part:
+    return Part(filtered(call, sql, *others))
 
 
 # Adding and subtracting 1.5 * 2^40 rounds a double to a multiple of 2^-12, 1.5 * 2^6 to one of 2^-46.
@@ -176,20 +144,20 @@ _GRID = "1649267441664.0::DOUBLE"
 _FINE_GRID = "96.0::DOUBLE"
 
 
-def _sum_or_average(call: _Call, type_of: Callable[[exp.Expr], str]) -> Aggregate:
+def _sum_or_average(call: Call, type_of: TypeOf) -> Aggregate:
     argument = call.arguments[0]
     floating = type_of(argument) in {"DOUBLE", "FLOAT"} or call.name not in {"sum", "avg", "mean"}
     average = call.name in _AVERAGES
     if not floating:
         return Aggregate((_filtered(call, f"{'avg' if average else 'sum'}({_sql(argument)})"),), "{0}")
     # split_columns makes these; braces in a FILTER are not ours
-    condition = "" if call.condition is None else f" FILTER (WHERE {_escaped(call.condition)})"
-    parts = tuple(f"sum({p}){condition}" for p in ("__h{x}", "__m{x}", "__x{x} - __h{x} - __m{x}"))
+    condition = "" if call.condition is None else f" FILTER (WHERE {escaped(call.condition)})"
+    parts = tuple(Part(f"sum({p}){condition}") for p in ("__h{x}", "__m{x}", "__x{x} - __h{x} - __m{x}"))
     split = f"CAST({_sql(argument)} AS DOUBLE)"
     total = "CASE WHEN isfinite({0}) THEN {0} + ({1} + {2}) ELSE {0} END"
     if not average:
-        return Aggregate(parts, total, split)
-    return Aggregate((*parts, f"count(__x{{x}}){condition}"), f"({total}) / {{3}}", split)
+        return Aggregate(parts, total, split=split)
+    return Aggregate((*parts, Part(f"count(__x{{x}}){condition}")), f"({total}) / {{3}}", split=split)
 
 
 def split_columns(source: str, splits: tuple[str, ...]) -> str:
@@ -208,31 +176,27 @@ def split_columns(source: str, splits: tuple[str, ...]) -> str:
     return f"SELECT *{middle} FROM (SELECT *{high} FROM ({source}))"
 
 
-def _escaped(sql: str) -> str:
-    return sql.replace("{", "{{").replace("}", "}}")
+def _first(call: Call) -> Aggregate:
+    key = sort_key(arrival(call)) if call.order else SEQUENCE_COLUMN
+    return Aggregate((_filtered(call, f"{_FIRST[call.name]}({_sql(call.arguments[0])}, {key})"),), "{0}")
 
 
-def _ordered(call: _Call, sql: str) -> Aggregate:
-    if call.order is not None:
-        raise _refusal(call, f"{call.name}(... ORDER BY ...)")
-    return Aggregate((_filtered(call, sql),), "{0}")
-
-
-def _arg(call: _Call) -> Aggregate:
-    if len(call.arguments) != 2:
-        raise _refusal(call, f"{call.name} of the n largest or smallest")
+def _arg(call: Call) -> Aggregate:
+    """Plan ``arg_max(x, y)``: among equals the first row to arrive counts, as in one pass over all rows."""
     value, by = _sql(call.arguments[0]), _sql(call.arguments[1])
     name = _ARG[call.name]
-    sign = "-" if "max" in name else ""
-    # among equals the first row to arrive counts, as in one pass over all rows
-    ordered = f"{name}({value}, struct_pack(b := {by}, s := {sign}{SEQUENCE_COLUMN}))"
-    present = f"{by} IS NOT NULL" + ("" if name.endswith("_null") else f" AND {value} IS NOT NULL")
-    return Aggregate((_filtered(call, ordered, present),), "{0}")
+    largest = "max" in name
+    if call.order or name.endswith("_nulls_last"):
+        first = f"arg_min_null({value}, {sort_key([(by, largest, False), *arrival(call)])})"
+    else:
+        first = f"{name}({value}, struct_pack(b := {by}, s := {'-' if largest else ''}{SEQUENCE_COLUMN}))"
+    present = [] if name.endswith("_nulls_last") else [f"{by} IS NOT NULL"]
+    if name in {"arg_max", "arg_min"}:
+        present.append(f"{value} IS NOT NULL")
+    return Aggregate((_filtered(call, first, *present),), "{0}")
 
 
-def _list(call: _Call) -> Aggregate:
+def _list(call: Call) -> Aggregate:
     arguments = ", ".join(_sql(a) for a in call.arguments)
     name = "list" if call.name in {"list", "array_agg"} else "string_agg"
-    order = [_sql(o) for o in call.order.expressions] if call.order is not None else []
-    keys = ", ".join([*order, SEQUENCE_COLUMN])
-    return Aggregate((_filtered(call, f"{name}({arguments} ORDER BY {keys})"),), "{0}")
+    return Aggregate((_filtered(call, f"{name}({arguments} ORDER BY {order_by(call)})"),), "{0}", ROWS)

@@ -27,11 +27,16 @@ from streamsql.base.errors import (
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import Catalog, OutputColumn, Stream, Table, View, quoted
 from streamsql.plan import stages
-from streamsql.plan.aggregates import Aggregate, is_aggregate, plan_aggregate, without_negative_zero
+from streamsql.plan.aggregate_calls import Aggregate, without_negative_zero, written
+from streamsql.plan.aggregates import is_aggregate, plan_aggregate
 from streamsql.plan.functions import refuse_functions, refuse_session_functions
+from streamsql.plan.grouping_sets import Groups, grouping_sql, groups_of
+from streamsql.plan.macros import expanded
 from streamsql.plan.nodes import ContinuousPlan, Grouping, Output, Window
+from streamsql.plan.output_names import output_name
+from streamsql.plan.parts import Part
 from streamsql.plan.places import located
-from streamsql.plan.properties import check, refuse_shapes
+from streamsql.plan.properties import check, refuse_distinct, refuse_shapes
 from streamsql.plan.windows import bind_window
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
@@ -63,9 +68,10 @@ class _Binder:
     catalog: Catalog
     describe: Describe
     limits: Limits
-    parts: list[str] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    growing: list[tuple[str, str]] = field(default_factory=list)
 
     def bind(self) -> ContinuousPlan:
         assert self.query.emit is not None
@@ -87,20 +93,25 @@ class _Binder:
         alias = quoted(table.alias or table.name)
         condition = tree.args["where"].this.sql("duckdb") if tree.args.get("where") else None
         items = self._expanded(tree, source)
-        keys, window_call = self._keys(tree, items, source)
+        groups = self._groups(tree, items, source)
+        keys = groups.keys
         typed = _Types(self.describe, source.public_name, alias)
         aggregates = any(is_aggregate(n) for item in items for n in item.walk()) or tree.args.get("having")
         limit = self._limit(tree)
-        if not keys and window_call is None and not aggregates:
+        if not tree.args.get("group") and not aggregates:
+            if tree.args.get("distinct"):
+                refuse_distinct(tree, self.query)
             outputs = self._linear_outputs(items, source, alias, condition)
             return ContinuousPlan(source.name, alias, condition, None, outputs, mode, None, self.query.every_us, limit)
-        window = self._window(window_call, typed)
-        rewrite = _Rewrite(self, keys, window, typed)
-        finals = [(output_name(item), rewrite.over_groups(item)) for item in items]
+        window = self._window(groups.window, typed)
+        rewrite = _Rewrite(self, groups, window, typed)
+        if tree.args.get("distinct") and not (plain_distinct(tree) and rewrite.tells_groups_apart(items)):
+            refuse_distinct(tree, self.query)
+        finals = [(output_name(item, self.query), rewrite.over_groups(item)) for item in items]
         having = tree.args.get("having")
         having_sql = rewrite.over_groups(having.this) if having else None
         # a query without any aggregate still tells which groups there are
-        self.parts = self.parts or ["count(*)"]
+        self.parts = self.parts or [Part("count(*)")]
         grouping = Grouping(
             tuple(k.sql("duckdb") for k in keys),
             tuple(self.parts),
@@ -108,6 +119,8 @@ class _Binder:
             having_sql,
             tuple(dict.fromkeys(self.calls)),
             having.this.sql("postgres") if having else None,
+            tuple(dict.fromkeys(self.growing)),
+            groups.sets,
             tuple(self.splits),
         )
         outputs = tuple(Output(name, sql, "") for name, sql in finals)
@@ -148,30 +161,20 @@ class _Binder:
                 items.append(item)
         return items
 
-    def _keys(
-        self, tree: exp.Select, items: list[exp.Expr], source: Stream | Table
-    ) -> tuple[list[exp.Expr], exp.Anonymous | None]:
+    def _groups(self, tree: exp.Select, items: list[exp.Expr], source: Stream | Table) -> Groups:
         """Take GROUP BY apart: ordinals and output names are looked up; the window call is told from the keys."""
         group = tree.args.get("group")
         if group is None:
-            return [], None
+            return Groups((), None, ())
         # a name that is both is the source's column, as in Postgres
         aliases = {i.alias: i.this for i in items if isinstance(i, exp.Alias) and source.column(i.alias) is None}
-        keys: list[exp.Expr] = []
-        window: exp.Anonymous | None = None
-        for entry in group.expressions:
-            key = self._key(entry, items, aliases)
-            if is_window(key):
-                if window is not None:
-                    raise FeatureNotSupported(
-                        "a query has one window", hint="write one query a window", position=position_of(key, self.query)
-                    )
-                window = key
-            elif isinstance(key, exp.Column) and not key.table and key.name in WINDOW_COLUMNS:
-                continue  # GROUP BY window(...), window_start says the same twice
-            elif key not in keys:
-                keys.append(key)
-        return keys, window
+        try:
+            return groups_of(group, lambda e: self._key(e, items, aliases), is_window, WINDOW_COLUMNS, self.limits)
+        except StreamSQLError as error:
+            calls = [node for node in group.find_all(exp.Anonymous) if is_window(node)]
+            if error.position is None and calls:
+                error.position = position_of(calls[-1], self.query)
+            raise
 
     def _key(self, entry: exp.Expr, items: list[exp.Expr], aliases: dict[str, exp.Expr]) -> exp.Expr:
         if isinstance(entry, exp.Literal) and entry.is_int:
@@ -192,9 +195,10 @@ class _Binder:
             raise InvalidParameterValue("the LIMIT of a continuous query must be a number")
         return int(value.this)
 
-    def _window(self, call: exp.Anonymous | None, typed: _Types) -> Window | None:
+    def _window(self, call: exp.Expr | None, typed: _Types) -> Window | None:
         if call is None:
             return None
+        assert is_window(call)
         position = position_of(call, self.query)
         window = bind_window(call, typed.of, self.limits, position)
         check_time_type(window, position)
@@ -232,7 +236,8 @@ class _Binder:
         where = f" WHERE {condition}" if condition else ""
         columns = self.describe(f"SELECT {select} FROM {source.public_name} AS {alias}{where}")
         return tuple(
-            Output(output_name(i), _bare(i).sql("duckdb"), c.type) for i, c in zip(items, columns, strict=True)
+            Output(output_name(i, self.query), _bare(i).sql("duckdb"), c.type)
+            for i, c in zip(items, columns, strict=True)
         )
 
     def _typed(self, plan: ContinuousPlan, source: Stream | Table) -> ContinuousPlan:
@@ -256,6 +261,11 @@ def check_time_type(window: Window, position: int | None) -> None:
         )
 
 
+def plain_distinct(tree: exp.Select) -> bool:
+    """Tell whether a query's DISTINCT is of whole rows: it has no ON."""
+    return tree.args["distinct"].args.get("on") is None
+
+
 def is_window(node: exp.Expr) -> TypeGuard[exp.Anonymous]:
     """Tell whether this is a call of window()."""
     return isinstance(node, exp.Anonymous) and str(node.this).lower() == "window"
@@ -263,31 +273,6 @@ def is_window(node: exp.Expr) -> TypeGuard[exp.Anonymous]:
 
 def _bare(item: exp.Expr) -> exp.Expr:
     return item.unalias()
-
-
-def output_name(item: exp.Expr) -> str:
-    """Name an output column: its alias, or what Postgres would call it."""
-    return item.alias or _default_name(item)
-
-
-def _default_name(item: exp.Expr) -> str:
-    """Name an output as Postgres does: after the function or the cast's operand, else ?column?."""
-    bare = item.unalias()
-    if isinstance(bare, exp.Cast):
-        return _default_name(bare.this) if not isinstance(bare.this, exp.Literal) else bare.to.sql("postgres").lower()
-    if isinstance(bare, exp.Filter):
-        return _default_name(bare.this)
-    if isinstance(bare, exp.Case):
-        return "case"
-    if isinstance(bare, exp.Column):
-        return bare.name
-    if isinstance(bare, exp.WithinGroup):
-        return _default_name(bare.this)
-    if isinstance(bare, exp.Anonymous):
-        return str(bare.this).lower()
-    if isinstance(bare, exp.Func):
-        return bare.sql("postgres").partition("(")[0].lower()
-    return "?column?"
 
 
 @dataclass(slots=True)
@@ -311,9 +296,16 @@ class _Rewrite:
     """Turns expressions over rows into expressions over groups."""
 
     binder: _Binder
-    keys: list[exp.Expr]
+    groups: Groups
     window: Window | None
     typed: _Types
+
+    def tells_groups_apart(self, items: list[exp.Expr]) -> bool:
+        """Tell whether each group has a row of its own: all that is grouped by stands in the SELECT list."""
+        bare = [item.unalias() for item in items]
+        keys = {self._key_index(item) for item in bare}
+        bounds = [i for i in bare if isinstance(i, exp.Column) and not i.table and i.name in WINDOW_COLUMNS]
+        return not self.groups.sets and keys >= set(range(len(self.groups.keys))) and bool(bounds or not self.window)
 
     def over_groups(self, item: exp.Expr) -> str:
         return self._visit(item.unalias().copy()).sql("duckdb")
@@ -345,11 +337,12 @@ class _Rewrite:
         return node.transform(plain)
 
     def _replacement(self, node: exp.Expr) -> exp.Expr | None:
-        plain = self._plain(node)
-        for index, key in enumerate(self.keys):
-            if plain == self._plain(key):
-                value = without_negative_zero(f"k{index}", self.typed.of(key))
-                return sqlglot.parse_one(value, read="duckdb")
+        index = self._key_index(node)
+        if index is not None:
+            value = without_negative_zero(f"k{index}", self.typed.of(self.groups.keys[index]))
+            return sqlglot.parse_one(value, read="duckdb")
+        if isinstance(node, (exp.Grouping, exp.GroupingId)):
+            return self._grouping(node)
         if isinstance(node, exp.Column) and not node.table and node.name in WINDOW_COLUMNS:
             return self._bound(node)
         if is_window(node):
@@ -362,6 +355,22 @@ class _Rewrite:
         if isinstance(call, exp.WithinGroup) or is_aggregate(call):
             return self._aggregate(node)
         return None
+
+    def _key_index(self, node: exp.Expr) -> int | None:
+        plain = self._plain(node)
+        return next((i for i, key in enumerate(self.groups.keys) if plain == self._plain(key)), None)
+
+    def _grouping(self, node: exp.Expr) -> exp.Expr:
+        indexes = []
+        for argument in node.expressions or [node]:
+            index = self._key_index(argument)
+            if index is None:
+                raise GroupingError(
+                    "arguments to GROUPING must be grouping expressions of the associated query level",
+                    position=position_of(argument, self.binder.query),
+                )
+            indexes.append(index)
+        return sqlglot.parse_one(grouping_sql(indexes, len(self.groups.keys), self.groups.sets), read="duckdb")
 
     def _bound(self, node: exp.Column) -> exp.Expr:
         if self.window is None:
@@ -379,28 +388,51 @@ class _Rewrite:
                 raise FeatureNotSupported(
                     f"{inner.name} cannot be used inside an aggregate", position=position_of(inner, self.binder.query)
                 )
-        arguments = [a for a in node.walk() if a is not node and is_aggregate(a) and a is not node.this]
-        if arguments and not isinstance(node.this, exp.WithinGroup):
-            raise GroupingError("aggregate function calls cannot be nested")
+        call = node.this if isinstance(node, exp.Filter) else node
+        call = call.this if isinstance(call, exp.WithinGroup) else call
+        nested = [a for a in node.walk() if is_aggregate(a) and a not in (node, node.this, call)]
+        nested += [a for a in call.iter_expressions() if is_aggregate(a)]
+        if nested:
+            raise GroupingError(
+                "aggregate function calls cannot be nested", position=position_of(nested[0], self.binder.query)
+            )
+        text = written(node).lower()
         try:
-            planned = plan_aggregate(node, self.typed.of)
+            made = expanded(node)
+            if made is not None:
+                return self._macro(made, text)
+            # in agg(DISTINCT s.x ORDER BY x) the two are one
+            compared = node.find(exp.Distinct) is not None and node.find(exp.Order) is not None
+            planned = plan_aggregate(self._plain(node) if compared else node, self.typed.of)
         except StreamSQLError as error:
             error.position = error.position or position_of(node, self.binder.query)
             raise
-        self.binder.calls.append(node.sql("postgres").lower())
+        self.binder.calls.append(text)
+        if planned.grows is not None:
+            self.binder.growing.append((text, planned.grows))
         names = [f"p{self._part(part)}" for part in self._with_split(planned)]
         return exp.paren(sqlglot.parse_one(planned.final.format(*names), read="duckdb"), copy=False)
 
-    def _with_split(self, planned: Aggregate) -> Iterable[str]:
+    def _with_split(self, planned: Aggregate) -> Iterable[Part]:
         if planned.split is None:
             return planned.parts
         splits = self.binder.splits
         if planned.split not in splits:
             splits.append(planned.split)
-        return [part.format(x=splits.index(planned.split)) for part in planned.parts]
+        number = splits.index(planned.split)
+        return [replace(part, sql=part.sql.format(x=number)) for part in planned.parts]
 
-    def _part(self, sql: str) -> int:
+    def _macro(self, expression: exp.Expr, text: str) -> exp.Expr:
+        """Rewrite the expression that a macro stands for; EXPLAIN names the call that the user wrote."""
+        binder = self.binder
+        calls, growing = len(binder.calls), len(binder.growing)
+        made = self._visit(expression)
+        binder.calls[calls:] = [text]
+        binder.growing[growing:] = [(text, by) for _, by in binder.growing[growing:]]
+        return exp.paren(made, copy=False)
+
+    def _part(self, part: Part) -> int:
         parts = self.binder.parts
-        if sql not in parts:
-            parts.append(sql)
-        return parts.index(sql)
+        if part not in parts:
+            parts.append(part)
+        return parts.index(part)

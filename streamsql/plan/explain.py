@@ -49,7 +49,11 @@ def _stages(plan: ContinuousPlan) -> list[list[str]]:
         project.append(f"having: {grouping.having_text}")
     window = grouping.window
     name = "GroupAggregate"
-    details = [f"keys: {', '.join(grouping.keys) or 'none'}", f"aggregates: {', '.join(grouping.calls) or 'none'}"]
+    details = [f"keys: {', '.join(grouping.keys) or 'none'}"]
+    if grouping.sets:
+        sets = (f"({', '.join(grouping.keys[i] for i in members)})" for members in grouping.sets)
+        details.append(f"grouping sets: {', '.join(sets)}")
+    details.append(f"aggregates: {', '.join(grouping.calls) or 'none'}")
     if window is not None:
         name = "TumblingWindow" if window.tumbling else "HoppingWindow"
         slide, pane = render_duration(window.slide_us), render_duration(window.pane_us)
@@ -76,15 +80,14 @@ def _state(plan: ContinuousPlan) -> list[str]:
         return ["the result, a row for each row of it; the rows of " + plan.source + " are kept for ever"]
     if grouping is None:
         return ["none"]
-    keys = ", ".join(
-        {"w": "pane start", "f": "first window"}.get(c, grouping.keys[int(c[1:])] if c[0] == "k" else c)
-        for c in group_columns(grouping)
-    )
+    named = {f"k{i}": key for i, key in enumerate([*grouping.keys, "grouping set"])}
+    keys = ", ".join((named | {"w": "pane start", "f": "first window"})[c] for c in group_columns(grouping))
     bound = "dropped when the window closes" if plan.state_bounded else "unbounded: kept for ever"
     tables = [f"{len(grouping.parts)} partial states for each ({keys}); {bound}"]
     if plan.mode is not EmitMode.APPEND:
-        shown = ", ".join(
-            {"w": "window start"}.get(c, grouping.keys[int(c[1:])] if c[0] == "k" else c) for c in result_keys(grouping)
-        )
+        shown = ", ".join((named | {"w": "window start"})[c] for c in result_keys(grouping))
         tables.append(f"the result, a row for each ({shown})")
+    for what in dict.fromkeys(by for _, by in grouping.growing):
+        calls = ", ".join(call for call, by in grouping.growing if by == what)
+        tables.append(f"grows with a group's {what}: {calls}")
     return tables

@@ -103,10 +103,16 @@ def function_name(node: exp.Expr, statement: Statement) -> str | None:
 
 
 def refuse_functions(tree: exp.Expr, statement: Statement) -> None:
-    """Raise UndefinedFunction, with a position, for a call that a client may not make."""
+    """Raise UndefinedFunction or FeatureNotSupported, with a position, for a call that a client may not make."""
     for node in tree.walk():
         if isinstance(node, (exp.Table, exp.Lateral)):
             _refuse_table_function(node, statement)
+        if isinstance(node, (exp.IgnoreNulls, exp.RespectNulls)) and node.find_ancestor(exp.Window) is None:
+            raise FeatureNotSupported(
+                "IGNORE NULLS and RESPECT NULLS stand in window functions only",
+                hint="write FILTER (WHERE x IS NOT NULL)",
+                position=position_of(node, statement),
+            )
         name = function_name(node, statement)
         if name is not None and (name in REFUSED or name.startswith(_REFUSED_PREFIX)):
             raise UndefinedFunction(f"function {name} does not exist", position=position_of(node, statement))

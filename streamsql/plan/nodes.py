@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from streamsql.plan.parts import Part
 from streamsql.sql.statements import EmitMode
 
 
@@ -61,17 +62,28 @@ class Output:
 class Grouping:
     """An aggregation: keys and parts are SQL over the source; groups have columns ``w``, ``k0``.., ``p0``.. .
 
-    `splits` are the floating-point expressions that parts sum; see `aggregates.split_columns`.
-    `calls` and `having_text` are what the user wrote, for EXPLAIN.
+    `sets` are the grouping sets, each the indexes of its keys (`plan.grouping_sets`): none for a plain GROUP BY. With them
+    the groups have one more key, the number of the set. `calls` and `having_text` are what the user wrote, for EXPLAIN;
+    `splits` are the floating-point expressions that parts sum (`aggregates.split_columns`);
+    `growing` are the (call, by what of a group it grows).
     """
 
     keys: tuple[str, ...]
-    parts: tuple[str, ...]
+    parts: tuple[Part, ...]
     window: Window | None
     having: str | None
     calls: tuple[str, ...] = ()
     having_text: str | None = None
+    growing: tuple[tuple[str, str], ...] = ()
+    sets: tuple[tuple[int, ...], ...] = ()
     splits: tuple[str, ...] = ()
+
+    @property
+    def from_start(self) -> tuple[int, ...]:
+        """Numbers of the grouping sets whose one group is there before the first row, as in one SELECT over no rows."""
+        if self.window is not None:
+            return ()
+        return tuple(number for number, keys in enumerate(self.sets or (tuple(range(len(self.keys))),)) if not keys)
 
 
 @dataclass(frozen=True, slots=True)

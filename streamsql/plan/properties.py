@@ -18,7 +18,6 @@ _HINT = "use EMIT UPDATE: the query is then run again when what it reads has cha
 # clause of a SELECT -> what the error says
 _REFUSED_CLAUSES: dict[str, str] = {
     "with_": "WITH queries (CTEs)",
-    "distinct": "SELECT DISTINCT",
     "joins": "joins",
     "laterals": "LATERAL",
     "order": "ORDER BY",
@@ -36,9 +35,6 @@ _REFUSED_NODES: tuple[tuple[type[exp.Expr], str], ...] = (
     (exp.Window, "window functions (OVER)"),
     (exp.Unnest, "unnest"),
     (exp.Explode, "unnest"),
-    (exp.GroupingSets, "GROUPING SETS"),
-    (exp.Rollup, "ROLLUP"),
-    (exp.Cube, "CUBE"),
 )
 
 # Their value depends on when or how often they are evaluated, so the result would depend on batching.
@@ -103,6 +99,11 @@ def refuse_sampling(tree: exp.Expr, query: Query) -> None:
                 detail="the result would change with each epoch although nothing else has",
                 position=position_of(node, query),
             )
+
+
+def refuse_distinct(tree: exp.Select, query: Query) -> None:
+    """Raise FeatureNotSupported for a SELECT DISTINCT that rows can be equal in."""
+    raise _refusal("SELECT DISTINCT", tree.args["distinct"], query)
 
 
 def _is_volatile(node: exp.Expr, query: Query) -> bool:

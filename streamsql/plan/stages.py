@@ -15,6 +15,7 @@ in all (`EVERY_WINDOW`).
 from __future__ import annotations
 
 from streamsql.plan.aggregates import split_columns
+from streamsql.plan.grouping_sets import SET_COLUMN
 from streamsql.plan.nodes import ContinuousPlan, Grouping, Window
 from streamsql.plan.windows.hopping import windows_of_time
 
@@ -56,9 +57,14 @@ def _where(plan: ContinuousPlan, *others: str) -> str:
     return f" WHERE {' AND '.join(f'({c})' for c in conditions)}" if conditions else ""
 
 
+def key_columns(grouping: Grouping) -> list[str]:
+    """Names of the groups' keys; with grouping sets the number of the set is the last."""
+    return [f"k{i}" for i in range(len(grouping.keys) + bool(grouping.sets))]
+
+
 def group_columns(grouping: Grouping) -> list[str]:
     """Names of the columns that tell the state's rows apart."""
-    names = [f"k{i}" for i in range(len(grouping.keys))]
+    names = key_columns(grouping)
     if grouping.window is None:
         return names
     return ["w", *([] if grouping.window.tumbling else ["f"]), *names]
@@ -72,25 +78,45 @@ def result_keys(grouping: Grouping) -> list[str]:
 def partials(plan: ContinuousPlan, delta: str, extra: str = "") -> str:
     """Partial states of the delta's rows, in the state's columns."""
     grouping = _grouping(plan)
-    items = [*_group_items(grouping), *(f"{part} EXPORT_STATE AS s{i}" for i, part in enumerate(grouping.parts))]
-    return f"SELECT {', '.join(items)} FROM {_admitted(plan, delta, extra)}{_group_by(grouping)}"
+    states = [f"{part.partial} AS s{i}" for i, part in enumerate(grouping.parts)]
+    selected = []
+    if not grouping.sets or len(grouping.from_start) < len(grouping.sets):
+        keyed = f"{SET_COLUMN} NOT IN {_numbers(grouping.from_start)}" if grouping.sets and grouping.from_start else ""
+        items = ", ".join([*_group_items(grouping), *states])
+        selected.append(f"SELECT {items} FROM {_admitted(plan, delta, extra, keyed)}{_group_by(grouping)}")
+    for number in grouping.from_start if grouping.sets else ():
+        items = ", ".join([*_keys_of_no_set(grouping, number), *states])
+        selected.append(f"SELECT {items} FROM {_admitted(plan, delta, extra, with_sets=False)}")
+    return " UNION ALL ".join(selected)
 
 
 def whole_windows(plan: ContinuousPlan, delta: str, extra: str = "") -> str:
     """Groups of tumbling windows that lie in the delta from first to last row: no state is needed for them."""
     grouping = _grouping(plan)
-    items = [*_group_items(grouping), *(f"{part} AS p{i}" for i, part in enumerate(grouping.parts))]
+    items = [*_group_items(grouping), *(f"{part.sql} AS p{i}" for i, part in enumerate(grouping.parts))]
     return f"SELECT {', '.join(items)} FROM {_admitted(plan, delta, extra)}{_group_by(grouping)}"
 
 
-def _admitted(plan: ContinuousPlan, delta: str, extra: str) -> str:
-    """The delta's rows that the conditions let through, with the splits of what is summed."""
+def _admitted(plan: ContinuousPlan, delta: str, *conditions: str, with_sets: bool = True) -> str:
+    """The delta's rows that the conditions let through, each for every grouping set, with the splits of what is summed."""
     grouping = _grouping(plan)
-    rows = f"{source(plan, delta)}{_where(plan, extra)}"
+    sets = with_sets and bool(grouping.sets)
+    rows = f"{_source_of_sets(plan, delta) if sets else source(plan, delta)}{_where(plan, *conditions)}"
     if not grouping.splits:
         return rows
-    with_splits = "".join(f", {x} AS __x{i}" for i, x in enumerate(grouping.splits))
-    return f"({split_columns(f'SELECT {plan.alias}.*{with_splits} FROM {rows}', grouping.splits)}) AS {plan.alias}"
+    columns = [
+        f"{plan.alias}.*",
+        *([SET_COLUMN] if sets else []),
+        *(f"{x} AS __x{i}" for i, x in enumerate(grouping.splits)),
+    ]
+    selected = f"SELECT {', '.join(columns)} FROM {rows}"
+    return f"({split_columns(selected, grouping.splits)}) AS {plan.alias}"
+
+
+def _keys_of_no_set(grouping: Grouping, number: int) -> list[str]:
+    """The keys of the one group of a grouping set without keys."""
+    values = [*("NULL" for _ in grouping.keys), f"{number}::BIGINT"]
+    return [f"{value} AS {name}" for value, name in zip(values, key_columns(grouping), strict=True)]
 
 
 def _grouping(plan: ContinuousPlan) -> Grouping:
@@ -104,7 +130,27 @@ def _group_items(grouping: Grouping) -> list[str]:
         items.append(f"{PANE_COLUMN} AS w")
         if not grouping.window.tumbling:
             items.append(f"{FROM_COLUMN} AS f")
-    return items + [f"{key} AS k{i}" for i, key in enumerate(grouping.keys)]
+    items += [f"{_key(grouping, i)} AS k{i}" for i in range(len(grouping.keys))]
+    return items + ([f"{SET_COLUMN} AS k{len(grouping.keys)}"] if grouping.sets else [])
+
+
+def _key(grouping: Grouping, index: int) -> str:
+    """A key as it stands in a row's grouping set: NULL where it is not in the set."""
+    inside = tuple(number for number, keys in enumerate(grouping.sets) if index in keys)
+    if len(inside) == len(grouping.sets):
+        return grouping.keys[index]
+    return f"CASE WHEN {SET_COLUMN} IN {_numbers(inside)} THEN {grouping.keys[index]} END"
+
+
+def _numbers(numbers: tuple[int, ...]) -> str:
+    return f"({', '.join(map(str, numbers))})"
+
+
+def _source_of_sets(plan: ContinuousPlan, relation: str) -> str:
+    """The source's rows, each once for every grouping set."""
+    count = len(_grouping(plan).sets)
+    times = f" CROSS JOIN (SELECT unnest(range({count})) AS {SET_COLUMN}) AS __sets" if count else ""
+    return source(plan, relation) + times
 
 
 def _group_by(grouping: Grouping) -> str:
@@ -115,7 +161,7 @@ def _group_by(grouping: Grouping) -> str:
 def combined(grouping: Grouping, states: str, condition: str = "") -> str:
     """Merge states of equal (pane, keys): gives the state's columns."""
     columns = group_columns(grouping)
-    items = [*columns, *(f"combine_aggr(s{i}) AS s{i}" for i in range(len(grouping.parts)))]
+    items = [*columns, *(f"{part.merged_all(f's{i}')} AS s{i}" for i, part in enumerate(grouping.parts))]
     group_by = f" GROUP BY {', '.join(columns)}" if columns else ""
     return f"SELECT {', '.join(items)} FROM {states}{f' WHERE {condition}' if condition else ''}{group_by}"
 
@@ -126,7 +172,7 @@ def groups_of_states(grouping: Grouping, states: str, condition: str = "") -> st
     `condition` is over the columns ``w``, ``k0``.. .
     """
     columns = result_keys(grouping)
-    values = [f"finalize(combine_aggr(s{i})) AS p{i}" for i in range(len(grouping.parts))]
+    values = [f"{part.value(part.merged_all(f's{i}'))} AS p{i}" for i, part in enumerate(grouping.parts)]
     group_by = f" GROUP BY {', '.join(columns)}" if columns else ""
     where = f" WHERE {condition}" if condition else ""
     return f"SELECT {', '.join([*columns, *values])} FROM {states}{where}{group_by}"
@@ -153,7 +199,7 @@ def output_columns(plan: ContinuousPlan) -> list[str]:
 
 
 def _with_values(grouping: Grouping, states: str) -> str:
-    values = "".join(f", finalize(s{i}) AS p{i}" for i in range(len(grouping.parts)))
+    values = "".join(f", {part.value(f's{i}')} AS p{i}" for i, part in enumerate(grouping.parts))
     return f"SELECT *{values} FROM ({states})"
 
 
@@ -163,7 +209,9 @@ def touched_groups(plan: ContinuousPlan, delta: str, kept: str) -> str:
     columns = group_columns(grouping)
     if not columns:
         return f"SELECT *, rowid AS __row FROM {kept}"
-    touched = f"SELECT {', '.join(_group_items(grouping))} FROM {source(plan, delta)}{_where(plan)}"
+    touched = f"SELECT {', '.join(_group_items(grouping))} FROM {_source_of_sets(plan, delta)}{_where(plan)}"
+    for number in grouping.from_start:
+        touched += f" UNION ALL SELECT {', '.join(_keys_of_no_set(grouping, number))}"
     on = " AND ".join(f"g.{c} IS NOT DISTINCT FROM d.{c}" for c in columns)
     return f"SELECT g.*, g.rowid AS __row FROM {kept} AS g SEMI JOIN ({touched}) AS d ON {on}"
 
@@ -185,7 +233,7 @@ def merged_groups(plan: ContinuousPlan, delta: str, state: str, touched: str | N
     on = " AND ".join(f"g.{c} IS NOT DISTINCT FROM d.{c}" for c in columns) or "true"
     items = [
         *(f"d.{c} AS {c}" for c in columns),
-        *(f"combine(g.s{i}, d.s{i}) AS s{i}" for i in range(len(grouping.parts))),
+        *(f"{part.merged(f'g.s{i}', f'd.s{i}')} AS s{i}" for i, part in enumerate(grouping.parts)),
         "g.__row AS __row",
         *(f"g.{o} AS old_{o}" for o in outputs),
         "coalesce(g.__shown, false) AS __was_shown",
@@ -208,8 +256,8 @@ def groups_of_panes(grouping: Grouping, states: str, condition: str) -> str:
     window = grouping.window
     assert window is not None
     first, last = windows_of_time(window, "s.w")
-    keys = [f"k{i}" for i in range(len(grouping.keys))]
-    values = [f"finalize(combine_aggr(s.s{i})) AS p{i}" for i in range(len(grouping.parts))]
+    keys = key_columns(grouping)
+    values = [f"{part.value(part.merged_all(f's.s{i}'))} AS p{i}" for i, part in enumerate(grouping.parts)]
     items = ["v.w AS w", *(f"s.{k}" for k in keys), *values]
     return (
         f"SELECT {', '.join(items)} FROM {states} AS s, "

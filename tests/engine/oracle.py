@@ -77,11 +77,11 @@ def answer(select: Select, events: list[Event]) -> Answer:
 
 def _query(select: Select, watermark: int | None) -> str:
     bounds = [f"make_timestamp(w), make_timestamp(w + {select.size})"] if select.size else []
-    items = [*bounds, *select.keys, *(a.oracle for a in select.aggregates)]
+    items = [*bounds, *select.outputs_of_keys, *(a.oracle for a in select.aggregates)]
     conditions = [select.where or "true"]
     if select.mode == "APPEND":
         conditions.append(f"w + {select.size} <= {watermark}" if watermark is not None else "false")
-    groups = [*(["w"] if select.size else []), *select.keys]
+    groups = [*(["w"] if select.size else []), *select.grouped]
     group_by = f" GROUP BY {', '.join(groups)}" if groups else ""
     having = f" HAVING {select.having}" if select.having else ""
     return (
@@ -104,6 +104,8 @@ def _order(value: Any) -> tuple[int, Any]:
 
 def alike(one: Any, other: Any, *, exact: bool) -> bool:
     """Compare two values: to the last bit but for the sign of zero, or to nine digits."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        one, other = [list(item) for item in one.items()], [list(item) for item in other.items()]
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(alike(a, b, exact=exact) for a, b in zip(one, other, strict=True))
     if isinstance(one, float) and isinstance(other, float):

@@ -70,7 +70,10 @@ class Aggregate:
 
 @dataclass(frozen=True, slots=True)
 class Select:
-    """A continuous query. `size`, `slide` and `delay` are microseconds; `size` None: no window, `delay` None: no watermark."""
+    """A continuous query. `size`, `slide` and `delay` are microseconds; `size` None: no window, `delay` None: no watermark.
+
+    `sets` is the GROUP BY of the keys, where it is not the plain one.
+    """
 
     size: int | None
     slide: int | None
@@ -80,11 +83,22 @@ class Select:
     where: str | None
     having: str | None
     mode: str
+    sets: str | None = None
 
     @property
     def outputs(self) -> list[str]:
         """The SELECT list but for the aggregates."""
-        return [*(["window_start", "window_end"] if self.size else []), *self.keys]
+        return [*(["window_start", "window_end"] if self.size else []), *self.outputs_of_keys]
+
+    @property
+    def outputs_of_keys(self) -> list[str]:
+        """The SELECT list but for the window and the aggregates."""
+        return [*self.keys, *([f"grouping({', '.join(self.keys)})"] if self.sets else [])]
+
+    @property
+    def grouped(self) -> list[str]:
+        """What is grouped by but for the window."""
+        return [self.sets] if self.sets else list(self.keys)
 
     def sql(self, stream: str) -> str:
         """Write the query over `stream`."""
@@ -92,7 +106,7 @@ class Select:
         slide = "" if self.slide == self.size else f", '{self.slide} us'"
         window = [f"window(ts, '{self.size} us'{slide})"] if self.size else []
         where = f" WHERE {self.where}" if self.where else ""
-        group_by = f" GROUP BY {', '.join([*window, *self.keys])}" if window or self.keys else ""
+        group_by = f" GROUP BY {', '.join([*window, *self.grouped])}" if window or self.keys else ""
         having = f" HAVING {self.having}" if self.having else ""
         watermark = f" WITH WATERMARK '{self.delay} us'" if self.delay is not None else ""
         return f"SELECT {', '.join(items)} FROM {stream}{where}{group_by}{having}{watermark} EMIT {self.mode}"
@@ -105,6 +119,10 @@ def _same(sql: str) -> Aggregate:
 def _rounded(sql: str) -> Aggregate:
     """A statistic that DuckDB itself rounds differently when it combines states."""
     return Aggregate(sql, sql, exact=False, repeatable=False)
+
+
+def _first_of(value: str, order: str, count: int, condition: str) -> str:
+    return f"list_slice(list({value} ORDER BY {order}, seq) FILTER (WHERE {condition}), 1, {count})"
 
 
 AGGREGATES = (
@@ -154,11 +172,81 @@ AGGREGATES = (
     Aggregate("arg_min(x, k)", "first(x ORDER BY k, seq) FILTER (WHERE x IS NOT NULL AND k IS NOT NULL)"),
     Aggregate("arg_max(x, y)", "first(x ORDER BY y DESC, seq) FILTER (WHERE x IS NOT NULL AND y IS NOT NULL)"),
     Aggregate("arg_min_null(k, x)", "first(k ORDER BY x, seq) FILTER (WHERE x IS NOT NULL)"),
+    # what is kept as a list of values
+    Aggregate("mode(x)", "mode(x ORDER BY seq)"),
+    Aggregate("mode(y) FILTER (WHERE b)", "mode(y ORDER BY seq) FILTER (WHERE b)"),
+    Aggregate("mode() WITHIN GROUP (ORDER BY k DESC)", "mode(k ORDER BY k DESC, seq)"),
+    _same("histogram(x)"),
+    _same("histogram(k) FILTER (WHERE x > 0)"),
+    _same("histogram(y)"),
+    _same("histogram(x, [-1, 0, 3])"),
+    Aggregate("entropy(x)", "entropy(x)", exact=False),
+    Aggregate("product(y) FILTER (WHERE abs(y) < 1000)", "product(y) FILTER (WHERE abs(y) < 1000)", exact=False),
+    Aggregate("geomean(abs(x) + 1)", "geomean(abs(x) + 1)", exact=False),
+    Aggregate("weighted_avg(x, length(k) + 1)", "weighted_avg(x, length(k) + 1)", exact=False),
+    Aggregate("wavg(y, x * x + 1)", "wavg(y, x * x + 1)", exact=False),
+    _same("bitstring_agg(x, -10, 10)"),
+    _same("max(x, 2)"),
+    _same("min(k, 3)"),
+    _same("max(y, 2) FILTER (WHERE b)"),
+    Aggregate("arg_max(k, x, 2)", _first_of("k", "x DESC", 2, "x IS NOT NULL AND k IS NOT NULL")),
+    Aggregate("arg_min(x, y, 3)", _first_of("x", "y", 3, "x IS NOT NULL AND y IS NOT NULL")),
+    Aggregate("arg_max_nulls_last(k, x, 3)", _first_of("k", "x DESC NULLS LAST", 3, "true")),
+    Aggregate("arg_min_nulls_last(k, x)", "first(k ORDER BY x NULLS LAST, seq)"),
+    Aggregate("arg_max(k, x ORDER BY y)",
+              "first(k ORDER BY x DESC, y NULLS LAST, seq) FILTER (WHERE x IS NOT NULL AND k IS NOT NULL)"),
+    Aggregate("json_agg(x)", "to_json(list(x ORDER BY seq))"),
+    Aggregate("json_agg(k ORDER BY x) FILTER (WHERE b)", "to_json(list(k ORDER BY x NULLS LAST, seq) FILTER (WHERE b))"),
+    Aggregate("json_object_agg(coalesce(k, '-'), x)",
+              "CAST('{' || string_agg(to_json(coalesce(k, '-')) || ':' || coalesce(to_json(x), 'null'), ',' ORDER BY seq) "
+              "|| '}' AS JSON)"),
+    # DISTINCT; without ORDER BY in the order of the values, as in Postgres
+    _same("count(DISTINCT x)"),
+    _same("count(DISTINCT y) FILTER (WHERE b)"),
+    _same("sum(DISTINCT x)"),
+    Aggregate("avg(DISTINCT y)", "avg(DISTINCT y)", exact=False),
+    Aggregate("stddev(DISTINCT x)", "stddev(DISTINCT x)", exact=False),
+    _same("median(DISTINCT x)"),
+    _same("histogram(DISTINCT x)"),
+    _same("max(DISTINCT k)"),
+    Aggregate("list(DISTINCT x)", "list(DISTINCT x ORDER BY x NULLS LAST)"),
+    Aggregate("array_agg(DISTINCT y)", "list(DISTINCT y + 0 ORDER BY y + 0 NULLS LAST)"),
+    Aggregate("string_agg(DISTINCT k, '-') FILTER (WHERE x > 0)",
+              "string_agg(DISTINCT k, '-' ORDER BY k) FILTER (WHERE x > 0)"),
+    Aggregate("string_agg(DISTINCT k, '-' ORDER BY k DESC)", "string_agg(DISTINCT k, '-' ORDER BY k DESC)"),
+    Aggregate("list(DISTINCT x ORDER BY abs(x) DESC)",
+              "list_sort(list(DISTINCT struct_pack(k := create_sort_key(abs(x), 'DESC NULLS FIRST'), v := x))).list_transform("
+              "lambda e: e.v)"),
+    Aggregate("array_agg(DISTINCT k ORDER BY k DESC NULLS LAST)", "list(DISTINCT k ORDER BY k DESC NULLS LAST)"),
+    Aggregate("json_agg(DISTINCT x)", "to_json(list(DISTINCT x ORDER BY x NULLS LAST))"),
+    # ORDER BY
+    Aggregate("first(k ORDER BY x DESC)", "first(k ORDER BY x DESC NULLS FIRST, seq)"),
+    Aggregate("first(x ORDER BY y NULLS FIRST, k DESC)", "first(x ORDER BY y NULLS FIRST, k DESC NULLS FIRST, seq)"),
+    Aggregate("last(k ORDER BY x DESC NULLS LAST)", "last(k ORDER BY x DESC NULLS LAST, seq)"),
+    Aggregate("any_value(k ORDER BY x)", "any_value(k ORDER BY x NULLS LAST, seq)"),
+    Aggregate("list(y ORDER BY k DESC NULLS LAST, x)", "list(y ORDER BY k DESC NULLS LAST, x NULLS LAST, seq)"),
+    Aggregate("string_agg(k, ',' ORDER BY x + 1 DESC) FILTER (WHERE b)",
+              "string_agg(k, ',' ORDER BY x + 1 DESC NULLS FIRST, seq) FILTER (WHERE b)"),
+    _same("quantile_cont(x, [0.25, 0.75])"),
+    _same("percentile_cont(0.3) WITHIN GROUP (ORDER BY x DESC)"),
+    _same("percentile_disc(0.6) WITHIN GROUP (ORDER BY k)"),
+    _same("sum(x ORDER BY k)"),
+    # expressions over them
+    Aggregate("coalesce(mode(x), 0) * count(DISTINCT k) + len(max(x, 2))",
+              "coalesce(mode(x ORDER BY seq), 0) * count(DISTINCT k) + len(max(x, 2))"),
 )  # fmt: skip
 
 _KEYS = ("k", "b", "x % 3", "upper(k)", "y")
 _WHERE = ("x > 0", "k <> 'a'", "b", "x IS NOT NULL AND y < 100", "false")
-_HAVING = ("count(*) > 1", "sum(x) > 0", "max(k) = 'b'", "count(x) % 2 = 0")
+_HAVING = (
+    "count(*) > 1",
+    "sum(x) > 0",
+    "max(k) = 'b'",
+    "count(x) % 2 = 0",
+    "count(DISTINCT k) > 1",
+    "list_contains(max(x, 2), 3)",
+    "entropy(k) > 0.5",
+)
 
 # Multiples of powers of ten, so that sums round; of a size for which the engine promises sums that do not depend on batches.
 _FLOATS = st.one_of(
@@ -190,6 +278,23 @@ def event_lists(draw: st.DrawFn, *, most: int = 24) -> list[Event]:
 
 
 @st.composite
+def _sets(draw: st.DrawFn, keys: tuple[str, ...]) -> str | None:
+    """Draw the GROUP BY of these keys: mostly the plain one."""
+    if not keys or draw(st.integers(0, 2)):
+        return None
+    named, first = ", ".join(keys), keys[0]
+    forms = [
+        f"ROLLUP ({named})",
+        f"CUBE ({named})",
+        f"{first}, ROLLUP ({named})",
+        f"GROUPING SETS (({named}), ({first}), ())",
+        f"GROUPING SETS (({named}), (), ROLLUP ({first}))",
+        f"ROLLUP (({named})), CUBE ({first})",
+    ]
+    return draw(st.sampled_from(forms))
+
+
+@st.composite
 def selects(draw: st.DrawFn, modes: tuple[str, ...] = ("APPEND", "UPDATE", "UPDATE", "COMPLETE")) -> Select:
     """Draw a query."""
     mode = draw(st.sampled_from(modes))
@@ -200,15 +305,17 @@ def selects(draw: st.DrawFn, modes: tuple[str, ...] = ("APPEND", "UPDATE", "UPDA
         slide = draw(st.one_of(st.just(size), st.integers(1, size // SECOND_US).map(lambda s: s * SECOND_US)))
         delays = st.sampled_from([0, 1, SECOND_US, 4 * SECOND_US, 10 * SECOND_US])
         delay = draw(delays if mode == "APPEND" else st.one_of(delays, st.none()))
+    keys = tuple(draw(st.lists(st.sampled_from(_KEYS), max_size=2, unique=True)))
     return Select(
         size,
         slide,
         delay,
-        tuple(draw(st.lists(st.sampled_from(_KEYS), max_size=2, unique=True))),
+        keys,
         tuple(draw(st.lists(st.sampled_from(AGGREGATES), min_size=1, max_size=4, unique=True))),
         draw(st.one_of(st.none(), st.none(), st.sampled_from(_WHERE))),
         draw(st.one_of(st.none(), st.none(), st.sampled_from(_HAVING))),
         mode,
+        draw(_sets(keys)),
     )
 
 

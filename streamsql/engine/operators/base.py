@@ -234,7 +234,7 @@ def merge_partials(operator: Operator, progress: Progress) -> Progress:
     columns = stages.group_columns(grouping)
     on = " AND ".join(f"s.{c} IS NOT DISTINCT FROM d.{c}" for c in columns) or "true"
     keys = "".join(f"d.{c}, " for c in columns)
-    merged = ", ".join(f"combine(s.s{i}, d.s{i}) AS s{i}" for i in range(len(grouping.parts)))
+    merged = ", ".join(f"{part.merged(f's.s{i}', f'd.s{i}')} AS s{i}" for i, part in enumerate(grouping.parts))
     names = ", ".join([*columns, *(f"s{i}" for i in range(len(grouping.parts)))])
     size = progress.state_rows
     store.run(f"DELETE FROM {tables.merged}")

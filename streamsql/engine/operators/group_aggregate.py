@@ -3,7 +3,8 @@
     in    a 1      a 2            SELECT k, sum(x) FROM s GROUP BY k EMIT UPDATE
     out   +a 1     -a 1  +a 3
 
-State: one row a group. Without keys there is one group from the start, as in one SELECT over no rows.
+State: one row a group. Without keys, and for a grouping set without keys, there is one group from the start, as in one
+SELECT over no rows.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ class GroupAggregate(KeptGroups):
 
     def create(self, sink: Sink, progress: Progress) -> Progress:
         progress = super().create(sink, progress)
-        if self.plan.grouping is not None and not self.plan.grouping.keys:
+        if self.plan.grouping is not None and self.plan.grouping.from_start:
             self.create_scratch()
             progress = self.merge(progress, sink)
         return progress

@@ -97,7 +97,7 @@ class HoppingUpdate(_Hopping):
         """Groups of all windows that hold a pane which this epoch changed; ``$1`` and ``$2`` bound those panes."""
         grouping, tables = self.plan.grouping, self.tables
         assert grouping is not None
-        keys = [f"k{i}" for i in range(len(grouping.keys))]
+        keys = stages.key_columns(grouping)
         first, last = windows_of_time(self.window, "m.w")
         columns = ", ".join(["v.w AS w", *(f"m.{k} AS {k}" for k in keys)])
         self.store.run(f"DELETE FROM {tables.touched}")
