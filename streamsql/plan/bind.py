@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TypeGuard
 
 import sqlglot
 from sqlglot import exp
@@ -32,7 +31,7 @@ from streamsql.plan.functions import refuse_functions, refuse_session_functions
 from streamsql.plan.nodes import ContinuousPlan, Grouping, Output, Window
 from streamsql.plan.places import located
 from streamsql.plan.properties import check, refuse_shapes
-from streamsql.plan.windows import bind_window
+from streamsql.plan.windows import bind_window, is_window
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
 
@@ -254,11 +253,6 @@ def check_time_type(window: Window, position: int | None) -> None:
         )
 
 
-def is_window(node: exp.Expr) -> TypeGuard[exp.Anonymous]:
-    """Tell whether this is a call of window()."""
-    return isinstance(node, exp.Anonymous) and str(node.this).lower() == "window"
-
-
 def _bare(item: exp.Expr) -> exp.Expr:
     return item.unalias()
 
@@ -352,7 +346,7 @@ class _Rewrite:
             return self._bound(node)
         if is_window(node):
             raise SQLSyntaxError(
-                "window() stands in GROUP BY only",
+                f"{str(node.this).lower()}() stands in GROUP BY only",
                 hint="select window_start and window_end",
                 position=position_of(node, self.binder.query),
             )

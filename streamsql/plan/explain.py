@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamsql.plan.nodes import ContinuousPlan, Strategy
+from streamsql.plan.nodes import ContinuousPlan, Strategy, Window, WindowKind
 from streamsql.plan.stages import group_columns, result_keys
 from streamsql.sql.durations import render_duration
 from streamsql.sql.statements import EmitMode
@@ -44,14 +44,26 @@ def _stages(plan: ContinuousPlan) -> list[list[str]]:
     name = "GroupAggregate"
     details = [f"keys: {', '.join(grouping.keys) or 'none'}", f"aggregates: {', '.join(grouping.calls) or 'none'}"]
     if window is not None:
-        name = "TumblingWindow" if window.tumbling else "HoppingWindow"
-        slide, pane = render_duration(window.slide_us), render_duration(window.pane_us)
-        hops = "" if window.tumbling else f", slide {slide}, panes of {pane}"
-        details.insert(0, f"window: {window.time_sql}, size {render_duration(window.size_us)}{hops}")
+        name, shape = _window(window)
+        details.insert(0, f"window: {window.time_sql}, {shape}")
     stages = [project, [f"{name}  (strategy: {Strategy.COMBINE.value})", *details]]
     if plan.condition:
         stages.append(linear)
     return [*stages, scan]
+
+
+def _window(window: Window) -> tuple[str, str]:
+    """Give the name of a window's stage, and its shape in words."""
+    size, slide, pane = (window.ruler.render(length) for length in (window.size_us, window.slide_us, window.pane_us))
+    if window.session:
+        return "SessionWindow", f"gap {size}"
+    kept = f", offset {render_duration(window.ruler.offset_us)}" if window.ruler.offset_us else ""
+    kept += f", time zone {window.ruler.zone}" if window.ruler.zone else ""
+    if window.tumbling:
+        return "TumblingWindow", f"size {size}{kept}"
+    if window.kind is WindowKind.CUMULATE:
+        return "CumulatingWindow", f"size {size}, step {slide}, panes of {pane}{kept}"
+    return "HoppingWindow", f"size {size}, slide {slide}, panes of {pane}{kept}"
 
 
 def _watermark(plan: ContinuousPlan) -> str:

@@ -15,7 +15,7 @@ in all (`EVERY_WINDOW`).
 from __future__ import annotations
 
 from streamsql.plan.nodes import ContinuousPlan, Grouping, Window
-from streamsql.plan.windows.hopping import windows_of_time
+from streamsql.plan.windows import bounds_of_window, windows_of_place
 
 FROM_COLUMN = "__from"
 PANE_COLUMN = "__pane"
@@ -29,9 +29,13 @@ def time_us(window: Window) -> str:
     return f"epoch_us({window.time_sql})"
 
 
-def window_bounds(window: Window, time_us_sql: str) -> tuple[str, str]:
-    """SQL of ``window_start`` and ``window_end`` from a start in microseconds, in the event time's type."""
-    start, end = (f"make_timestamp({t})" for t in (time_us_sql, f"{time_us_sql} + {window.size_us}"))
+def window_bounds(window: Window, start_sql: str, end_sql: str | None = None) -> tuple[str, str]:
+    """SQL of ``window_start`` and ``window_end`` from a start on the ruler, in the event time's type.
+
+    `end_sql` gives the end where the start alone does not tell it.
+    """
+    places = bounds_of_window(window, start_sql) if end_sql is None else (start_sql, end_sql)
+    start, end = (f"make_timestamp({window.ruler.instant_sql(place)})" for place in places)
     if window.time_type == "TIMESTAMP WITH TIME ZONE":
         return f"timezone('UTC', {start})", f"timezone('UTC', {end})"
     return start, end
@@ -193,7 +197,7 @@ def groups_of_panes(grouping: Grouping, states: str, condition: str) -> str:
     """
     window = grouping.window
     assert window is not None
-    first, last = windows_of_time(window, "s.w")
+    first, last = windows_of_place(window, "s.w")
     keys = [f"k{i}" for i in range(len(grouping.keys))]
     values = [f"finalize(combine_aggr(s.s{i})) AS p{i}" for i in range(len(grouping.parts))]
     items = ["v.w AS w", *(f"s.{k}" for k in keys), *values]

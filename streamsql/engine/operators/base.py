@@ -41,8 +41,8 @@ class Tables:
 class Arrival:
     """Rows that arrived for a query, in order of arrival, late ones taken out already.
 
-    SQL reads them as the delta: the source's columns and ``__seq``, and in hopping windows ``__from``. `times` are their
-    event times (None without a window).
+    SQL reads them as the delta: the source's columns and ``__seq``, and in hopping windows ``__from``. `times` are the
+    places of their event times on the window's ruler (None without a window).
     """
 
     count: int
@@ -104,10 +104,10 @@ class Operator(ABC):
         """Take rows in, and emit what they complete or change. `progress.largest` already counts these rows in."""
 
     def watermark(self, progress: Progress) -> int | None:
-        """Give the watermark after all rows so far; None where no window ever closes."""
+        """Give the watermark's place after all rows so far; None where no window ever closes."""
         if self.plan.watermark_delay_us is None:
             return None
-        return progress.largest - self.plan.watermark_delay_us
+        return self.window.ruler.place(progress.largest - self.plan.watermark_delay_us)
 
 
 # State tables of append mode hold one row a group and epoch; merging them is put off until it pays.
