@@ -231,6 +231,12 @@ def _rewrite_window(select: exp.Select, statement: Statement, scope: Scope) -> N
 
     window = bind_window(call, type_of, scope.limits, position_of(call, statement))
     check_time_type(window, position_of(call, statement))
+    if window.session:
+        raise FeatureNotSupported(
+            "session_window() cannot be used in an ad-hoc query yet",
+            hint="keep the query as a materialized view with EMIT UPDATE, and read that",
+            position=position_of(call, statement),
+        )
     start = _window_start(select, window)
     bounds = dict(zip(WINDOW_COLUMNS, stages.window_bounds(window, start), strict=True))
     # the bounds are functions of the start, so that both may stand in the SELECT list

@@ -362,7 +362,7 @@ class _Rewrite:
                 hint="it comes from window(time, size) in GROUP BY",
                 position=position_of(node, self.binder.query),
             )
-        start, end = stages.window_bounds(self.window, "w")
+        start, end = stages.window_bounds(self.window, "w", "e" if self.window.session else None)
         return sqlglot.parse_one(start if node.name == "window_start" else end, read="duckdb")
 
     def _aggregate(self, node: exp.Expr) -> exp.Expr:

@@ -79,15 +79,19 @@ def _state(plan: ContinuousPlan) -> list[str]:
     grouping = plan.grouping
     if grouping is None:
         return ["none"]
+    session = grouping.window is not None and grouping.window.session
     keys = ", ".join(
-        {"w": "pane start", "f": "first window"}.get(c, grouping.keys[int(c[1:])] if c[0] == "k" else c)
+        {"w": "session start" if session else "pane start", "f": "first window", "e": "session end"}.get(
+            c, grouping.keys[int(c[1:])] if c[0] == "k" else c
+        )
         for c in group_columns(grouping)
     )
     bound = "dropped when the window closes" if plan.state_bounded else "unbounded: kept for ever"
     tables = [f"{len(grouping.parts)} partial states for each ({keys}); {bound}"]
     if plan.mode is not EmitMode.APPEND:
         shown = ", ".join(
-            {"w": "window start"}.get(c, grouping.keys[int(c[1:])] if c[0] == "k" else c) for c in result_keys(grouping)
+            {"w": "window start", "e": "window end"}.get(c, grouping.keys[int(c[1:])] if c[0] == "k" else c)
+            for c in result_keys(grouping)
         )
         tables.append(f"the result, a row for each ({shown})")
     return tables

@@ -3,8 +3,10 @@
 Relations that the statements read and write:
 
     the delta        the rows that arrived, with ``__seq``, in a windowed query ``__pane`` (the start of the row's pane in
-                     int64 microseconds), and in a hopping window ``__from`` (see below)
-    the state        one row a (pane, keys): columns ``w`` (pane start, int64 microseconds), ``f``, ``k0``.., ``s0``..
+                     int64 microseconds), and in a hopping window ``__from`` (see below);
+                     in a session window these are the row's time and the watermark before it
+    the state        one row a (pane, keys): columns ``w`` (pane start, int64 microseconds), ``f``, ``k0``.., ``s0``..;
+                     of session windows one row a session, with ``w`` and ``e`` for its start and end
     groups           one row a (window, keys) with the parts' values: columns ``w``, ``k0``.., ``p0``..
 
 ``f`` stands in hopping windows only: the end of the first window for which a partial state counts. A row that arrives when
@@ -64,11 +66,15 @@ def group_columns(grouping: Grouping) -> list[str]:
     names = [f"k{i}" for i in range(len(grouping.keys))]
     if grouping.window is None:
         return names
+    if grouping.window.session:
+        return ["w", "e", *names]
     return ["w", *([] if grouping.window.tumbling else ["f"]), *names]
 
 
 def result_keys(grouping: Grouping) -> list[str]:
-    """Names of the columns that tell the groups of the result apart."""
+    """Names of the columns that tell the groups of the result apart, in the order in which groups are shown."""
+    if grouping.window is not None and grouping.window.session:
+        return ["e", "w", *group_columns(grouping)[2:]]
     return [c for c in group_columns(grouping) if c != "f"]
 
 
@@ -77,6 +83,20 @@ def partials(plan: ContinuousPlan, delta: str, extra: str = "") -> str:
     grouping = _grouping(plan)
     items = [*_group_items(grouping), *(f"{part} EXPORT_STATE AS s{i}" for i, part in enumerate(grouping.parts))]
     return f"SELECT {', '.join(items)} FROM {source(plan, delta)}{_where(plan, extra)}{_group_by(grouping)}"
+
+
+def timed_rows(plan: ContinuousPlan, delta: str) -> str:
+    """The delta's rows in a session window: ``seq``, ``t`` (the time), ``b`` (the watermark before the row), ``k0``.. ."""
+    keys = "".join(f", {key} AS k{i}" for i, key in enumerate(_grouping(plan).keys))
+    return f"SELECT __seq AS seq, {PANE_COLUMN} AS t, {FROM_COLUMN} AS b{keys} FROM {source(plan, delta)}{_where(plan)}"
+
+
+def in_sessions(delta: str, sessions: str) -> str:
+    """The delta's rows with their session's bounds for pane and watermark; `sessions` has ``seq``, ``s``, ``e``."""
+    return (
+        f"(SELECT d.* REPLACE (a.s AS {PANE_COLUMN}, a.e AS {FROM_COLUMN}) "
+        f"FROM {delta} AS d JOIN {sessions} AS a ON a.seq = d.__seq)"
+    )
 
 
 def whole_windows(plan: ContinuousPlan, delta: str, extra: str = "") -> str:
@@ -96,7 +116,7 @@ def _group_items(grouping: Grouping) -> list[str]:
     if grouping.window is not None:
         items.append(f"{PANE_COLUMN} AS w")
         if not grouping.window.tumbling:
-            items.append(f"{FROM_COLUMN} AS f")
+            items.append(f"{FROM_COLUMN} AS {'e' if grouping.window.session else 'f'}")
     return items + [f"{key} AS k{i}" for i, key in enumerate(grouping.keys)]
 
 

@@ -13,12 +13,14 @@ from streamsql.plan.windows.call import Call
 from streamsql.plan.windows.cumulating import bind_cumulate_window
 from streamsql.plan.windows.hopping import bind_window as bind_hop_window
 from streamsql.plan.windows.hopping import bounds_of_window, windows_of_place
+from streamsql.plan.windows.session import bind_session_window
 
 __all__ = ["bind_window", "bounds_of_window", "is_window", "windows_of_place"]
 
 # function -> what makes its window
 KINDS: dict[str, Callable[[Call], Window]] = {
     "cumulate_window": bind_cumulate_window,
+    "session_window": bind_session_window,
     "window": bind_hop_window,
 }
 
