@@ -22,13 +22,14 @@ from streamsql.base.errors import (
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import PUBLIC_SCHEMA, ROWS_SCHEMA, SYSTEM_SCHEMA, Catalog, Table, nearest, quoted
 from streamsql.plan import stages
-from streamsql.plan.bind import WINDOW_COLUMNS, Describe, check_time_type
+from streamsql.plan.bind import Describe, check_time_type
 from streamsql.plan.functions import Asker, refuse_functions, refuse_session_functions, session_value
 from streamsql.plan.insertion import default_of
 from streamsql.plan.nodes import Window
 from streamsql.plan.output_names import name_outputs
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.windows import bind_window, is_window, windows_of_place
+from streamsql.plan.windows.tables import WINDOW_COLUMNS, without_window_tables
 from streamsql.sql.parse import position_of
 from streamsql.sql.render import duckdb_sql
 from streamsql.sql.statements import ColumnDefinition, Statement
@@ -55,6 +56,7 @@ class Scope:
 def adhoc_sql(tree: exp.Expr, statement: Statement, scope: Scope) -> str:
     """Give the DuckDB SQL of an ad-hoc query; `tree` is left as it is. Raises StreamSQLError with a position."""
     tree = tree.copy()
+    without_window_tables(tree, statement)
     name_outputs(tree, statement)
     as_postgres_reads(tree, statement)
     tree = _answered(tree, statement, scope)

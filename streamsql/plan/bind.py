@@ -32,6 +32,7 @@ from streamsql.plan.nodes import ContinuousPlan, Grouping, Output, Window
 from streamsql.plan.places import located
 from streamsql.plan.properties import check, refuse_shapes
 from streamsql.plan.windows import bind_window, is_window
+from streamsql.plan.windows.tables import WINDOW_COLUMNS, without_window_tables
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
 
@@ -39,7 +40,6 @@ from streamsql.sql.statements import EmitMode, Query
 Describe = Callable[[str], list[OutputColumn]]
 
 EVENT_TIME_TYPES = {"TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "DATE", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"}
-WINDOW_COLUMNS = ("window_start", "window_end")
 
 
 def bind(query: Query, catalog: Catalog, describe: Describe, limits: Limits) -> ContinuousPlan:
@@ -67,7 +67,8 @@ class _Binder:
 
     def bind(self) -> ContinuousPlan:
         assert self.query.emit is not None
-        tree = self.query.tree
+        tree = self.query.tree.copy()
+        without_window_tables(tree, self.query)
         refuse_shapes(tree, self.query)
         refuse_functions(tree, self.query)
         assert isinstance(tree, exp.Select)
