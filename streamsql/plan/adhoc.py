@@ -29,6 +29,7 @@ from streamsql.plan.nodes import Window
 from streamsql.plan.output_names import name_outputs
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.windows import bind_window, is_window, windows_of_place
+from streamsql.plan.windows.adhoc_sessions import END, START, join_sessions
 from streamsql.plan.windows.tables import WINDOW_COLUMNS, without_window_tables
 from streamsql.sql.parse import position_of
 from streamsql.sql.render import duckdb_sql
@@ -234,15 +235,13 @@ def _rewrite_window(select: exp.Select, statement: Statement, scope: Scope) -> N
     window = bind_window(call, type_of, scope.limits, position_of(call, statement))
     check_time_type(window, position_of(call, statement))
     if window.session:
-        raise FeatureNotSupported(
-            "session_window() cannot be used in an ad-hoc query yet",
-            hint="keep the query as a materialized view with EMIT UPDATE, and read that",
-            position=position_of(call, statement),
-        )
-    start = _window_start(select, window)
-    bounds = dict(zip(WINDOW_COLUMNS, stages.window_bounds(window, start), strict=True))
-    # the bounds are functions of the start, so that both may stand in the SELECT list
-    call.replace(sqlglot.parse_one(start, read="duckdb"))
+        join_sessions(select, call, window, stages.time_us(window), type_of, statement)
+        start, end = START, END
+    else:
+        start, end = _window_start(select, window), None
+        # the bounds are functions of the start, so that both may stand in the SELECT list
+        call.replace(sqlglot.parse_one(start, read="duckdb"))
+    bounds = dict(zip(WINDOW_COLUMNS, stages.window_bounds(window, start, end), strict=True))
     for column in list(select.find_all(exp.Column)):
         if column.table or column.name not in bounds or column.find_ancestor(exp.Select) is not select:
             continue
