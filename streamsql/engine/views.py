@@ -150,7 +150,7 @@ class ContinuousQuery(Sink):
 
     def would_close(self, largest: int) -> bool:
         """Tell whether moving event time on to `largest` would close a window that holds state."""
-        window, delay, progress = self.plan.window, self.plan.watermark_delay_us, self.progress
+        window, delay, progress = self.plan.window, self.plan.closing_delay_us, self.progress
         if window is None or delay is None or not progress.state_rows:
             return False
         watermark = window.ruler.place(largest - delay)
@@ -217,7 +217,7 @@ class ContinuousQuery(Sink):
 
         Gives the places of the former's times on the window's ruler.
         """
-        window, delay = self.plan.window, self.plan.watermark_delay_us
+        window, delay = self.plan.window, self.plan.closing_delay_us
         assert window is not None
         places, watermarks = window.ruler.places(times), before
         late: npt.NDArray[np.bool_] | None = None if valid is None else ~valid
@@ -241,7 +241,7 @@ class ContinuousQuery(Sink):
 
     def _counts_from(self, places: MICROSECONDS, watermarks: MICROSECONDS) -> npt.NDArray[np.int64] | None:
         """For windows of several panes: the end of the first window that each row counts for; for sessions the watermark."""
-        window, delay = self.plan.window, self.plan.watermark_delay_us
+        window, delay = self.plan.window, self.plan.closing_delay_us
         assert window is not None
         if window.tumbling or delay is None or not places.size:
             return None
@@ -409,7 +409,7 @@ class ContinuousQuery(Sink):
 
     def late_without(self, rows: pa.Table, without: npt.NDArray[np.bool_], progress: Progress) -> npt.NDArray[np.bool_]:
         """Tell which rows would be late, if those of the mask `without` moved no watermark."""
-        window, delay = self.plan.window, self.plan.watermark_delay_us
+        window, delay = self.plan.window, self.plan.closing_delay_us
         if window is None:
             return np.zeros(rows.num_rows, dtype=np.bool_)
         times, valid = self._times(rows)

@@ -119,6 +119,7 @@ class _Binder:
             self._delay(source, window),
             self.query.every_us,
             limit,
+            self.query.lateness.lateness_us if self.query.lateness is not None else 0,
         )
         return self._typed(draft, source)
 

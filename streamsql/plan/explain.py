@@ -71,7 +71,8 @@ def _watermark(plan: ContinuousPlan) -> str:
         return "none: nothing is late, and no result is final"
     if plan.watermark_delay_us is None:
         return f"none on {plan.window.time_sql}: no window closes"
-    return f"{plan.window.time_sql} - {render_duration(plan.watermark_delay_us)}"
+    allowed = f"; allowed lateness {render_duration(plan.allowed_lateness_us)}" if plan.allowed_lateness_us else ""
+    return f"{plan.window.time_sql} - {render_duration(plan.watermark_delay_us)}{allowed}"
 
 
 def _state(plan: ContinuousPlan) -> list[str]:

@@ -105,7 +105,8 @@ class ContinuousPlan:
     """A continuous query over one stream or table.
 
     `grouping` None means a linear query (filter and project). `watermark_delay_us` None means that nothing is ever late
-    and no window closes. `alias` is the name by which the query's expressions call the source.
+    and no window closes. `allowed_lateness_us` keeps windows open for longer than the watermark does.
+    `alias` is the name by which the query's expressions call the source.
     """
 
     source: str
@@ -117,6 +118,12 @@ class ContinuousPlan:
     watermark_delay_us: int | None = None
     every_us: int | None = None
     limit: int | None = None
+    allowed_lateness_us: int = 0
+
+    @property
+    def closing_delay_us(self) -> int | None:
+        """How far a window's end must lie behind the largest event time for the window to be closed; None: never is."""
+        return None if self.watermark_delay_us is None else self.watermark_delay_us + self.allowed_lateness_us
 
     @property
     def window(self) -> Window | None:

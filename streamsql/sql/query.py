@@ -44,6 +44,7 @@ def parse_query(cursor: Cursor) -> Query:
         watermark=clauses.watermark,
         every_us=clauses.every_us,
         parameter_count=count_parameters(clauses.tokens, cursor.limits),
+        lateness=clauses.lateness,
     )
 
 

@@ -97,6 +97,8 @@ def _clauses(query: Query) -> list[str]:
     parts = []
     if query.watermark is not None:
         parts.append(f"WITH WATERMARK {_watermark(query.watermark)}")
+    if query.lateness is not None:
+        parts.append(f"ALLOWED LATENESS INTERVAL '{render_duration(query.lateness.lateness_us)}'")
     if query.emit is not None and (query.watermark is None or query.emit is not EmitMode.APPEND or query.every_us):
         parts.append(f"EMIT {query.emit.value}")
     elif query.emit is not None:

@@ -104,10 +104,10 @@ class Operator(ABC):
         """Take rows in, and emit what they complete or change. `progress.largest` already counts these rows in."""
 
     def watermark(self, progress: Progress) -> int | None:
-        """Give the watermark's place after all rows so far; None where no window ever closes."""
-        if self.plan.watermark_delay_us is None:
+        """Give the place up to which windows are closed after all rows so far; None where no window ever closes."""
+        if self.plan.closing_delay_us is None:
             return None
-        return self.window.ruler.place(progress.largest - self.plan.watermark_delay_us)
+        return self.window.ruler.place(progress.largest - self.plan.closing_delay_us)
 
 
 # State tables of append mode hold one row a group and epoch; merging them is put off until it pays.
