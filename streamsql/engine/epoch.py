@@ -411,7 +411,7 @@ class Engine:
         progresses = []
         with self.store.transaction():
             for query, largest in due:
-                progresses.append((query, query.advance(epoch, largest)))
+                progresses.append((query, query.advance(epoch, largest, now)))
             self._trim(now)
             self._save(epoch, now, self._next_sequence, self.streams, {q.name: p for q, p in progresses})
         self._committed(epoch, self._next_sequence, self.streams, progresses)

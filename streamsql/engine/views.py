@@ -137,15 +137,16 @@ class ContinuousQuery(Sink):
         before, largest = largest_before(times, progress.largest)
         arrival, late = self._admitted(rows, times, valid, before)
         progress = replace(progress, seen=max(progress.seen, int(times.max())) if times.size else progress.seen)
-        progress = replace(progress, largest=largest)
+        moved_at = arrived_at_us if largest > progress.largest else progress.moved_at
+        progress = replace(progress, largest=largest, moved_at=moved_at)
         if late is not None:
             progress = self._record_late(late, arrived_at_us, progress)
         return self._finish(self._operator.apply(arrival, progress, self))
 
-    def advance(self, epoch: int, largest: int) -> Progress:
+    def advance(self, epoch: int, largest: int, now_us: int) -> Progress:
         """Move event time on without rows (idle timeout): the watermark becomes `largest` less the delay."""
         self._begin(epoch)
-        progress = replace(self.progress, largest=max(self.progress.largest, largest))
+        progress = replace(self.progress, largest=max(self.progress.largest, largest), moved_at=now_us)
         return self._finish(self._operator.apply(Arrival(0), progress, self))
 
     def would_close(self, largest: int) -> bool:

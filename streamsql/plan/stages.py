@@ -228,6 +228,29 @@ def groups_of_panes(grouping: Grouping, states: str, condition: str) -> str:
     )
 
 
+def open_groups(plan: ContinuousPlan, state: str, closed_to: int) -> str:
+    """The groups of the windows that are open and have state: ``w``, ``e`` (the end), ``k0``.. ."""
+    grouping = _grouping(plan)
+    window = grouping.window
+    assert window is not None
+    keys = "".join(f", k{i}" for i in range(len(grouping.keys)))
+    if window.session:
+        return f"SELECT w, e{keys} FROM {state}"
+    first, last = windows_of_place(window, "s.w")
+    counted = "" if window.tumbling else f"v.w + {window.size_us} >= s.f AND "
+    return (
+        f"SELECT DISTINCT v.w AS w, v.w + {window.size_us} AS e{keys} FROM {state} AS s, "
+        f"LATERAL (SELECT unnest(generate_series({first}, {last}, {window.slide_us})) AS w) AS v "
+        f"WHERE {counted}v.w + {window.size_us} > {closed_to}"
+    )
+
+
+def bounds_of_groups(window: Window) -> tuple[str, str]:
+    """SQL of the instants of the bounds of `open_groups`."""
+    start = bounds_of_window(window, "w")[0]
+    return window.ruler.instant_sql(start), window.ruler.instant_sql("e")
+
+
 def result(plan: ContinuousPlan, groups: str, *, with_keys: bool = False, ordered: bool = True) -> str:
     """The query's output rows from groups: HAVING, then the SELECT list.
 

@@ -176,6 +176,14 @@ class Explain(Statement):
 
 
 @dataclass(frozen=True, slots=True)
+class ExplainWhy(Statement):
+    """EXPLAIN WHY view."""
+
+    name: str
+    name_position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Insert(Statement):
     """INSERT INTO name [(columns)] VALUES ... | SELECT ...
 
