@@ -37,8 +37,9 @@ from streamsql.engine.changes import Change, Progress
 from streamsql.engine.epoch import Engine
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of
 from streamsql.engine.rejected import QueryFailureError, Rejected
+from streamsql.engine.replaced import Aside
 from streamsql.engine.subscriptions import Subscription
-from streamsql.engine.views import Aside, ContinuousQuery
+from streamsql.engine.views import ContinuousQuery
 from streamsql.plan.continuous import plan_query
 from streamsql.plan.nodes import ContinuousPlan
 from streamsql.sql.parse import parse

@@ -455,7 +455,7 @@ class Engine:
         progresses: list[tuple[ContinuousQuery, Progress]] = []
         with self.store.transaction():
             for query, largest in due:
-                progresses.append((query, query.advance(epoch, largest)))
+                progresses.append((query, query.advance(epoch, largest, now)))
             changed = dict.fromkeys([*(q.plan.source for q, _ in due), *temporal], 0)
             progresses += self._recompute(epoch, now, changed, broken)
             self._trim(now)

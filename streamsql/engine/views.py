@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from streamsql.base.errors import StreamSQLError
 from streamsql.base.limits import Limits
-from streamsql.catalog.objects import ENGINE_SCHEMA, PUBLIC_SCHEMA, RESULTS_SCHEMA, STATE_SCHEMA, literal, quoted
+from streamsql.catalog.objects import ENGINE_SCHEMA, RESULTS_SCHEMA, STATE_SCHEMA, literal, quoted
 from streamsql.engine.changes import Change, Progress, sorts
 from streamsql.engine.operators import for_plan
 from streamsql.engine.operators.base import Arrival, Sink, Tables
@@ -26,7 +26,6 @@ from streamsql.engine.translate import translate
 from streamsql.engine.watermark import MICROSECONDS, NEVER, event_times, largest_before
 from streamsql.plan import stages
 from streamsql.plan.nodes import ContinuousPlan
-from streamsql.plan.windows.hopping import floor_to
 
 LATE_ROWS_TABLE = f"{ENGINE_SCHEMA}.late_rows"
 
@@ -106,11 +105,12 @@ class ContinuousQuery(Sink):
     def _with_window_columns(
         self, rows: pa.Table, times: MICROSECONDS, first_ends: npt.NDArray[np.int64] | None
     ) -> pa.Table:
-        """Add ``__pane``, and ``__from`` for a hopping window."""
+        """Add ``__pane`` (a session's row keeps its own place), and ``__from`` unless windows tumble."""
         window = self.plan.window
         if window is None:
             return rows
-        rows = rows.append_column(stages.PANE_COLUMN, pa.array(times // window.pane_us * window.pane_us))
+        panes = times if window.session else times // window.pane_us * window.pane_us
+        rows = rows.append_column(stages.PANE_COLUMN, pa.array(panes))
         if window.tumbling:
             return rows
         if first_ends is None:
@@ -138,26 +138,28 @@ class ContinuousQuery(Sink):
         before, largest = largest_before(times, progress.largest)
         arrival, late = self._admitted(rows, times, valid, before)
         progress = replace(progress, seen=max(progress.seen, int(times.max())) if times.size else progress.seen)
-        progress = replace(progress, largest=largest)
+        moved_at = arrived_at_us if largest > progress.largest else progress.moved_at
+        progress = replace(progress, largest=largest, moved_at=moved_at)
         if late is not None:
             progress = self._record_late(late, arrived_at_us, progress)
         return self._finish(self._operator.apply(arrival, progress, self))
 
-    def advance(self, epoch: int, largest: int) -> Progress:
+    def advance(self, epoch: int, largest: int, now_us: int) -> Progress:
         """Move event time on without rows (idle timeout): the watermark becomes `largest` less the delay."""
         self._begin(epoch)
-        progress = replace(self.progress, largest=max(self.progress.largest, largest))
+        progress = replace(self.progress, largest=max(self.progress.largest, largest), moved_at=now_us)
         return self._finish(self._operator.apply(Arrival(0), progress, self))
 
     def would_close(self, largest: int) -> bool:
         """Tell whether moving event time on to `largest` would close a window that holds state."""
-        window, delay, progress = self.plan.window, self.plan.watermark_delay_us, self.progress
+        window, delay, progress = self.plan.window, self.plan.closing_delay_us, self.progress
         if window is None or delay is None or not progress.state_rows:
             return False
-        if window.tumbling:
-            return progress.pane_low + window.size_us <= largest - delay
+        watermark = window.ruler.place(largest - delay)
+        if window.tumbling or window.session:
+            return progress.pane_low + window.size_us <= watermark
         first = (max(progress.pane_low, progress.closed_to - window.size_us + 1) - window.size_us) // window.slide_us
-        return (first + 1) * window.slide_us + window.size_us <= largest - delay
+        return (first + 1) * window.slide_us + window.size_us <= watermark
 
     @property
     def changed(self) -> bool:
@@ -219,40 +221,46 @@ class ContinuousQuery(Sink):
     def _admitted(
         self, rows: pa.Table, times: MICROSECONDS, valid: npt.NDArray[np.bool_] | None, before: MICROSECONDS
     ) -> tuple[Arrival, pa.Table | None]:
-        """Part the rows into those with an open window and those without; the latter with what made them late."""
-        window, delay = self.plan.window, self.plan.watermark_delay_us
+        """Part the rows into those with an open window and those without; the latter with what made them late.
+
+        Gives the places of the former's times on the window's ruler.
+        """
+        window, delay = self.plan.window, self.plan.closing_delay_us
         assert window is not None
+        places, watermarks = window.ruler.places(times), before
         late: npt.NDArray[np.bool_] | None = None if valid is None else ~valid
         if delay is not None and times.size:
-            highest = int(before[-1]) - delay
+            watermarks = window.ruler.places(before - delay)
             # the common case is settled by two numbers: the lowest time and the highest watermark
-            if window.last_end(int(times.min())) <= highest or late is not None:
-                ends = times // window.slide_us * window.slide_us + window.size_us
-                closed = ends <= before - delay
+            if window.last_end(int(places.min())) <= int(watermarks[-1]) or late is not None:
+                closed = window.last_ends(places) <= watermarks
                 late = closed if late is None else (closed | late)
+        taken = None
         if late is not None and late.any():
-            ledger = rows.append_column("__before", pa.array(before)).append_column("__time", pa.array(times))
+            ends = window.ruler.instants(window.last_ends(places))
+            ledger = rows
+            for name, column in (("__before", before), ("__time", times), ("__end", ends)):
+                ledger = ledger.append_column(name, pa.array(column))
             taken = ledger.filter(pa.array(late))
             kept = ~late
-            rows, times, before = rows.filter(pa.array(kept)), times[kept], before[kept]
-        else:
-            taken = None
-        self._see(rows, times, self._first_ends(times, before))
-        return Arrival(rows.num_rows, times), taken
+            rows, places, watermarks = rows.filter(pa.array(kept)), places[kept], watermarks[kept]
+        self._see(rows, places, self._counts_from(places, watermarks))
+        return Arrival(rows.num_rows, places), taken
 
-    def _first_ends(self, times: MICROSECONDS, before: MICROSECONDS) -> npt.NDArray[np.int64] | None:
-        """For hopping windows: the end of the first window that each row counts for."""
-        window, delay = self.plan.window, self.plan.watermark_delay_us
+    def _counts_from(self, places: MICROSECONDS, watermarks: MICROSECONDS) -> npt.NDArray[np.int64] | None:
+        """For windows of several panes: the end of the first window that each row counts for; for sessions the watermark."""
+        window, delay = self.plan.window, self.plan.closing_delay_us
         assert window is not None
-        if window.tumbling or delay is None or not times.size:
+        if window.tumbling or delay is None or not places.size:
             return None
+        if window.session:
+            return watermarks
         size, slide = window.size_us, window.slide_us
-        first = (times - size) // slide * slide + slide + size
-        watermark = before - delay
-        if int(first.min()) > int(watermark.max()):
+        first = (places - size) // slide * slide + slide + size
+        if int(first.min()) > int(watermarks.max()):
             return None
-        opened = (watermark - size) // slide * slide + slide + size
-        return np.where(first > watermark, stages.EVERY_WINDOW, opened)
+        opened = (watermarks - size) // slide * slide + slide + size
+        return np.where(first > watermarks, stages.EVERY_WINDOW, opened)
 
     def record_rejected(self, rows: pa.Table, arrived_at_us: int, epoch: int, reason: str) -> None:
         """Put rows into the ledger that the query's expressions fail on."""
@@ -268,20 +276,17 @@ class ContinuousQuery(Sink):
         """Put late rows into the ledger: those that the query's WHERE lets through."""
         store, delay = self._store, self.plan.watermark_delay_us
         store.register("__late", late)
-        hidden = ("__seq", "__before", "__time")
+        hidden = ("__seq", "__before", "__time", "__end")
         fields = ", ".join(f"{quoted(c)} := l.{quoted(c)}" for c in late.column_names if c not in hidden)
         watermark = "NULL::TIMESTAMP" if delay is None else f"make_timestamp(l.__before - {delay})"
         missing = f"l.__time = {-(1 << 62)}"
-        window = self.plan.window
-        assert window is not None
-        last_end = f"({floor_to('l.__time', window.slide_us)} + {window.size_us})"
         added = store.execute(
             f"INSERT INTO {LATE_ROWS_TABLE} SELECT {self._epoch}, l.__seq, make_timestamp({arrived_at_us}), "
             f"{literal(self.name)}, {literal(self.plan.source)}, "
             f"CASE WHEN {missing} THEN 'no event time' ELSE 'window closed' END, "
             f"CASE WHEN {missing} THEN NULL ELSE make_timestamp(l.__time) END, "
             f"CASE WHEN {missing} THEN NULL ELSE {watermark} END, "
-            f"CASE WHEN {missing} THEN NULL ELSE to_microseconds(epoch_us({watermark}) - {last_end}) END, "
+            f"CASE WHEN {missing} THEN NULL ELSE to_microseconds(epoch_us({watermark}) - l.__end) END, "
             f"to_json(struct_pack({fields}))::VARCHAR "
             f"FROM ({stages.late_rows_of_query(self.plan, '__late')}) AS l"
         )
@@ -437,14 +442,14 @@ class ContinuousQuery(Sink):
 
     def late_without(self, rows: pa.Table, without: npt.NDArray[np.bool_], progress: Progress) -> npt.NDArray[np.bool_]:
         """Tell which rows would be late, if those of the mask `without` moved no watermark."""
-        window, delay = self.plan.window, self.plan.watermark_delay_us
+        window, delay = self.plan.window, self.plan.closing_delay_us
         if window is None:
             return np.zeros(rows.num_rows, dtype=np.bool_)
         times, valid = self._times(rows)
         late = np.zeros(rows.num_rows, dtype=np.bool_) if valid is None else ~valid
         if delay is not None:
             before, _ = largest_before(np.where(without, NEVER, times), progress.largest)
-            late |= times // window.slide_us * window.slide_us + window.size_us <= before - delay
+            late |= window.last_ends(window.ruler.places(times)) <= window.ruler.places(before - delay)
         return late
 
     def fails_when_late(self, row: pa.Table) -> bool:
@@ -458,32 +463,6 @@ class ContinuousQuery(Sink):
         except duckdb.Error as error:
             return translate(error)
         return None
-
-
-class Aside:
-    """The tables of a query that is being replaced: they make room for another's of the same name, and are dropped later."""
-
-    def __init__(self, store: Store, query: ContinuousQuery, name: str) -> None:
-        self._store = store
-        self._query = query
-        self._name = name
-        self._moved = f"{name}~{query.id}"
-
-    def put(self) -> None:
-        """Take the names away, within the caller's transaction."""
-        self._store.execute(f"DROP VIEW {PUBLIC_SCHEMA}.{quoted(self._name)}")
-        for schema in (STATE_SCHEMA, RESULTS_SCHEMA):
-            if self._store.fetch(
-                f"SELECT 1 FROM duckdb_tables() WHERE schema_name = '{schema}' AND table_name = {literal(self._name)}"
-            ):
-                self._store.execute(f"ALTER TABLE {schema}.{quoted(self._name)} RENAME TO {quoted(self._moved)}")
-
-    def drop(self) -> None:
-        """Drop the tables, within the caller's transaction."""
-        tables = self._query.tables
-        state, result = (f"{schema}.{quoted(self._moved)}" for schema in (STATE_SCHEMA, RESULTS_SCHEMA))
-        self._query.tables = replace(tables, state=state, result=result)
-        self._query.drop()
 
 
 def concatenated(tables: list[pa.Table]) -> pa.Table:

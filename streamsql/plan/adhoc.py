@@ -22,13 +22,16 @@ from streamsql.base.errors import (
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import PUBLIC_SCHEMA, ROWS_SCHEMA, SYSTEM_SCHEMA, Catalog, Table, nearest, quoted
 from streamsql.plan import stages
-from streamsql.plan.bind import WINDOW_COLUMNS, Describe, check_time_type, is_window
+from streamsql.plan.bind import Describe, check_time_type
 from streamsql.plan.functions import Asker, refuse_functions, refuse_session_functions, session_value
 from streamsql.plan.insertion import default_of
 from streamsql.plan.macros import write_out
+from streamsql.plan.nodes import Window
 from streamsql.plan.output_names import name_outputs
 from streamsql.plan.postgres_types import as_postgres_reads
-from streamsql.plan.windows import bind_window, windows_of_time
+from streamsql.plan.windows import bind_window, is_window, windows_of_place
+from streamsql.plan.windows.adhoc_sessions import END, START, join_sessions
+from streamsql.plan.windows.tables import WINDOW_COLUMNS, without_window_tables
 from streamsql.sql.parse import position_of
 from streamsql.sql.render import duckdb_sql
 from streamsql.sql.statements import ColumnDefinition, Statement
@@ -55,6 +58,7 @@ class Scope:
 def adhoc_sql(tree: exp.Expr, statement: Statement, scope: Scope) -> str:
     """Give the DuckDB SQL of an ad-hoc query; `tree` is left as it is. Raises StreamSQLError with a position."""
     tree = tree.copy()
+    without_window_tables(tree, statement)
     name_outputs(tree, statement)
     as_postgres_reads(tree, statement)
     tree = _answered(tree, statement, scope)
@@ -66,7 +70,7 @@ def adhoc_sql(tree: exp.Expr, statement: Statement, scope: Scope) -> str:
     stray = next((n for n in tree.walk() if is_window(n)), None)
     if stray is not None:
         raise SQLSyntaxError(
-            "window() stands in GROUP BY only",
+            f"{str(stray.this).lower()}() stands in GROUP BY only",
             hint="select window_start and window_end",
             position=position_of(stray, statement),
         )
@@ -190,6 +194,27 @@ def _innermost_first(node: exp.Expr) -> Iterator[exp.Select]:
         yield node
 
 
+def _window_start(select: exp.Select, window: Window) -> str:
+    """Give the SQL of the start of a row's window, on its ruler; what is long or gives several rows is joined."""
+    place = window.ruler.place_sql(stages.time_us(window))
+    if not window.ruler.plain:
+        place = _joined(select, place, "__place")
+    first, last = windows_of_place(window, place)
+    if not window.tumbling:
+        return _joined(select, f"unnest(generate_series({first}, {last}, {window.slide_us}))", "__window")
+    return last if window.ruler.plain else _joined(select, last, "__window")
+
+
+def _joined(select: exp.Select, value: str, name: str) -> str:
+    """Join a value, or several, to each row."""
+    lateral = sqlglot.parse_one(
+        f"SELECT 1 FROM x CROSS JOIN LATERAL (SELECT {value} AS w) AS {quoted(name)}", read="duckdb"
+    )
+    for join in lateral.args["joins"]:
+        select.append("joins", join)
+    return f"{quoted(name)}.w"
+
+
 def _rewrite_window(select: exp.Select, statement: Statement, scope: Scope) -> None:
     """Turn ``GROUP BY window(time, size [, slide])`` into expressions, and a hopping one into a lateral join as well."""
     group = select.args.get("group")
@@ -212,21 +237,15 @@ def _rewrite_window(select: exp.Select, statement: Statement, scope: Scope) -> N
 
     window = bind_window(call, type_of, scope.limits, position_of(call, statement))
     check_time_type(window, position_of(call, statement))
-    first, last = windows_of_time(window, stages.time_us(window))
-    start = last
-    if not window.tumbling:
-        start = f"{quoted('__window')}.w"
-        lateral = sqlglot.parse_one(
-            f"SELECT 1 FROM x CROSS JOIN LATERAL (SELECT unnest(generate_series({first}, {last}, {window.slide_us})) AS w)"
-            f" AS {quoted('__window')}",
-            read="duckdb",
-        )
-        for join in lateral.args["joins"]:
-            select.append("joins", join)
-    bounds = dict(zip(WINDOW_COLUMNS, stages.window_bounds(window, start), strict=True))
-    # the bounds are functions of the start, so that both may stand in the SELECT list
-    for found in calls:
-        found.replace(sqlglot.parse_one(start, read="duckdb"))
+    if window.session:
+        join_sessions(select, call, window, stages.time_us(window), type_of, statement)
+        start, end = START, END
+    else:
+        start, end = _window_start(select, window), None
+        # the bounds are functions of the start, so that both may stand in the SELECT list
+        for found in calls:
+            found.replace(sqlglot.parse_one(start, read="duckdb"))
+    bounds = dict(zip(WINDOW_COLUMNS, stages.window_bounds(window, start, end), strict=True))
     for column in list(select.find_all(exp.Column)):
         if column.table or column.name not in bounds or column.find_ancestor(exp.Select) is not select:
             continue

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import TypeGuard
 
 import sqlglot
 from sqlglot import exp
@@ -37,7 +36,8 @@ from streamsql.plan.output_names import output_name
 from streamsql.plan.parts import Part
 from streamsql.plan.places import located
 from streamsql.plan.properties import check, refuse_distinct, refuse_shapes
-from streamsql.plan.windows import bind_window
+from streamsql.plan.windows import bind_window, is_window
+from streamsql.plan.windows.tables import WINDOW_COLUMNS, without_window_tables
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
 
@@ -45,7 +45,6 @@ from streamsql.sql.statements import EmitMode, Query
 Describe = Callable[[str], list[OutputColumn]]
 
 EVENT_TIME_TYPES = {"TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "DATE", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"}
-WINDOW_COLUMNS = ("window_start", "window_end")
 
 
 def bind(query: Query, catalog: Catalog, describe: Describe, limits: Limits) -> ContinuousPlan:
@@ -75,7 +74,8 @@ class _Binder:
 
     def bind(self) -> ContinuousPlan:
         assert self.query.emit is not None
-        tree = self.query.tree
+        tree = self.query.tree.copy()
+        without_window_tables(tree, self.query)
         refuse_shapes(tree, self.query)
         refuse_functions(tree, self.query)
         assert isinstance(tree, exp.Select)
@@ -104,6 +104,12 @@ class _Binder:
             outputs = self._linear_outputs(items, source, alias, condition)
             return ContinuousPlan(source.name, alias, condition, None, outputs, mode, None, self.query.every_us, limit)
         window = self._window(groups.window, typed)
+        if window is not None and window.session and groups.sets:
+            raise FeatureNotSupported(
+                "there is no incremental form of grouping sets of sessions yet",
+                hint="write one query for each grouping",
+                position=position_of(tree.args["group"], self.query),
+            )
         rewrite = _Rewrite(self, groups, window, typed)
         if tree.args.get("distinct") and not (plain_distinct(tree) and rewrite.tells_groups_apart(items)):
             refuse_distinct(tree, self.query)
@@ -134,6 +140,7 @@ class _Binder:
             self._delay(source, window),
             self.query.every_us,
             limit,
+            self.query.lateness.lateness_us if self.query.lateness is not None else 0,
         )
         return self._typed(draft, source)
 
@@ -266,11 +273,6 @@ def plain_distinct(tree: exp.Select) -> bool:
     return tree.args["distinct"].args.get("on") is None
 
 
-def is_window(node: exp.Expr) -> TypeGuard[exp.Anonymous]:
-    """Tell whether this is a call of window()."""
-    return isinstance(node, exp.Anonymous) and str(node.this).lower() == "window"
-
-
 def _bare(item: exp.Expr) -> exp.Expr:
     return item.unalias()
 
@@ -347,7 +349,7 @@ class _Rewrite:
             return self._bound(node)
         if is_window(node):
             raise SQLSyntaxError(
-                "window() stands in GROUP BY only",
+                f"{str(node.this).lower()}() stands in GROUP BY only",
                 hint="select window_start and window_end",
                 position=position_of(node, self.binder.query),
             )
@@ -379,7 +381,7 @@ class _Rewrite:
                 hint="it comes from window(time, size) in GROUP BY",
                 position=position_of(node, self.binder.query),
             )
-        start, end = stages.window_bounds(self.window, "w")
+        start, end = stages.window_bounds(self.window, "w", "e" if self.window.session else None)
         return sqlglot.parse_one(start if node.name == "window_start" else end, read="duckdb")
 
     def _aggregate(self, node: exp.Expr) -> exp.Expr:

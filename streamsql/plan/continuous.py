@@ -24,6 +24,7 @@ from streamsql.plan.functions import Asker, refuse_session_functions
 from streamsql.plan.nodes import ContinuousPlan, Output, Recomputed
 from streamsql.plan.places import located
 from streamsql.plan.properties import refuse_sampling, refuse_volatile
+from streamsql.plan.windows.tables import without_window_tables
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
 
@@ -42,13 +43,15 @@ def plan_query(query: Query, catalog: Catalog, describe: Describe, limits: Limit
     Raises StreamSQLError, with a position where the fault has one in the query's text.
     """
     mode = query.emit or EmitMode.UPDATE
-    query = replace(query, emit=mode)
+    query = replace(query, emit=mode, tree=query.tree.copy())
+    without_window_tables(query.tree, query)
+    bound_by_time = query.watermark is not None or query.lateness is not None
     reads_streams = all(isinstance(catalog.get(n), Stream) for n in _sources(query, catalog))
-    if reads_streams or mode is EmitMode.APPEND or query.watermark is not None:
+    if reads_streams or mode is EmitMode.APPEND or bound_by_time:
         try:
             return bind(query, catalog, describe, limits)
         except FeatureNotSupported as refusal:
-            if mode is EmitMode.APPEND or query.watermark is not None:
+            if mode is EmitMode.APPEND or bound_by_time:
                 raise
             reason = refusal.message
     else:

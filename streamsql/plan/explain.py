@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamsql.plan.nodes import ContinuousPlan, Strategy
+from streamsql.plan.nodes import ContinuousPlan, Strategy, Window, WindowKind
 from streamsql.plan.stages import group_columns, result_keys
 from streamsql.sql.durations import render_duration
 from streamsql.sql.statements import EmitMode
@@ -55,14 +55,26 @@ def _stages(plan: ContinuousPlan) -> list[list[str]]:
         details.append(f"grouping sets: {', '.join(sets)}")
     details.append(f"aggregates: {', '.join(grouping.calls) or 'none'}")
     if window is not None:
-        name = "TumblingWindow" if window.tumbling else "HoppingWindow"
-        slide, pane = render_duration(window.slide_us), render_duration(window.pane_us)
-        hops = "" if window.tumbling else f", slide {slide}, panes of {pane}"
-        details.insert(0, f"window: {window.time_sql}, size {render_duration(window.size_us)}{hops}")
+        name, shape = _window(window)
+        details.insert(0, f"window: {window.time_sql}, {shape}")
     stages = [project, [f"{name}  (strategy: {Strategy.COMBINE.value})", *details]]
     if plan.condition:
         stages.append(linear)
     return [*stages, scan]
+
+
+def _window(window: Window) -> tuple[str, str]:
+    """Give the name of a window's stage, and its shape in words."""
+    size, slide, pane = (window.ruler.render(length) for length in (window.size_us, window.slide_us, window.pane_us))
+    if window.session:
+        return "SessionWindow", f"gap {size}"
+    kept = f", offset {render_duration(window.ruler.offset_us)}" if window.ruler.offset_us else ""
+    kept += f", time zone {window.ruler.zone}" if window.ruler.zone else ""
+    if window.tumbling:
+        return "TumblingWindow", f"size {size}{kept}"
+    if window.kind is WindowKind.CUMULATE:
+        return "CumulatingWindow", f"size {size}, step {slide}, panes of {pane}{kept}"
+    return "HoppingWindow", f"size {size}, slide {slide}, panes of {pane}{kept}"
 
 
 def _watermark(plan: ContinuousPlan) -> str:
@@ -70,7 +82,8 @@ def _watermark(plan: ContinuousPlan) -> str:
         return "none: nothing is late, and no result is final"
     if plan.watermark_delay_us is None:
         return f"none on {plan.window.time_sql}: no window closes"
-    return f"{plan.window.time_sql} - {render_duration(plan.watermark_delay_us)}"
+    allowed = f"; allowed lateness {render_duration(plan.allowed_lateness_us)}" if plan.allowed_lateness_us else ""
+    return f"{plan.window.time_sql} - {render_duration(plan.watermark_delay_us)}{allowed}"
 
 
 def _state(plan: ContinuousPlan) -> list[str]:
@@ -80,12 +93,14 @@ def _state(plan: ContinuousPlan) -> list[str]:
         return ["the result, a row for each row of it; the rows of " + plan.source + " are kept for ever"]
     if grouping is None:
         return ["none"]
+    session = grouping.window is not None and grouping.window.session
     named = {f"k{i}": key for i, key in enumerate([*grouping.keys, "grouping set"])}
-    keys = ", ".join((named | {"w": "pane start", "f": "first window"})[c] for c in group_columns(grouping))
+    named |= {"w": "session start" if session else "pane start", "f": "first window", "e": "session end"}
+    keys = ", ".join(named[c] for c in group_columns(grouping))
     bound = "dropped when the window closes" if plan.state_bounded else "unbounded: kept for ever"
     tables = [f"{len(grouping.parts)} partial states for each ({keys}); {bound}"]
     if plan.mode is not EmitMode.APPEND:
-        shown = ", ".join((named | {"w": "window start"})[c] for c in result_keys(grouping))
+        shown = ", ".join((named | {"w": "window start", "e": "window end"})[c] for c in result_keys(grouping))
         tables.append(f"the result, a row for each ({shown})")
     for what in dict.fromkeys(by for _, by in grouping.growing):
         calls = ", ".join(call for call, by in grouping.growing if by == what)

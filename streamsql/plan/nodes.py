@@ -9,7 +9,10 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+import numpy as np
+
 from streamsql.plan.parts import Part
+from streamsql.plan.rulers import PLACES, PLAIN, Ruler
 from streamsql.sql.statements import EmitMode
 
 
@@ -21,12 +24,23 @@ class Strategy(enum.Enum):
     RECOMPUTE = "recompute"
 
 
+class WindowKind(enum.Enum):
+    """How rows find their windows; a tumbling window hops by its own size."""
+
+    HOP = "hop"
+    CUMULATE = "cumulate"
+    SESSION = "session"
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A tumbling (`slide_us` = `size_us`) or hopping window over an event time.
+    """A window over an event time. Lengths are microseconds on the window's ruler.
 
-    A hopping window is cut into panes of gcd(size, slide): a row is aggregated into one pane, a window is the panes in it
-    (Li et al., "No pane, no gain", SIGMOD Record 2005). All lengths in microseconds, aligned to the Unix epoch.
+    HOP: a window of `size_us` starts at each multiple of `slide_us`. It is cut into panes of gcd(size, slide): a row is
+    aggregated into one pane, a window is the panes in it (Li et al., "No pane, no gain", SIGMOD Record 2005).
+    CUMULATE: at each multiple of `size_us` start windows of one, two, ... `slide_us`, up to `size_us`. A window is known
+    by its end less `size_us`: so they are the hopping windows, cut off at the last multiple of the size.
+    SESSION: a row's own window is as long as the gap, which is `size_us`; windows of a key that overlap are one.
     """
 
     time_sql: str
@@ -35,18 +49,33 @@ class Window:
     size_us: int
     slide_us: int
     pane_us: int
+    kind: WindowKind = WindowKind.HOP
+    ruler: Ruler = PLAIN
 
     def __post_init__(self) -> None:
         assert 0 < self.slide_us <= self.size_us, (self.slide_us, self.size_us)
         assert self.size_us % self.pane_us == 0 == self.slide_us % self.pane_us, self.pane_us
+        assert self.kind is not WindowKind.CUMULATE or self.size_us % self.slide_us == 0
+        assert self.kind is not WindowKind.SESSION or self.ruler.plain
 
     @property
     def tumbling(self) -> bool:
-        return self.size_us == self.slide_us
+        return self.size_us == self.slide_us and not self.session
 
-    def last_end(self, time_us: int) -> int:
-        """Give the end of the last window that holds this time."""
-        return time_us // self.slide_us * self.slide_us + self.size_us
+    @property
+    def session(self) -> bool:
+        return self.kind is WindowKind.SESSION
+
+    def last_end(self, place: int) -> int:
+        """Give the end of the last window that holds this place."""
+        return int(self.last_ends(np.array([place], dtype=np.int64))[0])
+
+    def last_ends(self, places: PLACES) -> PLACES:
+        """Give the ends of the last windows that hold these places; for a session, of the row's own."""
+        if self.session:
+            return places + self.size_us
+        step = self.size_us if self.kind is WindowKind.CUMULATE else self.slide_us
+        return places // step * step + self.size_us
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +134,8 @@ class ContinuousPlan:
     """A continuous query over one stream or table; where it is `recomputed`, over any number of relations.
 
     `grouping` None means a linear query (filter and project). `watermark_delay_us` None means that nothing is ever late
-    and no window closes. `alias` is the name by which the query's expressions call the source.
+    and no window closes. `allowed_lateness_us` keeps windows open for longer than the watermark does.
+    `alias` is the name by which the query's expressions call the source.
     """
 
     source: str
@@ -117,11 +147,17 @@ class ContinuousPlan:
     watermark_delay_us: int | None = None
     every_us: int | None = None
     limit: int | None = None
+    allowed_lateness_us: int = 0
     recomputed: Recomputed | None = None
 
     @property
     def sources(self) -> tuple[str, ...]:
         return self.recomputed.sources if self.recomputed is not None else (self.source,)
+
+    @property
+    def closing_delay_us(self) -> int | None:
+        """How far a window's end must lie behind the largest event time for the window to be closed; None: never is."""
+        return None if self.watermark_delay_us is None else self.watermark_delay_us + self.allowed_lateness_us
 
     @property
     def window(self) -> Window | None:

@@ -11,7 +11,7 @@ from streamsql.base.errors import FeatureNotSupported, InvalidTableDefinition
 from streamsql.plan.functions import function_name
 from streamsql.plan.nodes import ContinuousPlan
 from streamsql.sql.parse import position_of
-from streamsql.sql.statements import EmitMode, Query
+from streamsql.sql.statements import AllowedLateness, EmitMode, Query
 
 _HINT = "use EMIT UPDATE: the query is then run again when what it reads has changed"
 
@@ -118,9 +118,28 @@ def _refusal(what: str, node: object, query: Query) -> FeatureNotSupported:
     return FeatureNotSupported(f"there is no incremental form of {what} yet", hint=_HINT, position=position)
 
 
+def _check_lateness(plan: ContinuousPlan, lateness: AllowedLateness) -> None:
+    if plan.window is None or plan.watermark_delay_us is None:
+        raise FeatureNotSupported(
+            "ALLOWED LATENESS needs a window and a watermark",
+            detail="otherwise no window closes, and no row is late",
+            hint="add WITH WATERMARK, or leave ALLOWED LATENESS out",
+            position=lateness.position + 1,
+        )
+    if plan.mode is EmitMode.APPEND:
+        raise FeatureNotSupported(
+            "ALLOWED LATENESS cannot be used with EMIT APPEND",
+            detail="append mode shows each result once, when it is final; it cannot correct it",
+            hint="use EMIT UPDATE to see corrections, or a longer watermark to wait longer",
+            position=lateness.position + 1,
+        )
+
+
 def check(plan: ContinuousPlan, query: Query) -> None:
     """Raise where the plan's output mode cannot work."""
     position = query.position + 1
+    if query.lateness is not None:
+        _check_lateness(plan, query.lateness)
     if plan.grouping is None:
         if plan.mode is EmitMode.COMPLETE:
             raise FeatureNotSupported(

@@ -3,8 +3,10 @@
 Relations that the statements read and write:
 
     the delta        the rows that arrived, with ``__seq``, in a windowed query ``__pane`` (the start of the row's pane in
-                     int64 microseconds), and in a hopping window ``__from`` (see below)
-    the state        one row a (pane, keys): columns ``w`` (pane start, int64 microseconds), ``f``, ``k0``.., ``s0``..
+                     int64 microseconds), and in a hopping window ``__from`` (see below);
+                     in a session window these are the row's time and the watermark before it
+    the state        one row a (pane, keys): columns ``w`` (pane start, int64 microseconds), ``f``, ``k0``.., ``s0``..;
+                     of session windows one row a session, with ``w`` and ``e`` for its start and end
     groups           one row a (window, keys) with the parts' values: columns ``w``, ``k0``.., ``p0``..
 
 ``f`` stands in hopping windows only: the end of the first window for which a partial state counts. A row that arrives when
@@ -17,7 +19,7 @@ from __future__ import annotations
 from streamsql.plan.aggregates import split_columns
 from streamsql.plan.grouping_sets import SET_COLUMN
 from streamsql.plan.nodes import ContinuousPlan, Grouping, Window
-from streamsql.plan.windows.hopping import windows_of_time
+from streamsql.plan.windows import bounds_of_window, windows_of_place
 
 FROM_COLUMN = "__from"
 PANE_COLUMN = "__pane"
@@ -31,9 +33,13 @@ def time_us(window: Window) -> str:
     return f"epoch_us({window.time_sql})"
 
 
-def window_bounds(window: Window, time_us_sql: str) -> tuple[str, str]:
-    """SQL of ``window_start`` and ``window_end`` from a start in microseconds, in the event time's type."""
-    start, end = (f"make_timestamp({t})" for t in (time_us_sql, f"{time_us_sql} + {window.size_us}"))
+def window_bounds(window: Window, start_sql: str, end_sql: str | None = None) -> tuple[str, str]:
+    """SQL of ``window_start`` and ``window_end`` from a start on the ruler, in the event time's type.
+
+    `end_sql` gives the end where the start alone does not tell it.
+    """
+    places = bounds_of_window(window, start_sql) if end_sql is None else (start_sql, end_sql)
+    start, end = (f"make_timestamp({window.ruler.instant_sql(place)})" for place in places)
     if window.time_type == "TIMESTAMP WITH TIME ZONE":
         return f"timezone('UTC', {start})", f"timezone('UTC', {end})"
     return start, end
@@ -67,11 +73,15 @@ def group_columns(grouping: Grouping) -> list[str]:
     names = key_columns(grouping)
     if grouping.window is None:
         return names
+    if grouping.window.session:
+        return ["w", "e", *names]
     return ["w", *([] if grouping.window.tumbling else ["f"]), *names]
 
 
 def result_keys(grouping: Grouping) -> list[str]:
-    """Names of the columns that tell the groups of the result apart."""
+    """Names of the columns that tell the groups of the result apart, in the order in which groups are shown."""
+    if grouping.window is not None and grouping.window.session:
+        return ["e", "w", *group_columns(grouping)[2:]]
     return [c for c in group_columns(grouping) if c != "f"]
 
 
@@ -88,6 +98,20 @@ def partials(plan: ContinuousPlan, delta: str, extra: str = "") -> str:
         items = ", ".join([*_keys_of_no_set(grouping, number), *states])
         selected.append(f"SELECT {items} FROM {_admitted(plan, delta, extra, with_sets=False)}")
     return " UNION ALL ".join(selected)
+
+
+def timed_rows(plan: ContinuousPlan, delta: str) -> str:
+    """The delta's rows in a session window: ``seq``, ``t`` (the time), ``b`` (the watermark before the row), ``k0``.. ."""
+    keys = "".join(f", {key} AS k{i}" for i, key in enumerate(_grouping(plan).keys))
+    return f"SELECT __seq AS seq, {PANE_COLUMN} AS t, {FROM_COLUMN} AS b{keys} FROM {source(plan, delta)}{_where(plan)}"
+
+
+def in_sessions(delta: str, sessions: str) -> str:
+    """The delta's rows with their session's bounds for pane and watermark; `sessions` has ``seq``, ``s``, ``e``."""
+    return (
+        f"(SELECT d.* REPLACE (a.s AS {PANE_COLUMN}, a.e AS {FROM_COLUMN}) "
+        f"FROM {delta} AS d JOIN {sessions} AS a ON a.seq = d.__seq)"
+    )
 
 
 def whole_windows(plan: ContinuousPlan, delta: str, extra: str = "") -> str:
@@ -129,7 +153,7 @@ def _group_items(grouping: Grouping) -> list[str]:
     if grouping.window is not None:
         items.append(f"{PANE_COLUMN} AS w")
         if not grouping.window.tumbling:
-            items.append(f"{FROM_COLUMN} AS f")
+            items.append(f"{FROM_COLUMN} AS {'e' if grouping.window.session else 'f'}")
     items += [f"{_key(grouping, i)} AS k{i}" for i in range(len(grouping.keys))]
     return items + ([f"{SET_COLUMN} AS k{len(grouping.keys)}"] if grouping.sets else [])
 
@@ -242,10 +266,14 @@ def merged_groups(plan: ContinuousPlan, delta: str, state: str, touched: str | N
     old = ["__row", *(f"old_{o}" for o in outputs), "__was_shown"]
     columns_out = [*kept_columns(plan, compute=True), *old]
     groups = f"SELECT {', '.join(columns_out)} FROM ({_with_values(grouping, merged)})"
-    same = " AND ".join(f"{o} IS NOT DISTINCT FROM old_{o}" for o in outputs)
-    changed = f"__shown IS DISTINCT FROM __was_shown OR NOT ({same}) AS __changed"
     order = f" ORDER BY {', '.join(result_keys(grouping))}" if ordered and columns else ""
-    return f"SELECT *, {changed} FROM ({groups}){order}"
+    return f"{with_changed(plan, groups)}{order}"
+
+
+def with_changed(plan: ContinuousPlan, groups: str) -> str:
+    """Add ``__changed`` to merged groups."""
+    same = " AND ".join(f"{o} IS NOT DISTINCT FROM old_{o}" for o in output_columns(plan))
+    return f"SELECT *, __shown IS DISTINCT FROM __was_shown OR NOT ({same}) AS __changed FROM ({groups})"
 
 
 def groups_of_panes(grouping: Grouping, states: str, condition: str) -> str:
@@ -255,7 +283,7 @@ def groups_of_panes(grouping: Grouping, states: str, condition: str) -> str:
     """
     window = grouping.window
     assert window is not None
-    first, last = windows_of_time(window, "s.w")
+    first, last = windows_of_place(window, "s.w")
     keys = key_columns(grouping)
     values = [f"{part.value(part.merged_all(f's.s{i}'))} AS p{i}" for i, part in enumerate(grouping.parts)]
     items = ["v.w AS w", *(f"s.{k}" for k in keys), *values]
@@ -264,6 +292,29 @@ def groups_of_panes(grouping: Grouping, states: str, condition: str) -> str:
         f"LATERAL (SELECT unnest(generate_series({first}, {last}, {window.slide_us})) AS w) AS v "
         f"WHERE v.w + {window.size_us} >= s.f AND ({condition}) GROUP BY v.w{''.join(f', s.{k}' for k in keys)}"
     )
+
+
+def open_groups(plan: ContinuousPlan, state: str, closed_to: int) -> str:
+    """The groups of the windows that are open and have state: ``w``, ``e`` (the end), ``k0``.. ."""
+    grouping = _grouping(plan)
+    window = grouping.window
+    assert window is not None
+    keys = "".join(f", k{i}" for i in range(len(grouping.keys)))
+    if window.session:
+        return f"SELECT w, e{keys} FROM {state}"
+    first, last = windows_of_place(window, "s.w")
+    counted = "" if window.tumbling else f"v.w + {window.size_us} >= s.f AND "
+    return (
+        f"SELECT DISTINCT v.w AS w, v.w + {window.size_us} AS e{keys} FROM {state} AS s, "
+        f"LATERAL (SELECT unnest(generate_series({first}, {last}, {window.slide_us})) AS w) AS v "
+        f"WHERE {counted}v.w + {window.size_us} > {closed_to}"
+    )
+
+
+def bounds_of_groups(window: Window) -> tuple[str, str]:
+    """SQL of the instants of the bounds of `open_groups`."""
+    start = bounds_of_window(window, "w")[0]
+    return window.ruler.instant_sql(start), window.ruler.instant_sql("e")
 
 
 def result(

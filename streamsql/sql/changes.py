@@ -45,8 +45,10 @@ def parse_insert(cursor: Cursor) -> Insert:
     refuse_here(cursor, _INSERT_AHEAD)
     refuse_anywhere(cursor, INSERT_UNSUPPORTED)
     if cursor.accept("default", "values"):
-        cursor.expect_end()
-        return Insert(*cursor.source, name=name, columns=columns, name_position=name_position)
+        rest, conflict = _conflict(cursor)
+        if conflict is None or rest:
+            cursor.expect_end()
+        return Insert(*cursor.source, name=name, columns=columns, name_position=name_position, conflict=conflict)
     first = cursor.peek
     if first is None or first.text not in QUERY_WORDS or first.token_type is TokenType.STRING:
         raise cursor.error()

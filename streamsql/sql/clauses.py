@@ -5,6 +5,7 @@
     SELECT ... FROM trades WATERMARK ts DELAY OF INTERVAL '10 minutes' ...      -- behind a table, at any depth
     ... WITH WATERMARK '10 minutes'                                             -- at the end of the query
     ... WITH WATERMARK FOR ts AS ts - INTERVAL '10 minutes'
+    ... ALLOWED LATENESS '1h'
     ... EMIT APPEND | ON WINDOW CLOSE | FINAL | UPDATE | CHANGES | COMPLETE [EVERY '5s']
 
 LIMIT, OFFSET and ORDER BY may come before or after the clauses at the end.
@@ -18,7 +19,7 @@ from sqlglot.tokens import Token, TokenType
 
 from streamsql.base.errors import FeatureNotSupported, SQLSyntaxError
 from streamsql.sql.durations import parse_duration
-from streamsql.sql.statements import EmitMode, Watermark
+from streamsql.sql.statements import AllowedLateness, EmitMode, Watermark
 from streamsql.sql.tokens import Cursor
 
 EMIT_MODES: dict[tuple[str, ...], EmitMode] = {
@@ -30,7 +31,7 @@ EMIT_MODES: dict[tuple[str, ...], EmitMode] = {
     ("complete",): EmitMode.COMPLETE,
 }
 # what may stand behind a clause at the end of a query
-_FOLLOWERS = frozenset({"with", "emit", "limit", "offset", "fetch", "order by"})
+_FOLLOWERS = frozenset({"with", "allowed", "emit", "limit", "offset", "fetch", "order by"})
 _UNITS = frozenset({"microsecond", "millisecond", "second", "minute", "hour", "day", "week", "month", "year"})
 
 
@@ -42,6 +43,7 @@ class StreamingClauses:
     emit: EmitMode | None
     watermark: Watermark | None
     every_us: int | None
+    lateness: AllowedLateness | None = None
 
 
 def take_clauses(cursor: Cursor) -> StreamingClauses:
@@ -53,11 +55,18 @@ def take_clauses(cursor: Cursor) -> StreamingClauses:
     emit: EmitMode | None = None
     watermark: Watermark | None = None
     every_us: int | None = None
+    lateness: AllowedLateness | None = None
     depth = 0
     while (token := cursor.peek) is not None:
         found: Watermark | None = None
         if token.text in ("with", "watermark"):
             found = _accept_watermark(cursor, depth)
+        elif token.text == "allowed" and depth == 0 and cursor.accept("allowed", "lateness"):
+            if lateness is not None:
+                raise SQLSyntaxError("ALLOWED LATENESS is given twice", position=token.start + 1)
+            lateness = AllowedLateness(expect_duration(cursor, zero_allowed=True), token.start)
+            _check_follower(cursor)
+            continue
         elif token.text == "emit" and not (kept and kept[-1].token_type is TokenType.DOT):
             mode = _accept_emit(cursor, depth)
             if mode is not None:
@@ -76,7 +85,7 @@ def take_clauses(cursor: Cursor) -> StreamingClauses:
         depth += (token.token_type is TokenType.L_PAREN) - (token.token_type is TokenType.R_PAREN)
     if watermark is not None and emit is None:
         emit = EmitMode.APPEND
-    return StreamingClauses(kept, emit, watermark, every_us)
+    return StreamingClauses(kept, emit, watermark, every_us, lateness)
 
 
 def _accept_watermark(cursor: Cursor, depth: int) -> Watermark | None:

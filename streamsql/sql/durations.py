@@ -153,6 +153,22 @@ def duration_of(
     )
 
 
+_MONTHS = re.compile(r"\s*([+-]?\d{1,6})\s*(mon|month|y|yr|year|quarter)s?\s*\Z", re.IGNORECASE)
+_MONTHS_IN = {"mon": 1, "month": 1, "quarter": 3, "y": 12, "yr": 12, "year": 12}
+
+
+def months_of(node: exp.Expression) -> int | None:
+    """Give the months of a duration that is whole months, quarters or years: ``'1 month'``, ``INTERVAL '2' YEAR``."""
+    if isinstance(node, exp.Paren):
+        return months_of(node.this)
+    text = node.this if isinstance(node, exp.Literal) and node.is_string else None
+    if isinstance(node, exp.Interval) and isinstance(node.this, exp.Literal):
+        unit = node.args.get("unit")
+        text = f"{node.this.name} {unit.name}" if isinstance(unit, exp.Var) else node.this.name
+    found = _MONTHS.match(text) if text is not None else None
+    return int(found[1]) * _MONTHS_IN[found[2].lower()] if found else None
+
+
 def render_duration(microseconds: int) -> str:
     """Write a duration in words: ``5400000000`` gives ``1 hour 30 minutes``, zero ``0 seconds``."""
     if microseconds == 0:

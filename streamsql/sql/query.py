@@ -6,7 +6,7 @@ from sqlglot import exp
 
 from streamsql.base.errors import SQLSyntaxError
 from streamsql.sql.clauses import take_clauses
-from streamsql.sql.statements import Explain, Query
+from streamsql.sql.statements import Explain, ExplainWhy, Query
 from streamsql.sql.tokens import Cursor, syntax_error
 from streamsql.sql.trees import REFUSED, check_tree, count_parameters, parse_tree
 from streamsql.sql.unsupported import refuse_here
@@ -44,6 +44,7 @@ def parse_query(cursor: Cursor) -> Query:
         watermark=clauses.watermark,
         every_us=clauses.every_us,
         parameter_count=count_parameters(clauses.tokens, cursor.limits),
+        lateness=clauses.lateness,
     )
 
 
@@ -65,10 +66,15 @@ def check_values(tree: exp.Expression) -> None:
             )
 
 
-def parse_explain(cursor: Cursor) -> Explain:
-    """Read EXPLAIN of a query, or of CREATE MATERIALIZED VIEW ... AS query."""
+def parse_explain(cursor: Cursor) -> Explain | ExplainWhy:
+    """Read EXPLAIN of a query, or of CREATE MATERIALIZED VIEW ... AS query; or EXPLAIN WHY view."""
     start = cursor.start
     cursor.expect("explain")
+    if cursor.accept("why"):
+        position = cursor.position
+        name = cursor.expect_object_name()
+        cursor.expect_end()
+        return ExplainWhy(cursor.text[start : cursor.end], start, name=name, name_position=position)
     refuse_here(cursor, EXPLAIN_UNSUPPORTED)
     if cursor.accept("create", "materialized", "view"):
         _ = cursor.accept("if", "not", "exists")

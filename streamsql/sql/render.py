@@ -32,6 +32,7 @@ from streamsql.sql.statements import (
     Drop,
     EmitMode,
     Explain,
+    ExplainWhy,
     Insert,
     Query,
     SetVariable,
@@ -97,6 +98,8 @@ def _clauses(query: Query) -> list[str]:
     parts = []
     if query.watermark is not None:
         parts.append(f"WITH WATERMARK {_watermark(query.watermark)}")
+    if query.lateness is not None:
+        parts.append(f"ALLOWED LATENESS INTERVAL '{render_duration(query.lateness.lateness_us)}'")
     if query.emit is not None and (query.watermark is None or query.emit is not EmitMode.APPEND or query.every_us):
         parts.append(f"EMIT {query.emit.value}")
     elif query.emit is not None:
@@ -237,6 +240,7 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     Describe: lambda statement: f"DESCRIBE {quote_name(statement.name)}",
     Discard: lambda _: "DISCARD ALL",
     Drop: _drop,
+    ExplainWhy: lambda statement: f"EXPLAIN WHY {quote_name(statement.name)}",
     Explain: lambda statement: f"EXPLAIN {_query(statement.query)}",
     Insert: _insert,
     Query: _query,

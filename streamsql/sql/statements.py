@@ -34,6 +34,14 @@ class Watermark:
 
 
 @dataclass(frozen=True, slots=True)
+class AllowedLateness:
+    """How long after its end has passed a window still takes rows."""
+
+    lateness_us: int
+    position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Statement:
     """A statement, with the text it came from and where that text starts in the query string."""
 
@@ -45,7 +53,8 @@ class Statement:
 class Query(Statement):
     """A SELECT (or VALUES, or set operation), ad hoc unless `emit` is set.
 
-    `emit` None means ad hoc. ``WITH WATERMARK`` without EMIT gives APPEND. `every_us` is EMIT ... EVERY's interval.
+    `emit` None means ad hoc. ``WITH WATERMARK`` without EMIT gives APPEND. `every_us` is EMIT ... EVERY's interval,
+    `lateness` what ALLOWED LATENESS says.
     `tree` no longer holds the streaming clauses; a call ``window(...)`` in it is `exp.Anonymous` named ``window``.
     """
 
@@ -54,6 +63,7 @@ class Query(Statement):
     watermark: Watermark | None = None
     every_us: int | None = None
     parameter_count: int = 0
+    lateness: AllowedLateness | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +174,14 @@ class Explain(Statement):
     """EXPLAIN query (or CREATE MATERIALIZED VIEW ... AS query: `query` is its query)."""
 
     query: Query
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainWhy(Statement):
+    """EXPLAIN WHY view."""
+
+    name: str
+    name_position: int = 0
 
 
 @dataclass(frozen=True, slots=True)

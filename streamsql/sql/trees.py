@@ -19,6 +19,7 @@ from streamsql.base.errors import FeatureNotSupported, SQLSyntaxError, StreamSQL
 from streamsql.base.limits import Limits, exceeded
 from streamsql.sql.names import DATABASE, SCHEMA
 from streamsql.sql.tokens import syntax_error
+from streamsql.sql.window_tables import plain_window_tables
 
 if TYPE_CHECKING:
     from streamsql.sql.statements import Statement
@@ -56,6 +57,7 @@ def parse_tree(text: str, tokens: list[Token], limits: Limits) -> exp.Expression
     """
     if not tokens:
         raise syntax_error(text, None)
+    tokens = plain_window_tables(tokens)
     _rename_windows(tokens)
     try:
         tree = _parsed(text, tokens)

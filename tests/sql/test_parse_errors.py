@@ -79,7 +79,7 @@ def refusal(text: str) -> StreamSQLError:
         ("CREATE TABLE t (a INT ^REFERENCES u)", "0A000", "a foreign key is not supported"),
         ("CREATE TABLE t ^AS SELECT 1", "0A000", "CREATE TABLE AS is not supported"),
         ("^CREATE TEMP TABLE t (a INT)", "0A000", "CREATE TEMP is not supported"),
-        ("^CREATE OR REPLACE MATERIALIZED VIEW v AS SELECT 1", "0A000", "CREATE OR REPLACE is not supported"),
+        ("^CREATE OR REPLACE TABLE v (a INT)", "0A000", "CREATE OR REPLACE is not supported"),
         ("^CREATE VIEW v AS SELECT 1", "0A000", "CREATE VIEW is not supported"),
         ("EXPLAIN ^ANALYZE SELECT 1", "0A000", "EXPLAIN ANALYZE is not supported"),
         ("EXPLAIN ^(FORMAT json) SELECT 1", "0A000", "EXPLAIN with options is not supported"),

@@ -6,6 +6,7 @@ from streamsql.engine.operators.base import Operator, Tables
 from streamsql.engine.operators.group_aggregate import GroupAggregate
 from streamsql.engine.operators.hopping_window import HoppingAppend, HoppingUpdate
 from streamsql.engine.operators.linear import Linear
+from streamsql.engine.operators.session_window import SessionAppend, SessionUpdate
 from streamsql.engine.operators.tumbling_window import TumblingAppend, TumblingUpdate
 from streamsql.engine.store import Store
 from streamsql.plan.nodes import ContinuousPlan
@@ -21,6 +22,8 @@ def for_plan(plan: ContinuousPlan, store: Store, tables: Tables) -> Operator:
     if plan.window is None:
         return GroupAggregate(plan, store, tables)
     append = plan.mode is EmitMode.APPEND
+    if plan.window.session:
+        return SessionAppend(plan, store, tables) if append else SessionUpdate(plan, store, tables)
     if plan.window.tumbling:
         return TumblingAppend(plan, store, tables) if append else TumblingUpdate(plan, store, tables)
     return HoppingAppend(plan, store, tables) if append else HoppingUpdate(plan, store, tables)

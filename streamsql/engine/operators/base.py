@@ -43,8 +43,8 @@ class Tables:
 class Arrival:
     """Rows that arrived for a query, in order of arrival, late ones taken out already.
 
-    SQL reads them as the delta: the source's columns and ``__seq``, and in hopping windows ``__from``. `times` are their
-    event times (None without a window).
+    SQL reads them as the delta: the source's columns and ``__seq``, and in hopping windows ``__from``. `times` are the
+    places of their event times on the window's ruler (None without a window).
     """
 
     count: int
@@ -117,10 +117,10 @@ class Operator(ABC):
         """Take rows in, and emit what they complete or change. `progress.largest` already counts these rows in."""
 
     def watermark(self, progress: Progress) -> int | None:
-        """Give the watermark after all rows so far; None where no window ever closes."""
-        if self.plan.watermark_delay_us is None:
+        """Give the place up to which windows are closed after all rows so far; None where no window ever closes."""
+        if self.plan.closing_delay_us is None:
             return None
-        return progress.largest - self.plan.watermark_delay_us
+        return self.window.ruler.place(progress.largest - self.plan.closing_delay_us)
 
 
 def bare(name: str) -> str:
@@ -155,6 +155,7 @@ class KeptGroups(Operator):
     """
 
     shows_state = True
+    takes_out: ClassVar[bool] = True  # what is kept of touched groups leaves the database to be merged
 
     def create(self, sink: Sink, progress: Progress) -> Progress:
         groups = stages.kept_groups(self.plan, stages.partials(self.plan, self.tables.delta))
@@ -164,14 +165,18 @@ class KeptGroups(Operator):
     def create_scratch(self) -> None:
         store, tables = self.store, self.tables
         touched = store.arrow(f"SELECT *, 0::BIGINT AS __row FROM {tables.state} LIMIT 0")
-        self._by_arrow = all(returns(field.type) for field in touched.schema if field.name.startswith("s"))
+        self._by_arrow = self.takes_out and all(
+            returns(field.type) for field in touched.schema if field.name.startswith("s")
+        )
         if self._by_arrow:
             self._touched = Delta(touched)
             store.register(bare(tables.touched), self._touched)
             self._merged = Delta(store.arrow(f"SELECT * FROM ({self._merged_groups(ordered=False)}) LIMIT 0"))
             store.register(bare(tables.merged), self._merged)
         else:
-            store.execute(f"CREATE TEMP TABLE {tables.merged} AS {self._merged_groups(ordered=False)} LIMIT 0")
+            store.execute(
+                f"CREATE TEMP TABLE {tables.merged} AS SELECT * FROM ({self._merged_groups(ordered=False)}) LIMIT 0"
+            )
 
     def drop_scratch(self) -> None:
         if not self._by_arrow:
@@ -207,9 +212,16 @@ class KeptGroups(Operator):
     def _merge_in_table(self, size: int, sink: Sink) -> pa.Table:
         merged = self.tables.merged
         self.store.run(f"DELETE FROM {merged}")
-        self.store.run(f"INSERT INTO {merged} {self._merged_groups(ordered=sink.shown)}", size=size)
-        states = ", ".join(c for c in stages.kept_columns(self.plan) if c.startswith("s"))
-        return self.store.rows(f"SELECT * EXCLUDE ({states}) FROM {merged}")
+        self.store.run(f"INSERT INTO {merged} {self._merged_groups(ordered=False)}", size=size)
+        return self.read_merged(sink)
+
+    def read_merged(self, sink: Sink) -> pa.Table:
+        """Read the table ``merged`` without the states."""
+        assert self.plan.grouping is not None
+        states = ", ".join(f"s{i}" for i in range(len(self.plan.grouping.parts)))
+        keys = stages.result_keys(self.plan.grouping)
+        order = f" ORDER BY {', '.join(keys)}" if sink.shown and keys else ""
+        return self.store.rows(f"SELECT * EXCLUDE ({states}) FROM {self.tables.merged}{order}")
 
     def _merged_groups(self, *, ordered: bool) -> str:
         touched = self.tables.touched if self._by_arrow else None

@@ -1,4 +1,4 @@
-"""Hopping windows, by panes: a row is aggregated once, into its pane; a window is the combination of its panes.
+"""Hopping and cumulating windows, by panes: a row is aggregated once, into its pane; a window is the combination of its panes.
 
     window(ts, '10 min', '5 min'): panes of 5 minutes
     in    00:02 a 1    00:07 a 2    00:13 a 4
@@ -16,7 +16,7 @@ from streamsql.engine.changes import Progress
 from streamsql.engine.operators.base import Arrival, Operator, Sink, compacted, merge_partials
 from streamsql.engine.operators.tumbling_window import after_drop
 from streamsql.plan import stages
-from streamsql.plan.windows.hopping import floor_to, windows_of_time
+from streamsql.plan.windows import windows_of_place
 
 
 class _Hopping(Operator):
@@ -33,7 +33,8 @@ class _Hopping(Operator):
         """Drop the panes whose last window has closed."""
         if not progress.state_rows or self.window.last_end(progress.pane_low) > watermark:
             return progress
-        last_end = f"{floor_to('w', self.window.slide_us)} + {self.window.size_us}"
+        _, last = windows_of_place(self.window, "w")
+        last_end = f"{last} + {self.window.size_us}"
         gone = self.store.run(f"DELETE FROM {self.tables.state} WHERE {last_end} <= $1", watermark)
         # the first pane that is left lies in a window that ends after the watermark
         slide = self.window.slide_us
@@ -98,7 +99,7 @@ class HoppingUpdate(_Hopping):
         grouping, tables = self.plan.grouping, self.tables
         assert grouping is not None
         keys = stages.key_columns(grouping)
-        first, last = windows_of_time(self.window, "m.w")
+        first, last = windows_of_place(self.window, "m.w")
         columns = ", ".join(["v.w AS w", *(f"m.{k} AS {k}" for k in keys)])
         self.store.run(f"DELETE FROM {tables.touched}")
         self.store.run(

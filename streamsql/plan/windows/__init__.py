@@ -2,6 +2,36 @@
 
 from __future__ import annotations
 
-from streamsql.plan.windows.hopping import bind_window, windows_of_time
+from collections.abc import Callable
+from typing import TypeGuard
 
-__all__ = ["bind_window", "windows_of_time"]
+from sqlglot import exp
+
+from streamsql.base.limits import Limits
+from streamsql.plan.nodes import Window
+from streamsql.plan.windows.call import Call
+from streamsql.plan.windows.cumulating import bind_cumulate_window
+from streamsql.plan.windows.hopping import bind_window as bind_hop_window
+from streamsql.plan.windows.hopping import bounds_of_window, windows_of_place
+from streamsql.plan.windows.session import bind_session_window
+
+__all__ = ["bind_window", "bounds_of_window", "is_window", "windows_of_place"]
+
+# function -> what makes its window
+KINDS: dict[str, Callable[[Call], Window]] = {
+    "cumulate_window": bind_cumulate_window,
+    "session_window": bind_session_window,
+    "window": bind_hop_window,
+}
+
+
+def is_window(node: exp.Expr) -> TypeGuard[exp.Anonymous]:
+    """Tell whether this is a call of a window function."""
+    return isinstance(node, exp.Anonymous) and str(node.this).lower() in KINDS
+
+
+def bind_window(
+    call: exp.Anonymous, time_type: Callable[[exp.Expr], str], limits: Limits, position: int | None
+) -> Window:
+    """Make the window of a call; `time_type` gives the DuckDB type of its first argument. Raises StreamSQLError."""
+    return KINDS[str(call.this).lower()](Call(call, time_type, limits, position))

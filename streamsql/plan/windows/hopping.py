@@ -1,6 +1,7 @@
-"""``window(time, size [, slide])``: tumbling and hopping windows.
+"""``window(time, size [, slide] [, "offset" => ..] [, timezone => ..])``: tumbling and hopping windows.
 
-Bounds are half-open, ``[start, end)``, and starts are multiples of the slide counted from the Unix epoch::
+Bounds are half-open, ``[start, end)``, and starts are multiples of the slide counted from the Unix epoch, or from local
+midnight of that day, plus the offset::
 
     window(ts, '10 min', '5 min')    row at 00:07  ->  [00:00, 00:10) and [00:05, 00:15)
 """
@@ -8,67 +9,46 @@ Bounds are half-open, ``[start, end)``, and starts are multiples of the slide co
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
-from sqlglot import exp
+from streamsql.base.errors import InvalidParameterValue
+from streamsql.base.limits import exceeded
+from streamsql.plan.nodes import Window, WindowKind
+from streamsql.plan.windows.call import Call
 
-from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue, UndefinedFunction
-from streamsql.base.limits import Limits, exceeded
-from streamsql.plan.nodes import Window
-from streamsql.sql.durations import duration_of
-
-_USAGE = "write window(time, size [, slide]), as in window(ts, '1h') or window(ts, '1h', '5 minutes')"
+SIGNATURE = "window(time, size [, slide])"
+_USAGE = f"write {SIGNATURE}, as in window(ts, '1h') or window(ts, '1h', '5 minutes')"
 
 
-def bind_window(
-    call: exp.Anonymous, time_type: Callable[[exp.Expr], str], limits: Limits, position: int | None
-) -> Window:
-    """Make the window of a call; `time_type` gives the DuckDB type of its first argument."""
-    arguments = list(call.expressions)
-    for argument in arguments:
-        name = _argument_name(argument)
-        if name is not None:
-            raise FeatureNotSupported(
-                f'the option "{name}" of window() is not supported yet', hint=_USAGE, position=position
-            )
-    if not 2 <= len(arguments) <= 3:
-        raise UndefinedFunction(
-            f"window() takes 2 or 3 arguments, not {len(arguments)}", hint=_USAGE, position=position
-        )
-    size = duration_of(arguments[1])
-    slide = duration_of(arguments[2]) if len(arguments) == 3 else size
-    if size <= 0 or slide <= 0:
-        raise InvalidParameterValue("a window's size and slide must be positive", hint=_USAGE, position=position)
+def bind_window(call: Call) -> Window:
+    call.check(("time", "size", "slide"), 2, _USAGE, ("offset", "timezone"))
+    size, slide = call.lengths("size", "slide" if call.has("slide") else "size")
     if slide > size:
         raise InvalidParameterValue(
             "a window's slide is larger than its size",
             detail="rows between two windows would belong to none",
             hint="filter such rows with WHERE, or make the slide at most the size",
-            position=position,
+            position=call.position,
         )
     pane = math.gcd(size, slide)
-    if size // pane > limits.window_panes_max:
-        raise exceeded(limits, "window_panes_max", "the number of panes of a window")
-    time = arguments[0]
-    type_name = time_type(time)
-    column = time.name if isinstance(time, exp.Column) else None
-    return Window(time.sql("duckdb"), column, type_name, size, slide, pane)
+    if size // pane > call.limits.window_panes_max:
+        raise exceeded(call.limits, "window_panes_max", "the number of panes of a window")
+    return call.window(size, slide, pane, WindowKind.HOP, call.ruler(size, slide))
 
 
-def _argument_name(argument: exp.Expr) -> str | None:
-    if isinstance(argument, (exp.Kwarg, exp.PropertyEQ, exp.EQ)) and isinstance(
-        argument.this, (exp.Column, exp.Identifier, exp.Var)
-    ):
-        return argument.this.name
-    return None
-
-
-def windows_of_time(window: Window, time_us_sql: str) -> tuple[str, str]:
-    """Give the SQL of the first and the last window start, in microseconds, that hold the time of `time_us_sql`."""
-    last = floor_to(time_us_sql, window.slide_us)
+def windows_of_place(window: Window, place_sql: str) -> tuple[str, str]:
+    """Give the SQL of the first and the last window that hold a place, as window starts (see `Window` for cumulate's)."""
+    last = floor_to(place_sql, window.size_us if window.kind is WindowKind.CUMULATE else window.slide_us)
     if window.tumbling:
         return last, last
-    return f"({floor_to(f'({time_us_sql} - {window.size_us})', window.slide_us)} + {window.slide_us})", last
+    return f"({floor_to(f'({place_sql} - {window.size_us})', window.slide_us)} + {window.slide_us})", last
+
+
+def bounds_of_window(window: Window, start_sql: str) -> tuple[str, str]:
+    """Give the SQL of a window's two bounds, as places, from the start by which it is known."""
+    end = f"({start_sql} + {window.size_us})"
+    if window.kind is WindowKind.CUMULATE:
+        return floor_to(f"({end} - 1)", window.size_us), end
+    return start_sql, end
 
 
 def floor_to(microseconds_sql: str, step_us: int) -> str:

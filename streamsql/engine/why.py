@@ -1,0 +1,105 @@
+"""EXPLAIN WHY: what holds each open window of a view open, or why there is none."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from streamsql.catalog.objects import literal
+from streamsql.engine.store import Store
+from streamsql.engine.views import ContinuousQuery
+from streamsql.engine.watermark import NEVER
+from streamsql.plan import stages
+from streamsql.plan.nodes import ContinuousPlan
+from streamsql.sql.durations import render_duration
+
+# name -> DuckDB type of the answer's columns; times are UTC
+COLUMNS = {
+    "reason": "VARCHAR",
+    "window_start": "TIMESTAMP",
+    "window_end": "TIMESTAMP",
+    "keys": "VARCHAR",
+    "closes_at_event_time": "TIMESTAMP",
+    "event_time_to_go": "INTERVAL",
+    "watermark": "TIMESTAMP",
+    "watermark_of": "VARCHAR",
+    "watermark_moved_at": "TIMESTAMP",
+    "open_groups": "BIGINT",
+}
+
+
+def why(query: ContinuousQuery, store: Store, rows_max: int) -> pa.Table:
+    """Give a row for each open group, by their windows' ends, at most `rows_max`; or one row that says why there is none."""
+    plan, progress = query.plan, query.progress
+    delay, largest = plan.watermark_delay_us, progress.largest
+    watermark = None if delay is None or largest == NEVER else largest - delay
+    values = {
+        "watermark": _timestamp(watermark),
+        "watermark_of": literal(_source(plan)),
+        "watermark_moved_at": _timestamp(progress.moved_at if progress.moved_at != NEVER else None),
+    }
+    found = None
+    if plan.window is not None and progress.error is None:
+        found = store.arrow(_open_groups(query, values, watermark, rows_max))
+    if found is not None and found.num_rows:
+        return found
+    return store.arrow(_row({"reason": literal(_nothing_open(query)), "open_groups": "0", **values}))
+
+
+def _row(values: dict[str, str]) -> str:
+    return "SELECT " + ", ".join(f"({values.get(name, 'NULL')})::{type_} AS {name}" for name, type_ in COLUMNS.items())
+
+
+def _open_groups(query: ContinuousQuery, values: dict[str, str], watermark: int | None, rows_max: int) -> str:
+    plan, window, grouping = query.plan, query.plan.window, query.plan.grouping
+    assert window is not None
+    assert grouping is not None
+    closing = plan.closing_delay_us
+    end = window.ruler.instant_sql("e")
+    named = [f"{literal(key + ' = ')} || coalesce(k{i}::VARCHAR, 'NULL')" for i, key in enumerate(grouping.keys)]
+    reason, extra = "'no watermark: the window never closes'", {}
+    if closing is not None:
+        extra["closes_at_event_time"] = f"make_timestamp({end} + {closing})"
+        reason = "'the watermark has not reached the window''s end'"
+        if plan.allowed_lateness_us and watermark is not None:
+            reason = f"CASE WHEN {end} <= {watermark} THEN 'kept for the allowed lateness' ELSE {reason} END"
+        if query.progress.largest != NEVER:
+            extra["event_time_to_go"] = f"to_microseconds({end} + {closing} - {query.progress.largest})"
+    start_sql, _ = stages.bounds_of_groups(window)
+    row = _row(
+        {
+            **values,
+            **extra,
+            "reason": reason,
+            "window_start": f"make_timestamp({start_sql})",
+            "window_end": f"make_timestamp({end})",
+            "keys": " || ', ' || ".join(named) or "NULL",
+            "open_groups": "count(*) OVER ()",
+        }
+    )
+    keys = "".join(f", k{i}" for i in range(len(grouping.keys)))
+    groups = stages.open_groups(plan, query.tables.state, query.progress.closed_to)
+    return f"{row} FROM ({groups}) ORDER BY e, w{keys} LIMIT {rows_max}"
+
+
+def _timestamp(microseconds: int | None) -> str:
+    return "NULL" if microseconds is None else f"make_timestamp({microseconds})"
+
+
+def _source(plan: ContinuousPlan) -> str:
+    if plan.window is None or plan.watermark_delay_us is None:
+        return "none"
+    allowed = f", allowed lateness {render_duration(plan.allowed_lateness_us)}" if plan.allowed_lateness_us else ""
+    delay = render_duration(plan.watermark_delay_us)
+    return f"the largest {plan.window.time_sql} of {plan.source}, less {delay}{allowed}"
+
+
+def _nothing_open(query: ContinuousQuery) -> str:
+    progress = query.progress
+    if progress.error is not None:
+        return f"the view has stopped: {progress.error}"
+    if query.plan.window is None:
+        return "no window: each change is shown at once"
+    if not progress.rows_in:
+        return f"no row has come from {query.plan.source}"
+    late = f"; {progress.rows_late} of them were late or without a time" if progress.rows_late else ""
+    return f"no window is open: {progress.rows_in} rows came{late}, and all that they gave is shown"
