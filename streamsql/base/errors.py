@@ -23,7 +23,7 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     ├── GroupingError 42803 · DatatypeMismatch 42804 · AmbiguousColumn 42702 · WrongObjectType 42809
     ├── InvalidColumnReference 42P10 · CardinalityViolation 21000
     ├── NotInPrerequisiteState 55000
-    ├── InvalidTableDefinition 42P16 · InsufficientPrivilege 42501 · DependentObjectsExist 2BP01
+    ├── InvalidTableDefinition 42P16 · InvalidObjectDefinition 42P17 · InsufficientPrivilege 42501 · DependentObjectsExist 2BP01
     ├── Limits (classes 53, 54)       ProgramLimitExceeded 54000 · TooManyConnections 53300 · OutOfMemory 53200
     │                                 DiskFull 53100 · SubscriptionTooSlow 53400
     ├── QueryCanceled 57014 · AdminShutdown 57P01 · CannotConnectNow 57P03
@@ -248,6 +248,10 @@ class DuplicateTable(StreamSQLError):
 
 class InvalidTableDefinition(StreamSQLError):
     sqlstate = "42P16"
+
+
+class InvalidObjectDefinition(StreamSQLError):
+    sqlstate = "42P17"
 
 
 class DiskFull(StreamSQLError):

@@ -161,6 +161,24 @@ class Catalog:
         """List the views that read this object, directly."""
         return [o for o in self if isinstance(o, View) and name in o.sources]
 
+    def all_dependents(self, name: str) -> list[View]:
+        """List the views that read this object, directly or through others, each after those that it reads."""
+        found = {name}
+        made: list[View] = []
+        waiting = [o for o in self if isinstance(o, View)]
+        while more := [v for v in waiting if found.intersection(v.sources)]:
+            # of those, first the ones that read no other view still to be found
+            found.update(v.name for v in more)
+            made += more
+            waiting = [v for v in waiting if v not in more]
+        order = {v.name: self._depth(v) for v in made}
+        return sorted(made, key=lambda v: order[v.name])
+
+    def _depth(self, view: View) -> int:
+        """Tell how many views lie below this one."""
+        below = (self.objects.get(s) for s in view.sources)
+        return 1 + max((self._depth(v) for v in below if isinstance(v, View)), default=0)
+
 
 def nearest(name: str, names: object) -> str | None:
     """Make a hint that names the closest of `names`, or None where none is close."""

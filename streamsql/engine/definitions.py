@@ -10,12 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import duckdb
+import pyarrow as pa
 
 from streamsql.base.errors import (
+    CardinalityViolation,
     DependentObjectsExist,
     DuplicateColumn,
     DuplicateTable,
     FeatureNotSupported,
+    InvalidObjectDefinition,
     StreamSQLError,
     WrongObjectType,
 )
@@ -35,9 +38,10 @@ from streamsql.engine.epoch import Engine
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.subscriptions import Subscription
-from streamsql.engine.views import ContinuousQuery
+from streamsql.engine.views import Aside, ContinuousQuery
 from streamsql.plan.continuous import plan_query
 from streamsql.plan.nodes import ContinuousPlan
+from streamsql.sql.parse import parse
 from streamsql.sql.statements import (
     CreateMaterializedView,
     CreateStream,
@@ -98,25 +102,16 @@ def _save(engine: Engine, made: CatalogObject) -> None:
 
 def create_view(engine: Engine, statement: CreateMaterializedView) -> bool:
     """CREATE MATERIALIZED VIEW: makes it and fills it from the rows kept, in one transaction."""
+    if statement.or_replace and engine.catalog.get(statement.name) is not None:
+        _replace_view(engine, statement)
+        return True
     if _exists(engine, statement.name, statement.if_not_exists):
         return False
     engine.check_query_count()
-    # the client's own text: written anew from its tree, a function may come back as another (count_if as a sum)
-    text = statement.text
-    view, plan = recovery.view_of(statement, engine.next_id(), text, engine.catalog, engine.describe, engine.limits)
-    if plan.limit is not None:
-        raise FeatureNotSupported(
-            "LIMIT cannot be used in a materialized view", hint="use it when you SELECT from the view"
-        )
-    names = [c.name for c in view.columns]
-    for name in names:
-        if names.count(name) > 1:
-            raise DuplicateColumn(f'column "{name}" specified more than once', hint="name the columns with AS")
-    query = query_of(view.id, view.name, plan, engine.store, engine.limits, temporary=False)
-    columns = ", ".join(f"o{i} AS {quoted(n)}" for i, n in enumerate(names))
+    view, query, show = _planned(engine, statement)
 
     def finish(progress: Progress) -> None:
-        engine.store.execute(f"CREATE VIEW {view.public_name} AS SELECT {columns} FROM {query.result}")
+        engine.store.execute(show)
         query.progress = progress
         engine.queries[view.name] = query
         _save(engine, view)
@@ -132,11 +127,107 @@ def create_view(engine: Engine, statement: CreateMaterializedView) -> bool:
     return True
 
 
-def _start(engine: Engine, query: ContinuousQuery, finish: Callable[[Progress], None]) -> None:
-    """Make a query's tables and take in the rows that its source has kept, but for those that it fails on."""
+def _planned(engine: Engine, statement: CreateMaterializedView) -> tuple[View, ContinuousQuery, str]:
+    """Plan a view: gives the catalog's object, the query, and the SQL that shows its result under its name."""
+    # the client's own text: written anew from its tree, a function may come back as another (count_if as a sum)
+    text = statement.text
+    view, plan = recovery.view_of(statement, engine.next_id(), text, engine.catalog, engine.describe, engine.limits)
+    if plan.limit is not None:
+        raise FeatureNotSupported(
+            "LIMIT cannot be used in a materialized view", hint="use it when you SELECT from the view"
+        )
+    names = [c.name for c in view.columns]
+    for name in names:
+        if names.count(name) > 1:
+            raise DuplicateColumn(f'column "{name}" specified more than once', hint="name the columns with AS")
+    query = query_of(view.id, view.name, plan, engine.store, engine.limits, temporary=False)
+    columns = ", ".join(f"o{i} AS {quoted(n)}" for i, n in enumerate(names))
+    return view, query, f"CREATE VIEW {view.public_name} AS SELECT {columns} FROM {query.result}"
+
+
+def _replace_view(engine: Engine, statement: CreateMaterializedView) -> None:
+    """CREATE OR REPLACE: the new query takes the old one's place in one transaction, and the views above it follow."""
+    name, before, kept = statement.name, engine.catalog, dict(engine.queries)
+    engine.catalog.view(name)
+    view, query, show = _planned(engine, statement)
+    above = engine.catalog.all_dependents(name)
+    cycle = [v.name for v in above if v.name in view.sources] + ([name] if name in view.sources else [])
+    if cycle:
+        raise InvalidObjectDefinition(
+            f'materialized view "{name}" cannot read itself', detail=f"it reads {', '.join(cycle)}"
+        )
+    old = engine.queries[name]
+    aside = Aside(engine.store, old, name)
+    followers = [engine.queries[v.name] for v in above]
+    states = [(f, f.plan, f.progress) for f in followers]
+
+    def finish(progress: Progress) -> None:
+        engine.store.execute(show)
+        engine.store.execute(f"DELETE FROM _engine.objects WHERE name = {literal(name)}")
+        query.progress = progress
+        engine.queries[name] = query
+        engine.catalog = before.without(name)
+        for item, follower in zip(above, followers, strict=True):
+            _follow(engine, view, item, follower)
+        engine.reorder(view)
+        _save(engine, view)
+
+    try:
+        _start(engine, query, finish, aside.put)
+    except BaseException:
+        engine.catalog, engine.queries = before, kept
+        for follower, plan, progress in states:
+            follower.plan, follower.progress = plan, progress
+        raise
+    engine.store.forget_statements()
+    with engine.store.transaction():
+        aside.drop()
+    old.close()
+    old.log.fail(DependentObjectsExist(f'"{name}" was replaced', hint="subscribe anew"))
+    for follower in followers:
+        follower.commit(follower.progress)
+    reached("view.created")
+
+
+def _follow(engine: Engine, replaced: View, item: View, query: ContinuousQuery) -> None:
+    """Let a view read the new query of a view below it. Raises where its own columns would not be the same."""
+    statement = parse(item.text, engine.limits)[0]
+    assert isinstance(statement, CreateMaterializedView)
+    assert isinstance(query, RecomputedQuery)
+    try:
+        catalog = engine.catalog.with_object(replaced)
+        made, plan = recovery.view_of(statement, item.id, item.text, catalog, engine.store.describe, engine.limits)
+    except StreamSQLError as error:
+        raise DependentObjectsExist(
+            f"cannot replace {replaced.name} because {item.name} depends on it", detail=error.message
+        ) from error
+    if made.columns != item.columns:
+        raise DependentObjectsExist(
+            f"cannot replace {replaced.name} because {item.name} depends on it",
+            detail="its columns would have other types",
+            hint=f"drop {item.name} first",
+        )
+    query.plan = plan
+    try:
+        query.progress = query.recompute(engine.epoch, engine.clock.now_us())
+    except RecomputeError as failure:
+        raise failure.error from failure
+
+
+def _start(
+    engine: Engine,
+    query: ContinuousQuery,
+    finish: Callable[[Progress], None],
+    begin: Callable[[], None] = lambda: None,
+) -> None:
+    """Make a query's tables and take in the rows that its source has kept, but for those that it fails on.
+
+    `begin` and `finish` are called first and last in the transaction.
+    """
     if isinstance(query, RecomputedQuery):
         try:
             with engine.store.transaction():
+                begin()
                 query.make()
                 finish(query.recompute(engine.epoch, engine.clock.now_us()))
                 changes = query.take_emitted()
@@ -148,7 +239,7 @@ def _start(engine: Engine, query: ContinuousQuery, finish: Callable[[Progress], 
     rejected = Rejected()
     while True:
         try:
-            query.publish(_filled(engine, query, finish, rejected))
+            query.publish(_filled(engine, query, finish, begin, rejected))
             return
         except QueryFailureError as failure:
             if not rejected.set_aside(failure):
@@ -156,12 +247,17 @@ def _start(engine: Engine, query: ContinuousQuery, finish: Callable[[Progress], 
 
 
 def _filled(
-    engine: Engine, query: ContinuousQuery, finish: Callable[[Progress], None], rejected: Rejected
+    engine: Engine,
+    query: ContinuousQuery,
+    finish: Callable[[Progress], None],
+    begin: Callable[[], None],
+    rejected: Rejected,
 ) -> list[Change]:
     """Make a query's tables and fill them in one transaction; give the changes to show after it."""
     relation = engine.catalog.relation(query.plan.source)
     rows_max = engine.limits.epoch_rows_max
     with engine.store.transaction():
+        begin()
         progress = query.create(engine.epoch)
         changes = query.take_emitted()
         last = 0
@@ -313,6 +409,11 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
 
 def change_table(engine: Engine, table: Table, sql: str) -> int:
     """Run UPDATE or DELETE on a table's rows; gives how many. Refused while a query reads it that cannot take rows back."""
+    _refuse_if_append_mode(engine, table)
+    return engine.change_table(table, sql)
+
+
+def _refuse_if_append_mode(engine: Engine, table: Table) -> None:
     readers = [q.name for q in engine.queries.values() if not q.plan.retracts and q.plan.source == table.name]
     if readers:
         raise FeatureNotSupported(
@@ -320,7 +421,28 @@ def change_table(engine: Engine, table: Table, sql: str) -> int:
             detail=f"read by: {', '.join(readers)}",
             hint="use EMIT UPDATE in that query, which can take rows back",
         )
-    return engine.change_table(table, sql)
+
+
+def upsert(engine: Engine, table: Table, rows: pa.Table, clause: str) -> int:
+    """Run an INSERT with an ON CONFLICT clause; gives how many rows were written. Refused as `change_table` is."""
+    _refuse_if_append_mode(engine, table)
+    if not rows.num_rows:
+        return 0
+    engine.store.register("__given", rows)
+    key = ", ".join(quoted(c) for c in table.primary_key)
+    twice = f"SELECT 1 FROM __given GROUP BY {key} HAVING count(*) > 1 LIMIT 1"
+    if "DO UPDATE" in clause and engine.store.fetch(twice):
+        raise CardinalityViolation(
+            "ON CONFLICT DO UPDATE command cannot affect row a second time",
+            hint="ensure that no rows proposed for insertion within the same command have duplicate constrained values",
+        )
+    names = ", ".join(quoted(c.name) for c in table.columns)
+    return engine.change_table(
+        table,
+        f"INSERT INTO {table.rows_table} AS {quoted(table.name)} ({names}, __seq, __arrived_at) SELECT {names}, "
+        f"{engine.next_sequence} - 1 + row_number() OVER (), make_timestamp({engine.clock.now_us()}) FROM __given {clause}",
+        rows.num_rows,
+    )
 
 
 def kinds(engine: Engine, kind: ObjectKind) -> list[CatalogObject]:

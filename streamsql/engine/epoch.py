@@ -27,7 +27,7 @@ from streamsql.base.errors import (
 )
 from streamsql.base.faults import reached
 from streamsql.base.limits import Limits, exceeded
-from streamsql.catalog.objects import OutputColumn, Stream, Table
+from streamsql.catalog.objects import OutputColumn, Stream, Table, View
 from streamsql.engine import recovery
 from streamsql.engine.changes import Progress
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of
@@ -88,7 +88,7 @@ class Engine:
         self.catalog = found.catalog
         self.epoch = found.epoch
         self.streams: dict[str, StreamProgress] = found.streams
-        self._next_sequence = found.next_sequence
+        self.next_sequence = found.next_sequence
         self._next_id = found.next_id
         for name, (view, plan, progress) in found.views.items():
             query = query_of(view.id, name, plan, store, limits, temporary=False)
@@ -253,7 +253,7 @@ class Engine:
     def _attempt(self, batches: dict[str, pa.Table], rejected: Rejected) -> None:
         """Run one epoch as one transaction. On QueryFailureError nothing has happened."""
         now = self.clock.now_us()
-        epoch, sequence = self.epoch + 1, self._next_sequence
+        epoch, sequence = self.epoch + 1, self.next_sequence
         streams = dict(self.streams)
         progresses: list[tuple[ContinuousQuery, Progress]] = []
         arrivals: list[tuple[Stream | Table, pa.Table]] = []
@@ -302,21 +302,24 @@ class Engine:
                 changed[query.name] = 0
         return found
 
-    def change_table(self, table: Table, sql: str) -> int:
-        """Run an UPDATE or DELETE of a table's rows as an epoch, with all its effects; gives how many rows it changed."""
+    def change_table(self, table: Table, sql: str, arrivals: int = 0) -> int:
+        """Run a statement that changes a table's rows as an epoch, with all its effects; gives how many rows it changed.
+
+        `arrivals` are the arrival numbers that it uses up.
+        """
         broken: set[str] = set()
         while True:
-            now, epoch = self.clock.now_us(), self.epoch + 1
+            now, epoch, sequence = self.clock.now_us(), self.epoch + 1, self.next_sequence + arrivals
             try:
                 with self.store.transaction():
                     count = self.store.execute(sql)
                     progresses = self._recompute(epoch, now, {table.name: count}, broken) if count else []
-                    self._save(epoch, now, self._next_sequence, self.streams, {q.name: p for q, p in progresses})
+                    self._save(epoch, now, sequence, self.streams, {q.name: p for q, p in progresses})
             except RecomputeError as failure:
                 broken.add(failure.query.name)
                 failure.query.fail(failure.error)
                 continue
-            self._committed(epoch, self._next_sequence, self.streams, progresses)
+            self._committed(epoch, sequence, self.streams, progresses)
             return count
 
     def _stream_progress(
@@ -386,7 +389,7 @@ class Engine:
         streams: dict[str, StreamProgress],
         progresses: list[tuple[ContinuousQuery, Progress]],
     ) -> None:
-        self.epoch, self._next_sequence, self.streams = epoch, sequence, streams
+        self.epoch, self.next_sequence, self.streams = epoch, sequence, streams
         for query, progress in progresses:
             query.commit(progress)
 
@@ -456,8 +459,8 @@ class Engine:
             changed = dict.fromkeys([*(q.plan.source for q, _ in due), *temporal], 0)
             progresses += self._recompute(epoch, now, changed, broken)
             self._trim(now)
-            self._save(epoch, now, self._next_sequence, self.streams, {q.name: p for q, p in progresses})
-        self._committed(epoch, self._next_sequence, self.streams, progresses)
+            self._save(epoch, now, self.next_sequence, self.streams, {q.name: p for q, p in progresses})
+        self._committed(epoch, self.next_sequence, self.streams, progresses)
 
     def empty(self, relation: Stream | Table) -> pa.Table:
         """Give a batch of the relation's columns, with ``__seq``, that holds no row."""
@@ -473,6 +476,14 @@ class Engine:
         if len(self.queries) >= self.limits.queries_max:
             raise exceeded(self.limits, "queries_max", "the number of continuous queries")
 
+    def reorder(self, replaced: View) -> None:
+        """Put the queries of a replaced view and of those above it behind all others: each after what it reads."""
+        for name in (
+            replaced.name,
+            *(v.name for v in self.catalog.with_object(replaced).all_dependents(replaced.name)),
+        ):
+            self.queries[name] = self.queries.pop(name)
+
     def save(self) -> None:
         """Write all progress, within the caller's transaction, when no epoch has changed."""
-        self._save(self.epoch, self.clock.now_us(), self._next_sequence, self.streams, {})
+        self._save(self.epoch, self.clock.now_us(), self.next_sequence, self.streams, {})

@@ -20,7 +20,7 @@ from streamsql.engine.store import Store
 from streamsql.engine.translate import translate
 from streamsql.engine.views import ContinuousQuery
 from streamsql.plan import stages
-from streamsql.plan.nodes import ContinuousPlan
+from streamsql.plan.nodes import ContinuousPlan, Recomputed
 
 
 class RecomputeError(Exception):
@@ -42,8 +42,11 @@ class RecomputedQuery(ContinuousQuery):
         self, query_id: int, name: str, plan: ContinuousPlan, store: Store, limits: Limits, *, temporary: bool
     ) -> None:
         super().__init__(query_id, name, plan, store, limits, temporary=temporary)
-        assert plan.recomputed is not None
-        self.recomputed = plan.recomputed
+
+    @property
+    def recomputed(self) -> Recomputed:
+        assert self.plan.recomputed is not None
+        return self.plan.recomputed
 
     def make(self) -> None:
         """Make the query's tables; `recompute` fills them."""

@@ -14,9 +14,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlglot import exp
+
 from streamsql.base.faults import reached
 from streamsql.base.limits import Limits
-from streamsql.catalog.objects import Catalog, CatalogObject, Stream, Table, View
+from streamsql.catalog.objects import RESULTS_SCHEMA, STATE_SCHEMA, Catalog, CatalogObject, Stream, Table, View, quoted
 from streamsql.engine.changes import Progress
 from streamsql.engine.store import Store
 from streamsql.engine.watermark import NEVER
@@ -24,7 +26,7 @@ from streamsql.plan.bind import Describe
 from streamsql.plan.continuous import plan_query
 from streamsql.plan.nodes import ContinuousPlan
 from streamsql.sql.parse import parse
-from streamsql.sql.statements import CreateMaterializedView, CreateStream, CreateTable
+from streamsql.sql.statements import CreateMaterializedView, CreateStream, CreateTable, Statement
 
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS _engine.objects (id BIGINT, kind VARCHAR, name VARCHAR, definition VARCHAR)",
@@ -163,18 +165,40 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
     streams = {s["name"]: StreamProgress(s["rows_in"], s["last_arrival"], s["largest"]) for s in progress["streams"]}
     views = {v["name"]: Progress.from_json(v) for v in progress["views"]}
     found = Recovered(Catalog(), epoch, next_sequence, next_id, streams)
-    for object_id, _, _, definition in store.fetch(
-        "SELECT id, kind, name, definition FROM _engine.objects ORDER BY id"
-    ):
-        statement = parse(definition, limits)[0]
+    waiting = [
+        (i, parse(text, limits)[0]) for i, text in store.fetch("SELECT id, definition FROM _engine.objects ORDER BY id")
+    ]
+    names = {statement.name for _, statement in waiting}  # type: ignore[attr-defined]  # definitions have names
+    while waiting:
+        # a view that was replaced may read what is younger
+        object_id, statement = next(w for w in waiting if not _reads(w[1], names - set(found.catalog.objects)))
+        waiting = [w for w in waiting if w[0] != object_id]
         if isinstance(statement, CreateMaterializedView):
-            made, plan = view_of(statement, object_id, definition, found.catalog, describe, limits)
+            made, plan = view_of(statement, object_id, statement.text, found.catalog, describe, limits)
             found.views[made.name] = (made, plan, views[made.name])
             found.catalog = found.catalog.with_object(made)
         else:
             assert isinstance(statement, (CreateStream, CreateTable)), statement
-            found.catalog = found.catalog.with_object(relation_of(statement, object_id, definition))
+            found.catalog = found.catalog.with_object(relation_of(statement, object_id, statement.text))
+    _drop_orphans(store, set(found.views))
     return found
+
+
+def _reads(statement: Statement, names: set[str]) -> bool:
+    """Tell whether a definition reads one of these."""
+    if not isinstance(statement, CreateMaterializedView):
+        return False
+    return any(table.name in names for table in statement.query.tree.find_all(exp.Table))
+
+
+def _drop_orphans(store: Store, views: set[str]) -> None:
+    """Drop the tables of views that had been replaced when the server was killed."""
+    tables = store.fetch(
+        f"SELECT schema_name, table_name FROM duckdb_tables() WHERE schema_name IN ('{STATE_SCHEMA}', '{RESULTS_SCHEMA}')"
+    )
+    for schema, name in tables:
+        if name not in views:
+            store.execute(f"DROP TABLE {schema}.{quoted(name)}")
 
 
 def relation_of(statement: CreateStream | CreateTable, object_id: int, text: str) -> Stream | Table:

@@ -32,6 +32,7 @@ from streamsql.catalog.objects import (
     ROWS_SCHEMA,
     STATE_SCHEMA,
     SYSTEM_SCHEMA,
+    OutputColumn,
     literal,
 )
 from streamsql.engine.translate import translate
@@ -154,6 +155,12 @@ class Store:
     def arrow(self, sql: str) -> pa.Table:
         """Run a query; give its rows as one Arrow table."""
         return self._connection.sql(sql).to_arrow_table()
+
+    def describe(self, sql: str) -> list[OutputColumn]:
+        """Give the columns of a SELECT, with what the current transaction has defined. Raises StreamSQLError."""
+        with translated():
+            relation = self._connection.sql(sql)
+            return [OutputColumn(n, str(t)) for n, t in zip(relation.columns, relation.types, strict=True)]
 
     def run(self, sql: str, *values: int | str | None, size: int = 0) -> int:
         """Run a statement that comes again every epoch; give the number of rows that it changed.

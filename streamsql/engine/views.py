@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from streamsql.base.errors import StreamSQLError
 from streamsql.base.limits import Limits
-from streamsql.catalog.objects import ENGINE_SCHEMA, RESULTS_SCHEMA, STATE_SCHEMA, literal, quoted
+from streamsql.catalog.objects import ENGINE_SCHEMA, PUBLIC_SCHEMA, RESULTS_SCHEMA, STATE_SCHEMA, literal, quoted
 from streamsql.engine.changes import Change, Progress, sorts
 from streamsql.engine.operators import for_plan
 from streamsql.engine.operators.base import Arrival, Sink, Tables
@@ -458,6 +458,32 @@ class ContinuousQuery(Sink):
         except duckdb.Error as error:
             return translate(error)
         return None
+
+
+class Aside:
+    """The tables of a query that is being replaced: they make room for another's of the same name, and are dropped later."""
+
+    def __init__(self, store: Store, query: ContinuousQuery, name: str) -> None:
+        self._store = store
+        self._query = query
+        self._name = name
+        self._moved = f"{name}~{query.id}"
+
+    def put(self) -> None:
+        """Take the names away, within the caller's transaction."""
+        self._store.execute(f"DROP VIEW {PUBLIC_SCHEMA}.{quoted(self._name)}")
+        for schema in (STATE_SCHEMA, RESULTS_SCHEMA):
+            if self._store.fetch(
+                f"SELECT 1 FROM duckdb_tables() WHERE schema_name = '{schema}' AND table_name = {literal(self._name)}"
+            ):
+                self._store.execute(f"ALTER TABLE {schema}.{quoted(self._name)} RENAME TO {quoted(self._moved)}")
+
+    def drop(self) -> None:
+        """Drop the tables, within the caller's transaction."""
+        tables = self._query.tables
+        state, result = (f"{schema}.{quoted(self._moved)}" for schema in (STATE_SCHEMA, RESULTS_SCHEMA))
+        self._query.tables = replace(tables, state=state, result=result)
+        self._query.drop()
 
 
 def concatenated(tables: list[pa.Table]) -> pa.Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sqlglot import exp
-from sqlglot.tokens import TokenType
+from sqlglot.tokens import Token, TokenType
 
 from streamsql.base.errors import (
     DuplicateColumn,
@@ -14,13 +14,12 @@ from streamsql.base.errors import (
 )
 from streamsql.sql.query import QUERY_WORDS, check_values
 from streamsql.sql.statements import CopyFrom, Delete, Insert, Subscribe, Update
-from streamsql.sql.tokens import Cursor
+from streamsql.sql.tokens import Cursor, tokenize
 from streamsql.sql.trees import count_parameters, parse_tree, start_of
 from streamsql.sql.unsupported import refuse, refuse_anywhere, refuse_here, unsupported
 from streamsql.sql.values import rows_of_tree
 
 INSERT_UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
-    ("on", "conflict"): ("ON CONFLICT", "a table's PRIMARY KEY refuses a second row: UPDATE or DELETE the first one"),
     ("returning",): ("RETURNING", "leave it away; read the rows back with SELECT"),
 }
 _CHANGE_UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
@@ -51,7 +50,7 @@ def parse_insert(cursor: Cursor) -> Insert:
     first = cursor.peek
     if first is None or first.text not in QUERY_WORDS or first.token_type is TokenType.STRING:
         raise cursor.error()
-    tokens = cursor.rest
+    tokens, conflict = _conflict(cursor)
     source = parse_tree(cursor.text, tokens, cursor.limits)
     if not isinstance(source, (exp.Query, exp.Values)):
         raise cursor.error(first)
@@ -66,10 +65,40 @@ def parse_insert(cursor: Cursor) -> Insert:
         columns=columns,
         source=None if rows is not None else source,
         rows=rows,
-        parameter_columns=_parameter_columns(source),
+        parameter_columns=_parameter_columns(source) if conflict is None else None,
         parameter_count=count_parameters(tokens, cursor.limits),
         name_position=name_position,
+        conflict=conflict,
     )
+
+
+def _conflict(cursor: Cursor) -> tuple[list[Token], exp.OnConflict | None]:
+    """Part what an INSERT writes from its ON CONFLICT clause."""
+    tokens = cursor.rest
+    depth = 0
+    for index, token in enumerate(tokens):
+        depth += (token.text == "(") - (token.text == ")")
+        following = tokens[index + 1].text if index + 1 < len(tokens) else ""
+        if depth == 0 and (token.text, following) == ("on", "conflict"):
+            break
+    else:
+        return tokens, None
+    clause = tokens[index:]
+    parameter = next((t for t in clause if t.token_type is TokenType.PARAMETER), None)
+    if parameter is not None:
+        raise FeatureNotSupported(
+            "a parameter cannot be used in ON CONFLICT",
+            hint="use EXCLUDED.column, which has the value that was to be inserted",
+            position=parameter.start + 1,
+        )
+    # sqlglot reads the clause as part of an INSERT: one that writes nothing else
+    tree = parse_tree(cursor.text, [*tokenize("insert into x default values", cursor.limits), *clause], cursor.limits)
+    conflict = tree.args.get("conflict")
+    if not isinstance(conflict, exp.OnConflict) or conflict.args.get("duplicate"):
+        raise cursor.error(token)
+    if conflict.args.get("constraint"):
+        refuse("ON CONFLICT ON CONSTRAINT", "name the columns of the primary key", cursor)
+    return tokens[:index], conflict
 
 
 def _sees_query_in_parentheses(cursor: Cursor) -> bool:

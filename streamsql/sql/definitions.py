@@ -111,15 +111,19 @@ def parse_create_table(cursor: Cursor) -> CreateTable:
 
 
 def parse_create_view(cursor: Cursor) -> CreateMaterializedView:
-    """Read CREATE MATERIALIZED VIEW."""
-    cursor.expect("create", "materialized", "view")
-    if_not_exists = cursor.accept("if", "not", "exists")
+    """Read CREATE [OR REPLACE] MATERIALIZED VIEW."""
+    cursor.expect("create")
+    or_replace = cursor.accept("or", "replace")
+    cursor.expect("materialized", "view")
+    if_not_exists = not or_replace and cursor.accept("if", "not", "exists")
     name = _expect_new_name(cursor)
     if cursor.sees("("):
         refuse("a column list of a materialized view", "name the columns in the query: SELECT a AS b", cursor)
     cursor.expect("as")
     query = parse_query(cursor)
-    return CreateMaterializedView(*cursor.source, name=name, query=query, if_not_exists=if_not_exists)
+    return CreateMaterializedView(
+        *cursor.source, name=name, query=query, if_not_exists=if_not_exists, or_replace=or_replace
+    )
 
 
 def parse_drop(cursor: Cursor) -> Drop:

@@ -45,6 +45,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("close",): parse_close,
     ("copy",): parse_copy,
     ("create", "materialized"): parse_create_view,
+    ("create", "or", "replace", "materialized"): parse_create_view,
     ("create", "source"): parse_create_stream,
     ("create", "stream"): parse_create_stream,
     ("create", "table"): parse_create_table,

@@ -160,7 +160,8 @@ def _create_table(statement: CreateTable) -> str:
 
 def _create_view(statement: CreateMaterializedView) -> str:
     name = _if(statement.if_not_exists, "NOT EXISTS") + quote_name(statement.name)
-    return f"CREATE MATERIALIZED VIEW {name} AS {_query(statement.query)}"
+    replacing = "OR REPLACE " if statement.or_replace else ""
+    return f"CREATE {replacing}MATERIALIZED VIEW {name} AS {_query(statement.query)}"
 
 
 def _if(condition: bool, words: str) -> str:
@@ -197,6 +198,11 @@ def _set(statement: SetVariable) -> str:
 
 
 def _insert(statement: Insert) -> str:
+    conflict = "" if statement.conflict is None else f" {postgres_sql(statement.conflict).strip()}"
+    return _insert_rows(statement) + conflict
+
+
+def _insert_rows(statement: Insert) -> str:
     head = f"INSERT INTO {quote_name(statement.name)}{_columns(statement.columns)}"
     if isinstance(statement.rows, LiteralRows):
         return f"{head} VALUES {statement.rows.render()}"

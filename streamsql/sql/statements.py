@@ -92,11 +92,12 @@ class CreateTable(Statement):
 
 @dataclass(frozen=True, slots=True)
 class CreateMaterializedView(Statement):
-    """CREATE MATERIALIZED VIEW name AS continuous query."""
+    """CREATE [OR REPLACE] MATERIALIZED VIEW name AS continuous query."""
 
     name: str
     query: Query
     if_not_exists: bool = False
+    or_replace: bool = False
 
 
 class ObjectKind(enum.Enum):
@@ -172,6 +173,7 @@ class Insert(Statement):
     `rows` is set for VALUES of nothing but literals: a `LiteralRows` (see `sql.values`), else None. `source` is the
     tree of the VALUES or SELECT otherwise (None for DEFAULT VALUES). `parameter_columns` is set where the one VALUES row
     holds nothing but parameters: the 1-based parameter number of each target column in order (`source` is set too).
+    `conflict` is sqlglot's tree of ON CONFLICT.
     """
 
     name: str
@@ -181,6 +183,7 @@ class Insert(Statement):
     parameter_columns: tuple[int, ...] | None = None
     parameter_count: int = 0
     name_position: int = 0
+    conflict: exp.OnConflict | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,8 @@ def unsupported(what: str, hint: str, position: int) -> FeatureNotSupported:
 
 def refuse_known(cursor: Cursor) -> None:
     """Raise FeatureNotSupported if the statement's first words are in the table."""
+    if cursor.sees("create", "or", "replace", "materialized"):
+        return
     for length in range(_WORDS_MAX, 0, -1):
         words = tuple(token.text for token in cursor.tokens[:length])
         row = UNSUPPORTED.get(words)

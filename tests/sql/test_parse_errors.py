@@ -84,7 +84,11 @@ def refusal(text: str) -> StreamSQLError:
         ("EXPLAIN ^ANALYZE SELECT 1", "0A000", "EXPLAIN ANALYZE is not supported"),
         ("EXPLAIN ^(FORMAT json) SELECT 1", "0A000", "EXPLAIN with options is not supported"),
         ("EXPLAIN ^INSERT INTO t VALUES (1)", "0A000", "EXPLAIN of INSERT is not supported"),
-        ("INSERT INTO t VALUES (1) ^ON CONFLICT DO NOTHING", "0A000", "ON CONFLICT is not supported"),
+        (
+            "INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET b = ^$1",
+            "0A000",
+            "a parameter cannot be used in ON CONFLICT",
+        ),
         ("INSERT INTO t VALUES (1) ^RETURNING a", "0A000", "RETURNING is not supported"),
         ("INSERT INTO t (a, ^a) VALUES (1, 2)", "42701", 'column "a" specified more than once'),
         ("INSERT INTO t (a) VALUES (^1, 2)", "42601", "INSERT has more expressions than target columns"),

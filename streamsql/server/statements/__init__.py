@@ -29,6 +29,7 @@ from streamsql.server.statements import (
     show,
     subscribe,
     transaction,
+    upsert,
 )
 from streamsql.sql import statements as s
 
@@ -51,6 +52,8 @@ class Handler:
     types_of: TypesOf | None = None
     at_once: bool = False
 
+
+UPSERT = Handler(upsert.execute, types_of=insert.types_of, at_once=True)
 
 HANDLERS: dict[type[s.Statement], Handler] = {
     s.CloseCursor: Handler(session.close_cursor),
@@ -80,4 +83,6 @@ HANDLERS: dict[type[s.Statement], Handler] = {
 
 def handler(statement: s.Statement) -> Handler:
     """Give the handler of a statement."""
+    if isinstance(statement, s.Insert) and statement.conflict is not None:
+        return UPSERT
     return HANDLERS[type(statement)]

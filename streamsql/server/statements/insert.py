@@ -54,12 +54,13 @@ def types_of(
 
 async def execute(context: Context, statement: Insert, values: Values) -> Done:
     relation = context.catalog.relation(statement.name, statement.name_position + 1)
-    rows = await _rows(context, statement, values, relation)
+    rows = await rows_of(context, statement, values, relation)
     context.transaction.write(relation.name, rows)
     return Done(f"INSERT 0 {rows.num_rows}")
 
 
-async def _rows(context: Context, statement: Insert, values: Values, relation: Stream | Table) -> pa.Table:
+async def rows_of(context: Context, statement: Insert, values: Values, relation: Stream | Table) -> pa.Table:
+    """Give the rows that an INSERT writes, in the relation's columns. Raises StreamSQLError."""
     if isinstance(statement.rows, LiteralRows):
         return await _literal_rows(context, statement, statement.rows, relation)
     if statement.source is None:

@@ -1,0 +1,28 @@
+"""INSERT ... ON CONFLICT: rows into a table, each in place of the one with its key or not at all."""
+
+from __future__ import annotations
+
+from streamsql.base.errors import ActiveTransaction, StreamSQLError
+from streamsql.catalog.objects import Table
+from streamsql.engine import definitions
+from streamsql.plan.places import located
+from streamsql.plan.upsert import conflict_sql
+from streamsql.server.context import Context, Values
+from streamsql.server.results import Done
+from streamsql.server.statements.insert import rows_of
+from streamsql.sql.statements import Insert
+
+
+async def execute(context: Context, statement: Insert, values: Values) -> Done:
+    relation = context.catalog.relation(statement.name, statement.name_position + 1)
+    clause = conflict_sql(statement, relation)
+    assert isinstance(relation, Table)
+    assert statement.conflict is not None
+    if context.transaction.explicit:
+        raise ActiveTransaction("ON CONFLICT cannot run inside a transaction block", hint="send it on its own")
+    rows = await rows_of(context, statement, values, relation)
+    try:
+        count = await context.on_engine(lambda: definitions.upsert(context.engine, relation, rows, clause))
+    except StreamSQLError as error:
+        raise located(error, statement.conflict, statement) from error
+    return Done(f"INSERT 0 {count}")
