@@ -15,6 +15,9 @@ SEQUENCE_COLUMN = "__seq"
 # sqlglot's nodes that it writes otherwise for DuckDB, or not at all
 _NAMES: dict[type[exp.Expr], str] = {exp.ApproxTopK: "approx_top_k", exp.CountIf: "count_if"}
 
+# Their ORDER BY, that of WITHIN GROUP as well, says from which end the fraction counts.
+QUANTILES = frozenset({"percentile_cont", "percentile_disc", "quantile_cont", "quantile_disc"})
+
 # the DuckDB type of an expression over the source
 TypeOf = Callable[[exp.Expr], str]
 
@@ -103,8 +106,8 @@ def take_apart(node: exp.Expr) -> Call:
 
 
 def plain_sql(call: Call) -> str:
-    """Write the call without DISTINCT and, unless it is WITHIN GROUP, without ORDER BY: for what they do not change."""
-    if isinstance(call.function, exp.WithinGroup) or not (call.distinct or call.order):
+    """Write the call without DISTINCT and, unless it is of a quantile, without ORDER BY: for what they do not change."""
+    if call.name in QUANTILES or not (call.distinct or call.order):
         return call.function.sql("duckdb")
     return f"{call.name}({', '.join(a.sql('duckdb') for a in call.arguments)})"
 

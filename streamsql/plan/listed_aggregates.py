@@ -16,6 +16,7 @@ from sqlglot import exp
 from streamsql.base.errors import InvalidColumnReference, InvalidParameterValue, UndefinedFunction
 from streamsql.plan.aggregate_calls import (
     DISTINCT_VALUES,
+    QUANTILES,
     ROWS,
     SEQUENCE_COLUMN,
     Aggregate,
@@ -80,6 +81,10 @@ def distinct(call: Call, type_of: TypeOf) -> Aggregate:
     """
     if call.name.startswith(_NOT_OF_DISTINCT):
         raise refusal(call, f"{call.shown}(DISTINCT ...)", "leave DISTINCT out")
+    if call.name in QUANTILES and call.order:
+        raise refusal(
+            call, f"{call.shown}(DISTINCT ... ORDER BY ...)", "leave ORDER BY out, and count from the other end"
+        )
     argument, *options = call.arguments
     if call.name == "count" and options:  # as DuckDB is given it ad hoc
         tests = " OR ".join(f"{a.sql('duckdb')} IS NULL" for a in call.arguments)

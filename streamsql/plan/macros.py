@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlglot
 from sqlglot import exp
 
-from streamsql.base.errors import UndefinedFunction
-from streamsql.plan.aggregate_calls import Call, duckdb_name, refusal, take_apart
+from streamsql.base.errors import FeatureNotSupported, UndefinedFunction
+from streamsql.plan.aggregate_calls import Call, duckdb_name, take_apart
 
 _MEAN = "exp(avg(ln(__0)))"
 _WEIGHTED = "sum(__0 * __1) / sum(CASE WHEN __0 IS NOT NULL THEN __1 ELSE 0 END)"
@@ -54,7 +54,7 @@ def expanded(node: exp.Expr) -> exp.Expr | None:
     if len(call.arguments) != takes:
         raise UndefinedFunction(f"{call.shown} takes {takes} argument{'s' if takes > 1 else ''}")
     if call.distinct and takes > 1:
-        raise refusal(call, f"{call.shown}(DISTINCT ...)", "leave DISTINCT out")
+        raise FeatureNotSupported(f"DISTINCT cannot be used in {call.shown}, which takes two arguments")
     tree = sqlglot.parse_one(template, read="duckdb")
     for made in tree.walk():  # places in the template are none in the client's text
         made.meta.clear()
@@ -86,7 +86,15 @@ def _qualify(aggregate: exp.Expr, call: Call, node: exp.Expr) -> None:
 
 
 def write_out(tree: exp.Expr) -> exp.Expr:
-    """Write all macros of a tree out, which is changed; not those with OVER. Raises as `expanded` does."""
+    """Write all macros of a tree out, which is changed; not those with OVER. Raises as `expanded` does.
+
+    And ``agg(DISTINCT x, 0.5)`` as it was written: sqlglot takes the arguments for one, a row.
+    """
+    for distinct in list(tree.find_all(exp.Distinct)):
+        call, arguments = distinct.parent, distinct.expressions
+        if len(arguments) > 1 and isinstance(call, exp.Func) and not isinstance(call, exp.Count):
+            first = exp.Distinct(expressions=arguments[:1])
+            call.replace(exp.Anonymous(this=duckdb_name(call), expressions=[first, *arguments[1:]]))
     for node in list(tree.walk()):
         inside = node.arg_key == "this" and isinstance(node.parent, (exp.Filter, exp.Window))
         made = None if inside else expanded(node)
