@@ -22,6 +22,12 @@ TABLE_FUNCTIONS = frozenset({
     "generate_series", "generate_subscripts", "json_each", "json_tree", "range", "regexp_split_to_table", "repeat", "unnest",
 })  # fmt: skip
 
+# functions of one value that clients call in FROM, as if they were a relation of one row
+VALUES_IN_FROM = frozenset({
+    "current_database", "current_schema", "current_schemas", "current_setting", "now", "parse_ident", "pg_backend_pid",
+    "string_to_array", "version",
+})  # fmt: skip
+
 REFUSED = frozenset({
     # the server's settings, variables, secrets, log and inner numbers
     "current_connection_id", "current_query", "current_query_id", "current_setting", "current_transaction_id", "getvariable",
@@ -59,6 +65,7 @@ class Asker:
 
     user: str
     process_id: int = 0
+    database: str = "streamsql"
     settings: Settings | None = field(default=None, compare=False)
 
 
@@ -68,8 +75,8 @@ def _text(value: str) -> str:
 
 # What clients ask about the server itself: name -> the SQL of the answer.
 SESSION_FUNCTIONS: dict[str, Callable[[Asker], str]] = {
-    "current_catalog": lambda _: "'streamsql'",
-    "current_database": lambda _: "'streamsql'",
+    "current_catalog": lambda asker: _text(asker.database),
+    "current_database": lambda asker: _text(asker.database),
     "current_role": lambda asker: _text(asker.user),
     "current_schema": lambda _: "'public'",
     "current_user": lambda asker: _text(asker.user),

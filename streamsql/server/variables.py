@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue, UndefinedObject
 from streamsql.catalog.objects import nearest
+from streamsql.catalog.relation import Setting
 from streamsql.plan.functions import SERVER_VERSION
 
 
@@ -95,6 +96,20 @@ class Variables:
         if key == "session_authorization":
             return self.user
         return _known(key).default
+
+    def settings(self) -> list[Setting]:
+        """Give all variables as ``pg_settings`` shows them."""
+        return [
+            Setting(
+                spelling(n),
+                self.get(n),
+                v.default,
+                v.description,
+                v.writable,
+                None if v.allowed is None else tuple(v.allowed),
+            )
+            for n, v in VARIABLES.items()
+        ]
 
     def set(self, name: str, value: str | None) -> None:
         """Set a variable (None: back to its default)."""

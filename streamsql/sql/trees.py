@@ -44,6 +44,9 @@ FOREIGN: dict[type[exp.Expression], str] = {
 }
 # keywords to the stock parser, names of windows where a parenthesis follows
 _WINDOW_KEYWORDS = frozenset({TokenType.WINDOW, TokenType.SESSION})
+# words that begin something to the stock parser, and what ends the label of a column behind AS
+_LABELS = frozenset({"delete", "from", "insert", "select", "table", "update", "values", "where", "with"})
+_LABEL_ENDS = frozenset({",", "from", ")", "union", "where", "order", "limit"})
 _FOREIGN_MARKS = frozenset(
     {TokenType.PLACEHOLDER, TokenType.COLON, TokenType.MOD, TokenType.PARAMETER, TokenType.COMMAND, TokenType.HINT}
 )
@@ -57,6 +60,7 @@ def parse_tree(text: str, tokens: list[Token], limits: Limits) -> exp.Expression
     if not tokens:
         raise syntax_error(text, None)
     _rename_windows(tokens)
+    _rename_labels(tokens)
     try:
         tree = _parsed(text, tokens)
     except ParseError as error:
@@ -76,6 +80,16 @@ def _rename_windows(tokens: list[Token]) -> None:
     """Make names of ``window`` and ``session`` before a parenthesis; in ``WINDOW w AS (...)`` a name stands between."""
     for token, following in itertools.pairwise(tokens):
         if token.token_type in _WINDOW_KEYWORDS and following.token_type is TokenType.L_PAREN:
+            token.token_type = TokenType.VAR
+
+
+def _rename_labels(tokens: list[Token]) -> None:
+    """Make names of keywords that stand where only a name can: ``1 AS select,`` and ``x::regtype[]``."""
+    for (before, token), following in itertools.zip_longest(itertools.pairwise(tokens), tokens[2:]):
+        if before.text == "as" and before.token_type is TokenType.ALIAS and token.text in _LABELS:
+            if following is None or following.text in _LABEL_ENDS:
+                token.token_type = TokenType.VAR
+        elif token.token_type is TokenType.OBJECT_IDENTIFIER and following is not None and following.text == "[":
             token.token_type = TokenType.VAR
 
 

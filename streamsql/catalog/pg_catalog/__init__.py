@@ -18,8 +18,9 @@ from streamsql.catalog.pg_catalog import (
 from streamsql.catalog.pg_catalog.pg_am import PG_AM, PG_COLLATION
 from streamsql.catalog.pg_catalog.pg_attribute import PG_ATTRDEF, PG_ATTRIBUTE
 from streamsql.catalog.pg_catalog.pg_class import PG_CLASS
+from streamsql.catalog.pg_catalog.pg_get_keywords import PG_GET_KEYWORDS
 from streamsql.catalog.pg_catalog.pg_index import PG_CONSTRAINT, PG_INDEX, PG_INDEXES
-from streamsql.catalog.pg_catalog.pg_namespace import PG_DATABASE, PG_NAMESPACE, PG_TABLESPACE
+from streamsql.catalog.pg_catalog.pg_namespace import PG_DATABASE, PG_DESCRIPTION, PG_NAMESPACE, PG_TABLESPACE
 from streamsql.catalog.pg_catalog.pg_proc import PG_LANGUAGE, PG_PROC
 from streamsql.catalog.pg_catalog.pg_settings import PG_SETTINGS
 from streamsql.catalog.pg_catalog.pg_type import PG_ENUM, PG_RANGE, PG_TYPE
@@ -32,6 +33,7 @@ RELATIONS = (
     PG_COLLATION,
     PG_CONSTRAINT,
     PG_DATABASE,
+    PG_DESCRIPTION,
     PG_ENUM,
     PG_INDEX,
     PG_INDEXES,
@@ -54,3 +56,5 @@ RELATIONS = (
     *empty_statistics.RELATIONS,
     *empty_text_search.RELATIONS,
 )
+# functions that give a fixed set of rows, and are read like relations
+FUNCTIONS = (PG_GET_KEYWORDS,)

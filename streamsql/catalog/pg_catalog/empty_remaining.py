@@ -33,11 +33,6 @@ RELATIONS = (
         """name text, statement text, is_holdable bool, is_binary bool, is_scrollable bool, creation_time timestamptz""",
     ),
     table(
-        2609,
-        "pg_description",
-        """objoid oid, classoid oid, objsubid int4, description text""",
-    ),
-    table(
         3079,
         "pg_extension",
         """oid oid, extname name, extowner oid, extnamespace oid, extrelocatable bool, extversion text, extconfig oid[],

@@ -33,6 +33,16 @@ def _tablespaces(_: Snapshot) -> Iterator[Row]:
     yield {"oid": oids.TABLESPACE + 1, "spcname": "pg_global", "spcowner": oids.OWNER}
 
 
+def _descriptions(_: Snapshot) -> Iterator[Row]:
+    yield {"objoid": oids.PUBLIC_SCHEMA, "classoid": PG_NAMESPACE.oid, "description": "standard public schema"}
+
+
+PG_DESCRIPTION = table(
+    2609,
+    "pg_description",
+    """objoid oid, classoid oid, objsubid int4, description text""",
+    _descriptions,
+)
 PG_NAMESPACE = table(
     2615,
     "pg_namespace",

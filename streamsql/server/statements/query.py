@@ -19,13 +19,13 @@ from streamsql.catalog.objects import OutputColumn
 from streamsql.engine import definitions
 from streamsql.engine.changes import Change
 from streamsql.engine.definitions import LiveQuery
-from streamsql.plan.adhoc import Scope, adhoc_sql
+from streamsql.plan.adhoc import adhoc_query
 from streamsql.plan.bind import bind
 from streamsql.plan.functions import asks_settings
 from streamsql.plan.output_names import values_names
 from streamsql.plan.parameters import infer_types, literal_sql, number_of, substituted
 from streamsql.plan.places import located
-from streamsql.server.context import Context, Values
+from streamsql.server.context import Context, Given, Values
 from streamsql.server.known import Bound
 from streamsql.server.reads import describe_on
 from streamsql.server.results import Batches, ResultColumn, Rows
@@ -60,7 +60,7 @@ async def execute(context: Context, statement: Query, values: Values) -> Rows:
     if context.transaction.dirty:
         return await _with_written(context, statement, values)
     bound = await _bound(context, statement, values)
-    rows = context.reads.stream(_filled(bound, values), bound.columns, context.cancel)
+    rows = context.reads.stream(_filled(bound, values), bound.columns, context.cancel, tables=bound.tables)
     return Rows(list(bound.columns), rows, locate=lambda error: located(error, statement.tree, statement))
 
 
@@ -72,28 +72,38 @@ async def _bound(context: Context, query: Query, values: Values) -> Bound:
     catalog, key = context.catalog, (values.types, context.asker)
     found = context.known.queries.get(query, catalog, key)
     if found is None:
-        found = await context.reads.run(
-            lambda cursor: _bind(query, values.types, context.scope(cursor)), context.cancel
-        )
+        found = await context.reads.run(lambda cursor: _bind(query, values.types, context, cursor), context.cancel)
         if found.lasting:
             context.known.queries.put(query, catalog, found, key)
     return found
 
 
-def _bind(query: Query, types: tuple[WireType, ...], scope: Scope) -> Bound:
+def _bind(
+    query: Query, types: tuple[WireType, ...], context: Context, cursor: duckdb.DuckDBPyConnection, *, own: bool = False
+) -> Bound:
+    given = Given()
+    scope = context.own_scope(cursor, given) if own else context.scope(cursor, given)
     tree, describe = query.tree, scope.describe
     if types:
         tree = _marked(tree)
         unknown = Values(types, None)
         scope = dataclasses.replace(scope, describe=lambda sql: describe(_fill(sql, unknown)))
     try:
-        sql = adhoc_sql(tree, query, scope)
-        found = scope.describe(sql)
+        made = adhoc_query(tree, query, scope)
+        found = _renamed(tree, scope.describe(made.sql))
     except StreamSQLError as error:
         raise located(error, query.tree, query) from error
     # a value may have a narrower type than a typed NULL, so the columns are cast to what the client was told
-    columns = tuple(ResultColumn.of(c.name, c.type, exact=bool(types)) for c in _renamed(tree, found))
-    return Bound(sql, columns, lasting=not asks_settings(query.tree, query))
+    told = made.types if made.types is not None and len(made.types) == len(found) else [None] * len(found)
+    columns = tuple(
+        ResultColumn.of(c.name, c.type, exact=bool(types))
+        if wire_type is None
+        else ResultColumn.told(c.name, wire_type)
+        for c, wire_type in zip(found, told, strict=True)
+    )
+    if any(c.shown for c in columns):
+        scope.provide(None)
+    return Bound(made.sql, columns, given.tables, lasting=given.lasting and not asks_settings(query.tree, query))
 
 
 def _renamed(tree: exp.Expr, found: list[OutputColumn]) -> list[OutputColumn]:
@@ -124,13 +134,13 @@ def _fill(sql: str, values: Values) -> str:
 
 async def _with_written(context: Context, query: Query, values: Values) -> Rows:
     """Read what is committed and, of the session's own transaction, what is not yet."""
-    cursor, scope = await context.reads.compute(context.own_cursor)
+    cursor = await context.reads.compute(context.own_cursor)
 
     async def release() -> None:
         cursor.close()
 
     try:
-        bound = await context.reads.compute(lambda: _bind(query, values.types, scope))
+        bound = await context.reads.compute(lambda: _bind(query, values.types, context, cursor, own=True))
     except BaseException:
         cursor.close()
         raise
