@@ -87,8 +87,9 @@ def adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQuer
     tree = catalog_functions.unqualified_functions(tree.copy())
     name_outputs(tree, statement)
     catalog_functions.values_in_from(tree, statement)
-    types = ResultTypes(statement, partial(_columns_of, scope=scope)).told(tree)
-    catalog_functions.rewrite(tree, statement, scope.names)
+    types = ResultTypes(statement, partial(_columns_of, scope=scope))
+    told = types.told(tree)
+    catalog_functions.rewrite(tree, statement, scope.names, types)
     as_postgres_reads(tree, statement)
     tree = _answered(tree, statement, scope)
     _resolve_names(tree, statement, scope)
@@ -103,7 +104,7 @@ def adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQuer
             hint="select window_start and window_end",
             position=position_of(stray, statement),
         )
-    return AdhocQuery(duckdb_sql(tree), types)
+    return AdhocQuery(duckdb_sql(tree), told)
 
 
 def change_sql(tree: exp.Expr, statement: Statement, table: Table, scope: Scope) -> str:

@@ -14,11 +14,12 @@ import sqlglot
 from sqlglot import exp
 
 from streamsql.base.errors import InvalidSchemaName, StreamSQLError, UndefinedFunction, UndefinedObject, UndefinedTable
+from streamsql.base.types import INT2VECTOR, OIDVECTOR, WireType
 from streamsql.catalog.objects import literal
 from streamsql.catalog.pg_catalog.names import KIND, NAME, NAMES, OID
 from streamsql.catalog.pg_catalog.pg_get_keywords import must_be_quoted
 from streamsql.plan.functions import VALUES_IN_FROM, function_name
-from streamsql.plan.result_types import named_type
+from streamsql.plan.result_types import ResultTypes, named_type
 from streamsql.sql.statements import Statement
 from streamsql.sql.trees import position_of
 
@@ -40,6 +41,15 @@ def _oid(kind: str) -> str:
 def _shown(kind: str) -> str:
     """Write an OID as what it is the OID of."""
     return f"CASE WHEN $1 = 0 THEN '-' ELSE coalesce({_found(literal(kind))}, CAST($1 AS VARCHAR)) END"
+
+
+def _all_shown(kind: str) -> str:
+    """Write an array of OIDs as an array of texts."""
+    return (
+        f"CASE WHEN $1 IS NOT NULL THEN coalesce((SELECT list(coalesce({NAME}, CAST(__item AS VARCHAR)) ORDER BY __place) "
+        f"FROM (SELECT unnest($1) AS __item, generate_subscripts($1, 1) AS __place) "
+        f"LEFT JOIN {NAMES} ON {KIND} = {literal(kind)} AND {OID} = __item), []) END"
+    )
 
 
 _MODIFIED = (
@@ -198,15 +208,41 @@ def _operator(node: exp.Expr) -> exp.Expr:
     return made
 
 
-def rewrite(tree: exp.Expr, statement: Statement, names: Names) -> None:
+def rewrite(tree: exp.Expr, statement: Statement, names: Names, types: ResultTypes) -> None:
     """Put in what DuckDB runs for each function and cast of the catalog's; the tree is changed. Raises StreamSQLError."""
-    for node in reversed(list(tree.walk())):  # arguments before what they are given to
-        if isinstance(node, exp.Cast):
+    nodes = list(reversed(list(tree.walk())))  # arguments before what they are given to
+    templates = {id(node): template for node in nodes if (template := _by_type(node, types)) is not None}
+    for node in nodes:
+        template = templates.get(id(node))
+        if template is not None:
+            node.replace(_filled(template, [node.this], names))
+        elif isinstance(node, exp.Bracket) and types.type_of(node.this) in (INT2VECTOR, OIDVECTOR):
+            node.set(
+                "expressions", [exp.Add(this=i.copy(), expression=exp.Literal.number(1)) for i in node.expressions]
+            )
+        elif isinstance(node, exp.Cast):
             _rewrite_cast(node, statement, names)
         elif isinstance(node, (exp.Any, exp.Anonymous)):
             _rewrite_function(node, statement, names)
         elif isinstance(node, exp.Func) and not isinstance(node, (exp.Binary, exp.Case)):
             _rewrite_function(node, statement, names)
+
+
+def _by_type(node: exp.Expr, types: ResultTypes) -> str | None:
+    """Give the template of a cast that shows OIDs as names: ``typinput::text``, ``x::regtype[]::text[]``."""
+    target = named_type(node.to) if isinstance(node, exp.Cast) else None
+    if target is None or (target.element or target).name not in _SHOWING:
+        return None
+    source = types.type_of(node.this)
+    if source is None:
+        return None
+    kind = KINDS.get((source.element or source).name)
+    if kind is None or (source.element is None) != (target.element is None):
+        return None
+    return _shown(kind[0]) if source.element is None else _all_shown(kind[0])
+
+
+_SHOWING = frozenset({"name", "text", "varchar"})
 
 
 def _rewrite_function(node: exp.Expr, statement: Statement, names: Names) -> None:
@@ -248,7 +284,7 @@ def _rewrite_cast(cast: exp.Cast, statement: Statement, names: Names) -> None:
         _retype(cast, _STORED[wire_type.name])
     elif wire_type.element is not None and wire_type.element.name in _STORED:
         _retype(cast, f"{_STORED[wire_type.element.name]}[]")
-    elif isinstance(cast.to, exp.DataType) and cast.to.this is exp.DType.USERDEFINED:
+    elif cast.to.this is exp.DType.USERDEFINED:
         _retype(cast, wire_type.name)  # pg_catalog.text
     elif wire_type.element is not None and cast.to.find(exp.Dot):
         _retype(cast, f"{wire_type.element.name}[]")
@@ -276,17 +312,15 @@ def _registered(cast: exp.Cast, type_name: str, statement: Statement, names: Nam
             error.position = position_of(operand, statement)
             raise error
         return exp.cast(exp.Literal.number(oid), "INTEGER")
-    made = _filled(_oid(kind), [operand.copy()], names)
-    around = cast.parent
-    target = named_type(around.to) if isinstance(around, exp.Cast) and cast.arg_key == "this" else None
-    if target is not None and target.name in ("text", "varchar", "name"):
-        return _filled(_shown(kind), [made], names)
-    return made
+    return _filled(_oid(kind), [operand.copy()], names)
 
 
-def shown_as(type_name: str) -> str | None:
-    """Give the SQL that shows an OID as a name, ``{}`` standing for it; None for other types."""
-    return _shown(KINDS[type_name][0]).replace("$1", "{}") if type_name in KINDS else None
+def shown_as(wire_type: WireType) -> str | None:
+    """Give the SQL that shows an OID as a name, or an array of them, ``{}`` standing for it; None for other types."""
+    kind = KINDS.get((wire_type.element or wire_type).name)
+    if kind is None:
+        return None
+    return (_shown(kind[0]) if wire_type.element is None else _all_shown(kind[0])).replace("$1", "{}")
 
 
 @cache

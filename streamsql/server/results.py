@@ -37,7 +37,7 @@ class ResultColumn:
     @staticmethod
     def told(name: str, wire_type: WireType) -> ResultColumn:
         """Make a column of a type that DuckDB does not know."""
-        shown = shown_as(wire_type.name)
+        shown = shown_as(wire_type)
         return ResultColumn(name, wire_type, cast=None if shown else _stored(wire_type), shown=shown)
 
 

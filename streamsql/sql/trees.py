@@ -61,6 +61,7 @@ def parse_tree(text: str, tokens: list[Token], limits: Limits) -> exp.Expression
         raise syntax_error(text, None)
     _rename_windows(tokens)
     _rename_labels(tokens)
+    tokens = _qualify_arrays(tokens)
     try:
         tree = _parsed(text, tokens)
     except ParseError as error:
@@ -84,13 +85,24 @@ def _rename_windows(tokens: list[Token]) -> None:
 
 
 def _rename_labels(tokens: list[Token]) -> None:
-    """Make names of keywords that stand where only a name can: ``1 AS select,`` and ``x::regtype[]``."""
+    """Make names of keywords that stand where only a label can: ``1 AS select,``."""
     for (before, token), following in itertools.zip_longest(itertools.pairwise(tokens), tokens[2:]):
-        if before.text == "as" and before.token_type is TokenType.ALIAS and token.text in _LABELS:
-            if following is None or following.text in _LABEL_ENDS:
-                token.token_type = TokenType.VAR
-        elif token.token_type is TokenType.OBJECT_IDENTIFIER and following is not None and following.text == "[":
+        labels = before.token_type is TokenType.ALIAS and token.text in _LABELS
+        if labels and (following is None or following.text in _LABEL_ENDS):
             token.token_type = TokenType.VAR
+
+
+def _qualify_arrays(tokens: list[Token]) -> list[Token]:
+    """Write ``regtype[]`` as ``pg_catalog.regtype[]``: the stock parser knows no arrays of these types by their bare names."""
+    found: list[Token] = []
+    for token, following in itertools.zip_longest(tokens, tokens[1:]):
+        bare = token.token_type is TokenType.OBJECT_IDENTIFIER and (not found or found[-1].text != ".")
+        if bare and following is not None and following.text == "[":
+            place = (token.line, token.col, token.start, token.end)
+            found += [Token(TokenType.VAR, "pg_catalog", *place), Token(TokenType.DOT, ".", *place)]
+            token.token_type = TokenType.VAR
+        found.append(token)
+    return found
 
 
 def _parsed(text: str, tokens: list[Token]) -> exp.Expression:

@@ -35,12 +35,6 @@ OURS = (
     "CREATE STREAM events (ts TIMESTAMP, k TEXT, x INT)",
     "CREATE MATERIALIZED VIEW per_key AS SELECT k, count(*) AS n FROM events GROUP BY k EMIT UPDATE",
 )
-THEIRS = (
-    "CREATE SCHEMA only_here",
-    "SET search_path TO only_here",
-    "CREATE TABLE events (ts TIMESTAMP, k TEXT, x INT)",
-    "CREATE MATERIALIZED VIEW per_key AS SELECT k, count(*) AS n FROM events GROUP BY k",
-)
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +111,15 @@ def test_a_question_of_a_tool_is_answered_as_postgres_answers_it(
         with pytest.raises(psycopg.errors.FeatureNotSupported):
             connection.execute(query)
         return
+    try:
+        their_columns, their_rows = answer(postgres, query)
+    except psycopg.Error as theirs:
+        with pytest.raises(type(theirs)):
+            answer(connection, query)
+        return
     columns, rows = answer(connection, query)
-    their_columns, their_rows = answer(postgres, query)
     assert columns == their_columns
     if not any(words in query for words in OTHER_ROWS):
-        assert comparable(columns, rows) == comparable(columns, their_rows)
+        found, expected = comparable(columns, rows), comparable(columns, their_rows)
+        in_order = "order by" in query.lower()
+        assert (found if in_order else sorted(found, key=repr)) == (expected if in_order else sorted(expected, key=repr))

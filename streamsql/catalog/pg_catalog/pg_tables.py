@@ -15,7 +15,7 @@ def view_text(made: View) -> str:
     start = lowered.find("select")
     common = lowered.find("with")
     start = common if 0 <= common < start else start
-    return made.text[max(start, 0) :].rstrip().rstrip(";")
+    return made.text[max(start, 0) :].rstrip().rstrip(";") + ";"
 
 
 def _tables(snapshot: Snapshot) -> Iterator[Row]:
