@@ -86,6 +86,7 @@ TEMPLATES: dict[str, str] = {
     "col_description": _NO_TEXT,
     "current_schemas": "CASE WHEN $1 THEN ['pg_catalog', 'public'] ELSE ['public'] END",
     "format_type": _MODIFIED,
+    "getdatabaseencoding": "'UTF8'",
     "obj_description": "CASE WHEN $1 = 2200 THEN 'standard public schema' END",
     "parse_ident": f"list_transform({_PARTS}, lambda x: {_UNQUOTED})",
     "pg_char_to_encoding": "CASE WHEN upper($1) IN ('UTF8', 'UTF-8', 'UNICODE') THEN 6 ELSE -1 END",
@@ -160,7 +161,7 @@ class Names:
 
 def unqualified_functions(tree: exp.Expr) -> exp.Expr:
     """Take ``pg_catalog`` off the names of functions and of collations; gives the tree, which is changed."""
-    for node in list(tree.find_all(exp.Dot)):
+    for node in reversed(list(tree.find_all(exp.Dot))):  # arguments before what they are given to
         called = node.expression
         if isinstance(node.this, exp.Identifier) and node.this.name in _SCHEMAS and isinstance(called, exp.Func):
             if isinstance(called, exp.Anonymous) and str(called.this).lower() not in TEMPLATES:
@@ -250,12 +251,22 @@ def _rewrite_function(node: exp.Expr, statement: Statement, names: Names) -> Non
         _read_array(node)
         return
     name = function_name(node, statement)
+    if name == "format" and "%s" in node.sql():
+        _print(node)
+        return
     template = TEMPLATES.get(name or "")
     if name == "quote_ident":
         template = _quoting()
     if template is not None:
         arguments = list(node.expressions) if isinstance(node, exp.Anonymous) else list(node.iter_expressions())
         node.replace(_filled(template, arguments, names))
+
+
+def _print(node: exp.Expr) -> None:
+    """Write PostgreSQL's ``format('%s', x)``, which DuckDB calls printf."""
+    pattern, *values = node.iter_expressions()
+    texts = [exp.cast(value.copy(), "TEXT") for value in values]
+    node.replace(exp.Anonymous(this="printf", expressions=[pattern.copy(), *texts]))
 
 
 @cache

@@ -145,6 +145,9 @@ def _type_name(data_type: exp.Expr) -> str:
     kind = data_type.this
     if isinstance(kind, exp.Interval):
         return "interval"
+    if kind is exp.DType.USERDEFINED:
+        named = data_type.args.get("kind")
+        return str(named.expression.name if isinstance(named, exp.Dot) else getattr(named, "name", named))
     return _TYPE_NAMES.get(kind) or str(getattr(kind, "value", kind)).lower()
 
 

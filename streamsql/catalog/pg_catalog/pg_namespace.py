@@ -14,9 +14,10 @@ SCHEMAS = {
 }
 
 
-def _schemas(_: Snapshot) -> Iterator[Row]:
+def _schemas(snapshot: Snapshot) -> Iterator[Row]:
     for name, (oid, owner) in SCHEMAS.items():
-        yield {"oid": oid, "nspname": name, "nspowner": owner}
+        role = snapshot.user if owner == oids.OWNER else "pg_database_owner"
+        yield {"oid": oid, "nspname": name, "nspowner": owner, "nspacl": [f"{role}=UC/{role}", f"=U/{role}"]}
 
 
 def _databases(_: Snapshot) -> Iterator[Row]:
