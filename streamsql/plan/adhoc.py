@@ -63,7 +63,7 @@ class Scope:
     @property
     def names(self) -> catalog_functions.Names:
         """Where functions and casts look names up."""
-        return catalog_functions.Names(partial(oid_of, self.snapshot), lambda: self.provide(None))
+        return catalog_functions.Names(partial(oid_of, self.snapshot), self.provide)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +200,10 @@ def _read_standard(table: exp.Table, relation: CatalogRelation, scope: Scope) ->
         table.set("alias", exp.TableAlias(this=exp.to_identifier(relation.name, quoted=True)))
     table.set("this", exp.to_identifier(relation.read_as, quoted=True))
     table.set("db", None)
+    select = table.find_ancestor(exp.Select)
+    for column in list(select.find_all(exp.Column)) if select is not None else []:
+        if column.name == "tableoid" and column.table in ("", table.alias):
+            column.replace(exp.Literal.number(relation.oid))
 
 
 def _refuse_standard(_: CatalogRelation | None) -> None:

@@ -18,6 +18,8 @@ from streamsql.base.types import INT2VECTOR, OIDVECTOR, WireType
 from streamsql.catalog.objects import literal
 from streamsql.catalog.pg_catalog.names import KIND, NAME, NAMES, OID
 from streamsql.catalog.pg_catalog.pg_get_keywords import must_be_quoted
+from streamsql.catalog.pg_catalog.pg_settings import PG_SETTINGS
+from streamsql.catalog.relation import CatalogRelation
 from streamsql.plan.functions import VALUES_IN_FROM, function_name
 from streamsql.plan.result_types import ResultTypes, named_type
 from streamsql.sql.statements import Statement
@@ -76,6 +78,12 @@ _VISIBLE = (
     "ts_parser", "ts_template", "type",
 )  # fmt: skip
 
+# the columns are renamed so that no argument's name means one of them
+_SETTING = (
+    "(SELECT __setting FROM (SELECT name AS __name, setting AS __setting FROM "
+    f'"{PG_SETTINGS.read_as}") WHERE __name = lower($1))'
+)
+
 # name -> template
 TEMPLATES: dict[str, str] = {
     **{f"has_{what}_privilege": _TRUE for what in _PRIVILEGES},
@@ -84,6 +92,7 @@ TEMPLATES: dict[str, str] = {
     "array_lower": "CASE WHEN $2 = 1 AND len($1) > 0 THEN 1 END",
     "array_upper": "CASE WHEN $2 = 1 THEN nullif(len($1), 0) END",
     "col_description": _NO_TEXT,
+    "current_setting": _SETTING,  # of what is no literal: others are answered before
     "current_schemas": "CASE WHEN $1 THEN ['pg_catalog', 'public'] ELSE ['public'] END",
     "format_type": _MODIFIED,
     "getdatabaseencoding": "'UTF8'",
@@ -98,6 +107,7 @@ TEMPLATES: dict[str, str] = {
     "pg_get_function_arguments": _found(literal("arguments")),
     "pg_get_function_identity_arguments": _found(literal("arguments")),
     "pg_get_function_result": _found(literal("result")),
+    "pg_get_function_sqlbody": _NO_TEXT,
     "pg_get_functiondef": _NO_TEXT,
     "pg_get_indexdef": _found("CASE WHEN coalesce($2, 0) = 0 THEN 'index' ELSE 'index:' || $2 END"),
     "pg_get_partition_constraintdef": _NO_TEXT,
@@ -153,10 +163,10 @@ KINDS: dict[str, tuple[str, Callable[[str], StreamSQLError]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Where names are looked up: `oid_of(kind, name)` at once, `needed` says that SQL will."""
+    """Where names are looked up: `oid_of(kind, name)` at once; `provide` says what SQL will read (None: the names)."""
 
     oid_of: Callable[[str, str], int | None]
-    needed: Callable[[], None]
+    provide: Callable[[CatalogRelation | None], None]
 
 
 def unqualified_functions(tree: exp.Expr) -> exp.Expr:
@@ -255,6 +265,8 @@ def _rewrite_function(node: exp.Expr, statement: Statement, names: Names) -> Non
         _print(node)
         return
     template = TEMPLATES.get(name or "")
+    if template is _SETTING and isinstance(node.expressions[0], exp.Literal):
+        return
     if name == "quote_ident":
         template = _quoting()
     if template is not None:
@@ -341,7 +353,9 @@ def _parsed(template: str) -> exp.Expr:
 
 def _filled(template: str, arguments: list[exp.Expr], names: Names) -> exp.Expr:
     if NAMES in template:
-        names.needed()
+        names.provide(None)
+    if template is _SETTING:
+        names.provide(PG_SETTINGS)
     made = _parsed(template).copy()
     for table in made.find_all(exp.Table):
         table.meta[PROVIDED] = True

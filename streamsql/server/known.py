@@ -21,7 +21,6 @@ from streamsql.catalog.objects import Catalog, Stream, Table
 from streamsql.catalog.pg_catalog.names import NAMES, names_table
 from streamsql.catalog.relation import CatalogRelation, Snapshot
 from streamsql.engine.ingest import arrow_schema
-from streamsql.server.driver_questions import driver_question
 from streamsql.server.reads import ReadPool
 from streamsql.server.results import ResultColumn
 from streamsql.sql.parse import parse
@@ -94,9 +93,6 @@ class Known:
         found = self._texts.get(text)
         if found is not None:
             return found
-        question = driver_question(text)
-        if question is not None:
-            return [question]
         if len(text) > PARSED_INLINE_CHARACTERS_MAX:
             return await self._reads.compute(lambda: parse(text, self._limits))
         found = parse(text, self._limits)

@@ -21,7 +21,11 @@ from tests.running import RunningServer
 Connection = psycopg.Connection[TupleRow]
 
 ASKED: dict[str, list[str]] = json.loads(Path(__file__).with_name("bi_queries.json").read_text("utf-8"))
-QUERIES = [pytest.param(query, id=f"{tool}-{number}") for tool, queries in ASKED.items() for number, query in enumerate(queries)]
+QUERIES = [
+    pytest.param(query, id=f"{tool}-{number}")
+    for tool, queries in ASKED.items()
+    for number, query in enumerate(queries)
+]
 
 OBJECTS = (
     "CREATE TABLE games (id INT PRIMARY KEY, name TEXT NOT NULL, price NUMERIC(10,2), started TIMESTAMP,"
@@ -69,7 +73,9 @@ def as_asked(connection: Connection, query: str) -> str:
         if number in query:
             found = connection.execute("SELECT oid FROM pg_class WHERE relname = %s", [name]).fetchone()
             assert found is not None
-            query = re.sub(rf"{number}\b", number.replace("1", str(found[0])) if "=" in number else str(found[0]), query)
+            query = re.sub(
+                rf"{number}\b", number.replace("1", str(found[0])) if "=" in number else str(found[0]), query
+            )
     return query
 
 
@@ -122,4 +128,6 @@ def test_a_question_of_a_tool_is_answered_as_postgres_answers_it(
     if not any(words in query for words in OTHER_ROWS):
         found, expected = comparable(columns, rows), comparable(columns, their_rows)
         in_order = "order by" in query.lower()
-        assert (found if in_order else sorted(found, key=repr)) == (expected if in_order else sorted(expected, key=repr))
+        assert (found if in_order else sorted(found, key=repr)) == (
+            expected if in_order else sorted(expected, key=repr)
+        )

@@ -25,6 +25,7 @@ SAME = [
     r"\d", r"\dt", r"\dm", r"\dv", r"\di", r"\ds", r"\dE", r"\dn", r"\dn+", r"\df", r"\dT", r"\dD", r"\dp", r"\z",
     r"\ddp", r"\des", r"\dew", r"\det", r"\deu", r"\dy", r"\dRp", r"\dRs", r"\dX", r"\dP", r"\dO", r"\dc", r"\drds",
     r"\d games", r"\d clubs", r"\d events", r"\d customer", r"\d games_pkey", r"\d public.*", r"\dt g*", r"\dt public.clubs",
+    r"\d+ games", r"\d+ clubs", r"\du", r"\dg", r"\dD+", r"\df+", r"\dT+", r"\dC nope", r"\do nope", r"\db", r"\sf nope", r"\d+ games_pkey", r"\dS nope",
     r"\dt *.clubs", r"\d nope", r"\dt nope", r"\dm per*", r"\d per_key", r"\df nope", r"\dn public", r"\du nope",
 ]  # fmt: skip
 # What tab completion asks, as psql 15 writes it.
