@@ -222,20 +222,21 @@ def _operator(node: exp.Expr) -> exp.Expr:
 def rewrite(tree: exp.Expr, statement: Statement, names: Names, types: ResultTypes) -> None:
     """Put in what DuckDB runs for each function and cast of the catalog's; the tree is changed. Raises StreamSQLError."""
     nodes = list(reversed(list(tree.walk())))  # arguments before what they are given to
+    # all that is asked of the types is asked before anything changes
+    from_zero = {
+        id(b) for b in nodes if isinstance(b, exp.Bracket) and types.type_of(b.this) in (INT2VECTOR, OIDVECTOR)
+    }
     templates = {id(node): template for node in nodes if (template := _by_type(node, types)) is not None}
     for node in nodes:
         template = templates.get(id(node))
         if template is not None:
             node.replace(_filled(template, [node.this], names))
-        elif isinstance(node, exp.Bracket) and types.type_of(node.this) in (INT2VECTOR, OIDVECTOR):
-            node.set(
-                "expressions", [exp.Add(this=i.copy(), expression=exp.Literal.number(1)) for i in node.expressions]
-            )
+        elif id(node) in from_zero:
+            one = exp.Literal.number(1)
+            node.set("expressions", [exp.Add(this=i.copy(), expression=one.copy()) for i in node.expressions])
         elif isinstance(node, exp.Cast):
             _rewrite_cast(node, statement, names)
-        elif isinstance(node, (exp.Any, exp.Anonymous)):
-            _rewrite_function(node, statement, names)
-        elif isinstance(node, exp.Func) and not isinstance(node, (exp.Binary, exp.Case)):
+        elif isinstance(node, exp.Any) or (isinstance(node, exp.Func) and not isinstance(node, (exp.Binary, exp.Case))):
             _rewrite_function(node, statement, names)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -25,7 +24,8 @@ SAME = [
     r"\d", r"\dt", r"\dm", r"\dv", r"\di", r"\ds", r"\dE", r"\dn", r"\dn+", r"\df", r"\dT", r"\dD", r"\dp", r"\z",
     r"\ddp", r"\des", r"\dew", r"\det", r"\deu", r"\dy", r"\dRp", r"\dRs", r"\dX", r"\dP", r"\dO", r"\dc", r"\drds",
     r"\d games", r"\d clubs", r"\d events", r"\d customer", r"\d games_pkey", r"\d public.*", r"\dt g*", r"\dt public.clubs",
-    r"\d+ games", r"\d+ clubs", r"\du", r"\dg", r"\dD+", r"\df+", r"\dT+", r"\dC nope", r"\do nope", r"\db", r"\sf nope", r"\d+ games_pkey", r"\dS nope",
+    r"\d+ games", r"\d+ clubs", r"\du", r"\dg", r"\dD+", r"\df+",
+    r"\dT+", r"\dC nope", r"\do nope", r"\db", r"\sf nope", r"\d+ games_pkey", r"\dS nope",
     r"\dt *.clubs", r"\d nope", r"\dt nope", r"\dm per*", r"\d per_key", r"\df nope", r"\dn public", r"\du nope",
 ]  # fmt: skip
 # What tab completion asks, as psql 15 writes it.
@@ -45,7 +45,8 @@ COMPLETIONS = [
     "SELECT pg_catalog.quote_ident(rolname) FROM pg_catalog.pg_roles WHERE rolname LIKE 'test%'",
     "SELECT pg_catalog.format_type(t.oid, NULL) FROM pg_catalog.pg_type t WHERE (t.typrelid = 0"
     " OR (SELECT c.relkind = 'c' FROM pg_catalog.pg_class c WHERE c.oid = t.typrelid)) AND t.typname !~ '^_'"
-    " AND t.typname LIKE 'int%' AND pg_catalog.pg_type_is_visible(t.oid) AND t.typname IN ('int2', 'int4', 'interval') ORDER BY 1",
+    " AND t.typname LIKE 'int%' AND pg_catalog.pg_type_is_visible(t.oid) AND t.typname IN ('int2', 'int4', 'interval')"
+    " ORDER BY 1",
     "SELECT conname FROM pg_catalog.pg_constraint c, pg_catalog.pg_class t WHERE c.conrelid = t.oid"
     " AND t.relnamespace = 2200 ORDER BY 1",
 ]
@@ -60,15 +61,15 @@ def psql(port: int, database: str, text: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def ours(server: RunningServer) -> Iterator[int]:
+def ours(server: RunningServer) -> int:
     with server.session() as opened:
         for statement in (*OBJECTS, *OURS):
             opened.execute(statement)
-    yield server.port
+    return server.port
 
 
 @pytest.fixture(scope="module")
-def theirs(postgres_port: int) -> Iterator[int]:
+def theirs(postgres_port: int) -> int:
     dsn = f"postgresql://tester@127.0.0.1:{postgres_port}/postgres"
     with psycopg.connect(dsn, autocommit=True) as opened:
         opened.execute("DROP DATABASE IF EXISTS backslash")
@@ -76,7 +77,7 @@ def theirs(postgres_port: int) -> Iterator[int]:
     with psycopg.connect(dsn.replace("/postgres", "/backslash"), autocommit=True) as opened:
         for statement in (*OBJECTS, *(s.replace("STREAM", "TABLE").replace(" EMIT UPDATE", "") for s in OURS)):
             opened.execute(statement)
-    yield postgres_port
+    return postgres_port
 
 
 @pytest.mark.parametrize("command", [*SAME, *COMPLETIONS])
