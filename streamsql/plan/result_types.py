@@ -51,6 +51,7 @@ _KEEPING = (
 _EXTREMES = (exp.Max, exp.Min, exp.Greatest, exp.Least)
 # types of which PostgreSQL has no largest or smallest value: they become text first
 _WITHOUT_ORDER = (t.NAME, t.CHAR)
+_BARE = frozenset({"current_role", "session_user", "user"})  # functions that look like columns
 _VECTORS = {t.INT2VECTOR: t.INT2, t.OIDVECTOR: t.OID}
 # the only types that are not left to DuckDB to tell
 _TOLD = frozenset({*t.CATALOG_SCALARS, t.OID, t.VARCHAR, t.INT2, t.INT4, t.INT8})
@@ -224,7 +225,7 @@ class ResultTypes:
                 if column.table:
                     return None
             select = select.find_ancestor(exp.Select)
-        return FUNCTION_TYPES.get(column.name) if not column.table and column.name in ("session_user", "user") else None
+        return FUNCTION_TYPES.get(column.name) if not column.table and column.name in _BARE else None
 
 
 def _parts(node: exp.Expr) -> list[exp.Expr | None]:

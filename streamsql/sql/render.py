@@ -238,7 +238,7 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     Show: _show,
     ShowVariable: _show_variable,
     Subscribe: _subscribe,
-    Transaction: lambda statement: statement.verb.value,
+    Transaction: lambda statement: f"{statement.verb.value} {statement.modes}".rstrip(),
     Unlisten: lambda _: "UNLISTEN *",
     Update: lambda statement: postgres_sql(statement.tree),
 }

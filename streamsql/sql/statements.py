@@ -234,9 +234,10 @@ class TransactionVerb(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Transaction(Statement):
-    """BEGIN | START TRANSACTION | COMMIT | END | ROLLBACK | ABORT."""
+    """BEGIN | START TRANSACTION | COMMIT | END | ROLLBACK | ABORT; `modes` are the words behind BEGIN."""
 
     verb: TransactionVerb
+    modes: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,11 @@ from streamsql.sql.statements import (
 async def set_variable(context: Context, statement: SetVariable, values: Values) -> Done:
     tag = "RESET" if statement.reset else "SET"
     if statement.name in _MODES_OF and statement.value is not None:
-        _set_modes(context, _MODES_OF[statement.name], statement.value)
+        set_modes(context, _MODES_OF[statement.name], statement.value)
     elif statement.reset and statement.name == "all":
         context.variables.reset_all()
     else:
-        context.variables.set(statement.name, statement.value)
+        context.variables.set(statement.name, statement.value, local=statement.local)
     return Done(tag)
 
 
@@ -31,7 +31,7 @@ async def set_variable(context: Context, statement: SetVariable, values: Values)
 _MODES_OF = {"transaction": "transaction_", "session_characteristics": "default_transaction_"}
 
 
-def _set_modes(context: Context, prefix: str, modes: str) -> None:
+def set_modes(context: Context, prefix: str, modes: str) -> None:
     """Set the variables behind ``ISOLATION LEVEL ..., READ ONLY, NOT DEFERRABLE``."""
     for mode in modes.lower().split(","):
         words = " ".join(mode.split())
