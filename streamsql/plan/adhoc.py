@@ -27,7 +27,7 @@ from streamsql.catalog.pg_catalog import FUNCTIONS
 from streamsql.catalog.pg_catalog.names import oid_of
 from streamsql.catalog.relation import PG_CATALOG, CatalogRelation, Snapshot
 from streamsql.catalog.standard import STANDARD
-from streamsql.plan import catalog_functions, stages
+from streamsql.plan import catalog_functions, postgres_operators, stages
 from streamsql.plan.bind import WINDOW_COLUMNS, Describe, check_time_type, is_window
 from streamsql.plan.functions import Asker, function_name, refuse_functions, refuse_session_functions, session_value
 from streamsql.plan.insertion import default_of
@@ -89,7 +89,9 @@ def adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQuer
     catalog_functions.values_in_from(tree, statement)
     types = ResultTypes(statement, partial(_columns_of, scope=scope))
     told = types.told(tree)
+    postgres_operators.note(tree, statement, types, scope.limits)
     catalog_functions.rewrite(tree, statement, scope.names, types)
+    postgres_operators.apply(tree, statement)
     as_postgres_reads(tree, statement)
     tree = _answered(tree, statement, scope)
     _resolve_names(tree, statement, scope)

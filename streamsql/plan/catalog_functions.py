@@ -65,6 +65,7 @@ _KILOBYTES = (
     "ELSE CAST(round($1 / 1073741824.0) AS BIGINT) || ' GB' END"
 )
 _NO_TEXT, _TRUE, _NO_BYTES = "CAST(NULL AS VARCHAR)", "TRUE", "CAST(0 AS BIGINT)"
+_DOUBLED = "replace(CAST($1 AS VARCHAR), chr(39), chr(39) || chr(39))"
 _IN_PATH = f"NOT starts_with({_found(literal('class'))}, 'information_schema.')"
 _PARTS = r"""regexp_extract_all($1, '"(?:[^"]|"")*"|[^".\s]+')"""
 _UNQUOTED = """CASE WHEN x[1] = '"' THEN replace(x[2:-2], '""', '"') ELSE lower(x) END"""
@@ -93,9 +94,12 @@ TEMPLATES: dict[str, str] = {
     "array_upper": "CASE WHEN $2 = 1 THEN nullif(len($1), 0) END",
     "col_description": _NO_TEXT,
     "current_setting": _SETTING,  # of what is no literal: others are answered before
+    "clock_timestamp": "now()",
     "current_schemas": "CASE WHEN $1 THEN ['pg_catalog', 'public'] ELSE ['public'] END",
+    "every": "bool_and($1)",
     "format_type": _MODIFIED,
     "getdatabaseencoding": "'UTF8'",
+    "octet_length": "strlen(CAST($1 AS VARCHAR))",
     "obj_description": "CASE WHEN $1 = 2200 THEN 'standard public schema' END",
     "parse_ident": f"list_transform({_PARTS}, lambda x: {_UNQUOTED})",
     "pg_char_to_encoding": "CASE WHEN upper($1) IN ('UTF8', 'UTF-8', 'UNICODE') THEN 6 ELSE -1 END",
@@ -132,9 +136,10 @@ TEMPLATES: dict[str, str] = {
     "pg_tablespace_location": "''",
     "pg_tablespace_size": _NO_BYTES,
     "pg_total_relation_size": _NO_BYTES,
-    "quote_literal": "'''' || replace(CAST($1 AS VARCHAR), '''', '''''') || ''''",
-    "quote_nullable": "coalesce('''' || replace(CAST($1 AS VARCHAR), '''', '''''') || '''', 'NULL')",
+    "quote_literal": f"chr(39) || {_DOUBLED} || chr(39)",
+    "quote_nullable": f"coalesce(chr(39) || {_DOUBLED} || chr(39), 'NULL')",
     "row_security_active": "FALSE",
+    "statement_timestamp": "now()",
     "shobj_description": _NO_TEXT,
     "to_regclass": _oid("class"),
     "to_regnamespace": _oid("namespace"),

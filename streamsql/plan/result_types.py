@@ -35,6 +35,12 @@ FUNCTION_TYPES: dict[str, WireType] = {
 }  # fmt: skip
 _NODE_TYPES: dict[type[exp.Expr], WireType] = {
     exp.ArraySize: t.INT4,
+    exp.Count: t.INT8,
+    exp.DenseRank: t.INT8,
+    exp.Extract: t.NUMERIC,
+    exp.Ntile: t.INT4,
+    exp.Rank: t.INT8,
+    exp.RowNumber: t.INT8,
     exp.CurrentCatalog: t.NAME,
     exp.CurrentSchema: t.NAME,
     exp.CurrentSchemas: t.NAME.array,
@@ -45,16 +51,18 @@ _NODE_TYPES: dict[type[exp.Expr], WireType] = {
 }
 # what has the type of its first operand
 _KEEPING = (
-    exp.Alias, exp.AnyValue, exp.Collate, exp.Filter, exp.First, exp.FirstValue, exp.IgnoreNulls, exp.Lag, exp.Last,
-    exp.LastValue, exp.Lead, exp.Max, exp.Min, exp.NthValue, exp.Nullif, exp.Paren, exp.RespectNulls, exp.Window,
+    exp.Abs, exp.Alias, exp.AnyValue, exp.Collate, exp.Filter, exp.First, exp.FirstValue, exp.IgnoreNulls, exp.Lag, exp.Last,
+    exp.LastValue, exp.Lead, exp.Max, exp.Min, exp.Neg, exp.NthValue, exp.Nullif, exp.Paren, exp.RespectNulls, exp.Window,
 )  # fmt: skip
 _EXTREMES = (exp.Max, exp.Min, exp.Greatest, exp.Least)
 # types of which PostgreSQL has no largest or smallest value: they become text first
 _WITHOUT_ORDER = (t.NAME, t.CHAR)
 _BARE = frozenset({"current_role", "session_user", "user"})  # functions that look like columns
+INTEGERS = (t.INT2, t.INT4, t.INT8)
+_ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod)
 _VECTORS = {t.INT2VECTOR: t.INT2, t.OIDVECTOR: t.OID}
 # the only types that are not left to DuckDB to tell
-_TOLD = frozenset({*t.CATALOG_SCALARS, t.OID, t.VARCHAR, t.INT2, t.INT4, t.INT8})
+_TOLD = frozenset({*t.CATALOG_SCALARS, t.OID, t.VARCHAR, t.INT2, t.INT4, t.INT8, t.NUMERIC})
 _NAMED = {name: t.BY_NAME[name] for name in ("char", "oid", *(c.name for c in t.CATALOG_SCALARS))}
 _WORDS = {**_NAMED, **{name: t.BY_NAME[name] for name in ("bool", "int2", "int4", "int8", "text", "varchar")}}
 
@@ -156,6 +164,8 @@ class ResultTypes:
         elif isinstance(node, exp.Unnest) and len(node.expressions) == 1:
             element = _element(self.type_of(node.expressions[0]))
             columns = [("unnest", element)] if not node.args.get("offset") else None
+        elif isinstance(node, exp.Table) and isinstance(node.this, exp.ExplodingGenerateSeries):
+            columns = [("generate_series", self.type_of(node.this.args["start"]))]
         yield node.alias_or_name, _renamed(columns, node.args.get("alias"))
         for join in node.args.get("joins") or []:
             yield from self._source(join.this)
@@ -186,7 +196,9 @@ class ResultTypes:
         if isinstance(node, exp.Null) or (isinstance(node, exp.Literal) and node.is_string):
             return t.UNKNOWN
         if isinstance(node, exp.Literal):
-            return t.INT4 if node.name.isdecimal() and int(node.name) < 1 << 31 else None
+            if not node.name.isdecimal():
+                return t.NUMERIC
+            return t.INT4 if int(node.name) < 1 << 31 else t.INT8 if int(node.name) < 1 << 63 else t.NUMERIC
         if isinstance(node, exp.Cast):
             return named_type(node.to)
         if isinstance(node, (exp.Subquery, exp.Select)):
@@ -195,8 +207,10 @@ class ResultTypes:
         if isinstance(node, (*_KEEPING, exp.Case, exp.Coalesce, exp.Greatest, exp.Least)):
             found = _common([self.type_of(part) for part in _parts(node)])
             return t.TEXT if isinstance(node, _EXTREMES) and found in _WITHOUT_ORDER else found
-        if isinstance(node, exp.Sum):
-            return t.INT8 if self.type_of(node.this) in (t.INT2, t.INT4) else None
+        if isinstance(node, _ARITHMETIC):
+            return _arithmetic(node, self.type_of(node.this), self.type_of(node.expression))
+        if isinstance(node, (exp.Avg, exp.Sum, *_DEVIATIONS)):
+            return _aggregate(node, self.type_of(node.this))
         if isinstance(node, exp.ArrayAgg):
             return _array(self.type_of(node.this.this if isinstance(node.this, exp.Order) else node.this))
         if isinstance(node, exp.Array):
@@ -226,6 +240,27 @@ class ResultTypes:
                     return None
             select = select.find_ancestor(exp.Select)
         return FUNCTION_TYPES.get(column.name) if not column.table and column.name in _BARE else None
+
+
+def _arithmetic(node: exp.Expr, one: WireType | None, other: WireType | None) -> WireType | None:
+    if one is t.DATE and other is t.DATE and isinstance(node, exp.Sub):
+        return t.INT4
+    operands = [w for w in (one, other) if w is not t.UNKNOWN]
+    if not operands or not all(w in _WIDTHS for w in operands):
+        return None
+    return max((w for w in operands if w is not None), key=lambda w: _WIDTHS[w])
+
+
+def _aggregate(node: exp.Expr, of: WireType | None) -> WireType | None:
+    if isinstance(node, exp.Sum):
+        return (
+            {t.INT2: t.INT8, t.INT4: t.INT8, t.INT8: t.NUMERIC, t.FLOAT4: t.FLOAT4}.get(of) if of is not None else None
+        )
+    return t.NUMERIC if of in INTEGERS or of is t.NUMERIC else t.FLOAT8 if of in (t.FLOAT4, t.FLOAT8) else None
+
+
+_WIDTHS = {t.INT2: 0, t.INT4: 1, t.INT8: 2, t.NUMERIC: 3, t.FLOAT4: 4, t.FLOAT8: 5}
+_DEVIATIONS = (exp.Stddev, exp.StddevPop, exp.StddevSamp, exp.Variance, exp.VariancePop)
 
 
 def _parts(node: exp.Expr) -> list[exp.Expr | None]:

@@ -48,7 +48,7 @@ def _stored(wire_type: WireType) -> str:
     return _STORED.get(wire_type.name, "VARCHAR")
 
 
-_STORED = {**DUCKDB_NAME, "int2vector": "SMALLINT[]", "oidvector": "INTEGER[]"}
+_STORED = {**DUCKDB_NAME, "numeric": "DECIMAL(38,16)", "int2vector": "SMALLINT[]", "oidvector": "INTEGER[]"}
 
 
 def described(columns: Sequence[ResultColumn], formats: Sequence[int]) -> bytes:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from sqlglot import exp
 
 from streamsql.base.errors import AdminShutdown, StreamSQLError
-from streamsql.base.types import WireType
+from streamsql.base.types import NUMERIC, WireType
 from streamsql.catalog.objects import OutputColumn
 from streamsql.engine import definitions
 from streamsql.engine.changes import Change
@@ -34,6 +34,8 @@ from streamsql.sql.statements import EmitMode, Query
 
 # A parameter in the SQL that is kept: what no text of a client's can hold, so that nothing else is taken for one.
 _MARK = f"parameter_{secrets.token_hex(12)}_"
+# what DuckDB computes where PostgreSQL computes a numeric
+_INEXACT = ("BIGINT", "DOUBLE")
 _MARKED = re.compile(rf"\${_MARK}(\d+)")
 
 
@@ -97,7 +99,7 @@ def _bind(
     told = made.types if made.types is not None and len(made.types) == len(found) else [None] * len(found)
     columns = tuple(
         ResultColumn.of(c.name, c.type, exact=bool(types))
-        if wire_type is None
+        if wire_type is None or (wire_type is NUMERIC and c.type not in _INEXACT)
         else ResultColumn.told(c.name, wire_type)
         for c, wire_type in zip(found, told, strict=True)
     )
