@@ -85,6 +85,16 @@ _SETTING = (
     f'"{PG_SETTINGS.read_as}") WHERE __name = lower($1))'
 )
 
+_TYPE_NAME = (
+    "CASE WHEN starts_with(typeof($1), 'DECIMAL') THEN 'numeric' ELSE coalesce(map_extract_value(MAP {'VARCHAR': 'text', "
+    "'DOUBLE': 'double precision', 'FLOAT': 'real', 'BLOB': 'bytea', 'TIMESTAMP': 'timestamp without time zone', "
+    "'TIME': 'time without time zone', 'HUGEINT': 'numeric'}, typeof($1)), lower(typeof($1))) END"
+)
+# what encode() and decode() can do
+_CODECS = {
+    "hex": ("lower(hex($1))", "unhex($1)"), "base64": ("to_base64($1)", "from_base64($1)"),
+}  # fmt: skip
+
 # name -> template
 TEMPLATES: dict[str, str] = {
     **{f"has_{what}_privilege": _TRUE for what in _PRIVILEGES},
@@ -101,6 +111,8 @@ TEMPLATES: dict[str, str] = {
     "getdatabaseencoding": "'UTF8'",
     "octet_length": "strlen(CAST($1 AS VARCHAR))",
     "obj_description": "CASE WHEN $1 = 2200 THEN 'standard public schema' END",
+    "justify_days": "to_months(CAST(datepart('day', $1) // 30 AS INTEGER)) + "
+    "($1 - to_days(CAST(datepart('day', $1) // 30 * 30 AS INTEGER)))",
     "parse_ident": f"list_transform({_PARTS}, lambda x: {_UNQUOTED})",
     "pg_char_to_encoding": "CASE WHEN upper($1) IN ('UTF8', 'UTF-8', 'UNICODE') THEN 6 ELSE -1 END",
     "pg_database_size": _NO_BYTES,
@@ -131,6 +143,7 @@ TEMPLATES: dict[str, str] = {
     "pg_relation_size": _NO_BYTES,
     "pg_size_pretty": _KILOBYTES,
     "pg_stat_get_numscans": _NO_BYTES,
+    "pg_typeof": _TYPE_NAME,
     "pg_table_is_visible": _IN_PATH,
     "pg_table_size": _NO_BYTES,
     "pg_tablespace_location": "''",
@@ -146,6 +159,7 @@ TEMPLATES: dict[str, str] = {
     "to_regproc": _oid("proc"),
     "to_regrole": _oid("role"),
     "to_regtype": _oid("type"),
+    "to_hex": "lower(to_hex($1))",
     "txid_current_if_assigned": "CAST(NULL AS BIGINT)",
     # pgjdbc numbers the columns of a key with it
     "_pg_expandarray": "unnest(list_transform($1, lambda x, n: {'x': x, 'n': CAST(n AS INTEGER)}))",
@@ -271,6 +285,16 @@ def _rewrite_function(node: exp.Expr, statement: Statement, names: Names) -> Non
         _print(node)
         return
     template = TEMPLATES.get(name or "")
+    if isinstance(node, (exp.Encode, exp.Decode)):
+        charset = node.args.get("charset")
+        codec = _CODECS.get(charset.name if isinstance(charset, exp.Expr) else "")
+        template = None if codec is None else codec[isinstance(node, exp.Decode)]
+    if isinstance(node, exp.JSONArrayAgg) or name == "jsonb_agg":
+        _json_aggregate(node)
+        return
+    if name in ("json_build_object", "jsonb_build_object"):
+        node.replace(exp.Anonymous(this="json_object", expressions=[e.copy() for e in node.iter_expressions()]))
+        return
     if template is _SETTING and isinstance(node.expressions[0], exp.Literal):
         return
     if name == "quote_ident":
@@ -278,6 +302,16 @@ def _rewrite_function(node: exp.Expr, statement: Statement, names: Names) -> Non
     if template is not None:
         arguments = list(node.expressions) if isinstance(node, exp.Anonymous) else list(node.iter_expressions())
         node.replace(_filled(template, arguments, names))
+
+
+def _json_aggregate(node: exp.Expr) -> None:
+    """Write ``json_agg(x ORDER BY y) FILTER (...)`` as the JSON of a list; what stands behind the call stays there."""
+    items = list(node.expressions) if isinstance(node, exp.Anonymous) else [node.this]
+    whole = node.parent if isinstance(node.parent, exp.Filter) else node
+    made = exp.Anonymous(this="list", expressions=[item.copy() for item in items])
+    if whole is not node:
+        node.replace(made)
+    whole.replace(exp.Anonymous(this="to_json", expressions=[whole.copy() if whole is not node else made]))
 
 
 def _print(node: exp.Expr) -> None:
@@ -368,9 +402,10 @@ def _filled(template: str, arguments: list[exp.Expr], names: Names) -> exp.Expr:
     for parameter in list(made.find_all(exp.Parameter, exp.Placeholder)):
         number = int(parameter.name) - 1
         argument = arguments[number].copy() if number < len(arguments) else exp.null()
-        if not isinstance(argument, (exp.Column, exp.Literal, exp.Null)):
+        if not isinstance(argument, (exp.Column, exp.Distinct, exp.Literal, exp.Null, exp.Order)):
             argument = exp.paren(argument, copy=False)
         if parameter is made:
             return argument
         parameter.replace(argument)
-    return exp.paren(made, copy=False)
+    # an aggregate may have FILTER or OVER behind it, which no parenthesis can
+    return made if isinstance(made, exp.Func) and not isinstance(made, exp.Case) else exp.paren(made, copy=False)

@@ -7,6 +7,7 @@ function that is not in `TABLE_FUNCTIONS`, and the scalar functions of `REFUSED`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -16,7 +17,7 @@ from sqlglot import exp
 from streamsql import __version__
 from streamsql.base.errors import FeatureNotSupported, UndefinedFunction, UndefinedObject
 from streamsql.sql.statements import Statement
-from streamsql.sql.trees import position_of
+from streamsql.sql.trees import position_of, start_of
 
 TABLE_FUNCTIONS = frozenset({
     "generate_series", "generate_subscripts", "json_each", "json_tree", "range", "regexp_split_to_table", "repeat", "unnest",
@@ -107,6 +108,15 @@ def function_name(node: exp.Expr, statement: Statement) -> str | None:
     if isinstance(node, (exp.Binary, exp.If)):
         return None  # an operator
     return node.sql_name().lower()
+
+
+_DATE_PART = re.compile(r"date_part\s*\(\s*'\w+'\s*,\s*\Z", re.IGNORECASE)
+
+
+def is_date_part(node: exp.Extract, statement: Statement) -> bool:
+    """Tell whether a client wrote ``date_part('year', x)``, which the stock parser turns into EXTRACT(year FROM x)."""
+    start = start_of(node.expression)
+    return start is not None and _DATE_PART.search(statement.text[: start - statement.position]) is not None
 
 
 def refuse_functions(tree: exp.Expr, statement: Statement) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from streamsql.plan.functions import function_name
+from streamsql.plan.functions import function_name, is_date_part
 from streamsql.sql.statements import Statement
 
 NAMELESS = "?column?"
@@ -40,6 +40,8 @@ _NODE_NAMES: dict[type[exp.Expr], str] = {
     exp.Greatest: "greatest",
     exp.GroupConcat: "string_agg",
     exp.Interval: "interval",
+    exp.JSONArrayAgg: "json_agg",
+    exp.Decode: "decode",
     exp.Least: "least",
     exp.Localtime: "localtime",
     exp.Localtimestamp: "localtimestamp",
@@ -130,6 +132,8 @@ def _name(node: exp.Expr, statement: Statement) -> tuple[str | None, bool]:
         default = node.args.get("default")
         inner, strong = _name(default, statement) if default is not None else (None, False)
         return (inner, True) if strong else ("case", False)
+    if isinstance(node, exp.Extract) and is_date_part(node, statement):
+        return "date_part", True
     known = _NODE_NAMES.get(type(node))
     if known is not None and not (isinstance(node, exp.Func) and node.meta.get("start") is not None):
         return known, not isinstance(node, exp.Interval)

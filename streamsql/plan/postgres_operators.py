@@ -61,6 +61,8 @@ def apply(tree: exp.Expr, statement: Statement) -> None:
             _escape(node)
         elif isinstance(node, exp.SimilarTo):
             _match(node, statement)
+        elif isinstance(node, (exp.JSONBExtract, exp.JSONBExtractScalar)):
+            _walk_json(node)
         elif isinstance(node, exp.TimeToStr) and node.meta.get(_PATTERN) is not None:
             node.replace(_to_char(node, str(node.meta[_PATTERN]), statement))
         elif node.meta.get(_ELEMENT):
@@ -112,6 +114,16 @@ def _match(node: exp.SimilarTo, statement: Statement) -> None:
         this="regexp_full_match", expressions=[node.this.copy(), exp.Literal.string(f"(?s){expression}")]
     )
     node.replace(match)
+
+
+def _walk_json(node: exp.Expr) -> None:
+    """Write ``x #>> '{a,0}'`` with a path as DuckDB writes one."""
+    path = node.expression.unnest()
+    if isinstance(path, exp.Literal) and path.is_string:
+        steps = [step.strip(' "') for step in path.name.strip("{} ").split(",")]
+        text = "$" + "".join(f"[{s}]" if s.isdecimal() else f'."{s}"' for s in steps if s)
+        name = "json_extract_string" if isinstance(node, exp.JSONBExtractScalar) else "json_extract"
+        node.replace(exp.Anonymous(this=name, expressions=[node.this.copy(), exp.Literal.string(text)]))
 
 
 _SIMILAR = {"%": ".*", "_": ".", ".": r"\.", "^": r"\^", "$": r"\$"}

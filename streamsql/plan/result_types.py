@@ -15,7 +15,7 @@ from sqlglot import exp
 
 from streamsql.base import types as t
 from streamsql.base.types import WireType, wire_column
-from streamsql.plan.functions import function_name
+from streamsql.plan.functions import function_name, is_date_part
 from streamsql.sql.column_types import DUCKDB_TYPES
 from streamsql.sql.statements import Statement
 
@@ -27,7 +27,8 @@ FUNCTION_TYPES: dict[str, WireType] = {
     "array_length": t.INT4, "array_lower": t.INT4, "array_position": t.INT4, "array_upper": t.INT4, "ascii": t.INT4,
     "bit_length": t.INT4, "cardinality": t.INT4, "char_length": t.INT4, "character_length": t.INT4,
     "current_catalog": t.NAME, "current_database": t.NAME, "current_role": t.NAME, "current_schema": t.NAME,
-    "current_schemas": t.NAME.array, "current_user": t.NAME, "length": t.INT4, "octet_length": t.INT4,
+    "current_schemas": t.NAME.array, "current_user": t.NAME, "grouping": t.INT4, "json_array_length": t.INT4,
+    "length": t.INT4, "octet_length": t.INT4,
     "pg_encoding_to_char": t.NAME, "pg_get_userbyid": t.NAME, "pg_my_temp_schema": t.OID,
     "pg_partition_ancestors": t.REGCLASS, "position": t.INT4, "session_user": t.NAME, "strpos": t.INT4,
     "to_regclass": t.REGCLASS, "to_regnamespace": t.REGNAMESPACE, "to_regproc": t.REGPROC, "to_regrole": t.REGROLE,
@@ -37,7 +38,6 @@ _NODE_TYPES: dict[type[exp.Expr], WireType] = {
     exp.ArraySize: t.INT4,
     exp.Count: t.INT8,
     exp.DenseRank: t.INT8,
-    exp.Extract: t.NUMERIC,
     exp.Ntile: t.INT4,
     exp.Rank: t.INT8,
     exp.RowNumber: t.INT8,
@@ -45,6 +45,7 @@ _NODE_TYPES: dict[type[exp.Expr], WireType] = {
     exp.CurrentSchema: t.NAME,
     exp.CurrentSchemas: t.NAME.array,
     exp.CurrentUser: t.NAME,
+    exp.Interval: t.INTERVAL,
     exp.Length: t.INT4,
     exp.SessionUser: t.NAME,
     exp.StrPosition: t.INT4,
@@ -62,7 +63,7 @@ INTEGERS = (t.INT2, t.INT4, t.INT8)
 _ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod)
 _VECTORS = {t.INT2VECTOR: t.INT2, t.OIDVECTOR: t.OID}
 # the only types that are not left to DuckDB to tell
-_TOLD = frozenset({*t.CATALOG_SCALARS, t.OID, t.VARCHAR, t.INT2, t.INT4, t.INT8, t.NUMERIC})
+_TOLD = frozenset({*t.CATALOG_SCALARS, t.OID, t.VARCHAR, t.INT2, t.INT4, t.INT8, t.NUMERIC, t.FLOAT8})
 _NAMED = {name: t.BY_NAME[name] for name in ("char", "oid", *(c.name for c in t.CATALOG_SCALARS))}
 _WORDS = {**_NAMED, **{name: t.BY_NAME[name] for name in ("bool", "int2", "int4", "int8", "text", "varchar")}}
 
@@ -71,9 +72,13 @@ def named_type(data_type: exp.Expr | None) -> WireType | None:
     """Give the type that a cast names; None for one that only DuckDB has."""
     if isinstance(data_type, exp.ObjectIdentifier):
         return _NAMED.get(str(data_type.this).lower())
+    if isinstance(data_type, exp.Interval):
+        return t.INTERVAL
     if not isinstance(data_type, exp.DataType):
         return None
     kind = data_type.this
+    if isinstance(kind, exp.Interval):
+        return t.INTERVAL
     if kind is exp.DType.ARRAY and len(data_type.expressions) == 1:
         element = named_type(data_type.expressions[0])
         return None if element is None or element.name not in t.ARRAYS else element.array
@@ -209,6 +214,11 @@ class ResultTypes:
             return t.TEXT if isinstance(node, _EXTREMES) and found in _WITHOUT_ORDER else found
         if isinstance(node, _ARITHMETIC):
             return _arithmetic(node, self.type_of(node.this), self.type_of(node.expression))
+        if isinstance(node, (exp.Ceil, exp.Floor, exp.Round, exp.Trunc)):
+            of = self.type_of(node.this)
+            return of if of in (t.NUMERIC, t.FLOAT8) else None
+        if isinstance(node, exp.Extract):
+            return t.FLOAT8 if is_date_part(node, self._statement) else t.NUMERIC
         if isinstance(node, (exp.Avg, exp.Sum, *_DEVIATIONS)):
             return _aggregate(node, self.type_of(node.this))
         if isinstance(node, exp.ArrayAgg):
@@ -275,6 +285,8 @@ def _common(found: list[WireType | None]) -> WireType | None:
     known = {w for w in found if w is not t.UNKNOWN}
     if len(known) == 1:
         return known.pop()
+    if known and known <= _WIDTHS.keys():
+        return max((w for w in known if w is not None), key=lambda w: _WIDTHS[w])
     return None if known else t.UNKNOWN
 
 
