@@ -22,6 +22,7 @@ from streamsql.catalog.pg_catalog.pg_settings import PG_SETTINGS
 from streamsql.catalog.relation import CatalogRelation
 from streamsql.plan.functions import VALUES_IN_FROM, function_name
 from streamsql.plan.result_types import ResultTypes, named_type
+from streamsql.sql.names import quote_name
 from streamsql.sql.statements import Statement
 from streamsql.sql.trees import position_of
 
@@ -55,7 +56,7 @@ def _all_shown(kind: str) -> str:
 
 
 _MODIFIED = (
-    f"CASE WHEN $1 IN (1700, 1231) AND $2 >= 0 THEN 'numeric(' || (($2 - 4) >> 16) || ',' || (($2 - 4) & 65535) || ')' "
+    f"CASE WHEN $1 IN (1042, 1014) AND $2 = -1 THEN CASE WHEN $1 = 1042 THEN 'bpchar' ELSE 'bpchar[]' END WHEN $1 IN (1700, 1231) AND $2 >= 0 THEN 'numeric(' || (($2 - 4) >> 16) || ',' || (($2 - 4) & 65535) || ')' "
     f"|| CASE WHEN $1 = 1231 THEN '[]' ELSE '' END ELSE coalesce({_found(literal('type'))}, CASE WHEN $1 = 0 THEN '-' "
     f"WHEN $1 IS NOT NULL THEN '???' END) END"
 )
@@ -368,7 +369,7 @@ def _registered(cast: exp.Cast, type_name: str, statement: Statement, names: Nam
     kind, missing = KINDS[type_name]
     operand = cast.this
     if isinstance(operand, exp.Literal) and operand.is_string and not operand.name.isdecimal():
-        written = ".".join(part if part.startswith('"') else part.lower() for part in operand.name.split("."))
+        written = ".".join(map(_folded, operand.name.split(".")))
         oid = names.oid_of(kind, written)
         if oid is None:
             error = missing(operand.name)
@@ -376,6 +377,11 @@ def _registered(cast: exp.Cast, type_name: str, statement: Statement, names: Nam
             raise error
         return exp.cast(exp.Literal.number(oid), "INTEGER")
     return _filled(_oid(kind), [operand.copy()], names)
+
+
+def _folded(part: str) -> str:
+    """Write a part of a name as `names` does: in quotes only where it needs them."""
+    return quote_name(part[1:-1].replace('""', '"')) if part.startswith('"') else part.lower()
 
 
 def shown_as(wire_type: WireType) -> str | None:

@@ -66,12 +66,15 @@ def check_values(tree: exp.Expression) -> None:
 
 
 def parse_explain(cursor: Cursor) -> Explain:
-    """Read EXPLAIN of a query, or of CREATE MATERIALIZED VIEW ... AS query."""
+    """Read EXPLAIN [(FORMAT TEXT | JSON)] of a query, or of CREATE MATERIALIZED VIEW ... AS query."""
     start = cursor.start
     cursor.expect("explain")
+    as_json = cursor.accept("(", "format", "json", ")")
+    if not as_json:
+        cursor.accept("(", "format", "text", ")")
     refuse_here(cursor, EXPLAIN_UNSUPPORTED)
     if cursor.accept("create", "materialized", "view"):
         _ = cursor.accept("if", "not", "exists")
         cursor.expect_object_name()
         cursor.expect("as")
-    return Explain(cursor.text[start : cursor.end], start, query=parse_query(cursor))
+    return Explain(cursor.text[start : cursor.end], start, query=parse_query(cursor), as_json=as_json)

@@ -231,7 +231,7 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     Describe: lambda statement: f"DESCRIBE {quote_name(statement.name)}",
     Discard: lambda _: "DISCARD ALL",
     Drop: _drop,
-    Explain: lambda statement: f"EXPLAIN {_query(statement.query)}",
+    Explain: lambda statement: f"EXPLAIN {'(FORMAT JSON) ' if statement.as_json else ''}{_query(statement.query)}",
     Insert: _insert,
     Query: _query,
     SetVariable: _set,

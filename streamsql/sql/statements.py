@@ -160,9 +160,10 @@ class Describe(Statement):
 
 @dataclass(frozen=True, slots=True)
 class Explain(Statement):
-    """EXPLAIN query (or CREATE MATERIALIZED VIEW ... AS query: `query` is its query)."""
+    """EXPLAIN query (or CREATE MATERIALIZED VIEW ... AS query: `query` is its query); `as_json` for (FORMAT JSON)."""
 
     query: Query
+    as_json: bool = False
 
 
 @dataclass(frozen=True, slots=True)

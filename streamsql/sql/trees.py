@@ -17,7 +17,7 @@ from sqlglot.tokens import Token, TokenType
 
 from streamsql.base.errors import FeatureNotSupported, SQLSyntaxError, StreamSQLError
 from streamsql.base.limits import Limits, exceeded
-from streamsql.sql.names import DATABASE, SCHEMA
+from streamsql.sql.names import DATABASES, SCHEMA
 from streamsql.sql.tokens import syntax_error
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def _foreign(node: exp.Expr, text: str, tokens: list[Token]) -> SQLSyntaxError:
 def _unqualify(node: exp.Expr) -> None:
     schema = node.args.get("db")
     database = node.args.get("catalog")
-    if schema is None or (database is not None and database.name != DATABASE):
+    if schema is None or (database is not None and database.name not in DATABASES):
         return
     node.set("catalog", None)
     if schema.name == SCHEMA:

@@ -82,7 +82,7 @@ def refusal(text: str) -> StreamSQLError:
         ("^CREATE OR REPLACE MATERIALIZED VIEW v AS SELECT 1", "0A000", "CREATE OR REPLACE is not supported"),
         ("^CREATE VIEW v AS SELECT 1", "0A000", "CREATE VIEW is not supported"),
         ("EXPLAIN ^ANALYZE SELECT 1", "0A000", "EXPLAIN ANALYZE is not supported"),
-        ("EXPLAIN ^(FORMAT json) SELECT 1", "0A000", "EXPLAIN with options is not supported"),
+        ("EXPLAIN ^(FORMAT xml) SELECT 1", "0A000", "EXPLAIN with options is not supported"),
         ("EXPLAIN ^INSERT INTO t VALUES (1)", "0A000", "EXPLAIN of INSERT is not supported"),
         ("INSERT INTO t VALUES (1) ^ON CONFLICT DO NOTHING", "0A000", "ON CONFLICT is not supported"),
         ("INSERT INTO t VALUES (1) ^RETURNING a", "0A000", "RETURNING is not supported"),

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from sqlglot import exp
 
 from streamsql.base.errors import AdminShutdown, StreamSQLError
-from streamsql.base.types import NUMERIC, WireType
+from streamsql.base.types import WireType
 from streamsql.catalog.objects import OutputColumn
 from streamsql.engine import definitions
 from streamsql.engine.changes import Change
@@ -34,8 +34,6 @@ from streamsql.sql.statements import EmitMode, Query
 
 # A parameter in the SQL that is kept: what no text of a client's can hold, so that nothing else is taken for one.
 _MARK = f"parameter_{secrets.token_hex(12)}_"
-# what DuckDB computes where PostgreSQL computes a numeric
-_INEXACT = ("BIGINT", "DOUBLE")
 _MARKED = re.compile(rf"\${_MARK}(\d+)")
 
 
@@ -97,15 +95,16 @@ def _bind(
         raise located(error, query.tree, query) from error
     # a value may have a narrower type than a typed NULL, so the columns are cast to what the client was told
     told = made.types if made.types is not None and len(made.types) == len(found) else [None] * len(found)
-    columns = tuple(
-        ResultColumn.of(c.name, c.type, exact=bool(types))
-        if wire_type is None or (wire_type is NUMERIC and c.type not in _INEXACT)
-        else ResultColumn.told(c.name, wire_type)
-        for c, wire_type in zip(found, told, strict=True)
-    )
+    columns = tuple(_column(c, wire_type, exact=bool(types)) for c, wire_type in zip(found, told, strict=True))
     if any(c.shown for c in columns):
         scope.provide(None)
     return Bound(made.sql, columns, given.tables, lasting=given.lasting and not asks_settings(query.tree, query))
+
+
+def _column(described: OutputColumn, told: WireType | None, *, exact: bool) -> ResultColumn:
+    """Make a column as DuckDB describes it, or else as PostgreSQL would."""
+    column = ResultColumn.of(described.name, described.type, exact=exact)
+    return column if told is None or told is column.type else ResultColumn.told(described.name, told)
 
 
 def _renamed(tree: exp.Expr, found: list[OutputColumn]) -> list[OutputColumn]:
