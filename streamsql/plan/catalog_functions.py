@@ -56,9 +56,10 @@ def _all_shown(kind: str) -> str:
 
 
 _MODIFIED = (
-    f"CASE WHEN $1 IN (1042, 1014) AND $2 = -1 THEN CASE WHEN $1 = 1042 THEN 'bpchar' ELSE 'bpchar[]' END WHEN $1 IN (1700, 1231) AND $2 >= 0 THEN 'numeric(' || (($2 - 4) >> 16) || ',' || (($2 - 4) & 65535) || ')' "
-    f"|| CASE WHEN $1 = 1231 THEN '[]' ELSE '' END ELSE coalesce({_found(literal('type'))}, CASE WHEN $1 = 0 THEN '-' "
-    f"WHEN $1 IS NOT NULL THEN '???' END) END"
+    "CASE WHEN $1 IN (1042, 1014) AND $2 = -1 THEN CASE WHEN $1 = 1042 THEN 'bpchar' ELSE 'bpchar[]' END "
+    "WHEN $1 IN (1700, 1231) AND $2 >= 0 THEN 'numeric(' || (($2 - 4) >> 16) || ',' || (($2 - 4) & 65535) || ')' "
+    "|| CASE WHEN $1 = 1231 THEN '[]' ELSE '' END "
+    f"ELSE coalesce({_found(literal('type'))}, CASE WHEN $1 = 0 THEN '-' WHEN $1 IS NOT NULL THEN '???' END) END"
 )
 _KILOBYTES = (
     "CASE WHEN abs($1) < 10240 THEN $1 || ' bytes' WHEN abs($1) < 10485760 THEN CAST(round($1 / 1024.0) AS BIGINT) || ' kB' "
