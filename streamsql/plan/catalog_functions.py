@@ -191,7 +191,10 @@ class Names:
 
 
 def unqualified_functions(tree: exp.Expr) -> exp.Expr:
-    """Take ``pg_catalog`` off the names of functions and of collations; gives the tree, which is changed."""
+    """Take ``pg_catalog`` off the names of functions, collations and columns' tables; gives the tree, which is changed."""
+    for column in tree.find_all(exp.Column):
+        if column.db in _SCHEMAS and column.table:
+            column.set("db", None)
     for node in reversed(list(tree.find_all(exp.Dot))):  # arguments before what they are given to
         called = node.expression
         if isinstance(node.this, exp.Identifier) and node.this.name in _SCHEMAS and isinstance(called, exp.Func):

@@ -285,6 +285,8 @@ def _common(found: list[WireType | None]) -> WireType | None:
     known = {w for w in found if w is not t.UNKNOWN}
     if len(known) == 1:
         return known.pop()
+    if t.OID in known and known <= {t.OID, *INTEGERS}:
+        return t.OID
     if known and known <= _WIDTHS.keys():
         return max((w for w in known if w is not None), key=lambda w: _WIDTHS[w])
     return None if known else t.UNKNOWN

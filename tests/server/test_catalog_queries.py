@@ -1,7 +1,8 @@
 """What BI tools and psql ask the catalog, answered like PostgreSQL 15 answers for the same objects: names, types, rows.
 
-`bi_queries.json` has the queries that six tools send. Where a query names an object by its OID or name, ours is put in; where
-the two servers differ for a good reason (OIDs, the system's own objects), the rows are compared without that.
+`bi_queries.json` has the queries that six tools send, `driver_queries.json` those of drivers and of SQLAlchemy. Where a
+query names an object by its OID or name, ours is put in; where the two servers differ for a good reason (OIDs, the system's
+own objects), the rows are compared without that.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ from tests.running import RunningServer
 
 Connection = psycopg.Connection[TupleRow]
 
-ASKED: dict[str, list[str]] = json.loads(Path(__file__).with_name("bi_queries.json").read_text("utf-8"))
+ASKED: dict[str, list[str]] = {
+    tool: queries
+    for name in ("bi_queries.json", "driver_queries.json")
+    for tool, queries in json.loads(Path(__file__).with_name(name).read_text("utf-8")).items()
+}
 QUERIES = [
     pytest.param(query, id=f"{tool}-{number}")
     for tool, queries in ASKED.items()
@@ -83,7 +88,7 @@ def as_asked(connection: Connection, query: str) -> str:
 OWN = frozenset(
     "oid reltype relfilenode relpages reltoastrelid relfrozenxid relminmxid relacl reltuples nspacl datfrozenxid datminmxid "
     "indexrelid indrelid indclass conrelid conindid classoid relowner relallvisible total_rel_size rel_size "
-    "index_rel_size proacl tabrelname_oid adbin datcollversion".split()
+    "index_rel_size proacl current_database pages cardinality table_catalog tabrelname_oid adbin datcollversion".split()
 )
 # What only one of the two has.
 ONLY_OURS = frozenset({"streamsql"})
@@ -99,8 +104,8 @@ OTHER_ROWS = (
 def comparable(columns: list[tuple[str, int]], rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     kept = [i for i, (name, _) in enumerate(columns) if name not in OWN]
     return [
-        tuple(row[i] for i in kept)
-        for row in rows
+        row
+        for row in (tuple(row[i] for i in kept) for row in rows)
         if not any(isinstance(value, str) and value in ONLY_OURS | ONLY_THEIRS for value in row)
         and not {"pg_catalog", "information_schema"} & {v for v in row if isinstance(v, str)}
     ]
