@@ -59,6 +59,7 @@ _EXTREMES = (exp.Max, exp.Min, exp.Greatest, exp.Least)
 # types of which PostgreSQL has no largest or smallest value: they become text first
 _WITHOUT_ORDER = (t.NAME, t.CHAR)
 _BARE = frozenset({"current_role", "session_user", "user"})  # functions that look like columns
+WIRE_TYPE = "wire_type"  # in the meta of what stands for a parameter
 INTEGERS = (t.INT2, t.INT4, t.INT8)
 _ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod)
 _VECTORS = {t.INT2VECTOR: t.INT2, t.OIDVECTOR: t.OID}
@@ -198,6 +199,8 @@ class ResultTypes:
     def _type_of(self, node: exp.Expr | None) -> WireType | None:
         if isinstance(node, exp.Column):
             return self._column(node)
+        if isinstance(node, exp.Placeholder):
+            return node.meta.get(WIRE_TYPE)
         if isinstance(node, exp.Null) or (isinstance(node, exp.Literal) and node.is_string):
             return t.UNKNOWN
         if isinstance(node, exp.Literal):

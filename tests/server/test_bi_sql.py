@@ -234,6 +234,30 @@ def test_a_query_answers_as_on_postgres(connection: Connection, postgres: Connec
     assert answer(connection, query) == answer(postgres, query)
 
 
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    ("query", "values"),
+    [
+        ("SELECT 7 / %s, %s / 2, id / %s FROM trades ORDER BY id", [2, 7, 2]),
+        ("SELECT id / %s FROM trades", [0]),
+        ("SELECT price / %s, id / %s::float8 FROM trades ORDER BY id", [2, 2]),
+        ("SELECT id FROM trades WHERE symbol LIKE %s AND id = ANY(%s) ORDER BY id", ["A%", [1, 3]]),
+        ("SELECT relname, %s::regclass FROM pg_class WHERE oid = %s::regclass", ["trades", "names"]),
+    ],
+)
+def test_a_query_with_parameters_answers_as_on_postgres(
+    connection: Connection, postgres: Connection, query: str, values: list[object]
+):
+    def told(asked: Connection) -> Any:
+        try:
+            cursor = asked.execute(query.encode(), values)
+        except psycopg.Error as error:
+            return error.sqlstate
+        return [c.type_code for c in cursor.description or ()], [tuple(map(comparable, row)) for row in cursor]
+
+    assert told(connection) == told(postgres)
+
+
 @pytest.mark.parametrize(("query", "sqlstate", "words"), REFUSED)
 def test_what_is_not_built_is_refused_with_a_reason(connection: Connection, query: str, sqlstate: str, words: str):
     with pytest.raises(psycopg.Error) as refused:

@@ -25,6 +25,7 @@ from streamsql.plan.functions import asks_settings
 from streamsql.plan.output_names import values_names
 from streamsql.plan.parameters import infer_types, literal_sql, number_of, substituted
 from streamsql.plan.places import located
+from streamsql.plan.result_types import WIRE_TYPE
 from streamsql.server.context import Context, Given, Values
 from streamsql.server.known import Bound
 from streamsql.server.reads import describe_on
@@ -85,7 +86,7 @@ def _bind(
     scope = context.own_scope(cursor, given) if own else context.scope(cursor, given)
     tree, describe = query.tree, scope.describe
     if types:
-        tree = _marked(tree)
+        tree = _marked(tree, types)
         unknown = Values(types, None)
         scope = dataclasses.replace(scope, describe=lambda sql: describe(_fill(sql, unknown)))
     try:
@@ -114,11 +115,13 @@ def _renamed(tree: exp.Expr, found: list[OutputColumn]) -> list[OutputColumn]:
     return [OutputColumn(name, c.type) for name, c in zip(names, found, strict=True)]
 
 
-def _marked(tree: exp.Expr) -> exp.Expr:
-    """Put marks in for the parameters."""
+def _marked(tree: exp.Expr, types: tuple[WireType, ...]) -> exp.Expr:
+    """Put marks in for the parameters, which know their types."""
     made = tree.copy()
     for parameter in list(made.find_all(exp.Parameter)):
-        parameter.replace(exp.Placeholder(this=f"{_MARK}{number_of(parameter)}"))
+        mark = exp.Placeholder(this=f"{_MARK}{number_of(parameter)}")
+        mark.meta[WIRE_TYPE] = types[number_of(parameter) - 1]
+        parameter.replace(mark)
     return made
 
 
