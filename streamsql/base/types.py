@@ -5,10 +5,12 @@ SQL cast (if any) brings the column into the one Arrow form that `pgwire.values`
 
     wire type                         canonical Arrow
     bool                              bool
-    int2, int4, int8, oid             int16, int32, int64, int32
+    int2, int4, int8, oid, xid        int16, int32, int64, int32, int32
     float4, float8                    float32, float64
     numeric                           decimal128(p, s)
     text, varchar, json, jsonb, uuid  string
+    int2vector, oidvector             list<int16>, list<int32>
+    all others of pg_catalog's        string
     bytea                             binary
     date                              date32
     time                              time64[us]
@@ -51,6 +53,24 @@ INT8 = WireType("int8", 20, 1016, 8)
 INT2 = WireType("int2", 21, 1005, 2)
 INT4 = WireType("int4", 23, 1007, 4)
 OID = WireType("oid", 26, 1028, 4)
+CHAR = WireType("char", 18, 1002, 1)
+NAME = WireType("name", 19, 1003, 64)
+INT2VECTOR = WireType("int2vector", 22, 0, -1)
+OIDVECTOR = WireType("oidvector", 30, 0, -1)
+REGPROC = WireType("regproc", 24, 1008, 4)
+REGCLASS = WireType("regclass", 2205, 2210, 4)
+REGTYPE = WireType("regtype", 2206, 2211, 4)
+REGROLE = WireType("regrole", 4096, 4097, 4)
+REGNAMESPACE = WireType("regnamespace", 4089, 4090, 4)
+ACLITEM = WireType("aclitem", 1033, 1034, 12)
+XID = WireType("xid", 28, 1011, 4)
+INET = WireType("inet", 869, 1041, -1)
+PG_LSN = WireType("pg_lsn", 3220, 3221, 8)
+PG_NODE_TREE = WireType("pg_node_tree", 194, 0, -1)
+PG_NDISTINCT = WireType("pg_ndistinct", 3361, 0, -1)
+PG_DEPENDENCIES = WireType("pg_dependencies", 3402, 0, -1)
+PG_MCV_LIST = WireType("pg_mcv_list", 5017, 0, -1)
+ANYARRAY = WireType("anyarray", 2277, 0, -1)
 TEXT = WireType("text", 25, 1009, -1)
 JSON = WireType("json", 114, 199, -1)
 FLOAT4 = WireType("float4", 700, 1021, 4)
@@ -67,10 +87,16 @@ NUMERIC = WireType("numeric", 1700, 1231, -1)
 UUID = WireType("uuid", 2950, 2951, 16)
 JSONB = WireType("jsonb", 3802, 3807, -1)
 
-SCALARS = (
+USER_SCALARS = (
     BOOL, BYTEA, INT8, INT2, INT4, TEXT, JSON, FLOAT4, FLOAT8, UNKNOWN, BPCHAR, VARCHAR, DATE, TIME, TIMESTAMP,
     TIMESTAMPTZ, INTERVAL, NUMERIC, UUID, JSONB, OID,
 )  # fmt: skip
+# what only the system's own relations (``pg_catalog``) have
+CATALOG_SCALARS = (
+    CHAR, NAME, INT2VECTOR, OIDVECTOR, REGPROC, REGCLASS, REGTYPE, REGROLE, REGNAMESPACE, ACLITEM, XID, INET, PG_LSN,
+    PG_NODE_TREE, PG_NDISTINCT, PG_DEPENDENCIES, PG_MCV_LIST, ANYARRAY,
+)  # fmt: skip
+SCALARS = (*USER_SCALARS, *CATALOG_SCALARS)
 ARRAYS = {t.name: WireType("_" + t.name, t.array_oid, 0, -1, element=t) for t in SCALARS if t.array_oid}
 BY_OID: dict[int, WireType] = {t.oid: t for t in (*SCALARS, *ARRAYS.values())}
 BY_NAME: dict[str, WireType] = {t.name: t for t in (*SCALARS, *ARRAYS.values())}
@@ -80,7 +106,7 @@ DUCKDB_NAME = {
     "bool": "BOOLEAN", "bytea": "BLOB", "int8": "BIGINT", "int2": "SMALLINT", "int4": "INTEGER", "text": "VARCHAR",
     "json": "JSON", "float4": "FLOAT", "float8": "DOUBLE", "bpchar": "VARCHAR", "varchar": "VARCHAR", "date": "DATE",
     "time": "TIME", "timestamp": "TIMESTAMP", "timestamptz": "TIMESTAMPTZ", "interval": "INTERVAL",
-    "uuid": "UUID", "jsonb": "JSON", "oid": "INTEGER",
+    "uuid": "UUID", "jsonb": "JSON", "oid": "INTEGER", "xid": "INTEGER",
 }  # fmt: skip
 
 # DuckDB type id -> (wire type, cast that gives the canonical Arrow form, or None where DuckDB's Arrow already is it)
@@ -167,6 +193,9 @@ _CANONICAL: dict[str, pa.DataType] = {
     "int4": pa.int32(),
     "int8": pa.int64(),
     "oid": pa.int32(),
+    "xid": pa.int32(),
+    "int2vector": pa.list_(pa.int16()),
+    "oidvector": pa.list_(pa.int32()),
     "float4": pa.float32(),
     "float8": pa.float64(),
     "bytea": pa.binary(),

@@ -22,9 +22,8 @@ from streamsql.catalog.objects import RESULTS_SCHEMA, STATE_SCHEMA, Catalog, Cat
 from streamsql.engine.changes import Progress
 from streamsql.engine.store import Store
 from streamsql.engine.watermark import NEVER
-from streamsql.plan.bind import Describe
 from streamsql.plan.continuous import plan_query
-from streamsql.plan.nodes import ContinuousPlan
+from streamsql.plan.nodes import ContinuousPlan, Describe
 from streamsql.sql.parse import parse
 from streamsql.sql.statements import CreateMaterializedView, CreateStream, CreateTable, Statement
 

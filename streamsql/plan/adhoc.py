@@ -7,8 +7,9 @@ becomes plain expressions, and questions about the session (``version()``, ``cur
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import sqlglot
 from sqlglot import exp
@@ -20,15 +21,21 @@ from streamsql.base.errors import (
     UndefinedTable,
 )
 from streamsql.base.limits import Limits
+from streamsql.base.types import WireType, wire_column
 from streamsql.catalog.objects import PUBLIC_SCHEMA, ROWS_SCHEMA, SYSTEM_SCHEMA, Catalog, Table, nearest, quoted
-from streamsql.plan import stages
-from streamsql.plan.bind import Describe, check_time_type
-from streamsql.plan.functions import Asker, refuse_functions, refuse_session_functions, session_value
+from streamsql.catalog.pg_catalog import FUNCTIONS
+from streamsql.catalog.pg_catalog.names import oid_of
+from streamsql.catalog.relation import PG_CATALOG, CatalogRelation, Snapshot
+from streamsql.catalog.standard import STANDARD
+from streamsql.plan import catalog_functions, postgres_operators, stages
+from streamsql.plan.bind import check_time_type
+from streamsql.plan.functions import Asker, function_name, refuse_functions, refuse_session_functions, session_value
 from streamsql.plan.insertion import default_of
 from streamsql.plan.macros import write_out
-from streamsql.plan.nodes import Window
+from streamsql.plan.nodes import Describe, Window
 from streamsql.plan.output_names import name_outputs
 from streamsql.plan.postgres_types import as_postgres_reads
+from streamsql.plan.result_types import Columns, ResultTypes
 from streamsql.plan.windows import bind_window, is_window, windows_of_place
 from streamsql.plan.windows.adhoc_sessions import END, START, join_sessions
 from streamsql.plan.windows.tables import WINDOW_COLUMNS, without_window_tables
@@ -36,7 +43,7 @@ from streamsql.sql.parse import position_of
 from streamsql.sql.render import duckdb_sql
 from streamsql.sql.statements import ColumnDefinition, Statement
 
-STANDARD_SCHEMAS = frozenset({"information_schema", "pg_catalog"})
+_FUNCTIONS = {function.name: function for function in FUNCTIONS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,8 @@ class Scope:
     """Where the names of a query are looked up.
 
     `system` are the relations of schema ``streamsql``. `stand_ins` gives, for a relation, the name that is read in its
-    place: what the session's own transaction has written and not committed yet.
+    place: what the session's own transaction has written and not committed yet. `provide` makes a relation of the standard
+    schemas (None: the names of all that has an OID) readable for the connection that describes and runs the query.
     """
 
     catalog: Catalog
@@ -52,19 +60,49 @@ class Scope:
     limits: Limits
     asker: Asker
     system: frozenset[str]
+    snapshot: Snapshot
+    provide: Callable[[CatalogRelation | None], None]
     stand_ins: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> catalog_functions.Names:
+        """Where functions and casts look names up."""
+        return catalog_functions.Names(partial(oid_of, self.snapshot), self.provide)
+
+
+@dataclass(frozen=True, slots=True)
+class AdhocQuery:
+    """An ad-hoc query: the SQL that DuckDB runs, and the types of its columns where PostgreSQL's are others (None: not so).
+
+    `types` is None where nothing is known of them.
+    """
+
+    sql: str
+    types: list[WireType | None] | None
 
 
 def adhoc_sql(tree: exp.Expr, statement: Statement, scope: Scope) -> str:
     """Give the DuckDB SQL of an ad-hoc query; `tree` is left as it is. Raises StreamSQLError with a position."""
-    tree = tree.copy()
+    return adhoc_query(tree, statement, scope).sql
+
+
+def adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQuery:
+    """Give an ad-hoc query as DuckDB runs it; `tree` is left as it is. Raises StreamSQLError with a position."""
+    tree = catalog_functions.unqualified_functions(tree.copy())
     without_window_tables(tree, statement)
     name_outputs(tree, statement)
+    catalog_functions.values_in_from(tree, statement)
+    types = ResultTypes(statement, partial(_columns_of, scope=scope))
+    told = types.told(tree)
+    postgres_operators.note(tree, statement, types, scope.limits)
+    catalog_functions.rewrite(tree, statement, scope.names, types)
+    postgres_operators.apply(tree, statement)
     as_postgres_reads(tree, statement)
     tree = _answered(tree, statement, scope)
+    _resolve_names(tree, statement, scope)
+    _read_functions(tree, statement, scope)
     refuse_functions(tree, statement)
     tree = write_out(tree)
-    _resolve_names(tree, statement, scope)
     for select in list(_innermost_first(tree)):
         _rewrite_window(select, statement, scope)
     stray = next((n for n in tree.walk() if is_window(n)), None)
@@ -74,18 +112,18 @@ def adhoc_sql(tree: exp.Expr, statement: Statement, scope: Scope) -> str:
             hint="select window_start and window_end",
             position=position_of(stray, statement),
         )
-    return duckdb_sql(tree)
+    return AdhocQuery(duckdb_sql(tree), told)
 
 
 def change_sql(tree: exp.Expr, statement: Statement, table: Table, scope: Scope) -> str:
     """Give the DuckDB SQL of an UPDATE or DELETE, aimed at the table's rows. Raises as `adhoc_sql` does."""
-    tree = tree.copy()
+    tree = catalog_functions.unqualified_functions(tree.copy())
     refuse_functions(tree, statement)
     as_postgres_reads(tree, statement)
     hidden = next((c for c in tree.find_all(exp.Column) if c.name.startswith("__")), None)
     if hidden is not None:
         raise UndefinedColumn(f'column "{hidden.name}" does not exist', position=position_of(hidden, statement))
-    _resolve_names(tree, statement, scope)
+    _resolve_names(tree, statement, replace(scope, provide=_refuse_standard))
     target = tree.this
     assert isinstance(target, exp.Table), tree
     _check_assigned(tree, statement, table)
@@ -137,7 +175,8 @@ def _check_assigned(tree: exp.Expr, statement: Statement, table: Table) -> None:
 def _resolve_names(tree: exp.Expr, statement: Statement, scope: Scope) -> None:
     """Look every relation up, and write it with its schema."""
     for table in list(tree.find_all(exp.Table)):
-        if not isinstance(table.this, exp.Identifier) or (not table.db and _is_cte(table)):
+        provided = table.meta.get(catalog_functions.PROVIDED)
+        if provided or not isinstance(table.this, exp.Identifier) or (not table.db and _is_cte(table)):
             continue
         position = position_of(table.this, statement)
         schema, name = table.db, table.name
@@ -145,9 +184,13 @@ def _resolve_names(tree: exp.Expr, statement: Statement, scope: Scope) -> None:
             raise FeatureNotSupported(
                 f"cross-database references are not implemented: {table.catalog}.{schema}.{name}", position=position
             )
-        if schema in STANDARD_SCHEMAS or (schema == SYSTEM_SCHEMA and name in scope.system):
+        if schema == SYSTEM_SCHEMA and name in scope.system:
             continue
-        if schema or (name not in scope.catalog.objects and not name.startswith("pg_")):
+        relation = STANDARD.get((schema or PG_CATALOG, name))
+        if relation is not None:
+            _read_standard(table, relation, scope)
+            continue
+        if schema or name not in scope.catalog.objects:
             known = scope.system if schema == SYSTEM_SCHEMA else scope.catalog.objects
             shown = f"{schema}.{name}" if schema else name
             raise UndefinedTable(f'relation "{shown}" does not exist', hint=nearest(name, known), position=position)
@@ -156,7 +199,43 @@ def _resolve_names(tree: exp.Expr, statement: Statement, scope: Scope) -> None:
         if name in scope.stand_ins:
             table.set("this", exp.to_identifier(scope.stand_ins[name], quoted=True))
         else:
-            table.set("db", exp.to_identifier(PUBLIC_SCHEMA if name in scope.catalog.objects else "pg_catalog"))
+            table.set("db", exp.to_identifier(PUBLIC_SCHEMA))
+
+
+def _read_standard(table: exp.Table, relation: CatalogRelation, scope: Scope) -> None:
+    scope.provide(relation)
+    if not table.alias:
+        table.set("alias", exp.TableAlias(this=exp.to_identifier(relation.name, quoted=True)))
+    table.set("this", exp.to_identifier(relation.read_as, quoted=True))
+    table.set("db", None)
+    select = table.find_ancestor(exp.Select)
+    for column in list(select.find_all(exp.Column)) if select is not None else []:
+        if column.name == "tableoid" and column.table in ("", table.alias):
+            column.replace(exp.Literal.number(relation.oid))
+
+
+def _refuse_standard(_: CatalogRelation | None) -> None:
+    raise FeatureNotSupported(
+        "UPDATE and DELETE cannot read the system's relations", hint="SELECT from them first, and write the values"
+    )
+
+
+def _read_functions(tree: exp.Expr, statement: Statement, scope: Scope) -> None:
+    """Turn functions in FROM that give a fixed set of rows into the relations that they are."""
+    for table in list(tree.find_all(exp.Table)):
+        called = table.this
+        relation = _FUNCTIONS.get(function_name(called, statement) or "") if isinstance(called, exp.Func) else None
+        if relation is not None:
+            _read_standard(table, relation, scope)
+
+
+def _columns_of(table: exp.Table, scope: Scope) -> Columns | None:
+    """Give the columns of a relation, with their types as clients see them."""
+    relation = STANDARD.get((table.db or PG_CATALOG, table.name))
+    if relation is not None:
+        return [(c.name, c.type) for c in relation.columns]
+    made = scope.catalog.get(table.name) if not table.db else None
+    return None if made is None else [(c.name, wire_column(c.type).type) for c in made.columns]
 
 
 def _is_cte(table: exp.Table) -> bool:

@@ -7,7 +7,7 @@ parts, and what the SELECT list says over the groups.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import sqlglot
@@ -24,25 +24,26 @@ from streamsql.base.errors import (
     WrongObjectType,
 )
 from streamsql.base.limits import Limits
-from streamsql.catalog.objects import Catalog, OutputColumn, Stream, Table, View, quoted
+from streamsql.base.types import wire_column
+from streamsql.catalog.objects import Catalog, Stream, Table, View, quoted
 from streamsql.plan import stages
 from streamsql.plan.aggregate_calls import Aggregate, without_negative_zero, written
 from streamsql.plan.aggregates import is_aggregate, plan_aggregate
 from streamsql.plan.functions import refuse_functions, refuse_session_functions
 from streamsql.plan.grouping_sets import Groups, grouping_sql, groups_of
 from streamsql.plan.macros import expanded
-from streamsql.plan.nodes import ContinuousPlan, Grouping, Output, Window
-from streamsql.plan.output_names import output_name
+from streamsql.plan.nodes import ContinuousPlan, Describe, Grouping, Output, Window
+from streamsql.plan.output_names import name_outputs, output_name
 from streamsql.plan.parts import Part
 from streamsql.plan.places import located
+from streamsql.plan.postgres_operators import apply, note
+from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.properties import check, refuse_distinct, refuse_shapes
+from streamsql.plan.result_types import Columns, ResultTypes
 from streamsql.plan.windows import bind_window, is_window
 from streamsql.plan.windows.tables import WINDOW_COLUMNS, without_window_tables
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
-
-# SQL of a SELECT -> its columns' names and DuckDB types. Raises StreamSQLError.
-Describe = Callable[[str], list[OutputColumn]]
 
 EVENT_TIME_TYPES = {"TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "DATE", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"}
 
@@ -80,12 +81,20 @@ class _Binder:
         refuse_functions(tree, self.query)
         assert isinstance(tree, exp.Select)
         refuse_session_functions(tree, self.query, "a continuous query")
+        name_outputs(tree, self.query)
+        note(tree, self.query, ResultTypes(self.query, self._columns_of), self.limits)
+        apply(tree, self.query)
+        as_postgres_reads(tree, self.query)
         try:
             plan = self._plan(tree, self.query.emit)
         except StreamSQLError as error:
             raise located(error, tree, self.query) from error
         check(plan, self.query)
         return plan
+
+    def _columns_of(self, table: exp.Table) -> Columns | None:
+        made = self.catalog.get(table.name)
+        return None if made is None else [(c.name, wire_column(c.type).type) for c in made.columns]
 
     def _plan(self, tree: exp.Select, mode: EmitMode) -> ContinuousPlan:
         table = tree.args["from_"].this

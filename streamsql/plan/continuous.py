@@ -18,10 +18,11 @@ from sqlglot import exp
 from streamsql.base.errors import FeatureNotSupported, InvalidTableDefinition, StreamSQLError
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import Catalog, Stream
+from streamsql.catalog.relation import CatalogRelation, Snapshot
 from streamsql.plan.adhoc import Scope, adhoc_sql
-from streamsql.plan.bind import Describe, bind
+from streamsql.plan.bind import bind
 from streamsql.plan.functions import Asker, refuse_session_functions
-from streamsql.plan.nodes import ContinuousPlan, Output, Recomputed
+from streamsql.plan.nodes import ContinuousPlan, Describe, Output, Recomputed
 from streamsql.plan.places import located
 from streamsql.plan.properties import refuse_sampling, refuse_volatile
 from streamsql.plan.windows.tables import without_window_tables
@@ -67,7 +68,7 @@ def _recomputed(
     temporal, tree = _at_epoch_time(tree)
     refuse_volatile(tree, query)
     refuse_sampling(tree, query)
-    scope = Scope(catalog, describe, limits, Asker(""), frozenset())
+    scope = Scope(catalog, describe, limits, Asker(""), frozenset(), Snapshot(catalog, "", ""), _no_catalog)
     try:
         sources = _kept_sources(query, catalog)
         sql = adhoc_sql(tree, query, scope)
@@ -79,6 +80,15 @@ def _recomputed(
     recomputed = Recomputed(f"SELECT * FROM ({sql}) AS q({names})", sources, temporal, reason)
     return ContinuousPlan(
         ", ".join(sources), "", None, None, outputs, mode, None, query.every_us, limit, recomputed=recomputed
+    )
+
+
+def _no_catalog(relation: CatalogRelation | None) -> None:
+    """Refuse to read pg_catalog: it is no stream, and says who asks."""
+    raise FeatureNotSupported(
+        "a continuous query cannot read the catalog",
+        detail=None if relation is None else f"it reads {relation.name}",
+        hint="ask ad hoc",
     )
 
 

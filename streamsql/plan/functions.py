@@ -7,6 +7,7 @@ function that is not in `TABLE_FUNCTIONS`, and the scalar functions of `REFUSED`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -16,10 +17,16 @@ from sqlglot import exp
 from streamsql import __version__
 from streamsql.base.errors import FeatureNotSupported, UndefinedFunction, UndefinedObject
 from streamsql.sql.statements import Statement
-from streamsql.sql.trees import position_of
+from streamsql.sql.trees import position_of, start_of
 
 TABLE_FUNCTIONS = frozenset({
     "generate_series", "generate_subscripts", "json_each", "json_tree", "range", "regexp_split_to_table", "repeat", "unnest",
+})  # fmt: skip
+
+# functions of one value that clients call in FROM, as if they were a relation of one row
+VALUES_IN_FROM = frozenset({
+    "current_database", "current_schema", "current_schemas", "current_setting", "now", "parse_ident", "pg_backend_pid",
+    "string_to_array", "version",
 })  # fmt: skip
 
 REFUSED = frozenset({
@@ -59,6 +66,7 @@ class Asker:
 
     user: str
     process_id: int = 0
+    database: str = "streamsql"
     settings: Settings | None = field(default=None, compare=False)
 
 
@@ -68,8 +76,8 @@ def _text(value: str) -> str:
 
 # What clients ask about the server itself: name -> the SQL of the answer.
 SESSION_FUNCTIONS: dict[str, Callable[[Asker], str]] = {
-    "current_catalog": lambda _: "'streamsql'",
-    "current_database": lambda _: "'streamsql'",
+    "current_catalog": lambda asker: _text(asker.database),
+    "current_database": lambda asker: _text(asker.database),
     "current_role": lambda asker: _text(asker.user),
     "current_schema": lambda _: "'public'",
     "current_user": lambda asker: _text(asker.user),
@@ -100,6 +108,15 @@ def function_name(node: exp.Expr, statement: Statement) -> str | None:
     if isinstance(node, (exp.Binary, exp.If)):
         return None  # an operator
     return node.sql_name().lower()
+
+
+_DATE_PART = re.compile(r"date_part\s*\(\s*'\w+'\s*,\s*\Z", re.IGNORECASE)
+
+
+def is_date_part(node: exp.Extract, statement: Statement) -> bool:
+    """Tell whether a client wrote ``date_part('year', x)``, which the stock parser turns into EXTRACT(year FROM x)."""
+    start = start_of(node.expression)
+    return start is not None and _DATE_PART.search(statement.text[: start - statement.position]) is not None
 
 
 def refuse_functions(tree: exp.Expr, statement: Statement) -> None:

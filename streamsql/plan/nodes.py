@@ -7,13 +7,18 @@ Plans are values: they hold no rows and no state, and equal text over an equal c
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from streamsql.catalog.objects import OutputColumn
 from streamsql.plan.parts import Part
 from streamsql.plan.rulers import PLACES, PLAIN, Ruler
 from streamsql.sql.statements import EmitMode
+
+# SQL of a SELECT -> its columns' names and DuckDB types. Raises StreamSQLError.
+Describe = Callable[[str], list[OutputColumn]]
 
 
 class Strategy(enum.Enum):

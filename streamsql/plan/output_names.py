@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from streamsql.plan.functions import function_name
+from streamsql.plan.functions import function_name, is_date_part
 from streamsql.sql.statements import Statement
 
 NAMELESS = "?column?"
@@ -43,6 +43,7 @@ _NODE_NAMES: dict[type[exp.Expr], str] = {
     exp.JSONArrayAgg: "json_agg",
     exp.JSONBObjectAgg: "jsonb_object_agg",
     exp.JSONObjectAgg: "json_object_agg",
+    exp.Decode: "decode",
     exp.Least: "least",
     exp.Localtime: "localtime",
     exp.Localtimestamp: "localtimestamp",
@@ -133,6 +134,8 @@ def _name(node: exp.Expr, statement: Statement) -> tuple[str | None, bool]:
         default = node.args.get("default")
         inner, strong = _name(default, statement) if default is not None else (None, False)
         return (inner, True) if strong else ("case", False)
+    if isinstance(node, exp.Extract) and is_date_part(node, statement):
+        return "date_part", True
     known = _NODE_NAMES.get(type(node))
     if known is not None and not (isinstance(node, exp.Func) and node.meta.get("start") is not None):
         return known, not isinstance(node, exp.Interval)
@@ -148,6 +151,9 @@ def _type_name(data_type: exp.Expr) -> str:
     kind = data_type.this
     if isinstance(kind, exp.Interval):
         return "interval"
+    if kind is exp.DType.USERDEFINED:
+        named = data_type.args.get("kind")
+        return str(named.expression.name if isinstance(named, exp.Dot) else getattr(named, "name", named))
     return _TYPE_NAMES.get(kind) or str(getattr(kind, "value", kind)).lower()
 
 

@@ -18,13 +18,16 @@ from sqlglot import exp
 
 from streamsql.base.errors import InvalidTextRepresentation, NumericOutOfRange, StreamSQLError
 from streamsql.base.types import (
+    ARRAYS,
     BOOL,
     BYTEA,
+    CATALOG_SCALARS,
     DUCKDB_NAME,
     INT4,
     INT8,
     INTERVAL,
     NUMERIC,
+    OID,
     TEXT,
     UNKNOWN,
     WireType,
@@ -32,7 +35,8 @@ from streamsql.base.types import (
 )
 from streamsql.pgwire.values import CODECS, BadValue, parse_text
 from streamsql.pgwire.values.column import strings_of
-from streamsql.plan.bind import Describe
+from streamsql.plan.nodes import Describe
+from streamsql.plan.result_types import named_type
 from streamsql.sql.render import duckdb_sql
 
 # Where the place alone says the type: (node, argument) -> type.
@@ -62,6 +66,7 @@ READ = "read"  # in the meta of a cast: its literal is in DuckDB's writing alrea
 _TEXTS = frozenset({"bpchar", "json", "jsonb", "text", "unknown", "varchar"})
 _DECIMAL_DIGITS_MAX = 38
 _EXPONENT_MAX = 400  # DOUBLE takes over from DECIMAL long before
+_ONLY_CATALOG = frozenset({OID, OID.array, *CATALOG_SCALARS, *(ARRAYS[t.name] for t in CATALOG_SCALARS if t.array_oid)})
 # what a numeric parameter is before its value is known
 _DECIMAL_NAME = "DECIMAL(38,10)"
 
@@ -131,7 +136,10 @@ class _Inference:
         if placed is not None:
             return placed
         if isinstance(parent, exp.Cast):
-            return self._of_name(parent.to.sql("duckdb")) if node.arg_key == "this" else None
+            if node.arg_key != "this":
+                return None
+            named = named_type(parent.to)
+            return named if named in _ONLY_CATALOG else self._of_name(parent.to.sql("duckdb"))
         if isinstance(parent, _TEXTUAL):
             return TEXT
         if isinstance(parent, (exp.If, exp.Case)):

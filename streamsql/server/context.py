@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 import duckdb
+import pyarrow as pa
 
 from streamsql.base.limits import Limits
 from streamsql.base.types import WireType
 from streamsql.catalog.objects import Catalog
+from streamsql.catalog.relation import CatalogRelation, SessionRow, Snapshot
+from streamsql.catalog.standard import snapshot
 from streamsql.engine.epoch import Engine
 from streamsql.engine.recovery import SYSTEM_RELATIONS
 from streamsql.plan.adhoc import Scope
@@ -41,6 +44,14 @@ class Values:
 NO_VALUES = Values()
 
 
+@dataclass(slots=True)
+class Given:
+    """The system's relations that a query was given to read, by the names by which it does; `lasting` as in `Bound`."""
+
+    tables: dict[str, pa.Table] = field(default_factory=dict)
+    lasting: bool = True
+
+
 class PreparedNames(Protocol):
     """The prepared statements of a session, as DEALLOCATE sees them."""
 
@@ -59,6 +70,7 @@ class Context:
     asker: Asker
     transaction: SessionTransaction
     variables: Variables
+    sessions: Callable[[], Sequence[SessionRow]] = tuple
     prepared: PreparedNames = field(default_factory=dict[str, object])
     cancel: Cancellation = field(default_factory=Cancellation)
 
@@ -70,22 +82,46 @@ class Context:
     def catalog(self) -> Catalog:
         return self.engine.catalog
 
-    def scope(self, cursor: duckdb.DuckDBPyConnection) -> Scope:
-        """Say where the names of a query are looked up that this connection runs."""
-        return Scope(self.catalog, describe_on(cursor), self.limits, self.asker, _SYSTEM)
+    def scope(self, cursor: duckdb.DuckDBPyConnection, given: Given | None = None) -> Scope:
+        """Say where the names of a query are looked up that this connection runs; `given` notes what it is given to read."""
+        noted = given or Given()
+        snapshot = self._snapshot()
 
-    def own_cursor(self) -> tuple[duckdb.DuckDBPyConnection, Scope]:
+        def provide(relation: CatalogRelation | None) -> None:
+            name, table = self.known.standard(relation, snapshot)
+            noted.tables[name] = table
+            noted.lasting = noted.lasting and (relation is None or relation.lasting)
+            cursor.register(name, table)
+
+        describe = describe_on(cursor)
+        return Scope(snapshot.catalog, describe, self.limits, self.asker, _SYSTEM, snapshot, provide)
+
+    def _snapshot(self) -> Snapshot:
+        streams = self.engine.streams
+        return snapshot(
+            self.catalog,
+            self.asker.user,
+            self.asker.database,
+            self.variables.settings,
+            self.sessions,
+            lambda name: streams[name].rows_in if name in streams else 0,
+        )
+
+    def own_cursor(self) -> duckdb.DuckDBPyConnection:
         """Open a connection that sees the rows which the session has written and not committed; the caller closes it."""
         cursor = self.engine.store.cursor()
-        stand_ins: dict[str, str] = {}
         for number, (name, rows) in enumerate(self.transaction.pending().items()):
-            stand_ins[name] = f"__written_{number}"
             cursor.register(f"__rows_{number}", rows)
             cursor.execute(
-                f"CREATE TEMP VIEW {stand_ins[name]} AS SELECT * FROM {self.catalog.relation(name).public_name} "
+                f"CREATE TEMP VIEW __written_{number} AS SELECT * FROM {self.catalog.relation(name).public_name} "
                 f"UNION ALL SELECT * FROM __rows_{number}"
             ).fetchall()
-        return cursor, Scope(self.catalog, describe_on(cursor), self.limits, self.asker, _SYSTEM, stand_ins)
+        return cursor
+
+    def own_scope(self, cursor: duckdb.DuckDBPyConnection, given: Given | None = None) -> Scope:
+        """Say where the names of a query are looked up that a connection of `own_cursor` runs."""
+        stand_ins = {name: f"__written_{number}" for number, name in enumerate(self.transaction.pending())}
+        return replace(self.scope(cursor, given), stand_ins=stand_ins)
 
     async def on_engine(self, run: Callable[[], T]) -> T:
         """Run a function on the engine's thread, between epochs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamsql.base.errors import InFailedTransaction
+from streamsql.base.errors import InFailedTransaction, ReadOnlyTransaction
 from streamsql.pgwire import messages
 from streamsql.pgwire.connection import Connection
 from streamsql.pgwire.values import encode_rows
@@ -11,10 +11,25 @@ from streamsql.server.output import Output
 from streamsql.server.portals import Cursor
 from streamsql.server.results import CopyIn, Done, Outcome, Rows
 from streamsql.server.statements import handler
-from streamsql.sql.statements import Query, Statement, Transaction, TransactionVerb
+from streamsql.sql.statements import (
+    CopyFrom,
+    CreateMaterializedView,
+    CreateStream,
+    CreateTable,
+    Delete,
+    Drop,
+    Insert,
+    Query,
+    Statement,
+    Transaction,
+    TransactionVerb,
+    Update,
+)
 
 # encoding so few rows takes less time than handing them to another thread
 ROWS_ENCODED_INLINE_MAX = 1_000
+
+_WRITING = (CopyFrom, CreateMaterializedView, CreateStream, CreateTable, Delete, Drop, Insert, Update)
 
 
 class Execution:
@@ -38,6 +53,10 @@ class Execution:
 
     async def execute(self, statement: Statement, values: Values) -> Outcome:
         self.check_transaction(statement)
+        if isinstance(statement, _WRITING) and self._context.variables.read_only:
+            words = statement.text.upper().split(None, 2)
+            verb = " ".join(words[: 2 if words[0] in ("CREATE", "DROP") else 1])
+            raise ReadOnlyTransaction(f"cannot execute {verb} in a read-only transaction")
         found = handler(statement)
         transaction = self._context.transaction
         live = isinstance(statement, Query) and statement.emit is not None  # it may never end

@@ -6,8 +6,9 @@ columns of a query are looked up by its statement for as long as the catalog sta
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -17,8 +18,9 @@ import pyarrow as pa
 from streamsql.base.limits import Limits
 from streamsql.base.types import WireType
 from streamsql.catalog.objects import Catalog, Stream, Table
+from streamsql.catalog.pg_catalog.names import NAMES, names_table
+from streamsql.catalog.relation import CatalogRelation, Snapshot
 from streamsql.engine.ingest import arrow_schema
-from streamsql.server.driver_questions import driver_question
 from streamsql.server.reads import ReadPool
 from streamsql.server.results import ResultColumn
 from streamsql.sql.parse import parse
@@ -29,6 +31,8 @@ T = TypeVar("T")
 TEXTS_MAX = 1_024
 TEXT_CHARACTERS_MAX = 10_000
 FINDINGS_MAX = 2_048
+# catalogs, users and databases whose system relations are kept
+SNAPSHOTS_MAX = 8
 # a text of this length takes milliseconds to parse, which other sessions should not wait for
 PARSED_INLINE_CHARACTERS_MAX = 20_000
 
@@ -37,11 +41,13 @@ PARSED_INLINE_CHARACTERS_MAX = 20_000
 class Bound:
     """An ad-hoc query as DuckDB runs it, and its columns. Parameters are marks in the SQL (see `statements.query`).
 
-    `lasting` says that it is the same whenever it is bound, as long as the catalog is.
+    `tables` are the system's relations that it reads, by the names by which it does. `lasting` says that it is the same
+    whenever it is bound, as long as the catalog is.
     """
 
     sql: str
     columns: tuple[ResultColumn, ...]
+    tables: Mapping[str, pa.Table]
     lasting: bool = True
 
 
@@ -78,6 +84,7 @@ class Known:
         self._reads = reads
         self._texts: OrderedDict[str, list[Statement]] = OrderedDict()
         self._schemas: dict[int, pa.Schema] = {}
+        self._standard: OrderedDict[tuple[int, str, str], tuple[Catalog, dict[str, pa.Table]]] = OrderedDict()
         self.types: Findings[tuple[WireType, ...]] = Findings()
         self.queries: Findings[Bound] = Findings()
 
@@ -86,9 +93,6 @@ class Known:
         found = self._texts.get(text)
         if found is not None:
             return found
-        question = driver_question(text)
-        if question is not None:
-            return [question]
         if len(text) > PARSED_INLINE_CHARACTERS_MAX:
             return await self._reads.compute(lambda: parse(text, self._limits))
         found = parse(text, self._limits)
@@ -97,6 +101,24 @@ class Known:
             if len(self._texts) > TEXTS_MAX:
                 self._texts.popitem(last=False)
         return found
+
+    def standard(self, relation: CatalogRelation | None, snapshot: Snapshot) -> tuple[str, pa.Table]:
+        """Give a relation of the standard schemas (None: the names of what has an OID), and what SQL reads it as.
+
+        Lasting ones are made once for each catalog, user and database. For any thread.
+        """
+        key = (id(snapshot.catalog), snapshot.user, snapshot.database)
+        _, tables = self._standard.setdefault(key, (snapshot.catalog, {}))
+        if len(self._standard) > SNAPSHOTS_MAX:
+            with contextlib.suppress(KeyError):  # another thread was faster
+                self._standard.popitem(last=False)
+        name = NAMES if relation is None else relation.read_as
+        if relation is not None and not relation.lasting:
+            return name, relation.table(snapshot)
+        found = tables.get(name)
+        if found is None:
+            found = tables[name] = names_table(snapshot) if relation is None else relation.table(snapshot)
+        return name, found
 
     def schema(self, relation: Stream | Table, cursor: duckdb.DuckDBPyConnection) -> pa.Schema:
         """Give the Arrow schema of a relation's rows; looked up once. For any thread."""

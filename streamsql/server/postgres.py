@@ -8,6 +8,7 @@ wait, and no other.
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import ipaddress
 import secrets
 import time
@@ -18,9 +19,10 @@ import structlog
 from streamsql.base.config import Config
 from streamsql.base.errors import CannotConnectNow, FeatureNotSupported, StreamSQLError, TooManyConnections
 from streamsql.base.limits import Limits
+from streamsql.catalog.relation import SessionRow
 from streamsql.engine.epoch import Engine
 from streamsql.pgwire import messages
-from streamsql.pgwire.auth import authenticate
+from streamsql.pgwire.auth import DATABASE_NAMES, authenticate
 from streamsql.pgwire.connection import Connection
 from streamsql.pgwire.states import State
 from streamsql.plan.functions import Asker
@@ -97,6 +99,10 @@ class PostgresServer:
         self._wires[process_id] = wire
         return process_id
 
+    def sessions(self) -> list[SessionRow]:
+        """List the sessions, for ``pg_stat_activity``. For any thread."""
+        return [row for wire in list(self._wires.values()) if (row := wire.shown()) is not None]
+
     def forget(self, process_id: int) -> None:
         """Take a connection off the list."""
         self._wires.pop(process_id, None)
@@ -125,6 +131,9 @@ class Wire(asyncio.Protocol):
         self.task: asyncio.Task[None] | None = None
         self.secret = secrets.token_bytes(4)
         self.process_id = 0
+        self._context: Context | None = None
+        self._began = dt.datetime.min
+        self._query, self._busy = "", False
 
     # ---- what the transport calls ----
 
@@ -164,7 +173,21 @@ class Wire(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._writable.set()
 
-    # ---- what the server calls when it stops ----
+    # ---- what the server calls ----
+
+    def shown(self) -> SessionRow | None:
+        """Describe the session; None before it has begun."""
+        context = self._context
+        if context is None:
+            return None
+        idle = "idle in transaction" if context.transaction.explicit else "idle"
+        found = self._transport.get_extra_info("peername") if self._transport is not None else None
+        address, port = found[:2] if isinstance(found, tuple) else (None, None)
+        asker = context.asker
+        return SessionRow(
+            asker.process_id, asker.user, asker.database, context.variables.get("application_name"), address, port,
+            self._began, "active" if self._busy else idle, self._query,
+        )  # fmt: skip
 
     def shut_down(self) -> None:
         """End the conversation, with a word to the client."""
@@ -262,9 +285,11 @@ class Wire(asyncio.Protocol):
             return None
         self._log = log.bind(pid=self.process_id)
         self._log.info("connection opened", user=user, peer=self._peer(), application=variables.get("application_name"))
-        asker = Asker(user, self.process_id, variables)
+        database = startup.parameters.get("database") or DATABASE_NAMES[0]
+        asker = Asker(user, self.process_id, database if database in DATABASE_NAMES else DATABASE_NAMES[0], variables)
         transaction = SessionTransaction(server.engine)
-        context = Context(server.engine, server.reads, server.known, asker, transaction, variables)
+        context = Context(server.engine, server.reads, server.known, asker, transaction, variables, server.sessions)
+        self._context, self._began = context, dt.datetime.now(dt.UTC)
         out = self._connection.authentication_ok()
         out += b"".join(messages.parameter_status(n, v) for n, v in variables.reported())
         out += messages.backend_key_data(self.process_id, self.secret)
@@ -293,7 +318,11 @@ class Wire(asyncio.Protocol):
                 continue
             if event is None or isinstance(event, messages.Terminate):
                 break
+            if isinstance(event, messages.Query | messages.Parse):
+                self._query = event.text
+            self._busy = not isinstance(event, messages.Sync)
             await session.handle(event)
+            self._busy = self._busy and not isinstance(event, messages.Query)
         if self._server.stopping and self._connection.state is not State.CLOSED:
             await self._send(self._connection.error(shutdown()))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ from streamsql.base.limits import Limits
 from streamsql.catalog.objects import OutputColumn
 from streamsql.engine.store import Store, translated
 from streamsql.engine.translate import translate_text
-from streamsql.plan.bind import Describe
+from streamsql.plan.nodes import Describe
 from streamsql.server.cancellation import Cancellation
 from streamsql.server.results import ResultColumn
 
@@ -60,10 +60,11 @@ class ReadPool:
         columns: Sequence[ResultColumn],
         cancellation: Cancellation,
         cursor: duckdb.DuckDBPyConnection | None = None,
+        tables: Mapping[str, pa.Table] = {},
     ) -> AsyncGenerator[pa.RecordBatch, None]:
         """Run a SELECT and give its rows in canonical Arrow, batch by batch, one ahead of what is asked for.
 
-        With a `cursor`, the read is made on that connection, and closes it.
+        With a `cursor`, the read is made on that connection, and closes it. `tables` are what it reads by name besides.
         """
         own = cursor is not None
         connection = cursor or self._take()
@@ -73,6 +74,8 @@ class ReadPool:
         finished = False
 
         def first() -> tuple[pa.RecordBatchReader, list[pa.RecordBatch]]:
+            for name, table in tables.items():
+                connection.register(name, table)
             with translated():
                 reader = connection.sql(wanted).to_arrow_reader(rows_max)
             return reader, _next(reader, rows_max)
@@ -164,7 +167,7 @@ def next_batch(reader: pa.RecordBatchReader) -> pa.RecordBatch | None:
 
 def canonical_sql(sql: str, columns: Sequence[ResultColumn]) -> str:
     """Wrap a SELECT so that each column comes in canonical Arrow."""
-    if not any(c.cast for c in columns):
+    if not any(c.cast or c.shown for c in columns):
         return sql
     items = []
     for index, column in enumerate(columns):
@@ -173,7 +176,12 @@ def canonical_sql(sql: str, columns: Sequence[ResultColumn]) -> str:
             value = f"CAST(CAST({value} AS JSON) AS VARCHAR)"
         elif column.cast:
             value = f"CAST({value} AS {column.cast})"
+        elif column.shown:
+            value = column.shown.replace("{}", f"c{index}")
         items.append(f"{value} AS c{index}")
+    if any(c.shown for c in columns):  # a subquery cannot speak of #1
+        names = ", ".join(f"c{index}" for index in range(len(columns)))
+        return f"SELECT {', '.join(items)} FROM ({sql}) AS shown ({names})"
     return f"SELECT {', '.join(items)} FROM ({sql})"
 
 

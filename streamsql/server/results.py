@@ -8,25 +8,47 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from streamsql.base.errors import StreamSQLError
-from streamsql.base.types import BOOL, INT8, TEXT, WireColumn, WireType, canonical_arrow, wire_column
+from streamsql.base.types import BOOL, DUCKDB_NAME, INT8, TEXT, WireColumn, WireType, canonical_arrow, wire_column
 from streamsql.pgwire.copy import CopyDecoder
 from streamsql.pgwire.messages import FieldDescription, row_description
+from streamsql.plan.catalog_functions import shown_as
 
 
 @dataclass(frozen=True, slots=True)
 class ResultColumn:
-    """A column as the client is told of it; `cast` is the SQL type that brings DuckDB's column into canonical Arrow."""
+    """A column as the client is told of it.
+
+    `cast` is the SQL type that brings DuckDB's column into canonical Arrow, or else `shown` an expression, ``{}`` being the
+    column's value.
+    """
 
     name: str
     type: WireType
     modifier: int = -1
     cast: str | None = None
+    shown: str | None = None
 
     @staticmethod
     def of(name: str, duckdb_type: str, *, exact: bool = False) -> ResultColumn:
         """Make the column of a DuckDB type; `exact` casts to it even where the type is canonical already."""
         shown: WireColumn = wire_column(duckdb_type)
         return ResultColumn(name, shown.type, shown.modifier, shown.cast or (duckdb_type if exact else None))
+
+    @staticmethod
+    def told(name: str, wire_type: WireType) -> ResultColumn:
+        """Make a column of a type that DuckDB does not know."""
+        shown = shown_as(wire_type)
+        return ResultColumn(name, wire_type, cast=None if shown else _stored(wire_type), shown=shown)
+
+
+def _stored(wire_type: WireType) -> str:
+    """Name the DuckDB type that becomes the canonical Arrow form of a type that DuckDB does not know."""
+    if wire_type.element is not None:
+        return f"{_stored(wire_type.element)}[]"
+    return _STORED.get(wire_type.name, "VARCHAR")
+
+
+_STORED = {**DUCKDB_NAME, "numeric": "DECIMAL(38,16)", "int2vector": "SMALLINT[]", "oidvector": "INTEGER[]"}
 
 
 def described(columns: Sequence[ResultColumn], formats: Sequence[int]) -> bytes:

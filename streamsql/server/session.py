@@ -9,6 +9,7 @@ batch of the extended protocol, before the ReadyForQuery that follows the batch'
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -59,6 +60,7 @@ class Session:
     async def handle(self, event: messages.FrontendMessage) -> None:
         """Execute one event. Never raises but for a broken connection: errors go to the client."""
         self._context.cancel.reset()
+        timer = self._timer(event)
         try:
             await self._handlers[type(event)](event)
         except StreamSQLError as error:
@@ -69,9 +71,20 @@ class Session:
             failure = InternalError("internal error", hint="see the server's log")
             failure.__cause__ = error
             await self.report(failure)
+        finally:
+            if timer is not None:
+                timer.cancel()
         if self._connection.owes_ready:
             self._say_ready()
             await self._output.flush()
+
+    def _timer(self, event: messages.FrontendMessage) -> asyncio.TimerHandle | None:
+        """Make what ends a statement after `statement_timeout`."""
+        seconds = self._context.variables.statement_seconds_max
+        if seconds is None or not isinstance(event, messages.Query | messages.Execute):
+            return None
+        error = QueryCanceled("canceling statement due to statement timeout")
+        return asyncio.get_running_loop().call_later(seconds, self._context.cancel.cancel, error)
 
     def _say_ready(self) -> None:
         for name, value in self._context.variables.take_changed():

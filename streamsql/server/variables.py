@@ -1,15 +1,20 @@
 """Session variables: what clients SET and SHOW.
 
 Only what Postgres clients ask for is here. Those that would change results (`TimeZone`, `DateStyle`) take the values that
-the server works with and refuse others, rather than being accepted and ignored.
+the server works with and refuse others, rather than being accepted and ignored. What PostgreSQL takes as advice (`HINTS`:
+its planner, its memory, how functions are checked) can be set to anything, and no result depends on it there either.
+
+As in PostgreSQL, what is set in a transaction is undone where that is rolled back, and SET LOCAL lasts to its end.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue, UndefinedObject
 from streamsql.catalog.objects import nearest
+from streamsql.catalog.relation import Setting
 from streamsql.plan.functions import SERVER_VERSION
 
 
@@ -22,6 +27,31 @@ class Variable:
     allowed: frozenset[str] | None = None
     reported: bool = False
     writable: bool = True
+
+
+# advice to PostgreSQL's planner, executor and dump; name -> its default
+HINTS: dict[str, str] = {
+    "backslash_quote": "safe_encoding", "check_function_bodies": "on", "constraint_exclusion": "partition",
+    "cpu_tuple_cost": "0.01", "cursor_tuple_fraction": "0.1", "default_statistics_target": "100",
+    "default_table_access_method": "heap", "default_tablespace": "", "default_transaction_deferrable": "off",
+    "effective_cache_size": "4GB", "effective_io_concurrency": "1",
+    **dict.fromkeys(
+        (
+            "enable_bitmapscan", "enable_hashagg", "enable_hashjoin", "enable_indexonlyscan", "enable_indexscan",
+            "enable_material", "enable_memoize", "enable_mergejoin", "enable_nestloop", "enable_seqscan", "enable_sort",
+            "enable_tidscan",
+        ),
+        "on",
+    ),
+    "escape_string_warning": "on", "force_parallel_mode": "off", "from_collapse_limit": "8", "geqo": "on",
+    "geqo_threshold": "12", "gin_pending_list_limit": "4MB", "jit": "off", "join_collapse_limit": "8",
+    "lc_messages": "C", "lock_timeout": "0", "log_min_messages": "warning", "log_statement": "none",
+    "maintenance_work_mem": "64MB", "max_parallel_workers": "8", "max_parallel_workers_per_gather": "2",
+    "plan_cache_mode": "auto", "quote_all_identifiers": "off", "random_page_cost": "4", "seq_page_cost": "1",
+    "session_replication_role": "origin", "synchronize_seqscans": "on", "tcp_keepalives_count": "0",
+    "tcp_keepalives_idle": "0", "tcp_keepalives_interval": "0", "temp_buffers": "8MB", "temp_tablespaces": "",
+    "tcp_user_timeout": "0", "vacuum_cost_delay": "0", "work_mem": "4MB", "xmlbinary": "base64", "xmloption": "content",
+}  # fmt: skip
 
 
 def _only(*values: str) -> frozenset[str]:
@@ -48,21 +78,36 @@ VARIABLES: dict[str, Variable] = {
     "integer_datetimes": Variable("on", "timestamps are integers", reported=True, writable=False),
     "intervalstyle": Variable("postgres", "how intervals are shown", _only("postgres"), True),
     "is_superuser": Variable("on", "whether the user may do everything", reported=True, writable=False),
-    "jit": Variable("off", "there is no such compiler", None),
-    "lock_timeout": Variable("0", "there are no locks to wait for: 0 only", _only("0", "0ms", "0s")),
+    "idle_session_timeout": Variable("0", "not enforced: 0 only", _only("0", "0ms", "0s")),
+    "in_hot_standby": Variable("off", "whether this server follows another", writable=False),
+    "lc_collate": Variable("C", "order of text: by its bytes", writable=False),
+    "lc_ctype": Variable("C", "classes of characters", writable=False),
+    "lc_monetary": Variable("C", "how money is shown", _only("c", "posix")),
+    "lc_numeric": Variable("C", "how numbers are shown", _only("c", "posix")),
+    "lc_time": Variable("C", "how times are shown", _only("c", "posix")),
     "max_identifier_length": Variable("63", "bytes in a name", writable=False),
-    "search_path": Variable("public", "where names are looked up", None),
+    "role": Variable("none", "the role that is acted in: none", _only("none")),
+    "row_security": Variable("on", "there are no policies that hide rows", None),
+    "search_path": Variable('"$user", public', "where PostgreSQL looks names up: here always in pg_catalog and public", None),
     "server_encoding": Variable("UTF8", "character set of the server", reported=True, writable=False),
     "server_version": Variable(SERVER_VERSION, "the PostgreSQL version that clients may expect", None, True, False),
     "server_version_num": Variable("150000", "the same as a number", writable=False),
     "session_authorization": Variable("", "the user", reported=True, writable=False),
+    "ssl": Variable("off", "whether connections can be encrypted", writable=False),
     "standard_conforming_strings": Variable("on", "backslashes are plain", _only("on", "true", "1"), True),
-    "statement_timeout": Variable("0", "not enforced: 0 only", _only("0", "0ms", "0s")),
+    "statement_timeout": Variable("0", "how long a statement may take: milliseconds, or with a unit; 0 is for ever"),
     "synchronous_commit": Variable("on", "a commit is on disk when it is answered", _ON_DISK),
     "timezone": Variable("UTC", "time zone of timestamptz", _UTC, True),
+    "transaction_deferrable": Variable("off", "whether this transaction may be deferred", None),
     "transaction_isolation": Variable("read committed", "isolation of this transaction", None),
     "transaction_read_only": Variable("off", "whether this transaction only reads", None),
 }  # fmt: skip
+VARIABLES |= {name: Variable(default, "advice to PostgreSQL, without effect") for name, default in HINTS.items()}
+VARIABLES = dict(sorted(VARIABLES.items()))
+_UNITS_MS = {"": 1, "ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000, "us": 0.001}
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(us|ms|s|min|h|d|)\s*\Z")
+# of one transaction; what they are set to in none is forgotten
+_OF_TRANSACTION = "transaction_"
 
 # the spelling in which Postgres reports them
 _SPELLING = {"datestyle": "DateStyle", "intervalstyle": "IntervalStyle", "timezone": "TimeZone"}
@@ -86,6 +131,8 @@ class Variables:
     values: dict[str, str] = field(default_factory=dict)
     _told: dict[str, str] = field(default_factory=dict)  # what the client was told last
     _changed: bool = False
+    _before: dict[str, str] | None = None  # as it was when the transaction began
+    _local: dict[str, str | None] = field(default_factory=dict)  # what SET LOCAL put another value over
 
     def get(self, name: str) -> str:
         """Give a variable's value; raises UndefinedObject."""
@@ -94,20 +141,83 @@ class Variables:
             return self.values[key]
         if key == "session_authorization":
             return self.user
+        if key.startswith(_OF_TRANSACTION):
+            return self.get(f"default_{key}")
         return _known(key).default
 
-    def set(self, name: str, value: str | None) -> None:
-        """Set a variable (None: back to its default)."""
+    def settings(self) -> list[Setting]:
+        """Give all variables as ``pg_settings`` shows them."""
+        return [
+            Setting(
+                spelling(n),
+                self.get(n),
+                v.default,
+                v.description,
+                v.writable,
+                None if v.allowed is None else tuple(v.allowed),
+            )
+            for n, v in VARIABLES.items()
+        ]
+
+    def begin(self) -> None:
+        """Remember everything for the end of a transaction that begins."""
+        self._before = dict(self.values)
+
+    def end(self, *, committed: bool) -> None:
+        """Undo what was set for a transaction that has ended, and all of it if that was rolled back."""
+        if self._before is None:
+            return
+        before, self._before = self._before, None
+        if not committed:
+            self.values = before
+        else:
+            for key, value in self._local.items():
+                self._put_back(key, value)
+        for key in [k for k in self.values if k.startswith(_OF_TRANSACTION)]:
+            del self.values[key]
+        self._local.clear()
+        self._changed = True
+
+    def _put_back(self, key: str, value: str | None) -> None:
+        if value is None:
+            self.values.pop(key, None)
+        else:
+            self.values[key] = value
+
+    @property
+    def read_only(self) -> bool:
+        """Tell whether nothing may be written now."""
+        return self.get("transaction_read_only").lower() in ("on", "true", "1", "yes")
+
+    @property
+    def statement_seconds_max(self) -> float | None:
+        """How long a statement may take; None: for ever."""
+        return (duration_ms(self.get("statement_timeout")) or 0) / 1_000 or None
+
+    def set(self, name: str, value: str | None, *, local: bool = False) -> None:
+        """Set a variable (None: back to its default); `local` to the transaction, outside of one: not at all."""
         key = key_of(name)
+        if local and self._before is None:
+            return
+        before = self.values.get(key)
+        self._set(key, value)
+        if local:
+            self._local.setdefault(key, before)
+        else:
+            self._local.pop(key, None)
+
+    def _set(self, key: str, value: str | None) -> None:
         if "." in key:  # an extension's own variable: Postgres keeps any such
             self.values[key] = value or ""
             return
         variable = _known(key)
-        if not variable.writable:
+        if not variable.writable and not (key == "session_authorization" and value in (None, self.user)):
             raise InvalidParameterValue(f'parameter "{spelling(key)}" cannot be changed')
-        if value is None:
+        if value is None or key == "session_authorization":
             self.values.pop(key, None)
         else:
+            if key == "statement_timeout" and duration_ms(value) is None:
+                raise InvalidParameterValue(f'invalid value for parameter "{key}": "{value}"', hint=_UNITS_HINT)
             if variable.allowed is not None and _compared(key, value) not in variable.allowed:
                 raise FeatureNotSupported(
                     f'parameter "{spelling(key)}" cannot be set to "{value}"',
@@ -134,6 +244,15 @@ class Variables:
         """Give all that are reported, as the client is told at the start."""
         self._changed = True
         return self.take_changed()
+
+
+_UNITS_HINT = 'valid units for this parameter are "us", "ms", "s", "min", "h", and "d"'
+
+
+def duration_ms(text: str) -> float | None:
+    """Read a duration of a variable; None where it is none."""
+    found = _DURATION.match(text)
+    return float(found[1]) * _UNITS_MS[found[2]] if found else None
 
 
 def _compared(key: str, value: str) -> str:

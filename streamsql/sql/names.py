@@ -23,6 +23,7 @@ RESERVED = frozenset(
 )
 
 DATABASE = "streamsql"
+DATABASES = frozenset({DATABASE, "postgres"})  # the names that the one database answers to
 SCHEMA = "public"
 
 _WORD = re.compile(r"[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_$\u0080-\U0010ffff]*\Z")

@@ -67,7 +67,7 @@ def check_values(tree: exp.Expression) -> None:
 
 
 def parse_explain(cursor: Cursor) -> Explain | ExplainWhy:
-    """Read EXPLAIN of a query, or of CREATE MATERIALIZED VIEW ... AS query; or EXPLAIN WHY view."""
+    """Read EXPLAIN [(FORMAT TEXT | JSON)] of a query, or of CREATE MATERIALIZED VIEW ... AS query; or EXPLAIN WHY view."""
     start = cursor.start
     cursor.expect("explain")
     if cursor.accept("why"):
@@ -75,9 +75,12 @@ def parse_explain(cursor: Cursor) -> Explain | ExplainWhy:
         name = cursor.expect_object_name()
         cursor.expect_end()
         return ExplainWhy(cursor.text[start : cursor.end], start, name=name, name_position=position)
+    as_json = cursor.accept("(", "format", "json", ")")
+    if not as_json:
+        cursor.accept("(", "format", "text", ")")
     refuse_here(cursor, EXPLAIN_UNSUPPORTED)
     if cursor.accept("create", "materialized", "view"):
         _ = cursor.accept("if", "not", "exists")
         cursor.expect_object_name()
         cursor.expect("as")
-    return Explain(cursor.text[start : cursor.end], start, query=parse_query(cursor))
+    return Explain(cursor.text[start : cursor.end], start, query=parse_query(cursor), as_json=as_json)

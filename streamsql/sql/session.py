@@ -193,14 +193,15 @@ def parse_transaction(cursor: Cursor) -> Transaction:
         cursor.expect("transaction")
     else:
         cursor.accept_any("work", "transaction")
+    modes = ""
     if verb is TransactionVerb.BEGIN:
-        _accept_modes(cursor)
+        modes = _accept_modes(cursor).upper()
     elif cursor.sees("and", "chain"):
         refuse("AND CHAIN", "send BEGIN afterwards", cursor)
     else:
         cursor.accept("and", "no", "chain")
     cursor.expect_end()
-    return Transaction(*cursor.source, verb=verb)
+    return Transaction(*cursor.source, verb=verb, modes=modes)
 
 
 def parse_deallocate(cursor: Cursor) -> Deallocate:

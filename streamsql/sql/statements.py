@@ -171,9 +171,10 @@ class Describe(Statement):
 
 @dataclass(frozen=True, slots=True)
 class Explain(Statement):
-    """EXPLAIN query (or CREATE MATERIALIZED VIEW ... AS query: `query` is its query)."""
+    """EXPLAIN query (or CREATE MATERIALIZED VIEW ... AS query: `query` is its query); `as_json` for (FORMAT JSON)."""
 
     query: Query
+    as_json: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,9 +256,10 @@ class TransactionVerb(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Transaction(Statement):
-    """BEGIN | START TRANSACTION | COMMIT | END | ROLLBACK | ABORT."""
+    """BEGIN | START TRANSACTION | COMMIT | END | ROLLBACK | ABORT; `modes` are the words behind BEGIN."""
 
     verb: TransactionVerb
+    modes: str = ""
 
 
 @dataclass(frozen=True, slots=True)

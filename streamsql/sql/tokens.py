@@ -31,7 +31,7 @@ from streamsql.base.errors import (
     UndefinedParameter,
 )
 from streamsql.base.limits import Limits, exceeded
-from streamsql.sql.names import DATABASE, RESERVED, SCHEMA, fold, is_word
+from streamsql.sql.names import DATABASES, RESERVED, SCHEMA, fold, is_word
 
 # What can hold a comment mark or a quote without meaning it, and the marks themselves.
 _LEXICAL = re.compile(
@@ -354,7 +354,7 @@ class Cursor:
         parts = [self.expect_name()]
         while len(parts) < 3 and self.accept("."):
             parts.append(self._expect_label())
-        if len(parts) == 3 and parts[0] != DATABASE:
+        if len(parts) == 3 and parts[0] not in DATABASES:
             raise UndefinedDatabase(f'database "{parts[0]}" does not exist', position=start + 1)
         if len(parts) > 1 and parts[-2] != SCHEMA:
             raise InvalidSchemaName(

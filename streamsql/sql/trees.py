@@ -17,7 +17,7 @@ from sqlglot.tokens import Token, TokenType
 
 from streamsql.base.errors import FeatureNotSupported, SQLSyntaxError, StreamSQLError
 from streamsql.base.limits import Limits, exceeded
-from streamsql.sql.names import DATABASE, SCHEMA
+from streamsql.sql.names import DATABASES, SCHEMA
 from streamsql.sql.tokens import syntax_error
 from streamsql.sql.window_tables import plain_window_tables
 
@@ -45,6 +45,9 @@ FOREIGN: dict[type[exp.Expression], str] = {
 }
 # keywords to the stock parser, names of windows where a parenthesis follows
 _WINDOW_KEYWORDS = frozenset({TokenType.WINDOW, TokenType.SESSION})
+# words that begin something to the stock parser, and what ends the label of a column behind AS
+_LABELS = frozenset({"delete", "from", "insert", "select", "table", "update", "values", "where", "with"})
+_LABEL_ENDS = frozenset({",", "from", ")", "union", "where", "order", "limit"})
 _FOREIGN_MARKS = frozenset(
     {TokenType.PLACEHOLDER, TokenType.COLON, TokenType.MOD, TokenType.PARAMETER, TokenType.COMMAND, TokenType.HINT}
 )
@@ -59,6 +62,8 @@ def parse_tree(text: str, tokens: list[Token], limits: Limits) -> exp.Expression
         raise syntax_error(text, None)
     tokens = plain_window_tables(tokens)
     _rename_windows(tokens)
+    _rename_labels(tokens)
+    tokens = _qualify_arrays(tokens)
     try:
         tree = _parsed(text, tokens)
     except ParseError as error:
@@ -79,6 +84,27 @@ def _rename_windows(tokens: list[Token]) -> None:
     for token, following in itertools.pairwise(tokens):
         if token.token_type in _WINDOW_KEYWORDS and following.token_type is TokenType.L_PAREN:
             token.token_type = TokenType.VAR
+
+
+def _rename_labels(tokens: list[Token]) -> None:
+    """Make names of keywords that stand where only a label can: ``1 AS select,``."""
+    for (before, token), following in itertools.zip_longest(itertools.pairwise(tokens), tokens[2:]):
+        labels = before.token_type is TokenType.ALIAS and token.text in _LABELS
+        if labels and (following is None or following.text in _LABEL_ENDS):
+            token.token_type = TokenType.VAR
+
+
+def _qualify_arrays(tokens: list[Token]) -> list[Token]:
+    """Write ``regtype[]`` as ``pg_catalog.regtype[]``: the stock parser knows no arrays of these types by their bare names."""
+    found: list[Token] = []
+    for token, following in itertools.zip_longest(tokens, tokens[1:]):
+        bare = token.token_type is TokenType.OBJECT_IDENTIFIER and (not found or found[-1].text != ".")
+        if bare and following is not None and following.text == "[":
+            place = (token.line, token.col, token.start, token.end)
+            found += [Token(TokenType.VAR, "pg_catalog", *place), Token(TokenType.DOT, ".", *place)]
+            token.token_type = TokenType.VAR
+        found.append(token)
+    return found
 
 
 def _parsed(text: str, tokens: list[Token]) -> exp.Expression:
@@ -147,7 +173,7 @@ def _foreign(node: exp.Expr, text: str, tokens: list[Token]) -> SQLSyntaxError:
 def _unqualify(node: exp.Expr) -> None:
     schema = node.args.get("db")
     database = node.args.get("catalog")
-    if schema is None or (database is not None and database.name != DATABASE):
+    if schema is None or (database is not None and database.name not in DATABASES):
         return
     node.set("catalog", None)
     if schema.name == SCHEMA:

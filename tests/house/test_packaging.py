@@ -105,7 +105,7 @@ def test_the_image_runs_the_server_as_its_own_user_and_its_health_check_is_pytho
 
 
 def test_the_folder_of_the_program_has_no_stray_files():
-    known = {".py", ".typed", ".html", ".css", ".js", ".json", ".lark", ".sql"}
+    known = {".py", ".typed", ".html", ".css", ".js", ".json", ".lark", ".sql", ".txt"}
     stray = [path for path in PACKAGE.rglob("*") if path.is_file() and _suffix(path) not in known | {".pyc"}]
     assert not stray
 

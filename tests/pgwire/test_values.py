@@ -442,7 +442,14 @@ def test_the_modifier_of_a_numeric_sets_its_scale_and_bound() -> None:
 # binary in
 
 
-@pytest.mark.parametrize("name", sorted(set(t.BY_NAME) - {"bytea", "json", "text", "unknown", "bpchar", "varchar"}))
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        n
+        for n in t.BY_NAME
+        if values.CODECS[n] not in (values.CODECS["text"], values.CODECS["bytea"], values.CODECS["json"])
+    ),
+)
 def test_a_binary_value_of_a_wrong_length_is_refused_with_its_row(name: str) -> None:
     wire_type = t.BY_NAME[name]
     with pytest.raises(BadValue) as caught:

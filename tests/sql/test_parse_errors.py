@@ -82,7 +82,7 @@ def refusal(text: str) -> StreamSQLError:
         ("^CREATE OR REPLACE TABLE v (a INT)", "0A000", "CREATE OR REPLACE is not supported"),
         ("^CREATE VIEW v AS SELECT 1", "0A000", "CREATE VIEW is not supported"),
         ("EXPLAIN ^ANALYZE SELECT 1", "0A000", "EXPLAIN ANALYZE is not supported"),
-        ("EXPLAIN ^(FORMAT json) SELECT 1", "0A000", "EXPLAIN with options is not supported"),
+        ("EXPLAIN ^(FORMAT xml) SELECT 1", "0A000", "EXPLAIN with options is not supported"),
         ("EXPLAIN ^INSERT INTO t VALUES (1)", "0A000", "EXPLAIN of INSERT is not supported"),
         (
             "INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET b = ^$1",

@@ -32,6 +32,7 @@ from streamsql.pgwire.values import (
     numeric,
     text,
     uuid,
+    vector,
 )
 from streamsql.pgwire.values.column import BadValue, Codec, Numbers, Piece, binary_of_fixed
 
@@ -59,6 +60,10 @@ SCALAR_CODECS: dict[str, Codec] = {
     "unknown": text.TEXT,
     "uuid": uuid.UUID,
     "varchar": text.TEXT,
+    "xid": integers.INTEGER,
+    **{t.name: text.TEXT for t in types.CATALOG_SCALARS if t not in (types.XID, types.INT2VECTOR, types.OIDVECTOR)},
+    "int2vector": vector.INT2VECTOR,
+    "oidvector": vector.OIDVECTOR,
 }
 CODECS: dict[str, Codec] = {
     **SCALAR_CODECS,

@@ -13,14 +13,12 @@ from typing import Any
 
 from streamsql.base.types import WireType
 from streamsql.server.context import Context, Values
-from streamsql.server.driver_questions import TypeByName, TypesByOid
 from streamsql.server.results import Outcome, ResultColumn
 from streamsql.server.statements import (
     change,
     copy_from,
     create,
     describe,
-    driver_types,
     drop,
     explain,
     explain_why,
@@ -76,8 +74,6 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.ShowVariable: Handler(session.show_variable, session.show_columns),
     s.Subscribe: Handler(subscribe.execute, subscribe.columns, at_once=True),
     s.Transaction: Handler(transaction.execute),
-    TypeByName: Handler(driver_types.execute, driver_types.columns, driver_types.types_of),
-    TypesByOid: Handler(driver_types.execute, driver_types.columns, driver_types.types_of),
     s.Unlisten: Handler(session.unlisten),
     s.Update: Handler(change.execute, types_of=change.types_of, at_once=True),
 }

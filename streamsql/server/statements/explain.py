@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import duckdb
 
 from streamsql.base.errors import FeatureNotSupported, StreamSQLError
+from streamsql.base.types import JSON, TEXT
 from streamsql.engine.store import translated
 from streamsql.plan.adhoc import adhoc_sql
 from streamsql.plan.continuous import plan_query
@@ -12,16 +16,16 @@ from streamsql.plan.explain import explain
 from streamsql.plan.places import located
 from streamsql.server.context import Context, Values
 from streamsql.server.reads import describe_on
-from streamsql.server.results import ResultColumn, Rows, static_columns, static_rows
+from streamsql.server.results import ResultColumn, Rows, static_rows
 from streamsql.sql.statements import Explain, Query
 
 
 async def columns(context: Context, statement: Explain, values: Values) -> list[ResultColumn]:
-    return static_columns(("QUERY PLAN", str))
+    return [ResultColumn("QUERY PLAN", JSON if statement.as_json else TEXT)]
 
 
 async def execute(context: Context, statement: Explain, values: Values) -> Rows:
-    query = statement.query
+    query, found = statement.query, await columns(context, statement, values)
     if query.parameter_count:
         raise FeatureNotSupported("EXPLAIN of a query with parameters is not supported", hint="write the values out")
     if query.emit is not None:
@@ -29,17 +33,38 @@ async def execute(context: Context, statement: Explain, values: Values) -> Rows:
             lambda cursor: plan_query(query, context.catalog, describe_on(cursor), context.limits)
         )
         lines = explain(plan)
+        if statement.as_json:
+            lines = [json.dumps([{"Plan": {"Node Type": "Continuous Query", "Stages": lines}}], indent=2)]
     else:
-        lines = await context.reads.run(lambda cursor: _duckdb_plan(context, query, cursor))
-    return static_rows(static_columns(("QUERY PLAN", str)), [(line,) for line in lines], "EXPLAIN")
+        options = "(FORMAT json) " if statement.as_json else ""
+        text = await context.reads.run(lambda cursor: _duckdb_plan(context, query, cursor, options))
+        lines = [_as_json(text)] if statement.as_json else [_AD_HOC, *text.splitlines()]
+    return static_rows(found, [(line,) for line in lines], "EXPLAIN")
 
 
-def _duckdb_plan(context: Context, query: Query, cursor: duckdb.DuckDBPyConnection) -> list[str]:
+_AD_HOC = "ad hoc: answered once by DuckDB from the current epoch"
+
+
+def _duckdb_plan(context: Context, query: Query, cursor: duckdb.DuckDBPyConnection, options: str) -> str:
     try:
         sql = adhoc_sql(query.tree, query, context.scope(cursor))
         with translated():
-            text = str(cursor.execute(f"EXPLAIN {sql}").fetchall()[0][1])
+            text = str(cursor.execute(f"EXPLAIN {options}{sql}").fetchall()[0][1])
     except StreamSQLError as error:
         raise located(error, query.tree, query) from error
-    shown = text.replace("_rows.", "").replace(" state.", " ")
-    return ["ad hoc: answered once by DuckDB from the current epoch", *shown.splitlines()]
+    return text.replace("_rows.", "").replace(" state.", " ")
+
+
+def _as_json(text: str) -> str:
+    """Write DuckDB's plan with the keys that readers of PostgreSQL's plans know."""
+    return json.dumps([{"Plan": _node(json.loads(text)[0])}], indent=2)
+
+
+def _node(node: dict[str, Any]) -> dict[str, Any]:
+    details = dict(node.get("extra_info") or {})
+    made: dict[str, Any] = {"Node Type": str(node["name"]).strip().replace("_", " ").title()}
+    rows = str(details.pop("Estimated Cardinality", ""))
+    if rows.isdecimal():
+        made["Plan Rows"] = int(rows)
+    plans = [_node(child) for child in node.get("children") or []]
+    return {**made, **details, **({"Plans": plans} if plans else {})}

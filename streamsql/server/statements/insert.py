@@ -72,9 +72,9 @@ async def rows_of(context: Context, statement: Insert, values: Values, relation:
         )
 
     def read() -> pa.Table:
-        cursor, scope = context.own_cursor()
+        cursor = context.own_cursor()
         with contextlib.closing(cursor):
-            return _selected(context, statement, values, relation, cursor, scope)
+            return _selected(context, statement, values, relation, cursor, context.own_scope(cursor))
 
     return await context.reads.compute(read)
 

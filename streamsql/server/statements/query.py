@@ -19,13 +19,14 @@ from streamsql.catalog.objects import OutputColumn
 from streamsql.engine import definitions
 from streamsql.engine.changes import Change
 from streamsql.engine.definitions import LiveQuery
-from streamsql.plan.adhoc import Scope, adhoc_sql
+from streamsql.plan.adhoc import adhoc_query
 from streamsql.plan.continuous import plan_query
 from streamsql.plan.functions import asks_settings
 from streamsql.plan.output_names import values_names
 from streamsql.plan.parameters import infer_types, literal_sql, number_of, substituted
 from streamsql.plan.places import located
-from streamsql.server.context import Context, Values
+from streamsql.plan.result_types import WIRE_TYPE
+from streamsql.server.context import Context, Given, Values
 from streamsql.server.known import Bound
 from streamsql.server.reads import describe_on
 from streamsql.server.results import Batches, ResultColumn, Rows
@@ -62,7 +63,7 @@ async def execute(context: Context, statement: Query, values: Values) -> Rows:
     if context.transaction.dirty:
         return await _with_written(context, statement, values)
     bound = await _bound(context, statement, values)
-    rows = context.reads.stream(_filled(bound, values), bound.columns, context.cancel)
+    rows = context.reads.stream(_filled(bound, values), bound.columns, context.cancel, tables=bound.tables)
     return Rows(list(bound.columns), rows, locate=lambda error: located(error, statement.tree, statement))
 
 
@@ -74,28 +75,39 @@ async def _bound(context: Context, query: Query, values: Values) -> Bound:
     catalog, key = context.catalog, (values.types, context.asker)
     found = context.known.queries.get(query, catalog, key)
     if found is None:
-        found = await context.reads.run(
-            lambda cursor: _bind(query, values.types, context.scope(cursor)), context.cancel
-        )
+        found = await context.reads.run(lambda cursor: _bind(query, values.types, context, cursor), context.cancel)
         if found.lasting:
             context.known.queries.put(query, catalog, found, key)
     return found
 
 
-def _bind(query: Query, types: tuple[WireType, ...], scope: Scope) -> Bound:
+def _bind(
+    query: Query, types: tuple[WireType, ...], context: Context, cursor: duckdb.DuckDBPyConnection, *, own: bool = False
+) -> Bound:
+    given = Given()
+    scope = context.own_scope(cursor, given) if own else context.scope(cursor, given)
     tree, describe = query.tree, scope.describe
     if types:
-        tree = _marked(tree)
+        tree = _marked(tree, types)
         unknown = Values(types, None)
         scope = dataclasses.replace(scope, describe=lambda sql: describe(_fill(sql, unknown)))
     try:
-        sql = adhoc_sql(tree, query, scope)
-        found = scope.describe(sql)
+        made = adhoc_query(tree, query, scope)
+        found = _renamed(tree, scope.describe(made.sql))
     except StreamSQLError as error:
         raise located(error, query.tree, query) from error
     # a value may have a narrower type than a typed NULL, so the columns are cast to what the client was told
-    columns = tuple(ResultColumn.of(c.name, c.type, exact=bool(types)) for c in _renamed(tree, found))
-    return Bound(sql, columns, lasting=not asks_settings(query.tree, query))
+    told = made.types if made.types is not None and len(made.types) == len(found) else [None] * len(found)
+    columns = tuple(_column(c, wire_type, exact=bool(types)) for c, wire_type in zip(found, told, strict=True))
+    if any(c.shown for c in columns):
+        scope.provide(None)
+    return Bound(made.sql, columns, given.tables, lasting=given.lasting and not asks_settings(query.tree, query))
+
+
+def _column(described: OutputColumn, told: WireType | None, *, exact: bool) -> ResultColumn:
+    """Make a column as DuckDB describes it, or else as PostgreSQL would."""
+    column = ResultColumn.of(described.name, described.type, exact=exact)
+    return column if told is None or told is column.type else ResultColumn.told(described.name, told)
 
 
 def _renamed(tree: exp.Expr, found: list[OutputColumn]) -> list[OutputColumn]:
@@ -105,11 +117,13 @@ def _renamed(tree: exp.Expr, found: list[OutputColumn]) -> list[OutputColumn]:
     return [OutputColumn(name, c.type) for name, c in zip(names, found, strict=True)]
 
 
-def _marked(tree: exp.Expr) -> exp.Expr:
-    """Put marks in for the parameters."""
+def _marked(tree: exp.Expr, types: tuple[WireType, ...]) -> exp.Expr:
+    """Put marks in for the parameters, which know their types."""
     made = tree.copy()
     for parameter in list(made.find_all(exp.Parameter)):
-        parameter.replace(exp.Placeholder(this=f"{_MARK}{number_of(parameter)}"))
+        mark = exp.Placeholder(this=f"{_MARK}{number_of(parameter)}")
+        mark.meta[WIRE_TYPE] = types[number_of(parameter) - 1]
+        parameter.replace(mark)
     return made
 
 
@@ -126,13 +140,13 @@ def _fill(sql: str, values: Values) -> str:
 
 async def _with_written(context: Context, query: Query, values: Values) -> Rows:
     """Read what is committed and, of the session's own transaction, what is not yet."""
-    cursor, scope = await context.reads.compute(context.own_cursor)
+    cursor = await context.reads.compute(context.own_cursor)
 
     async def release() -> None:
         cursor.close()
 
     try:
-        bound = await context.reads.compute(lambda: _bind(query, values.types, scope))
+        bound = await context.reads.compute(lambda: _bind(query, values.types, context, cursor, own=True))
     except BaseException:
         cursor.close()
         raise

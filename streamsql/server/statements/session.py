@@ -18,11 +18,27 @@ from streamsql.sql.statements import (
 
 async def set_variable(context: Context, statement: SetVariable, values: Values) -> Done:
     tag = "RESET" if statement.reset else "SET"
-    if statement.reset and statement.name == "all":
+    if statement.name in _MODES_OF and statement.value is not None:
+        set_modes(context, _MODES_OF[statement.name], statement.value)
+    elif statement.reset and statement.name == "all":
         context.variables.reset_all()
     else:
-        context.variables.set(statement.name, statement.value)
+        context.variables.set(statement.name, statement.value, local=statement.local)
     return Done(tag)
+
+
+# SET TRANSACTION and SET SESSION CHARACTERISTICS: what their variables begin with
+_MODES_OF = {"transaction": "transaction_", "session_characteristics": "default_transaction_"}
+
+
+def set_modes(context: Context, prefix: str, modes: str) -> None:
+    """Set the variables behind ``ISOLATION LEVEL ..., READ ONLY, NOT DEFERRABLE``."""
+    for mode in modes.lower().split(","):
+        words = " ".join(mode.split())
+        if words.startswith("isolation level "):
+            context.variables.set(f"{prefix}isolation", words.removeprefix("isolation level "))
+        elif words in ("read only", "read write"):
+            context.variables.set(f"{prefix}read_only", "on" if words == "read only" else "off")
 
 
 async def show_columns(context: Context, statement: ShowVariable, values: Values) -> list[ResultColumn]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done, notice
+from streamsql.server.statements.session import set_modes
 from streamsql.sql.statements import Transaction, TransactionVerb
 
 
@@ -13,12 +14,20 @@ async def execute(context: Context, statement: Transaction, values: Values) -> D
         if transaction.explicit:
             return Done("BEGIN", [_warning("there is already a transaction in progress", "25001")])
         transaction.begin()
+        context.variables.begin()
+        set_modes(context, "transaction_", statement.modes)
         return Done("BEGIN")
     outside = [] if transaction.explicit else [_warning("there is no transaction in progress", "25P01")]
     if statement.verb is TransactionVerb.ROLLBACK or transaction.failed:
         transaction.roll_back()
+        context.variables.end(committed=False)
         return Done("ROLLBACK", outside)
-    await transaction.commit()
+    try:
+        await transaction.commit()
+    except BaseException:
+        context.variables.end(committed=False)
+        raise
+    context.variables.end(committed=True)
     return Done("COMMIT", outside)
 
 

@@ -1,0 +1,100 @@
+"""columns: of tables and of the system's relations; as in PostgreSQL, not of materialized views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from streamsql.base.types import WireType
+from streamsql.catalog.objects import View
+from streamsql.catalog.pg_catalog.shapes import NUMBER_DIGITS, TEXT_OCTETS_MAX, shapes, shown_type
+from streamsql.catalog.relation import Row, Snapshot, standard
+
+_TIMES = frozenset({"interval", "time", "timestamp", "timestamptz"})
+_TEXTS = frozenset({"bpchar", "text", "varchar"})
+
+
+def _columns(snapshot: Snapshot) -> Iterator[Row]:
+    for made in snapshot.catalog:
+        if not isinstance(made, View):
+            for shape in shapes(made):
+                yield {
+                    **_column(snapshot, "public", made.name, shape.number, shape.name, shape.type, shape.modifier),
+                    "column_default": shape.default, "is_nullable": "NO" if shape.not_null else "YES",
+                    "is_updatable": "YES",
+                }  # fmt: skip
+    for relation in snapshot.relations.values():
+        for number, column in enumerate(relation.columns, 1):
+            yield _column(snapshot, relation.schema, relation.name, number, column.name, column.type, -1)
+
+
+def _column(
+    snapshot: Snapshot, schema: str, relation: str, number: int, name: str, wire_type: WireType, modifier: int
+) -> dict[str, object]:
+    return {
+        "table_catalog": snapshot.database, "table_schema": schema, "table_name": relation, "column_name": name,
+        "ordinal_position": number, "is_nullable": "YES", "udt_catalog": snapshot.database, "udt_schema": "pg_catalog",
+        "udt_name": wire_type.name, "dtd_identifier": str(number), "is_self_referencing": "NO", "is_identity": "NO",
+        "identity_cycle": "NO", "is_generated": "NEVER", "is_updatable": "NO", **_of_type(wire_type, modifier),
+    }  # fmt: skip
+
+
+def _of_type(wire_type: WireType, modifier: int) -> dict[str, object]:
+    if wire_type.element is not None:
+        return {"data_type": "ARRAY"}
+    name = wire_type.name
+    found: dict[str, object] = {"data_type": shown_type(wire_type)}
+    if name in _TEXTS:
+        found["character_octet_length"] = TEXT_OCTETS_MAX
+    if name in NUMBER_DIGITS:
+        found |= {"numeric_precision": NUMBER_DIGITS[name], "numeric_precision_radix": 2}
+        if name.startswith("int"):
+            found["numeric_scale"] = 0
+    if name == "numeric":
+        found["numeric_precision_radix"] = 10
+        if modifier >= 0:
+            found |= {"numeric_precision": (modifier - 4) >> 16, "numeric_scale": (modifier - 4) & 0xFFFF}
+    if name in _TIMES or name == "date":
+        found["datetime_precision"] = 6 if name in _TIMES else 0
+    return found
+
+
+def _privileges(snapshot: Snapshot) -> Iterator[Row]:
+    for column in _columns(snapshot):
+        for privilege in ("INSERT", "SELECT", "UPDATE", "REFERENCES"):
+            yield {
+                "grantor": snapshot.user, "grantee": snapshot.user, "privilege_type": privilege, "is_grantable": "YES",
+                **{name: column[name] for name in ("table_catalog", "table_schema", "table_name", "column_name")},
+            }  # fmt: skip
+
+
+RELATIONS = (
+    standard(
+        13295,
+        "columns",
+        """table_catalog name, table_schema name, table_name name, column_name name, ordinal_position int4,
+    column_default varchar, is_nullable varchar, data_type varchar, character_maximum_length int4,
+    character_octet_length int4, numeric_precision int4, numeric_precision_radix int4, numeric_scale int4,
+    datetime_precision int4, interval_type varchar, interval_precision int4, character_set_catalog name,
+    character_set_schema name, character_set_name name, collation_catalog name, collation_schema name,
+    collation_name name, domain_catalog name, domain_schema name, domain_name name, udt_catalog name, udt_schema
+    name, udt_name name, scope_catalog name, scope_schema name, scope_name name, maximum_cardinality int4,
+    dtd_identifier name, is_self_referencing varchar, is_identity varchar, identity_generation varchar,
+    identity_start varchar, identity_increment varchar, identity_maximum varchar, identity_minimum varchar,
+    identity_cycle varchar, is_generated varchar, generation_expression varchar, is_updatable varchar""",
+        _columns,
+    ),
+    standard(
+        13285,
+        "column_privileges",
+        """grantor name, grantee name, table_catalog name, table_schema name, table_name name, column_name name,
+    privilege_type varchar, is_grantable varchar""",
+        _privileges,
+    ),
+    standard(
+        13344,
+        "role_column_grants",
+        """grantor name, grantee name, table_catalog name, table_schema name, table_name name, column_name name,
+    privilege_type varchar, is_grantable varchar""",
+        _privileges,
+    ),
+)

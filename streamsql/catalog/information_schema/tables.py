@@ -1,0 +1,88 @@
+"""tables, views, and who may do what with them. As in PostgreSQL, materialized views are in none of these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from streamsql.catalog.objects import View
+from streamsql.catalog.relation import Row, Snapshot, standard
+
+_PRIVILEGES = ("INSERT", "SELECT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
+
+
+def _names(snapshot: Snapshot) -> Iterator[tuple[str, str, bool]]:
+    """Give the schema and name of each table and view, and whether it is a table."""
+    for made in snapshot.catalog:
+        if not isinstance(made, View):
+            yield "public", made.name, True
+    for relation in snapshot.relations.values():
+        yield relation.schema, relation.name, relation.kind == "r"
+
+
+def _tables(snapshot: Snapshot) -> Iterator[Row]:
+    for schema, name, is_table in _names(snapshot):
+        yield {
+            "table_catalog": snapshot.database, "table_schema": schema, "table_name": name,
+            "table_type": "BASE TABLE" if is_table else "VIEW",
+            "is_insertable_into": "YES" if is_table else "NO", "is_typed": "NO",
+        }  # fmt: skip
+
+
+def _views(snapshot: Snapshot) -> Iterator[Row]:
+    nothing = dict.fromkeys(
+        (
+            "is_updatable", "is_insertable_into", "is_trigger_updatable", "is_trigger_deletable",
+            "is_trigger_insertable_into",
+        ),
+        "NO",
+    )  # fmt: skip
+    for schema, name, is_table in _names(snapshot):
+        if not is_table:
+            yield {
+                "table_catalog": snapshot.database, "table_schema": schema, "table_name": name, "check_option": "NONE",
+                **nothing,
+            }  # fmt: skip
+
+
+def _privileges(snapshot: Snapshot) -> Iterator[Row]:
+    for schema, name, _ in _names(snapshot):
+        for privilege in _PRIVILEGES:
+            yield {
+                "grantor": snapshot.user, "grantee": snapshot.user, "table_catalog": snapshot.database,
+                "table_schema": schema, "table_name": name, "privilege_type": privilege, "is_grantable": "YES",
+                "with_hierarchy": "YES" if privilege == "SELECT" else "NO",
+            }  # fmt: skip
+
+
+RELATIONS = (
+    standard(
+        13425,
+        "tables",
+        """table_catalog name, table_schema name, table_name name, table_type varchar, self_referencing_column_name name,
+    reference_generation varchar, user_defined_type_catalog name, user_defined_type_schema name,
+    user_defined_type_name name, is_insertable_into varchar, is_typed varchar, commit_action varchar""",
+        _tables,
+    ),
+    standard(
+        13483,
+        "views",
+        """table_catalog name, table_schema name, table_name name, view_definition varchar, check_option varchar,
+    is_updatable varchar, is_insertable_into varchar, is_trigger_updatable varchar, is_trigger_deletable varchar,
+    is_trigger_insertable_into varchar""",
+        _views,
+    ),
+    standard(
+        13416,
+        "table_privileges",
+        """grantor name, grantee name, table_catalog name, table_schema name, table_name name, privilege_type varchar,
+    is_grantable varchar, with_hierarchy varchar""",
+        _privileges,
+    ),
+    standard(
+        13421,
+        "role_table_grants",
+        """grantor name, grantee name, table_catalog name, table_schema name, table_name name, privilege_type varchar,
+    is_grantable varchar, with_hierarchy varchar""",
+        _privileges,
+    ),
+)

@@ -1,0 +1,97 @@
+"""The names of everything that has an OID, and the texts that definitions are shown as: what functions look up.
+
+One relation of (kind, oid, text), which SQL reads as `NAMES`. Kinds: ``class``, ``type``, ``proc``, ``namespace``, ``role``
+are what ``::regclass`` and its like show; ``view``, ``index``, ``constraint`` are definitions (``index:2`` is the second
+column of one); ``arguments``, ``result`` are a function's, ``typname`` is a type's name in pg_type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from streamsql.base.types import BY_OID
+from streamsql.catalog.objects import View
+from streamsql.catalog.pg_catalog import oids
+from streamsql.catalog.pg_catalog.pg_index import constraint_text, index_text
+from streamsql.catalog.pg_catalog.pg_namespace import SCHEMAS
+from streamsql.catalog.pg_catalog.pg_proc import functions
+from streamsql.catalog.pg_catalog.pg_tables import view_text
+from streamsql.catalog.pg_catalog.pg_type import BUILT_IN
+from streamsql.catalog.pg_catalog.shapes import key_name, shown_type, with_keys
+from streamsql.catalog.relation import PG_CATALOG, READ_AS_PREFIX, Snapshot
+from streamsql.sql.names import quote_name
+
+NAMES = f"{READ_AS_PREFIX}names"
+KIND, OID, NAME = "__kind", "__oid", "__name"
+
+Entry = tuple[str, int, str]
+
+
+def names_table(snapshot: Snapshot) -> pa.Table:
+    """Make the relation."""
+    kinds, numbers, texts = zip(*_entries(snapshot), strict=True)
+    return pa.table({KIND: pa.array(kinds), OID: pa.array(numbers, pa.int64()), NAME: pa.array(texts)})
+
+
+def oid_of(snapshot: Snapshot, kind: str, name: str) -> int | None:
+    """Find the OID of what is called so; the name may have its schema before it."""
+    wanted = {name, name.removeprefix("pg_catalog."), name.removeprefix("public.")}
+    kinds = (kind, "typname") if kind == "type" else (kind,)
+    return next((oid for k, oid, text in _entries(snapshot) if k in kinds and text in wanted), None)
+
+
+def _entries(snapshot: Snapshot) -> Iterator[Entry]:
+    yield from _of_objects(snapshot)
+    for relation in snapshot.relations.values():
+        shown = relation.name if relation.schema == PG_CATALOG else f"{relation.schema}.{relation.name}"
+        yield "class", relation.oid, shown
+    yield from _of_types()
+    for name, (oid, _) in SCHEMAS.items():
+        yield "namespace", oid, name
+    yield "role", oids.OWNER, snapshot.user
+    yield "role", oids.PUBLIC_OWNER, "pg_database_owner"
+    for row in functions():
+        oid = int(str(row["oid"]))
+        yield "proc", oid, str(row["proname"])
+        arguments = row["proargtypes"]
+        assert isinstance(arguments, list)
+        yield "arguments", oid, ", ".join(map(type_shown, arguments))
+        yield "result", oid, ("SETOF " if row["proretset"] else "") + type_shown(int(str(row["prorettype"])))
+
+
+def _of_objects(snapshot: Snapshot) -> Iterator[Entry]:
+    for made in snapshot.catalog:
+        yield "class", oids.relation(made.id), quote_name(made.name)
+        yield "type", oids.row_type(made.id), quote_name(made.name)
+        yield "type", oids.row_array(made.id), f"{quote_name(made.name)}[]"
+        if isinstance(made, View):
+            yield "view", oids.relation(made.id), view_text(made)
+    for made in with_keys(snapshot.catalog):
+        yield "class", oids.index(made.id), quote_name(key_name(made))
+        yield "index", oids.index(made.id), index_text(made)
+        yield "constraint", oids.constraint(made.id), constraint_text(made)
+        for place, column in enumerate(made.primary_key, 1):
+            yield f"index:{place}", oids.index(made.id), quote_name(column)
+
+
+def _of_types() -> Iterator[Entry]:
+    for oid, row in BUILT_IN.items():
+        yield "type", oid, type_shown(oid)
+        yield "typname", oid, str(row["typname"])
+
+
+def type_shown(oid: int) -> str:
+    """Name a built-in type as ``format_type`` does."""
+    known = BY_OID.get(oid)
+    if known is not None:
+        return shown_type(known)
+    row = BUILT_IN.get(oid)
+    if row is None:
+        return "???"
+    name = str(row["typname"])
+    return f"{type_shown(int(str(row['typelem'])))}[]" if name.startswith("_") else _QUOTED.get(name, name)
+
+
+_QUOTED = {"any": '"any"'}

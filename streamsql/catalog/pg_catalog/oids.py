@@ -1,0 +1,46 @@
+"""The OIDs of the user's objects: made from their ids, so that they are the same after a restart.
+
+An object's OIDs follow each other: its own, its row type's, that type's array's, its primary key's index's and constraint's.
+"""
+
+from __future__ import annotations
+
+FIRST = 16384  # as in PostgreSQL: below are the system's
+_PER_OBJECT = 8
+_FIRST_DEFAULT = 1 << 30
+_COLUMNS_MAX = 2048
+
+CATALOG_SCHEMA = 11
+PUBLIC_SCHEMA = 2200
+INFORMATION_SCHEMA = 13207
+DATABASES = {"postgres": 5, "streamsql": 6}
+TABLESPACE = 1663
+OWNER = 10
+PUBLIC_OWNER = 6171
+HEAP, BTREE = 2, 403
+DEFAULT_COLLATION, C_COLLATION = 100, 950
+
+
+def relation(object_id: int) -> int:
+    return FIRST + object_id * _PER_OBJECT
+
+
+def row_type(object_id: int) -> int:
+    return relation(object_id) + 1
+
+
+def row_array(object_id: int) -> int:
+    return relation(object_id) + 2
+
+
+def index(object_id: int) -> int:
+    return relation(object_id) + 3
+
+
+def constraint(object_id: int) -> int:
+    return relation(object_id) + 4
+
+
+def default(object_id: int, number: int) -> int:
+    """The OID of the default of a column, which is the `number`-th of its relation."""
+    return _FIRST_DEFAULT + object_id * _COLUMNS_MAX + number

@@ -1,0 +1,79 @@
+"""pg_attribute and pg_attrdef: the columns of every relation and index, and their defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from streamsql.base.types import WireType
+from streamsql.catalog.pg_catalog import oids
+from streamsql.catalog.pg_catalog.pg_type import BUILT_IN
+from streamsql.catalog.pg_catalog.shapes import Shape, dimensions, key_numbers, shapes, with_keys
+from streamsql.catalog.relation import Row, Snapshot, table
+
+
+def _attributes(snapshot: Snapshot) -> Iterator[Row]:
+    for made in snapshot.catalog:
+        for shape in shapes(made):
+            yield _of_shape(oids.relation(made.id), shape.number, shape)
+    for made in with_keys(snapshot.catalog):
+        columns = shapes(made)
+        for place, number in enumerate(key_numbers(made), 1):
+            shape = columns[number - 1]
+            yield {**_of_shape(oids.index(made.id), place, shape), "attnotnull": False, "atthasdef": False}
+    for relation in snapshot.relations.values():
+        for number, column in enumerate(relation.columns, 1):
+            yield {
+                **_attribute(relation.oid, number, column.name, column.type),
+                "attnotnull": relation.kind == "r" and column.name in _NEVER_NULL,
+            }
+
+
+def _of_shape(relation: int, number: int, shape: Shape) -> Row:
+    return {
+        **_attribute(relation, number, shape.name, shape.type),
+        "atttypmod": shape.modifier,
+        "attnotnull": shape.not_null,
+        "atthasdef": shape.default is not None,
+    }
+
+
+def _attribute(relation: int, number: int, name: str, wire_type: WireType) -> dict[str, object]:
+    built_in = BUILT_IN[wire_type.oid]
+    return {
+        "attrelid": relation, "attname": name, "atttypid": wire_type.oid, "attstattarget": -1,
+        "attlen": built_in["typlen"], "attnum": number, "attndims": dimensions(wire_type), "attcacheoff": -1,
+        "atttypmod": -1, "attbyval": built_in["typbyval"], "attalign": built_in["typalign"],
+        "attstorage": built_in["typstorage"], "attislocal": True, "attcollation": built_in["typcollation"],
+    }  # fmt: skip
+
+
+def _defaults(snapshot: Snapshot) -> Iterator[Row]:
+    for made in snapshot.catalog:
+        for shape in shapes(made):
+            if shape.default is not None:
+                yield {
+                    "oid": oids.default(made.id, shape.number), "adrelid": oids.relation(made.id),
+                    "adnum": shape.number, "adbin": shape.default,
+                }  # fmt: skip
+
+
+# of the system's tables
+_NEVER_NULL = frozenset({"oid", "relname", "nspname", "typname", "attname", "attrelid", "proname", "datname"})
+
+# a node tree is the expression's text here, so that pg_get_expr has nothing to do
+PG_ATTRDEF = table(
+    2604,
+    "pg_attrdef",
+    """oid oid, adrelid oid, adnum int2, adbin pg_node_tree""",
+    _defaults,
+)
+PG_ATTRIBUTE = table(
+    1249,
+    "pg_attribute",
+    """attrelid oid, attname name, atttypid oid, attstattarget int4, attlen int2, attnum int2, attndims int4,
+    attcacheoff int4, atttypmod int4, attbyval bool, attalign char, attstorage char, attcompression char,
+    attnotnull bool, atthasdef bool, atthasmissing bool, attidentity char, attgenerated char, attisdropped bool,
+    attislocal bool, attinhcount int4, attcollation oid, attacl aclitem[], attoptions text[], attfdwoptions
+    text[], attmissingval anyarray""",
+    _attributes,
+)

@@ -1,0 +1,62 @@
+"""pg_class: every relation and index. The system's own are listed as well, by their OIDs in PostgreSQL 15."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from streamsql.catalog.objects import CatalogObject, View
+from streamsql.catalog.pg_catalog import oids
+from streamsql.catalog.pg_catalog.shapes import key_name, primary_key, with_keys
+from streamsql.catalog.relation import PG_CATALOG, CatalogRelation, Row, Snapshot, table
+
+_ALWAYS: dict[str, object] = {
+    "relowner": oids.OWNER, "reltuples": -1.0, "relpersistence": "p", "relispopulated": True, "relreplident": "n",
+}  # fmt: skip
+
+
+def _rows(snapshot: Snapshot) -> Iterator[Row]:
+    for made in snapshot.catalog:
+        yield _of_object(made)
+    for made in with_keys(snapshot.catalog):
+        yield {
+            **_ALWAYS,
+            "oid": oids.index(made.id), "relname": key_name(made), "relnamespace": oids.PUBLIC_SCHEMA, "relkind": "i",
+            "relam": oids.BTREE, "relnatts": len(made.primary_key), "reltuples": 0.0,
+            "relfilenode": oids.index(made.id),
+        }  # fmt: skip
+    for relation in snapshot.relations.values():
+        yield _of_system(relation)
+
+
+def _of_object(made: CatalogObject) -> Row:
+    oid = oids.relation(made.id)
+    return {
+        **_ALWAYS,
+        "oid": oid, "relname": made.name, "relnamespace": oids.PUBLIC_SCHEMA, "reltype": oids.row_type(made.id),
+        "relam": oids.HEAP, "relfilenode": oid, "relhasindex": bool(primary_key(made)),
+        "relkind": "m" if isinstance(made, View) else "r", "relnatts": len(made.columns),
+        "relhasrules": isinstance(made, View), "relreplident": "d",
+    }  # fmt: skip
+
+
+def _of_system(relation: CatalogRelation) -> Row:
+    in_catalog = relation.schema == PG_CATALOG
+    return {
+        **_ALWAYS,
+        "oid": relation.oid, "relname": relation.name, "relkind": relation.kind, "relnatts": len(relation.columns),
+        "relnamespace": oids.CATALOG_SCHEMA if in_catalog else oids.INFORMATION_SCHEMA,
+        "relam": oids.HEAP if relation.kind == "r" else 0, "relhasrules": relation.kind == "v",
+    }  # fmt: skip
+
+
+PG_CLASS = table(
+    1259,
+    "pg_class",
+    """oid oid, relname name, relnamespace oid, reltype oid, reloftype oid, relowner oid, relam oid, relfilenode oid,
+    reltablespace oid, relpages int4, reltuples float4, relallvisible int4, reltoastrelid oid, relhasindex bool,
+    relisshared bool, relpersistence char, relkind char, relnatts int2, relchecks int2, relhasrules bool,
+    relhastriggers bool, relhassubclass bool, relrowsecurity bool, relforcerowsecurity bool, relispopulated bool,
+    relreplident char, relispartition bool, relrewrite oid, relfrozenxid xid, relminmxid xid, relacl aclitem[],
+    reloptions text[], relpartbound pg_node_tree""",
+    _rows,
+)

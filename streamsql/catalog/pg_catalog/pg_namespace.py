@@ -1,0 +1,66 @@
+"""pg_namespace, pg_database, pg_tablespace: the schemas, the two names of the one database, where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from streamsql.catalog.pg_catalog import oids
+from streamsql.catalog.relation import INFORMATION_SCHEMA, PG_CATALOG, Row, Snapshot, table
+
+SCHEMAS = {
+    PG_CATALOG: (oids.CATALOG_SCHEMA, oids.OWNER),
+    "public": (oids.PUBLIC_SCHEMA, oids.PUBLIC_OWNER),
+    INFORMATION_SCHEMA: (oids.INFORMATION_SCHEMA, oids.OWNER),
+}
+
+
+def _schemas(snapshot: Snapshot) -> Iterator[Row]:
+    for name, (oid, owner) in SCHEMAS.items():
+        role = snapshot.user if owner == oids.OWNER else "pg_database_owner"
+        yield {"oid": oid, "nspname": name, "nspowner": owner, "nspacl": [f"{role}=UC/{role}", f"=U/{role}"]}
+
+
+def _databases(_: Snapshot) -> Iterator[Row]:
+    for name, oid in oids.DATABASES.items():
+        yield {
+            "oid": oid, "datname": name, "datdba": oids.OWNER, "encoding": 6, "datlocprovider": "c",
+            "datallowconn": True, "datconnlimit": -1, "dattablespace": oids.TABLESPACE, "datcollate": "C",
+            "datctype": "C",
+        }  # fmt: skip
+
+
+def _tablespaces(_: Snapshot) -> Iterator[Row]:
+    yield {"oid": oids.TABLESPACE, "spcname": "pg_default", "spcowner": oids.OWNER}
+    yield {"oid": oids.TABLESPACE + 1, "spcname": "pg_global", "spcowner": oids.OWNER}
+
+
+def _descriptions(_: Snapshot) -> Iterator[Row]:
+    yield {"objoid": oids.PUBLIC_SCHEMA, "classoid": PG_NAMESPACE.oid, "description": "standard public schema"}
+
+
+PG_DESCRIPTION = table(
+    2609,
+    "pg_description",
+    """objoid oid, classoid oid, objsubid int4, description text""",
+    _descriptions,
+)
+PG_NAMESPACE = table(
+    2615,
+    "pg_namespace",
+    """oid oid, nspname name, nspowner oid, nspacl aclitem[]""",
+    _schemas,
+)
+PG_DATABASE = table(
+    1262,
+    "pg_database",
+    """oid oid, datname name, datdba oid, encoding int4, datlocprovider char, datistemplate bool, datallowconn bool,
+    datconnlimit int4, datfrozenxid xid, datminmxid xid, dattablespace oid, datcollate text, datctype text,
+    daticulocale text, datcollversion text, datacl aclitem[]""",
+    _databases,
+)
+PG_TABLESPACE = table(
+    1213,
+    "pg_tablespace",
+    """oid oid, spcname name, spcowner oid, spcacl aclitem[], spcoptions text[]""",
+    _tablespaces,
+)

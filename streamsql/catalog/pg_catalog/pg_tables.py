@@ -1,0 +1,73 @@
+"""pg_tables, pg_views, pg_matviews: relations by kind, as people read them. Definitions are the client's own text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from streamsql.catalog.objects import View
+from streamsql.catalog.pg_catalog.shapes import primary_key
+from streamsql.catalog.relation import Row, Snapshot, view
+
+
+def view_text(made: View) -> str:
+    """Give the query of a materialized view: what stands behind AS in its statement."""
+    lowered = made.text.lower()
+    start = lowered.find("select")
+    common = lowered.find("with")
+    start = common if 0 <= common < start else start
+    return made.text[max(start, 0) :].rstrip().rstrip(";") + ";"
+
+
+def _tables(snapshot: Snapshot) -> Iterator[Row]:
+    nothing = {"hasrules": False, "hastriggers": False, "rowsecurity": False}
+    for made in snapshot.catalog:
+        if not isinstance(made, View):
+            yield {
+                "schemaname": "public", "tablename": made.name, "tableowner": snapshot.user,
+                "hasindexes": bool(primary_key(made)), **nothing,
+            }  # fmt: skip
+    for relation in snapshot.relations.values():
+        if relation.kind == "r":
+            yield {
+                "schemaname": relation.schema, "tablename": relation.name, "tableowner": snapshot.user,
+                "hasindexes": False, **nothing,
+            }  # fmt: skip
+
+
+def _views(snapshot: Snapshot) -> Iterator[Row]:
+    for relation in snapshot.relations.values():
+        if relation.kind == "v":
+            yield {"schemaname": relation.schema, "viewname": relation.name, "viewowner": snapshot.user}
+
+
+def _materialized(snapshot: Snapshot) -> Iterator[Row]:
+    for made in snapshot.catalog:
+        if isinstance(made, View):
+            yield {
+                "schemaname": "public", "matviewname": made.name, "matviewowner": snapshot.user, "hasindexes": False,
+                "ispopulated": True, "definition": view_text(made),
+            }  # fmt: skip
+
+
+RELATIONS = (
+    view(
+        12033,
+        "pg_tables",
+        """schemaname name, tablename name, tableowner name, tablespace name, hasindexes bool, hasrules bool, hastriggers
+    bool, rowsecurity bool""",
+        _tables,
+    ),
+    view(
+        12028,
+        "pg_views",
+        """schemaname name, viewname name, viewowner name, definition text""",
+        _views,
+    ),
+    view(
+        12038,
+        "pg_matviews",
+        """schemaname name, matviewname name, matviewowner name, tablespace name, hasindexes bool, ispopulated bool,
+    definition text""",
+        _materialized,
+    ),
+)

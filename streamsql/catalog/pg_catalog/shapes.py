@@ -1,0 +1,98 @@
+"""What all relations need to know of the user's objects: columns with their wire types, keys, defaults as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlglot import exp
+
+from streamsql.base.types import WireType, wire_column
+from streamsql.catalog.objects import Catalog, CatalogObject, Table, View
+from streamsql.sql.render import postgres_sql
+
+# PostgreSQL's names for people; other types are called what pg_type calls them
+_SHOWN = {
+    "bool": "boolean", "bpchar": "character", "char": '"char"', "float4": "real", "float8": "double precision",
+    "int2": "smallint", "int4": "integer", "int8": "bigint", "time": "time without time zone",
+    "timestamp": "timestamp without time zone", "timestamptz": "timestamp with time zone", "varchar": "character varying",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A column of one of the user's objects; `number` counts from 1."""
+
+    number: int
+    name: str
+    type: WireType
+    modifier: int
+    not_null: bool
+    default: str | None
+
+
+def shapes(made: CatalogObject) -> list[Shape]:
+    """List an object's columns."""
+    if isinstance(made, View):
+        return [_shape(i, c.name, c.type, False, None) for i, c in enumerate(made.columns, 1)]
+    key = primary_key(made)
+    return [
+        _shape(i, c.name, c.type, c.not_null or c.primary_key or c.name in key, c.default)
+        for i, c in enumerate(made.columns, 1)
+    ]
+
+
+def _shape(number: int, name: str, duckdb_type: str, not_null: bool, default: exp.Expr | None) -> Shape:
+    shown = wire_column(duckdb_type)
+    return Shape(number, name, shown.type, shown.modifier, not_null, default_text(default, shown.type))
+
+
+def primary_key(made: CatalogObject) -> tuple[str, ...]:
+    """Name the columns of an object's primary key; none for most."""
+    return made.primary_key if isinstance(made, Table) else ()
+
+
+def key_numbers(made: Table) -> list[int]:
+    """Number the columns of an object's primary key."""
+    numbers = {c.name: i for i, c in enumerate(made.columns, 1)}
+    return [numbers[name] for name in primary_key(made)]
+
+
+def with_keys(catalog: Catalog) -> Iterator[Table]:
+    """Give the tables that have a primary key."""
+    return (o for o in catalog if isinstance(o, Table) and o.primary_key)
+
+
+def key_name(made: CatalogObject) -> str:
+    """Name the primary key's index and constraint, as PostgreSQL does."""
+    return f"{made.name}_pkey"
+
+
+def default_text(default: exp.Expr | None, wire_type: WireType) -> str | None:
+    """Write a column's default as ``pg_get_expr`` does."""
+    if default is None:
+        return None
+    text = postgres_sql(default)
+    if isinstance(default, exp.Boolean):
+        return text.lower()
+    if isinstance(default, exp.Literal) and default.is_string:
+        return f"{text}::{shown_type(wire_type)}"
+    return text
+
+
+def shown_type(wire_type: WireType, modifier: int = -1) -> str:
+    """Name a type as ``format_type`` does."""
+    if wire_type.element is not None:
+        return f"{shown_type(wire_type.element, modifier)}[]"
+    shown = _SHOWN.get(wire_type.name, wire_type.name)
+    if wire_type.name == "numeric" and modifier >= 0:
+        return f"numeric({(modifier - 4) >> 16},{(modifier - 4) & 0xFFFF})"
+    return shown
+
+
+def dimensions(wire_type: WireType) -> int:
+    return 0 if wire_type.element is None else 1
+
+
+TEXT_OCTETS_MAX = 1 << 30
+NUMBER_DIGITS = {"int2": 16, "int4": 32, "int8": 64, "float4": 24, "float8": 53}

@@ -1,0 +1,26 @@
+"""All relations of the standard schemas by name, and the snapshot that they are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from streamsql.catalog import information_schema, pg_catalog
+from streamsql.catalog.objects import Catalog
+from streamsql.catalog.relation import CatalogRelation, SessionRow, Setting, Snapshot
+
+STANDARD: dict[tuple[str, str], CatalogRelation] = {
+    (relation.schema, relation.name): relation
+    for relation in sorted((*pg_catalog.RELATIONS, *information_schema.RELATIONS), key=lambda r: (r.schema, r.name))
+}
+
+
+def snapshot(
+    catalog: Catalog,
+    user: str,
+    database: str,
+    settings: Callable[[], Sequence[Setting]] = tuple,
+    sessions: Callable[[], Sequence[SessionRow]] = tuple,
+    rows_in: Callable[[str], int] = lambda _: 0,
+) -> Snapshot:
+    """Make a snapshot with all relations in it."""
+    return Snapshot(catalog, user, database, settings, sessions, rows_in, STANDARD)

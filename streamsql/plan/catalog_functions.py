@@ -1,0 +1,421 @@
+"""Functions and casts that speak of the catalog, as SQL that DuckDB runs: ``format_type(oid, mod)``, ``'games'::regclass``.
+
+A function is a template in which ``$1`` stands for its first argument, NULL where that is left out. What has to look a name
+or a definition up does so in one relation (`names.NAMES`), whose columns no client's SQL can name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import sqlglot
+from sqlglot import exp
+
+from streamsql.base.errors import InvalidSchemaName, StreamSQLError, UndefinedFunction, UndefinedObject, UndefinedTable
+from streamsql.base.types import INT2VECTOR, OIDVECTOR, WireType
+from streamsql.catalog.objects import literal
+from streamsql.catalog.pg_catalog.names import KIND, NAME, NAMES, OID
+from streamsql.catalog.pg_catalog.pg_get_keywords import must_be_quoted
+from streamsql.catalog.pg_catalog.pg_settings import PG_SETTINGS
+from streamsql.catalog.relation import CatalogRelation
+from streamsql.plan.functions import VALUES_IN_FROM, function_name
+from streamsql.plan.result_types import ResultTypes, named_type
+from streamsql.sql.names import quote_name
+from streamsql.sql.statements import Statement
+from streamsql.sql.trees import position_of
+
+
+def _found(kind: str, oid: str = "$1") -> str:
+    return f"(SELECT {NAME} FROM {NAMES} WHERE {KIND} = {kind} AND {OID} = CAST({oid} AS BIGINT) LIMIT 1)"
+
+
+def _oid(kind: str) -> str:
+    """Read an OID, or a name, as one."""
+    kinds = "('type', 'typname')" if kind == "type" else f"('{kind}')"
+    text = "replace(replace(CAST($1 AS VARCHAR), 'pg_catalog.', ''), 'public.', '')"
+    return (
+        f"coalesce(TRY_CAST(CAST($1 AS VARCHAR) AS INTEGER), "
+        f"(SELECT CAST({OID} AS INTEGER) FROM {NAMES} WHERE {KIND} IN {kinds} AND {NAME} = {text} LIMIT 1))"
+    )
+
+
+def _shown(kind: str) -> str:
+    """Write an OID as what it is the OID of."""
+    return f"CASE WHEN $1 = 0 THEN '-' ELSE coalesce({_found(literal(kind))}, CAST($1 AS VARCHAR)) END"
+
+
+def _all_shown(kind: str) -> str:
+    """Write an array of OIDs as an array of texts."""
+    return (
+        f"CASE WHEN $1 IS NOT NULL THEN coalesce((SELECT list(coalesce({NAME}, CAST(__item AS VARCHAR)) ORDER BY __place) "
+        f"FROM (SELECT unnest($1) AS __item, generate_subscripts($1, 1) AS __place) "
+        f"LEFT JOIN {NAMES} ON {KIND} = {literal(kind)} AND {OID} = __item), []) END"
+    )
+
+
+_MODIFIED = (
+    "CASE WHEN $1 IN (1042, 1014) AND $2 = -1 THEN CASE WHEN $1 = 1042 THEN 'bpchar' ELSE 'bpchar[]' END "
+    "WHEN $1 IN (1700, 1231) AND $2 >= 0 THEN 'numeric(' || (($2 - 4) >> 16) || ',' || (($2 - 4) & 65535) || ')' "
+    "|| CASE WHEN $1 = 1231 THEN '[]' ELSE '' END "
+    f"ELSE coalesce({_found(literal('type'))}, CASE WHEN $1 = 0 THEN '-' WHEN $1 IS NOT NULL THEN '???' END) END"
+)
+_KILOBYTES = (
+    "CASE WHEN abs($1) < 10240 THEN $1 || ' bytes' WHEN abs($1) < 10485760 THEN CAST(round($1 / 1024.0) AS BIGINT) || ' kB' "
+    "WHEN abs($1) < 10737418240 THEN CAST(round($1 / 1048576.0) AS BIGINT) || ' MB' "
+    "ELSE CAST(round($1 / 1073741824.0) AS BIGINT) || ' GB' END"
+)
+_NO_TEXT, _TRUE, _NO_BYTES = "CAST(NULL AS VARCHAR)", "TRUE", "CAST(0 AS BIGINT)"
+_DOUBLED = "replace(CAST($1 AS VARCHAR), chr(39), chr(39) || chr(39))"
+_IN_PATH = f"NOT starts_with({_found(literal('class'))}, 'information_schema.')"
+_PARTS = r"""regexp_extract_all($1, '"(?:[^"]|"")*"|[^".\s]+')"""
+_UNQUOTED = """CASE WHEN x[1] = '"' THEN replace(x[2:-2], '""', '"') ELSE lower(x) END"""
+
+_PRIVILEGES = (
+    "any_column", "column", "database", "foreign_data_wrapper", "function", "language", "parameter", "schema", "sequence",
+    "server", "table", "tablespace", "type",
+)  # fmt: skip
+_VISIBLE = (
+    "collation", "conversion", "function", "opclass", "operator", "opfamily", "statistics_obj", "ts_config", "ts_dict",
+    "ts_parser", "ts_template", "type",
+)  # fmt: skip
+
+# the columns are renamed so that no argument's name means one of them
+_SETTING = (
+    "(SELECT __setting FROM (SELECT name AS __name, setting AS __setting FROM "
+    f'"{PG_SETTINGS.read_as}") WHERE __name = lower($1))'
+)
+
+_TYPE_NAME = (
+    "CASE WHEN starts_with(typeof($1), 'DECIMAL') THEN 'numeric' ELSE coalesce(map_extract_value(MAP {'VARCHAR': 'text', "
+    "'DOUBLE': 'double precision', 'FLOAT': 'real', 'BLOB': 'bytea', 'TIMESTAMP': 'timestamp without time zone', "
+    "'TIME': 'time without time zone', 'HUGEINT': 'numeric'}, typeof($1)), lower(typeof($1))) END"
+)
+# what encode() and decode() can do
+_CODECS = {
+    "hex": ("lower(hex($1))", "unhex($1)"), "base64": ("to_base64($1)", "from_base64($1)"),
+}  # fmt: skip
+
+# name -> template
+TEMPLATES: dict[str, str] = {
+    **{f"has_{what}_privilege": _TRUE for what in _PRIVILEGES},
+    **{f"pg_{what}_is_visible": _TRUE for what in _VISIBLE},
+    "array_length": "CASE WHEN $2 = 1 THEN nullif(len($1), 0) END",
+    "array_lower": "CASE WHEN $2 = 1 AND len($1) > 0 THEN 1 END",
+    "array_upper": "CASE WHEN $2 = 1 THEN nullif(len($1), 0) END",
+    "col_description": _NO_TEXT,
+    "current_setting": _SETTING,  # of what is no literal: others are answered before
+    "clock_timestamp": "now()",
+    "current_schemas": "CASE WHEN $1 THEN ['pg_catalog', 'public'] ELSE ['public'] END",
+    "every": "bool_and($1)",
+    "format_type": _MODIFIED,
+    "getdatabaseencoding": "'UTF8'",
+    "octet_length": "strlen(CAST($1 AS VARCHAR))",
+    "obj_description": "CASE WHEN $1 = 2200 THEN 'standard public schema' END",
+    "justify_days": "to_months(CAST(datepart('day', $1) // 30 AS INTEGER)) + "
+    "($1 - to_days(CAST(datepart('day', $1) // 30 * 30 AS INTEGER)))",
+    "parse_ident": f"list_transform({_PARTS}, lambda x: {_UNQUOTED})",
+    "pg_char_to_encoding": "CASE WHEN upper($1) IN ('UTF8', 'UTF-8', 'UNICODE') THEN 6 ELSE -1 END",
+    "pg_database_size": _NO_BYTES,
+    "pg_encoding_to_char": "CASE WHEN $1 = 6 THEN 'UTF8' WHEN $1 = 0 THEN 'SQL_ASCII' ELSE '' END",
+    "pg_get_constraintdef": _found(literal("constraint")),
+    "pg_get_expr": "CAST($1 AS VARCHAR)",
+    "pg_get_function_arg_default": _NO_TEXT,
+    "pg_get_function_arguments": _found(literal("arguments")),
+    "pg_get_function_identity_arguments": _found(literal("arguments")),
+    "pg_get_function_result": _found(literal("result")),
+    "pg_get_function_sqlbody": _NO_TEXT,
+    "pg_get_functiondef": _NO_TEXT,
+    "pg_get_indexdef": _found("CASE WHEN coalesce($2, 0) = 0 THEN 'index' ELSE 'index:' || $2 END"),
+    "pg_get_partition_constraintdef": _NO_TEXT,
+    "pg_get_partkeydef": _NO_TEXT,
+    "pg_get_ruledef": _NO_TEXT,
+    "pg_get_serial_sequence": _NO_TEXT,
+    "pg_get_statisticsobjdef_columns": _NO_TEXT,
+    "pg_get_triggerdef": _NO_TEXT,
+    "pg_get_userbyid": f"coalesce({_found(literal('role'))}, 'unknown (OID=' || $1 || ')')",
+    "pg_get_viewdef": _found(literal("view"), f"({_oid('class')})"),
+    "pg_has_role": _TRUE,
+    "pg_indexes_size": _NO_BYTES,
+    "pg_is_other_temp_schema": "FALSE",
+    "pg_my_temp_schema": "0",
+    "pg_partition_ancestors": "unnest(CAST([] AS INTEGER[]))",
+    "pg_relation_is_publishable": "FALSE",
+    "pg_relation_size": _NO_BYTES,
+    "pg_size_pretty": _KILOBYTES,
+    "pg_stat_get_numscans": _NO_BYTES,
+    "pg_typeof": _TYPE_NAME,
+    "pg_table_is_visible": _IN_PATH,
+    "pg_table_size": _NO_BYTES,
+    "pg_tablespace_location": "''",
+    "pg_tablespace_size": _NO_BYTES,
+    "pg_total_relation_size": _NO_BYTES,
+    "quote_literal": f"chr(39) || {_DOUBLED} || chr(39)",
+    "quote_nullable": f"coalesce(chr(39) || {_DOUBLED} || chr(39), 'NULL')",
+    "row_security_active": "FALSE",
+    "statement_timestamp": "now()",
+    "shobj_description": _NO_TEXT,
+    "to_regclass": _oid("class"),
+    "to_regnamespace": _oid("namespace"),
+    "to_regproc": _oid("proc"),
+    "to_regrole": _oid("role"),
+    "to_regtype": _oid("type"),
+    "to_hex": "lower(to_hex($1))",
+    "txid_current_if_assigned": "CAST(NULL AS BIGINT)",
+    # pgjdbc numbers the columns of a key with it
+    "_pg_expandarray": "unnest(list_transform($1, lambda x, n: {'x': x, 'n': CAST(n AS INTEGER)}))",
+}  # fmt: skip
+_QUOTED = (
+    "CASE WHEN regexp_full_match($1, '[a-z_][a-z0-9_$]*') AND $1 NOT IN ({words}) THEN CAST($1 AS VARCHAR) "
+    """ELSE '"' || replace(CAST($1 AS VARCHAR), '"', '""') || '"' END"""
+)
+PROVIDED = "provided"  # in the meta of a relation that no client named
+_SCHEMAS = ("pg_catalog", "information_schema")
+# the kind of names behind each type that shows an OID as a name, and what is said where there is no such thing
+KINDS: dict[str, tuple[str, Callable[[str], StreamSQLError]]] = {
+    "regclass": ("class", lambda name: UndefinedTable(f'relation "{name}" does not exist')),
+    "regnamespace": ("namespace", lambda name: InvalidSchemaName(f'schema "{name}" does not exist')),
+    "regproc": ("proc", lambda name: UndefinedFunction(f'function "{name}" does not exist')),
+    "regrole": ("role", lambda name: UndefinedObject(f'role "{name}" does not exist')),
+    "regtype": ("type", lambda name: UndefinedObject(f'type "{name}" does not exist')),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Where names are looked up: `oid_of(kind, name)` at once; `provide` says what SQL will read (None: the names)."""
+
+    oid_of: Callable[[str, str], int | None]
+    provide: Callable[[CatalogRelation | None], None]
+
+
+def unqualified_functions(tree: exp.Expr) -> exp.Expr:
+    """Take ``pg_catalog`` off the names of functions, collations and columns' tables; gives the tree, which is changed."""
+    for column in tree.find_all(exp.Column):
+        if column.db in _SCHEMAS and column.table:
+            column.set("db", None)
+    for node in reversed(list(tree.find_all(exp.Dot))):  # arguments before what they are given to
+        called = node.expression
+        if isinstance(node.this, exp.Identifier) and node.this.name in _SCHEMAS and isinstance(called, exp.Func):
+            if isinstance(called, exp.Anonymous) and str(called.this).lower() not in TEMPLATES:
+                called = _known(called)
+            if node is tree:
+                tree = called
+            node.replace(called)
+    for table in tree.find_all(exp.Table):
+        if isinstance(table.this, exp.Func) and table.db == "pg_catalog":
+            table.set("db", None)
+    for collate in list(tree.find_all(exp.Collate)):
+        collation = collate.expression
+        if isinstance(collation, exp.Column | exp.Identifier) and collation.name in ("default", "C", "POSIX"):
+            collate.replace(collate.this)
+    for operator in list(tree.find_all(exp.Operator)):
+        operator.replace(_operator(operator))
+    return tree
+
+
+def values_in_from(tree: exp.Expr, statement: Statement) -> None:
+    """Turn a function of one value in FROM into the relation of one row that it is; the tree is changed."""
+    for table in list(tree.find_all(exp.Table)):
+        called = table.this
+        name = function_name(called, statement) if isinstance(called, exp.Func) else None
+        if name in VALUES_IN_FROM:
+            alias = table.alias or name
+            column = table.args["alias"].columns[0].name if table.alias and table.args["alias"].columns else alias
+            select = exp.select(exp.alias_(called.copy(), column, quoted=True))
+            table.replace(exp.Subquery(this=select, alias=exp.TableAlias(this=exp.to_identifier(alias, quoted=True))))
+
+
+def _known(called: exp.Anonymous) -> exp.Expr:
+    made = exp.func(str(called.this), *called.expressions, dialect="postgres")
+    made.meta.update(called.meta)
+    return made
+
+
+def _operator(node: exp.Expr) -> exp.Expr:
+    """Write ``a OPERATOR(pg_catalog.~) b`` as ``a ~ b``."""
+    symbol = str(node.args["operator"]).rpartition(".")[2].strip()
+    made = sqlglot.parse_one(f"a {symbol} b", read="postgres")
+    operands = {"a": node.this, "b": node.expression}
+    for column in list(made.find_all(exp.Column)):
+        column.replace(operands[column.name])
+    return made
+
+
+def rewrite(tree: exp.Expr, statement: Statement, names: Names, types: ResultTypes) -> None:
+    """Put in what DuckDB runs for each function and cast of the catalog's; the tree is changed. Raises StreamSQLError."""
+    nodes = list(reversed(list(tree.walk())))  # arguments before what they are given to
+    # all that is asked of the types is asked before anything changes
+    from_zero = {
+        id(b) for b in nodes if isinstance(b, exp.Bracket) and types.type_of(b.this) in (INT2VECTOR, OIDVECTOR)
+    }
+    templates = {id(node): template for node in nodes if (template := _by_type(node, types)) is not None}
+    for node in nodes:
+        template = templates.get(id(node))
+        if template is not None:
+            node.replace(_filled(template, [node.this], names))
+        elif id(node) in from_zero:
+            one = exp.Literal.number(1)
+            node.set("expressions", [exp.Add(this=i.copy(), expression=one.copy()) for i in node.expressions])
+        elif isinstance(node, exp.Cast):
+            _rewrite_cast(node, statement, names)
+        elif isinstance(node, exp.Any) or (isinstance(node, exp.Func) and not isinstance(node, (exp.Binary, exp.Case))):
+            _rewrite_function(node, statement, names)
+
+
+def _by_type(node: exp.Expr, types: ResultTypes) -> str | None:
+    """Give the template of a cast that shows OIDs as names: ``typinput::text``, ``x::regtype[]::text[]``."""
+    target = named_type(node.to) if isinstance(node, exp.Cast) else None
+    if target is None or (target.element or target).name not in _SHOWING:
+        return None
+    source = types.type_of(node.this)
+    if source is None:
+        return None
+    kind = KINDS.get((source.element or source).name)
+    if kind is None or (source.element is None) != (target.element is None):
+        return None
+    return _shown(kind[0]) if source.element is None else _all_shown(kind[0])
+
+
+_SHOWING = frozenset({"name", "text", "varchar"})
+
+
+def _rewrite_function(node: exp.Expr, statement: Statement, names: Names) -> None:
+    if isinstance(node, (exp.Any, exp.All)) or function_name(node, statement) == "all":
+        _read_array(node)
+        return
+    name = function_name(node, statement)
+    if name == "format" and "%s" in node.sql():
+        _print(node)
+        return
+    template = TEMPLATES.get(name or "")
+    if isinstance(node, (exp.Encode, exp.Decode)):
+        charset = node.args.get("charset")
+        codec = _CODECS.get(charset.name if isinstance(charset, exp.Expr) else "")
+        template = None if codec is None else codec[isinstance(node, exp.Decode)]
+    if isinstance(node, exp.JSONArrayAgg) or name == "jsonb_agg":
+        _json_aggregate(node)
+        return
+    if name in ("json_build_object", "jsonb_build_object"):
+        node.replace(exp.Anonymous(this="json_object", expressions=[e.copy() for e in node.iter_expressions()]))
+        return
+    if template is _SETTING and isinstance(node.expressions[0], exp.Literal):
+        return
+    if name == "quote_ident":
+        template = _quoting()
+    if template is not None:
+        arguments = list(node.expressions) if isinstance(node, exp.Anonymous) else list(node.iter_expressions())
+        node.replace(_filled(template, arguments, names))
+
+
+def _json_aggregate(node: exp.Expr) -> None:
+    """Write ``json_agg(x ORDER BY y) FILTER (...)`` as the JSON of a list; what stands behind the call stays there."""
+    items = list(node.expressions) if isinstance(node, exp.Anonymous) else [node.this]
+    whole = node.parent if isinstance(node.parent, exp.Filter) else node
+    made = exp.Anonymous(this="list", expressions=[item.copy() for item in items])
+    if whole is not node:
+        node.replace(made)
+    whole.replace(exp.Anonymous(this="to_json", expressions=[whole.copy() if whole is not node else made]))
+
+
+def _print(node: exp.Expr) -> None:
+    """Write PostgreSQL's ``format('%s', x)``, which DuckDB calls printf."""
+    pattern, *values = node.iter_expressions()
+    texts = [exp.cast(value.copy(), "TEXT") for value in values]
+    node.replace(exp.Anonymous(this="printf", expressions=[pattern.copy(), *texts]))
+
+
+@cache
+def _quoting() -> str:
+    return _QUOTED.replace("{words}", ", ".join(map(literal, must_be_quoted())))
+
+
+def _read_array(node: exp.Expr) -> None:
+    """Read the array of ``= ANY ('{a,b}')``, which is a string to sqlglot."""
+    operand = node.expressions[0] if isinstance(node, exp.Anonymous) else node.this
+    text = operand.unnest()
+    if isinstance(text, exp.Literal) and text.is_string and text.name.startswith("{"):
+        items = [item.strip().strip('"') for item in text.name.strip("{}").split(",") if item.strip()]
+        text.replace(exp.Array(expressions=[exp.Literal.string(item) for item in items]))
+
+
+def _rewrite_cast(cast: exp.Cast, statement: Statement, names: Names) -> None:
+    wire_type = named_type(cast.to)
+    if wire_type is None:
+        return
+    if wire_type.name in KINDS:
+        cast.replace(_registered(cast, wire_type.name, statement, names))
+    elif wire_type.element is not None and wire_type.element.name in KINDS:
+        _retype(cast, "INTEGER[]")
+    elif wire_type.name in _STORED:
+        _retype(cast, _STORED[wire_type.name])
+    elif wire_type.element is not None and wire_type.element.name in _STORED:
+        _retype(cast, f"{_STORED[wire_type.element.name]}[]")
+    elif cast.to.this is exp.DType.USERDEFINED:
+        _retype(cast, wire_type.name)  # pg_catalog.text
+    elif wire_type.element is not None and cast.to.find(exp.Dot):
+        _retype(cast, f"{wire_type.element.name}[]")
+
+
+_STORED = {
+    "aclitem": "VARCHAR", "anyarray": "VARCHAR", "char": "VARCHAR", "inet": "VARCHAR", "name": "VARCHAR", "oid": "BIGINT",
+    "pg_lsn": "VARCHAR", "pg_node_tree": "VARCHAR", "regprocedure": "VARCHAR", "xid": "BIGINT", "int2vector": "SMALLINT[]",
+    "oidvector": "INTEGER[]",
+}  # fmt: skip
+
+
+def _retype(cast: exp.Cast, duckdb_type: str) -> None:
+    cast.set("to", exp.DataType.build(duckdb_type, dialect="duckdb"))
+
+
+def _registered(cast: exp.Cast, type_name: str, statement: Statement, names: Names) -> exp.Expr:
+    kind, missing = KINDS[type_name]
+    operand = cast.this
+    if isinstance(operand, exp.Literal) and operand.is_string and not operand.name.isdecimal():
+        written = ".".join(map(_folded, operand.name.split(".")))
+        oid = names.oid_of(kind, written)
+        if oid is None:
+            error = missing(operand.name)
+            error.position = position_of(operand, statement)
+            raise error
+        return exp.cast(exp.Literal.number(oid), "INTEGER")
+    return _filled(_oid(kind), [operand.copy()], names)
+
+
+def _folded(part: str) -> str:
+    """Write a part of a name as `names` does: in quotes only where it needs them."""
+    return quote_name(part[1:-1].replace('""', '"')) if part.startswith('"') else part.lower()
+
+
+def shown_as(wire_type: WireType) -> str | None:
+    """Give the SQL that shows an OID as a name, or an array of them, ``{}`` standing for it; None for other types."""
+    kind = KINDS.get((wire_type.element or wire_type).name)
+    if kind is None:
+        return None
+    return (_shown(kind[0]) if wire_type.element is None else _all_shown(kind[0])).replace("$1", "{}")
+
+
+@cache
+def _parsed(template: str) -> exp.Expr:
+    return sqlglot.parse_one(template, read="duckdb")
+
+
+def _filled(template: str, arguments: list[exp.Expr], names: Names) -> exp.Expr:
+    if NAMES in template:
+        names.provide(None)
+    if template is _SETTING:
+        names.provide(PG_SETTINGS)
+    made = _parsed(template).copy()
+    for table in made.find_all(exp.Table):
+        table.meta[PROVIDED] = True
+    for parameter in list(made.find_all(exp.Parameter, exp.Placeholder)):
+        number = int(parameter.name) - 1
+        argument = arguments[number].copy() if number < len(arguments) else exp.null()
+        if not isinstance(argument, (exp.Column, exp.Distinct, exp.Literal, exp.Null, exp.Order)):
+            argument = exp.paren(argument, copy=False)
+        if parameter is made:
+            return argument
+        parameter.replace(argument)
+    # an aggregate may have FILTER or OVER behind it, which no parenthesis can
+    return made if isinstance(made, exp.Func) and not isinstance(made, exp.Case) else exp.paren(made, copy=False)

@@ -1,0 +1,311 @@
+"""The types of a query's columns where PostgreSQL's differ from DuckDB's: ``name``, ``oid``, ``"char"``, ``regclass``, and the
+results of functions such as ``length``, which is an integer there and a bigint here.
+
+DuckDB knows none of the types of ``pg_catalog``: a ``name`` is a VARCHAR to it. So they are found here, by going up from the
+columns of the relations through the expressions that keep a type. What is not found is what DuckDB says.
+
+    SELECT c.oid, relname, upper(relname), relkind = 'r' FROM pg_class c      ->      oid, name, ?, ?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from sqlglot import exp
+
+from streamsql.base import types as t
+from streamsql.base.types import WireType, wire_column
+from streamsql.plan.functions import function_name, is_date_part
+from streamsql.sql.column_types import DUCKDB_TYPES
+from streamsql.sql.statements import Statement
+
+# A relation's columns; None where they are not known, as for a function.
+Columns = list[tuple[str, WireType | None]]
+RelationColumns = Callable[[exp.Table], Columns | None]
+
+FUNCTION_TYPES: dict[str, WireType] = {
+    "array_length": t.INT4, "array_lower": t.INT4, "array_position": t.INT4, "array_upper": t.INT4, "ascii": t.INT4,
+    "bit_length": t.INT4, "cardinality": t.INT4, "char_length": t.INT4, "character_length": t.INT4,
+    "current_catalog": t.NAME, "current_database": t.NAME, "current_role": t.NAME, "current_schema": t.NAME,
+    "current_schemas": t.NAME.array, "current_user": t.NAME, "grouping": t.INT4, "json_array_length": t.INT4,
+    "length": t.INT4, "octet_length": t.INT4,
+    "pg_encoding_to_char": t.NAME, "pg_get_userbyid": t.NAME, "pg_my_temp_schema": t.OID,
+    "pg_partition_ancestors": t.REGCLASS, "position": t.INT4, "session_user": t.NAME, "strpos": t.INT4,
+    "to_regclass": t.REGCLASS, "to_regnamespace": t.REGNAMESPACE, "to_regproc": t.REGPROC, "to_regrole": t.REGROLE,
+    "to_regtype": t.REGTYPE, "user": t.NAME,
+}  # fmt: skip
+_NODE_TYPES: dict[type[exp.Expr], WireType] = {
+    exp.ArraySize: t.INT4,
+    exp.Count: t.INT8,
+    exp.DenseRank: t.INT8,
+    exp.Ntile: t.INT4,
+    exp.Rank: t.INT8,
+    exp.RowNumber: t.INT8,
+    exp.CurrentCatalog: t.NAME,
+    exp.CurrentSchema: t.NAME,
+    exp.CurrentSchemas: t.NAME.array,
+    exp.CurrentUser: t.NAME,
+    exp.Interval: t.INTERVAL,
+    exp.Length: t.INT4,
+    exp.SessionUser: t.NAME,
+    exp.StrPosition: t.INT4,
+}
+# what has the type of its first operand
+_KEEPING = (
+    exp.Abs, exp.Alias, exp.AnyValue, exp.Collate, exp.Filter, exp.First, exp.FirstValue, exp.IgnoreNulls, exp.Lag, exp.Last,
+    exp.LastValue, exp.Lead, exp.Max, exp.Min, exp.Neg, exp.NthValue, exp.Nullif, exp.Paren, exp.RespectNulls, exp.Window,
+)  # fmt: skip
+_EXTREMES = (exp.Max, exp.Min, exp.Greatest, exp.Least)
+# types of which PostgreSQL has no largest or smallest value: they become text first
+_WITHOUT_ORDER = (t.NAME, t.CHAR)
+_BARE = frozenset({"current_role", "session_user", "user"})  # functions that look like columns
+WIRE_TYPE = "wire_type"  # in the meta of what stands for a parameter
+INTEGERS = (t.INT2, t.INT4, t.INT8)
+_ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod)
+_VECTORS = {t.INT2VECTOR: t.INT2, t.OIDVECTOR: t.OID}
+# the only types that are not left to DuckDB to tell
+_TOLD = frozenset({*t.CATALOG_SCALARS, t.OID, t.VARCHAR, t.INT2, t.INT4, t.INT8, t.NUMERIC, t.FLOAT8})
+_NAMED = {name: t.BY_NAME[name] for name in ("char", "oid", *(c.name for c in t.CATALOG_SCALARS))}
+_WORDS = {**_NAMED, **{name: t.BY_NAME[name] for name in ("bool", "int2", "int4", "int8", "text", "varchar")}}
+
+
+def named_type(data_type: exp.Expr | None) -> WireType | None:
+    """Give the type that a cast names; None for one that only DuckDB has."""
+    if isinstance(data_type, exp.ObjectIdentifier):
+        return _NAMED.get(str(data_type.this).lower())
+    if isinstance(data_type, exp.Interval):
+        return t.INTERVAL
+    if not isinstance(data_type, exp.DataType):
+        return None
+    kind = data_type.this
+    if isinstance(kind, exp.Interval):
+        return t.INTERVAL
+    if kind is exp.DType.ARRAY and len(data_type.expressions) == 1:
+        element = named_type(data_type.expressions[0])
+        return None if element is None or element.name not in t.ARRAYS else element.array
+    if kind is exp.DType.USERDEFINED:
+        named = data_type.args.get("kind")
+        word = named.expression if isinstance(named, exp.Dot) else named
+        return _WORDS.get(word.name if isinstance(word, exp.Expr) else str(word))
+    if kind in (exp.DType.NAME, exp.DType.INET):
+        return t.NAME if kind is exp.DType.NAME else t.INET
+    name = DUCKDB_TYPES.get(kind) if isinstance(kind, exp.DType) else None
+    return wire_column(name).type if name is not None else None
+
+
+class ResultTypes:
+    """Finds types in one tree, which must not change meanwhile."""
+
+    def __init__(self, statement: Statement, relation: RelationColumns) -> None:
+        self._statement = statement
+        self._relation = relation
+        self._found: dict[int, WireType | None] = {}
+
+    def told(self, query: exp.Expr) -> list[WireType | None] | None:
+        """Give the type of each column of a query, None for what DuckDB is to tell; None where nothing is known."""
+        found = self.outputs(query)
+        if found is None:
+            return None
+        return [None if w is None or (w.element or w) not in _TOLD else w for _, w in found]
+
+    def outputs(self, query: exp.Expr | None) -> Columns | None:
+        """Give the names and types of a query's columns."""
+        while isinstance(query, (exp.CTE, exp.Paren, exp.Subquery)):
+            query = query.this
+        if isinstance(query, exp.SetOperation):
+            first, second = self.outputs(query.this), self.outputs(query.expression)
+            if first is None or second is None or len(first) != len(second):
+                return first
+            return [(name, _common([one, other])) for (name, one), (_, other) in zip(first, second, strict=True)]
+        if isinstance(query, exp.Values):
+            rows = [row.expressions if isinstance(row, exp.Tuple) else [row] for row in query.expressions]
+            return [(f"column{i + 1}", self.type_of(value)) for i, value in enumerate(rows[0])]
+        if not isinstance(query, exp.Select):
+            return None
+        found: Columns = []
+        for item in query.expressions:
+            columns = self._item(item, query)
+            if columns is None:
+                return None
+            found += columns
+        return found
+
+    def _item(self, item: exp.Expr, select: exp.Select) -> Columns | None:
+        if isinstance(item, exp.Star):
+            return self._star(select, None) if not any(item.args.values()) else None
+        if isinstance(item, exp.Column) and isinstance(item.this, exp.Star):
+            return self._star(select, item.table) if not any(item.this.args.values()) else None
+        return [(item.alias_or_name, self.type_of(item))]
+
+    def _star(self, select: exp.Select, alias: str | None) -> Columns | None:
+        found: Columns = []
+        for name, columns in self._sources(select):
+            if alias is None or name == alias:
+                if columns is None:
+                    return None
+                found += columns
+        return found
+
+    def _sources(self, select: exp.Select) -> Iterable[tuple[str, Columns | None]]:
+        around = select.args.get("from_")
+        nodes = [around.this] if around is not None else []
+        nodes += [join.this for join in select.args.get("joins") or []]
+        nodes += select.args.get("laterals") or []
+        for node in nodes:
+            yield from self._source(node)
+
+    def _source(self, node: exp.Expr) -> Iterable[tuple[str, Columns | None]]:
+        columns: Columns | None = None
+        if isinstance(node, exp.Table) and isinstance(node.this, exp.Identifier):
+            columns = self._relation(node)
+            cte = self._common_table(node)
+            if cte is not None:
+                columns = _renamed(self.outputs(cte), cte.args.get("alias"))
+        elif isinstance(node, exp.Lateral):
+            columns = self.outputs(node.this)
+        elif isinstance(node, exp.Subquery) and isinstance(node.this, exp.Table):
+            yield from self._source(node.this)
+        elif isinstance(node, (exp.Subquery, exp.Values)):
+            columns = self.outputs(node)
+        elif isinstance(node, exp.Unnest) and len(node.expressions) == 1:
+            element = _element(self.type_of(node.expressions[0]))
+            columns = [("unnest", element)] if not node.args.get("offset") else None
+        elif isinstance(node, exp.Table) and isinstance(node.this, exp.ExplodingGenerateSeries):
+            columns = [("generate_series", self.type_of(node.this.args["start"]))]
+        yield node.alias_or_name, _renamed(columns, node.args.get("alias"))
+        for join in node.args.get("joins") or []:
+            yield from self._source(join.this)
+
+    def _common_table(self, table: exp.Table) -> exp.CTE | None:
+        """Give the common table expression that a name in FROM means."""
+        if table.db:
+            return None
+        node: exp.Expr | None = table
+        while node is not None:
+            around = node.args.get("with_")
+            for cte in around.expressions if around is not None else ():
+                if cte.alias == table.name:
+                    return None if table.find_ancestor(exp.CTE) is cte else cte  # a recursive one reads itself
+            node = node.parent
+        return None
+
+    def type_of(self, node: exp.Expr | None) -> WireType | None:
+        """Give the type of an expression; UNKNOWN for NULL and plain strings, None where it is not found."""
+        if id(node) not in self._found:
+            self._found[id(node)] = None  # what a column asks for while it is looked for
+            self._found[id(node)] = self._type_of(node)
+        return self._found[id(node)]
+
+    def _type_of(self, node: exp.Expr | None) -> WireType | None:
+        if isinstance(node, exp.Column):
+            return self._column(node)
+        if isinstance(node, exp.Placeholder):
+            return node.meta.get(WIRE_TYPE)
+        if isinstance(node, exp.Null) or (isinstance(node, exp.Literal) and node.is_string):
+            return t.UNKNOWN
+        if isinstance(node, exp.Literal):
+            if not node.name.isdecimal():
+                return t.NUMERIC
+            return t.INT4 if int(node.name) < 1 << 31 else t.INT8 if int(node.name) < 1 << 63 else t.NUMERIC
+        if isinstance(node, exp.Cast):
+            return named_type(node.to)
+        if isinstance(node, (exp.Subquery, exp.Select)):
+            columns = self.outputs(node)
+            return columns[0][1] if columns else None
+        if isinstance(node, (*_KEEPING, exp.Case, exp.Coalesce, exp.Greatest, exp.Least)):
+            found = _common([self.type_of(part) for part in _parts(node)])
+            return t.TEXT if isinstance(node, _EXTREMES) and found in _WITHOUT_ORDER else found
+        if isinstance(node, _ARITHMETIC):
+            return _arithmetic(node, self.type_of(node.this), self.type_of(node.expression))
+        if isinstance(node, (exp.Ceil, exp.Floor, exp.Round, exp.Trunc)):
+            of = self.type_of(node.this)
+            return of if of in (t.NUMERIC, t.FLOAT8) else None
+        if isinstance(node, exp.Extract):
+            return t.FLOAT8 if is_date_part(node, self._statement) else t.NUMERIC
+        if isinstance(node, (exp.Avg, exp.Sum, *_DEVIATIONS)):
+            return _aggregate(node, self.type_of(node.this))
+        if isinstance(node, exp.ArrayAgg):
+            return _array(self.type_of(node.this.this if isinstance(node.this, exp.Order) else node.this))
+        if isinstance(node, exp.Array):
+            return _array(_common([self.type_of(part) for part in node.expressions]))
+        if isinstance(node, (exp.Bracket, exp.Explode, exp.Unnest)):
+            return _element(self.type_of(node.this or node.expressions[0]))
+        if isinstance(node, exp.Dot):
+            return self.type_of(node.expression)
+        return self._function(node)
+
+    def _function(self, node: exp.Expr | None) -> WireType | None:
+        known = _NODE_TYPES.get(type(node)) if node is not None else None
+        if known is not None or not isinstance(node, exp.Func):
+            return known
+        return FUNCTION_TYPES.get(function_name(node, self._statement) or "")
+
+    def _column(self, column: exp.Column) -> WireType | None:
+        select = column.find_ancestor(exp.Select)
+        while select is not None:
+            for name, columns in self._sources(select):
+                if column.table and name != column.table:
+                    continue
+                for each, wire_type in columns or ():
+                    if each == column.name:
+                        return wire_type
+                if column.table:
+                    return None
+            select = select.find_ancestor(exp.Select)
+        return FUNCTION_TYPES.get(column.name) if not column.table and column.name in _BARE else None
+
+
+def _arithmetic(node: exp.Expr, one: WireType | None, other: WireType | None) -> WireType | None:
+    if one is t.DATE and other is t.DATE and isinstance(node, exp.Sub):
+        return t.INT4
+    operands = [w for w in (one, other) if w is not t.UNKNOWN]
+    if not operands or not all(w in _WIDTHS for w in operands):
+        return None
+    return max((w for w in operands if w is not None), key=lambda w: _WIDTHS[w])
+
+
+def _aggregate(node: exp.Expr, of: WireType | None) -> WireType | None:
+    if isinstance(node, exp.Sum):
+        return (
+            {t.INT2: t.INT8, t.INT4: t.INT8, t.INT8: t.NUMERIC, t.FLOAT4: t.FLOAT4}.get(of) if of is not None else None
+        )
+    return t.NUMERIC if of in INTEGERS or of is t.NUMERIC else t.FLOAT8 if of in (t.FLOAT4, t.FLOAT8) else None
+
+
+_WIDTHS = {t.INT2: 0, t.INT4: 1, t.INT8: 2, t.NUMERIC: 3, t.FLOAT4: 4, t.FLOAT8: 5}
+_DEVIATIONS = (exp.Stddev, exp.StddevPop, exp.StddevSamp, exp.Variance, exp.VariancePop)
+
+
+def _parts(node: exp.Expr) -> list[exp.Expr | None]:
+    if isinstance(node, exp.Case):
+        return [branch.args.get("true") for branch in node.args["ifs"]] + [node.args.get("default") or exp.null()]
+    if isinstance(node, (exp.Coalesce, exp.Greatest, exp.Least)):
+        return [node.this, *node.expressions]
+    return [node.this]
+
+
+def _common(found: list[WireType | None]) -> WireType | None:
+    known = {w for w in found if w is not t.UNKNOWN}
+    if len(known) == 1:
+        return known.pop()
+    if t.OID in known and known <= {t.OID, *INTEGERS}:
+        return t.OID
+    if known and known <= _WIDTHS.keys():
+        return max((w for w in known if w is not None), key=lambda w: _WIDTHS[w])
+    return None if known else t.UNKNOWN
+
+
+def _array(element: WireType | None) -> WireType | None:
+    return t.ARRAYS.get(element.name) if element is not None else None
+
+
+def _element(of: WireType | None) -> WireType | None:
+    return None if of is None else of.element or _VECTORS.get(of)
+
+
+def _renamed(columns: Columns | None, alias: object) -> Columns | None:
+    """Give columns the names of an alias: ``AS t (a, b)``; a function's single one is called as its alias."""
+    names = [c.name for c in alias.columns] if isinstance(alias, exp.TableAlias) else []
+    if columns is None or not names:
+        return columns
+    return [(name, wire_type) for name, (_, wire_type) in zip(names, columns, strict=False)] + columns[len(names) :]
