@@ -62,7 +62,7 @@ class Ruler:
             return instants
         places = instants
         if self.changes:
-            index = np.searchsorted(np.array(self.changes), instants, side="right") - 1
+            index = np.maximum(np.searchsorted(np.array(self.changes), instants, side="right") - 1, 0)
             places = np.maximum(instants + np.array(self.shifts)[index], np.array(self._entries)[index] - 1)
         if self.months:
             month = places.astype("datetime64[us]").astype("datetime64[M]")
@@ -80,7 +80,7 @@ class Ruler:
             first, following = (m.astype("datetime64[M]").astype("datetime64[us]") for m in (month, month + 1))
             places = np.minimum(first.astype(np.int64) + within, following.astype(np.int64))
         if self.changes:
-            index = np.searchsorted(np.array(self._entries), places, side="right") - 1
+            index = np.maximum(np.searchsorted(np.array(self._entries), places, side="right") - 1, 0)
             places = np.maximum(places - np.array(self.shifts)[index], np.array(self.changes)[index])
         return places
 
