@@ -29,8 +29,8 @@ from streamsql.sql.durations import DAY_US, render_duration
 PLACES = npt.NDArray[np.int64]
 
 MONTH_LENGTH_US = 32 * DAY_US
-# A zone's rules are looked up for these years; before and after, its first and last offset hold.
-_FIRST_YEAR, _LAST_YEAR = 1900, 2100
+# A zone's rules are looked up for these years; before and after, its first and last offset hold. SQL grows with them.
+_FIRST_YEAR, _LAST_YEAR = 1970, 2070
 _PROBE = timedelta(days=2)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

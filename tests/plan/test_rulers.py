@@ -90,6 +90,8 @@ def test_a_zone_that_is_none():
             zoned(name, DAY_US)
 
 
-@pytest.mark.parametrize("ruler", [zoned("Europe/Berlin", DAY_US), zoned("America/New_York", MONTH_LENGTH_US, months=True)])
+@pytest.mark.parametrize(
+    "ruler", [zoned("Europe/Berlin", DAY_US), zoned("America/New_York", MONTH_LENGTH_US, months=True)]
+)
 def test_what_is_before_all_time_comes_before_all_places(ruler: Ruler):
     assert ruler.place(NEVER - 400 * DAY_US) < ruler.place(-(10**17)) < ruler.place(0)
