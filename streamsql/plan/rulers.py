@@ -29,8 +29,8 @@ from streamsql.sql.durations import DAY_US, render_duration
 PLACES = npt.NDArray[np.int64]
 
 MONTH_LENGTH_US = 32 * DAY_US
-# A zone's rules are looked up for these years; before and after, its first and last offset hold.
-_FIRST_YEAR, _LAST_YEAR = 1900, 2100
+# A zone's rules are looked up for these years; before and after, its first and last offset hold. SQL grows with them.
+_FIRST_YEAR, _LAST_YEAR = 1970, 2070
 _PROBE = timedelta(days=2)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -62,7 +62,7 @@ class Ruler:
             return instants
         places = instants
         if self.changes:
-            index = np.searchsorted(np.array(self.changes), instants, side="right") - 1
+            index = np.maximum(np.searchsorted(np.array(self.changes), instants, side="right") - 1, 0)
             places = np.maximum(instants + np.array(self.shifts)[index], np.array(self._entries)[index] - 1)
         if self.months:
             month = places.astype("datetime64[us]").astype("datetime64[M]")
@@ -80,7 +80,7 @@ class Ruler:
             first, following = (m.astype("datetime64[M]").astype("datetime64[us]") for m in (month, month + 1))
             places = np.minimum(first.astype(np.int64) + within, following.astype(np.int64))
         if self.changes:
-            index = np.searchsorted(np.array(self._entries), places, side="right") - 1
+            index = np.maximum(np.searchsorted(np.array(self._entries), places, side="right") - 1, 0)
             places = np.maximum(places - np.array(self.shifts)[index], np.array(self.changes)[index])
         return places
 

@@ -61,7 +61,7 @@ def take_clauses(cursor: Cursor) -> StreamingClauses:
         found: Watermark | None = None
         if token.text in ("with", "watermark"):
             found = _accept_watermark(cursor, depth)
-        elif token.text == "allowed" and depth == 0 and cursor.accept("allowed", "lateness"):
+        elif token.text == "allowed" and depth == 0 and _accept_lateness(cursor):
             if lateness is not None:
                 raise SQLSyntaxError("ALLOWED LATENESS is given twice", position=token.start + 1)
             lateness = AllowedLateness(expect_duration(cursor, zero_allowed=True), token.start)
@@ -86,6 +86,13 @@ def take_clauses(cursor: Cursor) -> StreamingClauses:
     if watermark is not None and emit is None:
         emit = EmitMode.APPEND
     return StreamingClauses(kept, emit, watermark, every_us, lateness)
+
+
+def _accept_lateness(cursor: Cursor) -> bool:
+    """Read ``ALLOWED LATENESS``, unless it is a column and its name in a SELECT list."""
+    if any(cursor.sees("allowed", "lateness", mark) for mark in ("from", ",")):
+        return False
+    return cursor.accept("allowed", "lateness")
 
 
 def _accept_watermark(cursor: Cursor, depth: int) -> Watermark | None:

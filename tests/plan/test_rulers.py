@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from streamsql.engine.watermark import NEVER
 from streamsql.plan.rulers import MONTH_LENGTH_US, PLACES, Ruler, zoned
 from streamsql.sql.durations import DAY_US, HOUR_US, MINUTE_US
 
@@ -87,3 +88,10 @@ def test_a_zone_that_is_none():
     for name in ("Berlin", "", "../etc/passwd", "/etc/passwd"):
         with pytest.raises(KeyError):
             zoned(name, DAY_US)
+
+
+@pytest.mark.parametrize(
+    "ruler", [zoned("Europe/Berlin", DAY_US), zoned("America/New_York", MONTH_LENGTH_US, months=True)]
+)
+def test_what_is_before_all_time_comes_before_all_places(ruler: Ruler):
+    assert ruler.place(NEVER - 400 * DAY_US) < ruler.place(-(10**17)) < ruler.place(0)

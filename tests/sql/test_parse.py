@@ -338,3 +338,27 @@ def test_the_position_of_a_node_is_that_in_the_whole_text() -> None:
     places = {column.name: position_of(column, query) for column in query.tree.find_all(exp.Column)}
     assert places == {"price": text.index("price") + 1, "unknown": text.index("unknown") + 1}
     assert position_of(exp.column("made"), query) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["SELECT allowed lateness FROM t", "SELECT allowed lateness, 1 FROM t", "SELECT allowed FROM t"]
+)
+def test_a_column_may_be_named_as_the_clause_is(text: str) -> None:
+    query = one(text)
+    assert isinstance(query, Query)
+    assert query.lateness is None
+    assert [column.name for column in query.tree.find_all(exp.Column)] == ["allowed"]
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR))", "TUMBLE(t, ts, INTERVAL '1' HOUR)"),
+        ("TABLE(HOP(TABLE t, DESCRIPTOR(ts), ('5m'), '1h')) AS x", "HOP(t, ts, ('5m'), '1h') AS x"),
+        ("TABLE(SESSION(TABLE public.t, DESCRIPTOR(ts), '1h'))", "SESSION(public.t, ts, '1h')"),
+    ],
+)
+def test_flinks_window_tables_are_the_plain_ones(text: str, plain: str) -> None:
+    tail = "GROUP BY window_start EMIT UPDATE"
+    flink, ours = one(f"SELECT count(*) FROM {text} {tail}"), one(f"SELECT count(*) FROM {plain} {tail}")
+    assert render(flink) == render(ours)

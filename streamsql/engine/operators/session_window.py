@@ -126,6 +126,15 @@ class _Sessions(Operator):
         kept = f"SELECT a.s AS w, a.e AS e{keys}{states} FROM {joined}"
         return stages.combined(self.grouping, f"({arrived} UNION ALL {kept})")
 
+    def _closes(self, arrival: Arrival, progress: Progress, watermark: int) -> bool:
+        """Tell whether the watermark can have reached a session's end: `pane_low` is of the sessions before this epoch."""
+        low = (
+            progress.pane_low
+            if arrival.times is None
+            else min(progress.pane_low, int(arrival.times.min(initial=-NEVER)))
+        )
+        return progress.state_rows > 0 and low + self.window.size_us <= watermark
+
     def _advanced(self, progress: Progress, watermark: int | None) -> Progress:
         """Note the first end of an open session, less the gap, and what is closed."""
         if watermark is None:
@@ -152,7 +161,7 @@ class SessionAppend(_Sessions):
             progress = replace(progress, state_rows=size + came - gone)
         watermark = self.watermark(progress)
         assert watermark is not None
-        if progress.state_rows:
+        if self._closes(arrival, progress, watermark):
             sink.append(stages.groups_of_states(self.grouping, tables.state, "e <= $1"), watermark)
             gone = store.run(f"DELETE FROM {tables.state} WHERE e <= $1", watermark)
             progress = replace(progress, state_rows=progress.state_rows - gone)
@@ -170,7 +179,7 @@ class SessionUpdate(_Sessions, KeptGroups):
             progress = self._replace(progress)
             sink.change(self.read_merged(sink))
         watermark = self.watermark(progress)
-        if watermark is not None and progress.state_rows:
+        if watermark is not None and self._closes(arrival, progress, watermark):
             progress = self._close(progress, watermark)
         return self._advanced(progress, watermark)
 
