@@ -63,8 +63,7 @@ class SessionRow:
 class Snapshot:
     """What the relations tell of: the catalog at one epoch, who asks, and the server around.
 
-    `system` are the relations of schema ``streamsql`` with the names and DuckDB types of their columns. `settings`,
-    `sessions` and `rows_in` are asked by relations that are not lasting.
+    `settings`, `sessions` and `rows_in` are asked by relations that are not lasting; `relations` are all of the system's.
     """
 
     catalog: Catalog

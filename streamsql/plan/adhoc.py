@@ -16,6 +16,7 @@ from sqlglot import exp
 
 from streamsql.base.errors import (
     FeatureNotSupported,
+    ProgramLimitExceeded,
     SQLSyntaxError,
     UndefinedColumn,
     UndefinedTable,
@@ -88,6 +89,15 @@ def adhoc_sql(tree: exp.Expr, statement: Statement, scope: Scope) -> str:
 
 def adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQuery:
     """Give an ad-hoc query as DuckDB runs it; `tree` is left as it is. Raises StreamSQLError with a position."""
+    try:
+        return _adhoc_query(tree, statement, scope)
+    except RecursionError as error:
+        raise ProgramLimitExceeded(
+            "the nesting of a statement is too deep", hint="write the expression with less nesting"
+        ) from error
+
+
+def _adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQuery:
     tree = catalog_functions.unqualified_functions(tree.copy())
     without_window_tables(tree, statement)
     name_outputs(tree, statement)

@@ -216,7 +216,7 @@ class ResultTypes:
             found = _common([self.type_of(part) for part in _parts(node)])
             return t.TEXT if isinstance(node, _EXTREMES) and found in _WITHOUT_ORDER else found
         if isinstance(node, _ARITHMETIC):
-            return _arithmetic(node, self.type_of(node.this), self.type_of(node.expression))
+            return self._chain(node)
         if isinstance(node, (exp.Ceil, exp.Floor, exp.Round, exp.Trunc)):
             of = self.type_of(node.this)
             return of if of in (t.NUMERIC, t.FLOAT8) else None
@@ -233,6 +233,17 @@ class ResultTypes:
         if isinstance(node, exp.Dot):
             return self.type_of(node.expression)
         return self._function(node)
+
+    def _chain(self, node: exp.Expr) -> WireType | None:
+        """Give the type of a sum or product, whose operands may be many: they are nested to the left."""
+        links: list[exp.Expr] = []
+        while isinstance(node, _ARITHMETIC):
+            links.append(node)
+            node = node.this
+        found = self.type_of(node)
+        for link in reversed(links):
+            found = self._found[id(link)] = _arithmetic(link, found, self.type_of(link.expression))
+        return found
 
     def _function(self, node: exp.Expr | None) -> WireType | None:
         known = _NODE_TYPES.get(type(node)) if node is not None else None
