@@ -252,7 +252,7 @@ class _Binder:
         where = f" WHERE {condition}" if condition else ""
         columns = self.describe(f"SELECT {select} FROM {source.public_name} AS {alias}{where}")
         return tuple(
-            Output(output_name(i, self.query), _bare(i).sql("duckdb"), c.type)
+            Output(output_name(i, self.query), _bare(i).sql("duckdb"), c.type).shown
             for i, c in zip(items, columns, strict=True)
         )
 
@@ -263,7 +263,7 @@ class _Binder:
         assert plan.grouping is not None
         groups = stages.whole_windows(plan, relation)
         columns = self.describe(stages.result(plan, groups, ordered=False))
-        outputs = tuple(replace(o, type=c.type) for o, c in zip(plan.outputs, columns, strict=True))
+        outputs = tuple(replace(o, type=c.type).shown for o, c in zip(plan.outputs, columns, strict=True))
         return replace(plan, outputs=outputs)
 
 

@@ -75,9 +75,10 @@ def _recomputed(
         columns = describe(sql.replace("$1", "0") if temporal else sql)
     except StreamSQLError as error:
         raise located(error, query.tree, query) from error
-    outputs = tuple(Output(c.name, f"o{i}", c.type) for i, c in enumerate(columns))
+    outputs = tuple(Output(c.name, f"o{i}", c.type).shown for i, c in enumerate(columns))
     names = ", ".join(f"o{i}" for i in range(len(outputs)))
-    recomputed = Recomputed(f"SELECT * FROM ({sql}) AS q({names})", sources, temporal, reason)
+    shown = ", ".join(f"{o.sql} AS o{i}" for i, o in enumerate(outputs))
+    recomputed = Recomputed(f"SELECT {shown} FROM ({sql}) AS q({names})", sources, temporal, reason)
     return ContinuousPlan(
         ", ".join(sources), "", None, None, outputs, mode, None, query.every_us, limit, recomputed=recomputed
     )

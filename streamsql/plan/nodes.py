@@ -91,6 +91,11 @@ class Output:
     sql: str
     type: str
 
+    @property
+    def shown(self) -> Output:
+        """The output as it is kept and shown: DuckDB does not take a BIT back that has left it as an Arrow value."""
+        return self if self.type != "BIT" else Output(self.name, f"CAST({self.sql} AS VARCHAR)", "VARCHAR")
+
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
