@@ -165,8 +165,11 @@ class KeptGroups(Operator):
     def create_scratch(self) -> None:
         store, tables = self.store, self.tables
         touched = store.arrow(f"SELECT *, 0::BIGINT AS __row FROM {tables.state} LIMIT 0")
-        self._by_arrow = self.takes_out and all(
-            returns(field.type) for field in touched.schema if field.name.startswith("s")
+        columns = store.describe(f"SELECT * FROM {tables.state}")
+        self._by_arrow = (
+            self.takes_out
+            and all(returns(field.type) for field in touched.schema if field.name.startswith("s"))
+            and not any(lost in column.type for column in columns for lost in LOST_IN_ARROW)
         )
         if self._by_arrow:
             self._touched = Delta(touched)
@@ -177,6 +180,14 @@ class KeptGroups(Operator):
             store.execute(
                 f"CREATE TEMP TABLE {tables.merged} AS SELECT * FROM ({self._merged_groups(ordered=False)}) LIMIT 0"
             )
+        # the statements of every epoch: writing them takes as long as some of them run
+        self._merge_sql = {ordered: self._merged_groups(ordered=ordered) for ordered in (False, True)}
+        self._touched_sql = stages.touched_groups(self.plan, tables.delta, tables.state)
+        columns_kept = ", ".join(stages.kept_columns(self.plan))
+        self._insert_sql = f"INSERT INTO {tables.state} SELECT {columns_kept} FROM {tables.merged}"
+        self._delete_sql = (
+            f"DELETE FROM {tables.state} WHERE rowid IN (SELECT __row FROM {tables.merged} WHERE __row IS NOT NULL)"
+        )
 
     def drop_scratch(self) -> None:
         if not self._by_arrow:
@@ -187,14 +198,12 @@ class KeptGroups(Operator):
 
     def merge(self, progress: Progress, sink: Sink) -> Progress:
         """Merge the delta into the kept groups, and emit what changed."""
-        store, tables, size = self.store, self.tables, progress.state_rows
+        store, size = self.store, progress.state_rows
         merged = self._merge_by_arrow(size, sink) if self._by_arrow else self._merge_in_table(size, sink)
         gone = 0
         if merged.column("__row").null_count < merged.num_rows:
-            rows = f"SELECT __row FROM {tables.merged} WHERE __row IS NOT NULL"
-            gone = store.run(f"DELETE FROM {tables.state} WHERE rowid IN ({rows})", size=size)
-        columns = ", ".join(stages.kept_columns(self.plan))
-        came = store.run(f"INSERT INTO {tables.state} SELECT {columns} FROM {tables.merged}")
+            gone = store.run(self._delete_sql, size=size)
+        came = store.run(self._insert_sql)
         sink.change(merged)
         return replace(progress, state_rows=size + came - gone)
 
@@ -203,16 +212,17 @@ class KeptGroups(Operator):
 
         A prepared statement that reads no table is not planned anew, which takes longer than all else in a small epoch.
         """
-        touched = stages.touched_groups(self.plan, self.tables.delta, self.tables.state)
-        self._touched.batch = self.store.rows(touched, size=size)
-        self._merged.batch = self.store.rows(self._merged_groups(ordered=sink.shown))
-        self._touched.clear()
+        if size:
+            self._touched.batch = self.store.rows(self._touched_sql, size=size)
+        self._merged.batch = self.store.rows(self._merge_sql[sink.shown])
+        if size:
+            self._touched.clear()
         return self._merged.batch
 
     def _merge_in_table(self, size: int, sink: Sink) -> pa.Table:
         merged = self.tables.merged
         self.store.run(f"DELETE FROM {merged}")
-        self.store.run(f"INSERT INTO {merged} {self._merged_groups(ordered=False)}", size=size)
+        self.store.run(f"INSERT INTO {merged} {self._merge_sql[False]}", size=size)
         return self.read_merged(sink)
 
     def read_merged(self, sink: Sink) -> pa.Table:
@@ -226,6 +236,10 @@ class KeptGroups(Operator):
     def _merged_groups(self, *, ordered: bool) -> str:
         touched = self.tables.touched if self._by_arrow else None
         return stages.merged_groups(self.plan, self.tables.delta, self.tables.state, touched, ordered=ordered)
+
+
+# DuckDB's types whose values change on the way through Arrow and back
+LOST_IN_ARROW = ("BIT", "TIME WITH TIME ZONE", "UHUGEINT")
 
 
 def returns(data_type: pa.DataType) -> bool:
