@@ -339,7 +339,7 @@ class ContinuousQuery(Sink):
         return int(rows.num_rows)
 
     def _with_order(self, rows: pa.Table, names: list[str]) -> Change:
-        keys = rows.drop_columns(names)
+        keys = rows.select(stages.order_columns(self.plan))
         if all(sorts(field.type) for field in keys.schema):
             return Change(self._epoch, rows.select(names), order=keys)
         self._store.register("__emitted", rows)

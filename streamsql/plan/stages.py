@@ -333,9 +333,21 @@ def result(
         return f"SELECT {', '.join([*columns, *outputs, f'{shown} AS __shown'])} FROM ({groups})"
     having = f" WHERE {grouping.having}" if grouping.having else ""
     if keys_last:
-        return f"SELECT {', '.join([*outputs, *columns])} FROM ({groups}){having}"
+        unseen = [c for c in order_columns(plan) if c in columns]
+        return f"SELECT {', '.join([*outputs, *unseen])} FROM ({groups}){having}"
     order = f" ORDER BY {', '.join(columns)}" if ordered and columns else ""
     return f"SELECT {', '.join(outputs)} FROM ({groups}){having}{order}"
+
+
+def order_columns(plan: ContinuousPlan) -> list[str]:
+    """The columns that give the order of `result` with `keys_last`: each key, or the output that is the key itself."""
+    grouping = _grouping(plan)
+    shown = {o.sql.lower(): _name(i) for i, o in reversed(list(enumerate(plan.outputs)))}
+    if grouping.window is not None and not grouping.window.session:
+        start = window_bounds(grouping.window, "w")[0].lower()
+        if start in shown:
+            shown["w"] = shown[start]
+    return [shown.get(c, c) for c in result_keys(grouping)]
 
 
 def linear_result(plan: ContinuousPlan, delta: str) -> str:
