@@ -30,6 +30,7 @@ from streamsql.sql.session import (
     parse_show,
     parse_transaction,
     parse_unlisten,
+    parse_verify,
 )
 from streamsql.sql.statements import Statement
 from streamsql.sql.tokens import Cursor, tokenize
@@ -63,6 +64,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("subscribe",): parse_subscribe,
     ("unlisten",): parse_unlisten,
     ("update",): parse_update,
+    ("verify",): parse_verify,
 }
 _FAMILY_WORDS_MAX = max(map(len, FAMILIES))
 

@@ -43,6 +43,7 @@ from streamsql.sql.statements import (
     Transaction,
     Unlisten,
     Update,
+    Verify,
     Watermark,
 )
 from streamsql.sql.values import LiteralRows
@@ -237,6 +238,7 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CreateTable: _create_table,
     Deallocate: _named_or_all("DEALLOCATE"),
     Delete: lambda statement: postgres_sql(statement.tree),
+    Verify: lambda statement: f"VERIFY MATERIALIZED VIEW {quote_name(statement.name)}",
     Describe: lambda statement: f"DESCRIBE {quote_name(statement.name)}",
     Discard: lambda _: "DISCARD ALL",
     Drop: _drop,

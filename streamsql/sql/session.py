@@ -18,6 +18,7 @@ from streamsql.sql.statements import (
     Transaction,
     TransactionVerb,
     Unlisten,
+    Verify,
 )
 from streamsql.sql.tokens import Cursor
 from streamsql.sql.unsupported import refuse
@@ -183,6 +184,17 @@ def parse_describe(cursor: Cursor) -> Describe:
     name = cursor.expect_object_name()
     cursor.expect_end()
     return Describe(*cursor.source, name=name, name_position=position)
+
+
+def parse_verify(cursor: Cursor) -> Verify:
+    """Read VERIFY MATERIALIZED VIEW name."""
+    cursor.expect("verify")
+    _ = cursor.accept("materialized")
+    cursor.expect("view")
+    position = cursor.position
+    name = cursor.expect_object_name()
+    cursor.expect_end()
+    return Verify(*cursor.source, name=name, name_position=position)
 
 
 def parse_transaction(cursor: Cursor) -> Transaction:

@@ -162,6 +162,14 @@ class SetVariable(Statement):
 
 
 @dataclass(frozen=True, slots=True)
+class Verify(Statement):
+    """VERIFY MATERIALIZED VIEW name."""
+
+    name: str
+    name_position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Describe(Statement):
     """DESCRIBE name."""
 

@@ -29,6 +29,7 @@ from streamsql.server.statements import (
     subscribe,
     transaction,
     upsert,
+    verify,
 )
 from streamsql.sql import statements as s
 
@@ -75,6 +76,7 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.Subscribe: Handler(subscribe.execute, subscribe.columns, at_once=True),
     s.Transaction: Handler(transaction.execute),
     s.Unlisten: Handler(session.unlisten),
+    s.Verify: Handler(verify.execute, verify.columns),
     s.Update: Handler(change.execute, types_of=change.types_of, at_once=True),
 }
 
