@@ -1,19 +1,18 @@
 """The engine alone: Arrow in, one-minute windows in append mode, state on disk, no socket.
 
-Estimate. One GROUP BY over all 5 M rows runs at 5 to 20 M rows/s on two cores where they make 1.4 to 4.9 M groups, and at 50
-to 100 M rows/s where they make 60,000. Cut into pieces of 100,000 rows the same GROUP BY takes, a piece, in the same order,
-4.3 ms (3.9 of 100,000 rows' share of the whole), 8 ms (12) and 2.6 ms (1.0; setting up the hash tables is the rest):
-the engine's ceiling. Besides the grouping it does
+Estimate, on one thread. One GROUP BY over all 5 M rows runs at 13 to 16 M rows/s where they make 1.4 M groups, at 5 M where they
+make 4.9 M, and at 55 M where they make 60,000. Cut into pieces of 100,000 rows the same GROUP BY takes, a piece, 5 ms
+(6 to 8 of 100,000 rows' share of the whole), 13 ms (20) and 3 ms (2; setting up the hash tables is the rest): the engine's
+ceiling. A second thread halves the whole, but takes only a tenth off a piece. Besides the grouping the engine does
 
-- what it cannot leave out: a durable commit an epoch, whose write-ahead log holds each result row (60 bytes; 3 ms for 28,000
-  rows, 8 ms for 98,000); the result's groups into a table on disk (see the bound "into a table"); a running maximum of event
-  times (10 ns a row); and sums that come out the same however rows are cut, at two additions for one (1.5 ms);
-- what the cutting costs: groups of windows that lie across an epoch's end go through the state table, and the delta is
-  read twice, for those and for the windows that lie in it whole; six statements an epoch at 0.3 to 1 ms each.
+- what it cannot leave out: a durable commit an epoch, for a view with each result row in the write-ahead log (60 bytes; 9 ms
+  for 28,000 rows); a running maximum of event times (10 ns a row); and sums that come out the same however rows are cut (2 ms);
+- what the cutting costs: groups of windows that lie across an epoch's end go through the state table; six statements an epoch
+  at 0.1 to 1 ms each.
 
-So 100,000 rows take 14 ms at best over 24 h and 1,000 keys, where the bound takes 5 (a ratio of 0.35), and 22 ms over 24 h and
-100,000 keys, where it takes 15 (0.7). Over 1 h and 1,000 keys an epoch's fixed cost of 3 ms and the 2.6 ms of grouping stand
-against 1 to 2 ms: 0.2 to 0.3. Only larger epochs, or committing one while the next is grouped, come nearer.
+So 100,000 rows over 24 h and 1,000 keys take 12 ms live, where the bound takes 6 to 8: a ratio of 0.5 to 0.6; with 100,000 keys
+the pieces' smaller hash tables make up for all else. As a view they take 20 ms and 38. Over 1 h and 1,000 keys an epoch's
+fixed costs stand against 2 ms. Committing one epoch while the next is grouped would come nearer.
 """
 
 from __future__ import annotations
