@@ -1,7 +1,7 @@
 """The engine alone: Arrow in, one-minute windows in append mode, state on disk, no socket.
 
-Estimate, on one thread. One GROUP BY over all 5 M rows runs at 13 to 16 M rows/s where they make 1.4 M groups, at 5 M where they
-make 4.9 M, and at 55 M where they make 60,000. Cut into pieces of 100,000 rows the same GROUP BY takes, a piece, 5 ms
+Estimate, on one thread. One GROUP BY over all 5 M rows runs at 13 to 16 M rows/s where they make 1.4 M groups, at 5 M where
+they make 4.9 M, and at 55 M where they make 60,000. Cut into pieces of 100,000 rows the same GROUP BY takes, a piece, 5 ms
 (6 to 8 of 100,000 rows' share of the whole), 13 ms (20) and 3 ms (2; setting up the hash tables is the rest): the engine's
 ceiling. A second thread halves the whole, but takes only a tenth off a piece. Besides the grouping the engine does
 

@@ -1,9 +1,9 @@
 """From an INSERT being sent to its effect arriving at a SUBSCRIBE-r of an update-mode view, on connections of their own.
 
 Estimate. An epoch of one row in update mode is 4 to 6 ms: what is kept of the row's group is read (1 ms) and merged with it
-(1.5 ms), two statements replace the state (0.5 ms each); then the progress (0.5 ms) and a durable commit (0.4 to 0.8 ms). Around it are hops through
-the event loop and threads, 0.1 to 0.2 ms each. A row that arrives while an epoch runs waits for its end, so under load the
-median is one and a half epochs, and an epoch's length grows with the groups that it changes.
+(1.5 ms), two statements replace the state (0.5 ms each); then the progress (0.5 ms) and a durable commit (0.4 to 0.8 ms).
+Around it are hops through the event loop and threads, 0.1 to 0.2 ms each. A row that arrives while an epoch runs waits for
+its end, so under load the median is one and a half epochs, and an epoch's length grows with the groups that it changes.
 
 The load is COPYs from another process, twenty a second, paced by the clock, of 1,000 keys; the subscriber gets its changes too.
 """
