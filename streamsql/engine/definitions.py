@@ -184,7 +184,9 @@ def _replace_view(engine: Engine, statement: CreateMaterializedView) -> None:
     with engine.store.transaction():
         aside.drop()
     old.close()
-    old.log.fail(DependentObjectsExist(f'"{name}" was replaced', hint="subscribe anew"))
+    replaced = DependentObjectsExist(f'"{name}" was replaced', hint="subscribe anew")
+    for reader in (old, *(q for q in engine.queries.values() if q.temporary and name in q.plan.sources)):
+        reader.log.fail(replaced)
     for follower in followers:
         follower.commit(follower.progress)
     reached("view.created")

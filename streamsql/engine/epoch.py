@@ -477,11 +477,13 @@ class Engine:
             raise exceeded(self.limits, "queries_max", "the number of continuous queries")
 
     def reorder(self, replaced: View) -> None:
-        """Put the queries of a replaced view and of those above it behind all others: each after what it reads."""
+        """Put the queries of a replaced view, of those above it, and live ones behind all others: each after what it reads."""
         for name in (
             replaced.name,
             *(v.name for v in self.catalog.with_object(replaced).all_dependents(replaced.name)),
         ):
+            self.queries[name] = self.queries.pop(name)
+        for name in [q.name for q in self.queries.values() if q.temporary]:
             self.queries[name] = self.queries.pop(name)
 
     def save(self) -> None:

@@ -38,11 +38,6 @@ class RecomputedQuery(ContinuousQuery):
     Where the query fails on what it reads, its result stays as it was, and it is tried again with the next change.
     """
 
-    def __init__(
-        self, query_id: int, name: str, plan: ContinuousPlan, store: Store, limits: Limits, *, temporary: bool
-    ) -> None:
-        super().__init__(query_id, name, plan, store, limits, temporary=temporary)
-
     @property
     def recomputed(self) -> Recomputed:
         assert self.plan.recomputed is not None
@@ -50,8 +45,9 @@ class RecomputedQuery(ContinuousQuery):
 
     def make(self) -> None:
         """Make the query's tables; `recompute` fills them."""
-        shape = self.recomputed.sql.replace("$1", "0") if self.recomputed.temporal else self.recomputed.sql
-        self._store.execute(f"{self.tables.create(self.tables.result)} AS SELECT * FROM ({shape}) LIMIT 0")
+        self._store.execute(
+            f"{self.tables.create(self.tables.result)} AS SELECT * FROM ({self.recomputed.at(0)}) LIMIT 0"
+        )
         self.open_scratch()
 
     def open_scratch(self) -> None:
@@ -77,11 +73,8 @@ class RecomputedQuery(ContinuousQuery):
             self._store.run(f"INSERT INTO {tables.merged} {self.recomputed.sql}", *values, size=size)
         except duckdb.Error as error:
             raise RecomputeError(self, translate(error)) from error
-        weighed = f"SELECT {names}, 1 AS w FROM {tables.merged} UNION ALL SELECT {names}, -1 FROM {tables.result}"
-        changed = self._store.run(
-            f"INSERT INTO {tables.changed} SELECT {names}, sum(w) FROM ({weighed}) GROUP BY ALL HAVING sum(w) <> 0",
-            size=size,
-        )
+        difference = stages.weighed(stages.output_columns(self.plan), tables.merged, tables.result)
+        changed = self._store.run(f"INSERT INTO {tables.changed} {difference}", size=size)
         progress = replace(self.progress, error=None, last_epoch=epoch, rows_in=self.progress.rows_in + rows_in)
         if changed:
             progress = self._write(progress, names)
@@ -120,11 +113,10 @@ class RecomputedQuery(ContinuousQuery):
 
     def would_change(self, now_us: int) -> bool:
         """Tell whether the query, which depends on the time, gives another result at this one."""
-        names = ", ".join(stages.output_columns(self.plan))
-        weighed = f"SELECT {names}, 1 AS w FROM ({self.recomputed.sql}) UNION ALL SELECT {names}, -1 FROM {self.tables.result}"
-        sql = f"SELECT 1 FROM ({weighed}) GROUP BY {names} HAVING sum(w) <> 0 LIMIT 1"
+        columns = stages.output_columns(self.plan)
+        difference = stages.weighed(columns, f"({self.recomputed.sql})", self.tables.result)
         try:
-            return bool(self._store.rows(sql, now_us).num_rows)
+            return bool(self._store.rows(f"{difference} LIMIT 1", now_us).num_rows)
         except duckdb.Error:
             return self.progress.error is None  # the epoch will tell
 

@@ -14,15 +14,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlglot import exp
-
 from streamsql.base.faults import reached
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import RESULTS_SCHEMA, STATE_SCHEMA, Catalog, CatalogObject, Stream, Table, View, quoted
 from streamsql.engine.changes import Progress
 from streamsql.engine.store import Store
 from streamsql.engine.watermark import NEVER
-from streamsql.plan.continuous import plan_query
+from streamsql.plan.continuous import named_relations, plan_query
 from streamsql.plan.nodes import ContinuousPlan, Describe
 from streamsql.sql.parse import parse
 from streamsql.sql.statements import CreateMaterializedView, CreateStream, CreateTable, Statement
@@ -187,7 +185,7 @@ def _reads(statement: Statement, names: set[str]) -> bool:
     """Tell whether a definition reads one of these."""
     if not isinstance(statement, CreateMaterializedView):
         return False
-    return any(table.name in names for table in statement.query.tree.find_all(exp.Table))
+    return not names.isdisjoint(named_relations(statement.query))
 
 
 def _drop_orphans(store: Store, views: set[str]) -> None:

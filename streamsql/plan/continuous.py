@@ -22,15 +22,15 @@ from streamsql.catalog.relation import CatalogRelation, Snapshot
 from streamsql.plan.adhoc import Scope, adhoc_sql
 from streamsql.plan.bind import bind
 from streamsql.plan.functions import Asker, refuse_session_functions
-from streamsql.plan.nodes import ContinuousPlan, Describe, Output, Recomputed
+from streamsql.plan.nodes import EPOCH_US, ContinuousPlan, Describe, Output, Recomputed
 from streamsql.plan.places import located
 from streamsql.plan.properties import refuse_sampling, refuse_volatile
 from streamsql.plan.windows.tables import without_window_tables
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
 
-# The time of the epoch, in place of now(): $1 is in microseconds.
-_EPOCH_TIME = "make_timestamp(CAST($1 AS BIGINT))"
+# The time of the epoch, in place of now().
+_EPOCH_TIME = f"make_timestamp({EPOCH_US})"
 _TIMES: tuple[tuple[tuple[type[exp.Expr], ...], str], ...] = (
     ((exp.CurrentTimestamp,), f"timezone('UTC', {_EPOCH_TIME})"),
     ((exp.CurrentDate,), f"CAST({_EPOCH_TIME} AS DATE)"),
@@ -72,7 +72,7 @@ def _recomputed(
     try:
         sources = _kept_sources(query, catalog)
         sql = adhoc_sql(tree, query, scope)
-        columns = describe(sql.replace("$1", "0") if temporal else sql)
+        columns = describe(Recomputed(sql, sources, temporal, reason).at(0))
     except StreamSQLError as error:
         raise located(error, query.tree, query) from error
     outputs = tuple(Output(c.name, f"o{i}", c.type).shown for i, c in enumerate(columns))
@@ -93,10 +93,16 @@ def _no_catalog(relation: CatalogRelation | None) -> None:
     )
 
 
+def named_relations(query: Query) -> list[str]:
+    """List the names that a query reads from, in the order of its text: also of its CTEs."""
+    tree = query.tree.copy()
+    without_window_tables(tree, query)
+    return list(dict.fromkeys(t.name for t in tree.find_all(exp.Table) if t.db in {"", "public"}))
+
+
 def _sources(query: Query, catalog: Catalog) -> tuple[str, ...]:
     """List the streams, tables and views that a query reads, in the order of its text."""
-    names = (t.name for t in query.tree.find_all(exp.Table) if t.db in {"", "public"})
-    return tuple(dict.fromkeys(n for n in names if catalog.get(n) is not None))
+    return tuple(n for n in named_relations(query) if catalog.get(n) is not None)
 
 
 def _kept_sources(query: Query, catalog: Catalog) -> tuple[str, ...]:

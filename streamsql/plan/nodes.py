@@ -21,6 +21,10 @@ from streamsql.sql.statements import EmitMode
 Describe = Callable[[str], list[OutputColumn]]
 
 
+# What stands for the epoch's time in the SQL of a query that depends on it: a parameter, in microseconds.
+EPOCH_US = "CAST($1 AS BIGINT)"
+
+
 class Strategy(enum.Enum):
     """How a stage is kept up to date (docs/architecture.md, "Four ways to be incremental")."""
 
@@ -137,6 +141,10 @@ class Recomputed:
     sources: tuple[str, ...]
     temporal: bool
     reason: str
+
+    def at(self, now_us: int) -> str:
+        """Give the SQL with the epoch's time written in."""
+        return self.sql.replace(EPOCH_US, str(now_us)) if self.temporal else self.sql
 
 
 @dataclass(frozen=True, slots=True)

@@ -350,6 +350,13 @@ def order_columns(plan: ContinuousPlan) -> list[str]:
     return [shown.get(c, c) for c in result_keys(grouping)]
 
 
+def weighed(columns: list[str], one: str, other: str) -> str:
+    """Where two relations differ, as SELECT ... GROUP BY ... HAVING: `columns` and ``__weight``, above 0 for rows of `one`."""
+    names = ", ".join(columns)
+    both = f"SELECT {names}, 1 AS w FROM {one} UNION ALL SELECT {names}, -1 FROM {other} AS other"
+    return f"SELECT {names}, sum(w)::BIGINT AS __weight FROM ({both}) GROUP BY {names} HAVING sum(w) <> 0"
+
+
 def linear_result(plan: ContinuousPlan, delta: str) -> str:
     """The output rows of a linear query, in the order of arrival."""
     outputs = [f"{o.sql} AS {_name(i)}" for i, o in enumerate(plan.outputs)]

@@ -13,8 +13,7 @@ from streamsql.sql.statements import EmitMode
 def difference_sql(answer: str, result: str, columns: list[str]) -> str:
     """Rows of the answer that are not in the result (weight 1, or how often) and the reverse (-1): `columns`, ``__weight``."""
     names = ", ".join(columns)
-    weighed = f"SELECT {names}, 1 AS w FROM ({answer}) UNION ALL SELECT {names}, -1 FROM {result} AS r"
-    return f"SELECT sum(w)::BIGINT AS __weight, {names} FROM ({weighed}) GROUP BY {names} HAVING sum(w) <> 0 ORDER BY {names}"
+    return f"SELECT __weight, {names} FROM ({stages.weighed(columns, f'({answer})', result)}) ORDER BY {names}"
 
 
 def answer_sql(plan: ContinuousPlan, name: str, rows_table: str, now_us: int, closed_to: int) -> str:
@@ -23,7 +22,7 @@ def answer_sql(plan: ContinuousPlan, name: str, rows_table: str, now_us: int, cl
     `now_us` is the time of the epoch, `closed_to` the place up to which windows are closed. Raises FeatureNotSupported.
     """
     if plan.recomputed is not None:
-        return plan.recomputed.sql.replace("$1", str(now_us)) if plan.recomputed.temporal else plan.recomputed.sql
+        return plan.recomputed.at(now_us)
     refused = f"SELECT seq FROM {ENGINE_SCHEMA}.late_rows WHERE view = {literal(name)}"
     accepted = f"(SELECT * EXCLUDE (__arrived_at) FROM {rows_table} WHERE __seq NOT IN ({refused}))"
     if plan.grouping is None:
