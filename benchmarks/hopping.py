@@ -2,7 +2,7 @@
 
 Estimate. A row is aggregated once, into its pane, whatever the windows are: that part is equal. What a window costs depends on
 how it is put together. Each pane in each of its windows would be 1,000 combinations for one result row; from a tree over the
-key's panes it is about twenty, of 0.1 µs a part. There are as many result rows as with tumbling windows, one for each second and
+key's panes it is about twenty, of 0.1 µs a part. There are as many result rows as with tumbling windows, one a second and
 account, so a window of 1,000 slides may cost a few times what the tumbling one costs where rows are few, and nothing that shows
 where there are a hundred rows for each second and account. In update mode each row changes all windows around it, a
 thousand result rows in each epoch and account, which no plan can avoid.
@@ -46,4 +46,4 @@ def _rate(table: pa.Table, slides: int, mode: str) -> float:
         error = engine.queries["v"].progress.error
         engine.stop()
     assert error is None, error
-    return table.num_rows / seconds
+    return float(table.num_rows / seconds)

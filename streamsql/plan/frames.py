@@ -45,7 +45,7 @@ def groups_of_frames(grouping: Grouping, states: str, windows: str) -> str:
     names = "".join(f", {k}" for k in keys)
     values = "".join(f", {part.value(part.merged_all(f's{i}'))} AS p{i}" for i, part in enumerate(grouping.parts))
     points = (
-        f"SELECT w AS place{names}{''.join(f', s{i}' for i in parts)}, false AS due FROM {states} AS s WHERE f = {EVERY_WINDOW} "
+        f"SELECT w AS place{names}{''.join(f', s{i}' for i in parts)}, false AS due FROM {states} WHERE f = {EVERY_WINDOW} "
         f"UNION ALL SELECT w + {window.size_us}{names}{''.join(', NULL' for _ in parts)}, true FROM ({windows})"
     )
     partition = f"PARTITION BY {', '.join(keys)} " if keys else ""
