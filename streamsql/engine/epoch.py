@@ -30,6 +30,7 @@ from streamsql.base.limits import Limits, exceeded
 from streamsql.catalog.objects import OutputColumn, Stream, Table, View
 from streamsql.engine import recovery
 from streamsql.engine.changes import Progress
+from streamsql.engine.filters import Filters
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of
 from streamsql.engine.recovery import StreamProgress
 from streamsql.engine.rejected import QueryFailureError, Rejected
@@ -82,6 +83,7 @@ class Engine:
         self._stopping = False
         self._last_trim: dict[str, int] = {}
         self._kept: dict[int, Delta] = {}
+        self._filters = Filters(store)
         recovery.create_engine_tables(store)
         self._describe_cursor = store.cursor()
         found = recovery.recover(store, self.describe, limits)
@@ -257,18 +259,24 @@ class Engine:
         streams = dict(self.streams)
         progresses: list[tuple[ContinuousQuery, Progress]] = []
         arrivals: list[tuple[Stream | Table, pa.Table]] = []
+        idle: set[int] = set()
         for name, table in batches.items():
-            arrivals.append((self.catalog.relation(name), with_sequence(table, sequence)))
+            relation = self.catalog.relation(name)
+            arrivals.append((relation, with_sequence(table, sequence)))
             sequence += table.num_rows
             self._open_kept(*arrivals[-1])
+            # a failing condition would take the transaction with it, so they are asked before
+            idle |= self._filters.without_rows(f'"__kept {relation.id}"', table.num_rows, self._readers(name))
         with self.store.transaction():
             reached("epoch.begun")
             for relation, rows in arrivals:
                 name = relation.name
                 streams[name] = self._stream_progress(relation, rows, streams.get(name), now)
-                self._keep(relation, rows, now)
+                self._keep(relation, now)
                 reached("epoch.rows_written")
-                progresses += [(q, rejected.apply(q, epoch, rows, now, q.progress)) for q in self._readers(name)]
+                for query in self._readers(name):
+                    progress = rejected.apply(query, epoch, rows, now, query.progress, matching=query.id not in idle)
+                    progresses.append((query, progress))
             progresses += self._recompute(epoch, now, {r.name: t.num_rows for r, t in arrivals}, rejected.broken)
             reached("epoch.operators_applied")
             self._trim(now)
@@ -334,16 +342,16 @@ class Engine:
         return StreamProgress(before.rows_in + rows.num_rows, now, largest)
 
     def _open_kept(self, relation: Stream | Table, rows: pa.Table) -> None:
-        """Let SQL read the rows to keep. Outside of a transaction: one that is rolled back takes the name with it."""
+        """Let SQL read the rows that arrived. Outside of a transaction: one that is rolled back takes the name with it."""
         if relation.id not in self._kept:
             self._kept[relation.id] = Delta(rows.slice(0, 0))
             self.store.register(f"__kept {relation.id}", self._kept[relation.id])
+        self._kept[relation.id].batch = rows
 
-    def _keep(self, relation: Stream | Table, rows: pa.Table, now: int) -> None:
+    def _keep(self, relation: Stream | Table, now: int) -> None:
         if isinstance(relation, Stream) and relation.retention_us == 0:
             return
         try:
-            self._kept[relation.id].batch = rows
             self.store.run(
                 f'INSERT INTO {relation.rows_table} SELECT *, make_timestamp($1) FROM "__kept {relation.id}"', now
             )
