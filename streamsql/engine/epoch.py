@@ -35,6 +35,7 @@ from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_o
 from streamsql.engine.recovery import StreamProgress
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.store import Delta, Store, translated
+from streamsql.engine.table_changes import TableChange, applied, registered
 from streamsql.engine.translate import translate
 from streamsql.engine.views import ContinuousQuery, concatenated, with_sequence
 from streamsql.engine.watermark import NEVER, event_times
@@ -47,18 +48,19 @@ RETENTION_CHECK_US_MIN = 1_000_000
 
 @dataclass(slots=True)
 class Write:
-    """Rows that are acknowledged together: all of them are committed in one epoch. `done` gives the epoch's number."""
+    """Rows and changes acknowledged together: all of them are committed in one epoch. `done` gives the epoch's number."""
 
     rows: list[tuple[str, pa.Table]]
+    changes: list[TableChange] = field(default_factory=list)
     done: Future[int] = field(default_factory=Future)
 
     @property
     def row_count(self) -> int:
-        return sum(table.num_rows for _, table in self.rows)
+        return sum([table.num_rows for _, table in self.rows] + [c.row_count for c in self.changes])
 
     @property
     def byte_count(self) -> int:
-        return sum(table.nbytes for _, table in self.rows)
+        return sum([table.nbytes for _, table in self.rows] + [c.byte_count for c in self.changes])
 
 
 @dataclass(slots=True)
@@ -186,8 +188,8 @@ class Engine:
         rows = 0
         while self._queue and isinstance(self._queue[0], Write):
             count = self._queue[0].row_count
-            if taken and rows + count > self.limits.epoch_rows_max:
-                break
+            if taken and (rows + count > self.limits.epoch_rows_max or self._queue[0].changes or taken[0].changes):
+                break  # changes of tables have an epoch of their own
             write = self._queue.popleft()
             assert isinstance(write, Write)
             taken.append(write)
@@ -236,6 +238,7 @@ class Engine:
 
     def _epoch_of(self, writes: list[Write]) -> None:
         batches: dict[str, list[pa.Table]] = {}
+        changes = writes[0].changes
         for write in writes:
             for name, table in write.rows:
                 if table.num_rows:
@@ -243,7 +246,8 @@ class Engine:
         rejected = Rejected()
         while True:
             try:
-                self._attempt({name: concatenated(tables) for name, tables in batches.items()}, rejected)
+                with registered(self.store, self.catalog, self.queries.values(), changes):
+                    self._attempt({name: concatenated(tables) for name, tables in batches.items()}, rejected, changes)
                 return
             except QueryFailureError as failure:
                 if not rejected.set_aside(failure):
@@ -252,10 +256,10 @@ class Engine:
                 rejected.broken.add(failure.query.name)
                 failure.query.fail(failure.error)
 
-    def _attempt(self, batches: dict[str, pa.Table], rejected: Rejected) -> None:
+    def _attempt(self, batches: dict[str, pa.Table], rejected: Rejected, changes: list[TableChange]) -> None:
         """Run one epoch as one transaction. On QueryFailureError nothing has happened."""
         now = self.clock.now_us()
-        epoch, sequence = self.epoch + 1, self.next_sequence
+        epoch, sequence = self.epoch + 1, self.next_sequence + sum(c.own.num_rows for c in changes)
         streams = dict(self.streams)
         progresses: list[tuple[ContinuousQuery, Progress]] = []
         arrivals: list[tuple[Stream | Table, pa.Table]] = []
@@ -269,6 +273,7 @@ class Engine:
             idle |= self._filters.without_rows(f'"__kept {relation.id}"', table.num_rows, self._readers(name))
         with self.store.transaction():
             reached("epoch.begun")
+            changed = applied(self.store, changes, self.next_sequence, now)
             for relation, rows in arrivals:
                 name = relation.name
                 streams[name] = self._stream_progress(relation, rows, streams.get(name), now)
@@ -277,7 +282,8 @@ class Engine:
                 for query in self._readers(name):
                     progress = rejected.apply(query, epoch, rows, now, query.progress, matching=query.id not in idle)
                     progresses.append((query, progress))
-            progresses += self._recompute(epoch, now, {r.name: t.num_rows for r, t in arrivals}, rejected.broken)
+            changed.update((r.name, t.num_rows) for r, t in arrivals)
+            progresses += self._recompute(epoch, now, changed, rejected.broken)
             reached("epoch.operators_applied")
             self._trim(now)
             self._save(epoch, now, sequence, streams, {q.name: p for q, p in progresses})

@@ -37,6 +37,10 @@ ROWS_ENCODED_INLINE_MAX = 1_000
 _WRITING = (CopyFrom, CreateMaterializedView, CreateStream, CreateTable, Delete, Drop, Insert, Update)
 
 
+# what a failed transaction takes
+_ENDING = (TransactionVerb.COMMIT, TransactionVerb.ROLLBACK, TransactionVerb.ROLLBACK_TO)
+
+
 class Execution:
     """Executes one session's statements."""
 
@@ -50,7 +54,7 @@ class Execution:
         """Raise InFailedTransaction where the transaction has failed and this statement does not end it."""
         if not self._context.transaction.failed:
             return
-        if isinstance(statement, Transaction) and statement.verb is not TransactionVerb.BEGIN:
+        if isinstance(statement, Transaction) and statement.verb in _ENDING:
             return
         raise InFailedTransaction(
             "current transaction is aborted, commands ignored until end of transaction block", hint="send ROLLBACK"

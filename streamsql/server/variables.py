@@ -178,6 +178,11 @@ class Variables:
         self._local.clear()
         self._changed = True
 
+    def restore(self, values: dict[str, str]) -> None:
+        """Undo what was set since a savepoint; `values` are those of that time."""
+        self.values = dict(values)
+        self._changed = True
+
     def _put_back(self, key: str, value: str | None) -> None:
         if value is None:
             self.values.pop(key, None)

@@ -275,7 +275,9 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     Show: _show,
     ShowVariable: _show_variable,
     Subscribe: _subscribe,
-    Transaction: lambda statement: f"{statement.verb.value} {statement.modes}".rstrip(),
+    Transaction: lambda statement: " ".join(
+        filter(None, (statement.verb.value, statement.modes, statement.name and quote_name(statement.name)))
+    ),
     Unlisten: lambda _: "UNLISTEN *",
     Update: lambda statement: postgres_sql(statement.tree),
 }

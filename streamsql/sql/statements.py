@@ -279,14 +279,21 @@ class TransactionVerb(enum.Enum):
     BEGIN = "BEGIN"
     COMMIT = "COMMIT"
     ROLLBACK = "ROLLBACK"
+    SAVEPOINT = "SAVEPOINT"
+    RELEASE = "RELEASE"
+    ROLLBACK_TO = "ROLLBACK TO"
 
 
 @dataclass(frozen=True, slots=True)
 class Transaction(Statement):
-    """BEGIN | START TRANSACTION | COMMIT | END | ROLLBACK | ABORT; `modes` are the words behind BEGIN."""
+    """BEGIN | START TRANSACTION | COMMIT | END | ROLLBACK [TO] | ABORT | SAVEPOINT | RELEASE.
+
+    `modes` are the words behind BEGIN, `name` is a savepoint's.
+    """
 
     verb: TransactionVerb
     modes: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
