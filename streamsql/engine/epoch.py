@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import duckdb
@@ -30,8 +30,8 @@ from streamsql.base.limits import Limits, exceeded
 from streamsql.catalog.objects import OutputColumn, Stream, Table, View
 from streamsql.engine import recovery
 from streamsql.engine.changes import Progress
+from streamsql.engine.positions import Move, StreamProgress, moved
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of
-from streamsql.engine.recovery import StreamProgress
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.store import Delta, Store, translated
 from streamsql.engine.translate import translate
@@ -50,6 +50,7 @@ class Write:
 
     rows: list[tuple[str, pa.Table]]
     done: Future[int] = field(default_factory=Future)
+    moves: tuple[Move, ...] = ()
 
     @property
     def row_count(self) -> int:
@@ -85,7 +86,8 @@ class Engine:
         recovery.create_engine_tables(store)
         self._describe_cursor = store.cursor()
         found = recovery.recover(store, self.describe, limits)
-        self.catalog = found.catalog
+        self.catalog = self._announced = found.catalog
+        self.on_catalog_change: Callable[[], None] = lambda: None  # called on the engine's thread
         self.epoch = found.epoch
         self.streams: dict[str, StreamProgress] = found.streams
         self.next_sequence = found.next_sequence
@@ -207,6 +209,9 @@ class Engine:
             call.done.set_exception(translate(error))
         except Exception as error:  # noqa: BLE001  # whatever it is belongs to who asked; the engine goes on
             call.done.set_exception(error)
+        if self.catalog is not self._announced:
+            self._announced = self.catalog
+            self.on_catalog_change()
 
     def _run_safely(self, run: Callable[[], object]) -> None:
         call = _Call(run)
@@ -239,9 +244,10 @@ class Engine:
                 if table.num_rows:
                     batches.setdefault(name, []).append(table)
         rejected = Rejected()
+        streams = moved(self.catalog, self.streams, [move for write in writes for move in write.moves])
         while True:
             try:
-                self._attempt({name: concatenated(tables) for name, tables in batches.items()}, rejected)
+                self._attempt({name: concatenated(tables) for name, tables in batches.items()}, streams, rejected)
                 return
             except QueryFailureError as failure:
                 if not rejected.set_aside(failure):
@@ -250,11 +256,11 @@ class Engine:
                 rejected.broken.add(failure.query.name)
                 failure.query.fail(failure.error)
 
-    def _attempt(self, batches: dict[str, pa.Table], rejected: Rejected) -> None:
-        """Run one epoch as one transaction. On QueryFailureError nothing has happened."""
+    def _attempt(self, batches: dict[str, pa.Table], streams: dict[str, StreamProgress], rejected: Rejected) -> None:
+        """Run one epoch, which starts from `streams`, as one transaction. On QueryFailureError nothing has happened."""
         now = self.clock.now_us()
         epoch, sequence = self.epoch + 1, self.next_sequence
-        streams = dict(self.streams)
+        streams = dict(streams)
         progresses: list[tuple[ContinuousQuery, Progress]] = []
         arrivals: list[tuple[Stream | Table, pa.Table]] = []
         for name, table in batches.items():
@@ -331,7 +337,7 @@ class Engine:
             assert relation.watermark.column is not None
             times, _ = event_times(rows.column(relation.watermark.column))
             largest = max(largest, int(times.max()))
-        return StreamProgress(before.rows_in + rows.num_rows, now, largest)
+        return replace(before, rows_in=before.rows_in + rows.num_rows, last_arrival=now, largest=largest)
 
     def _open_kept(self, relation: Stream | Table, rows: pa.Table) -> None:
         """Let SQL read the rows to keep. Outside of a transaction: one that is rolled back takes the name with it."""
