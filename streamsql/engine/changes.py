@@ -37,6 +37,11 @@ class Change:
         return replace(self, rows=self.rows.take(pc.sort_indices(self.order, sort_keys=keys)), order=None)
 
 
+# The rows that an epoch brought to relations and took from them, by name: their columns, in order, and ``__weight``
+# (BIGINT). None: they changed, and nobody knows by what.
+Changes = dict[str, pa.Table | None]
+
+
 def sorts(data_type: pa.DataType) -> bool:
     """Tell whether Arrow sorts values of this type, and as DuckDB does."""
     kinds = pa.types

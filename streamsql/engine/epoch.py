@@ -29,14 +29,15 @@ from streamsql.base.faults import reached
 from streamsql.base.limits import Limits, exceeded
 from streamsql.catalog.objects import OutputColumn, Stream, Table, View
 from streamsql.engine import recovery
-from streamsql.engine.changes import Progress
+from streamsql.engine.changes import Changes, Progress
 from streamsql.engine.filters import Filters
 from streamsql.engine.positions import Move, StreamProgress, moved
-from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of
+from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of, recompute_readers
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.retention import CHECK_US_MIN, Retention
 from streamsql.engine.store import Delta, Store, translated
 from streamsql.engine.table_changes import TableChange, applied, registered
+from streamsql.engine.touched_rows import NOTHING, Snapshot, arrived, mark_followed, moved_rows
 from streamsql.engine.translate import translate
 from streamsql.engine.views import ContinuousQuery, concatenated, with_sequence
 from streamsql.engine.watermark import NEVER, event_times
@@ -87,6 +88,7 @@ class Engine:
         self._retention = Retention(store, limits)
         self._kept: dict[int, Delta] = {}
         self._filters = Filters(store)
+        self._snapshot = Snapshot(store)
         recovery.create_engine_tables(store)
         self._describe_cursor = store.cursor()
         found = recovery.recover(store, self.describe, limits)
@@ -284,6 +286,7 @@ class Engine:
             self._open_kept(*arrivals[-1])
             # a failing condition would take the transaction with it, so they are asked before
             idle |= self._filters.without_rows(f'"__kept {relation.id}"', table.num_rows, self._readers(name))
+        followed = mark_followed(self.queries.values())
         with self.store.transaction():
             reached("epoch.begun")
             changed = applied(self.store, changes, self.next_sequence, now)
@@ -296,7 +299,8 @@ class Engine:
                     progress = rejected.apply(query, epoch, rows, now, query.progress, matching=query.id not in idle)
                     progresses.append((query, progress))
             changed.update((r.name, t.num_rows) for r, t in arrivals)
-            progresses += self._recompute(epoch, now, changed, rejected.broken)
+            rows_of = {r.name: arrived(t) for r, t in arrivals if r.name in followed} | moved_rows(changes)
+            progresses += self._recompute(epoch, now, changed, rejected.broken, rows_of)
             reached("epoch.operators_applied")
             self._trim(now)
             self._save(epoch, now, sequence, streams, {q.name: p for q, p in progresses})
@@ -309,25 +313,9 @@ class Engine:
         ]  # fmt: skip
 
     def _recompute(
-        self, epoch: int, now: int, changed: dict[str, int], broken: set[str]
+        self, epoch: int, now: int, changed: dict[str, int], broken: set[str], rows: Changes
     ) -> list[tuple[ContinuousQuery, Progress]]:
-        """Run the queries again that read what has changed: names, each with the number of rows that came.
-
-        A query is made after what it reads, so one pass in the order of their making sees every change.
-        """
-        changed = dict(changed)
-        found: list[tuple[ContinuousQuery, Progress]] = []
-        for query in self.queries.values():
-            if isinstance(query, RecomputedQuery):
-                reads = [s for s in query.plan.sources if s in changed]
-                if query.name in broken or not (reads or query.name in changed):
-                    continue
-                found.append((query, query.recompute(epoch, now, sum(changed[s] for s in reads))))
-                if query.changed:
-                    changed[query.name] = 0
-            elif query.plan.source in changed and query.changed:
-                changed[query.name] = 0
-        return found
+        return recompute_readers(list(self.queries.values()), epoch, now, changed, rows, broken)
 
     def change_table(self, table: Table, sql: str, arrivals: int = 0) -> int:
         """Run a statement that changes a table's rows as an epoch, with all its effects; gives how many rows it changed.
@@ -338,9 +326,10 @@ class Engine:
         while True:
             now, epoch, sequence = self.clock.now_us(), self.epoch + 1, self.next_sequence + arrivals
             try:
+                followed = mark_followed(self.queries.values())
                 with self.store.transaction():
-                    count = self.store.execute(sql)
-                    progresses = self._recompute(epoch, now, {table.name: count}, broken) if count else []
+                    count, rows = self._snapshot.change(table, sql, followed=table.name in followed)
+                    progresses = self._recompute(epoch, now, {table.name: count}, broken, rows) if count else []
                     self._save(epoch, now, sequence, self.streams, {q.name: p for q, p in progresses})
             except RecomputeError as failure:
                 broken.add(failure.query.name)
@@ -452,11 +441,13 @@ class Engine:
     ) -> None:
         epoch = self.epoch + 1
         progresses: list[tuple[ContinuousQuery, Progress]] = []
+        mark_followed(self.queries.values())
         with self.store.transaction():
             for query, largest in due:
                 progresses.append((query, query.advance(epoch, largest, now)))
             changed = dict.fromkeys([*(q.plan.source for q, _ in due), *temporal], 0)
-            progresses += self._recompute(epoch, now, changed, broken)
+            rows: Changes = {q.plan.source: NOTHING for q, _ in due}
+            progresses += self._recompute(epoch, now, changed, broken, rows)
             self._trim(now)
             self._save(epoch, now, self.next_sequence, self.streams, {q.name: p for q, p in progresses})
         self._committed(epoch, self.next_sequence, self.streams, progresses)

@@ -12,15 +12,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 import duckdb
+import pyarrow.compute as pc
 
 from streamsql.base.errors import StreamSQLError
 from streamsql.base.limits import Limits
-from streamsql.engine.changes import Change, Progress
-from streamsql.engine.store import Store
+from streamsql.engine.changes import Change, Changes, Progress
+from streamsql.engine.store import Delta, Store
 from streamsql.engine.translate import translate
 from streamsql.engine.views import ContinuousQuery
 from streamsql.plan import stages
 from streamsql.plan.nodes import ContinuousPlan, Recomputed
+from streamsql.plan.touched.plans import TOUCHED, Linear, Touched
+
+# With more touched keys than this, and than this share of the result's rows, the query is run again whole.
+TOUCHED_KEYS_MIN = 1_000
+TOUCHED_SHARE_MAX = 0.2
 
 
 class RecomputeError(Exception):
@@ -33,9 +39,10 @@ class RecomputeError(Exception):
 
 
 class RecomputedQuery(ContinuousQuery):
-    """One query that is kept by recomputing it; between epochs its temporary tables are empty.
+    """One query that is kept by recomputing it, or the part of it that an epoch touches (`plan.touched`).
 
-    Where the query fails on what it reads, its result stays as it was, and it is tried again with the next change.
+    Between epochs its temporary tables are empty. Where the query fails on what it reads, its result stays as it was, and it
+    is tried again with the next change.
     """
 
     @property
@@ -43,63 +50,154 @@ class RecomputedQuery(ContinuousQuery):
         assert self.plan.recomputed is not None
         return self.plan.recomputed
 
+    @property
+    def _touched(self) -> str:
+        """The temporary table of the touched keys."""
+        return f'"__touched {self.id}"'
+
+    @property
+    def _columns(self) -> list[str]:
+        """The columns of the result's table: outputs, and hidden ones."""
+        return [*stages.output_columns(self.plan), *(f"h{i}" for i in range(self.recomputed.hidden))]
+
     def make(self) -> None:
         """Make the query's tables; `recompute` fills them."""
-        self._store.execute(
-            f"{self.tables.create(self.tables.result)} AS SELECT * FROM ({self.recomputed.at(0)}) LIMIT 0"
-        )
+        whole = replace(self.recomputed, sql=self.recomputed.whole).at(0)
+        self._store.execute(f"{self.tables.create(self.tables.result)} AS SELECT * FROM ({whole}) LIMIT 0")
         self.open_scratch()
 
     def open_scratch(self) -> None:
+        self._fit_result()
         result, tables = self.tables.result, self.tables
         self._store.execute(f"CREATE TEMP TABLE {tables.merged} AS SELECT * FROM {result} LIMIT 0")
         self._store.execute(
             f"CREATE TEMP TABLE {tables.changed} AS SELECT *, 0::BIGINT AS __weight FROM {result} LIMIT 0"
         )
+        self.open_part()
+
+    def _fit_result(self) -> None:
+        """Make the result's table anew where it was made by a version of the server that kept other hidden columns."""
+        if self.temporary or [c.name for c in self._store.describe(f"FROM {self.tables.result}")] == self._columns:
+            return
+        self._store.execute(f"CREATE OR REPLACE TABLE {self.tables.result} AS {self.recomputed.whole}")
+
+    def open_part(self) -> None:
+        """Make what is needed to run the query for a part of its result; again after its plan was replaced."""
+        part = self.recomputed.part
+        if isinstance(part, Touched):
+            columns = ", ".join(f"k{i} {t}" for i, t in enumerate(part.types))
+            self._store.execute(f"CREATE OR REPLACE TEMP TABLE {self._touched} ({columns})")
+        self._deltas = {}
+        for scan in part.scans if part is not None else ():
+            if scan.relation not in self._deltas:
+                empty = self._store.arrow(f"SELECT *, 0::BIGINT AS __weight FROM {scan.current} LIMIT 0")
+                self._deltas[scan.relation] = Delta(empty)
+                self._store.register(self._changes_name(scan.number), self._deltas[scan.relation])
+
+    def _changes_name(self, source: int) -> str:
+        return f"__changes {self.id} {source}"
+
+    def _sql(self, sql: str) -> str:
+        """Give SQL of the plan with this query's own names."""
+        return sql.replace(TOUCHED, self._touched).replace('"__changes ', f'"__changes {self.id} ')
 
     def drop(self) -> None:
-        for table in (self.tables.merged, self.tables.changed, self.tables.result):
+        for table in (self.tables.merged, self.tables.changed, self._touched, self.tables.result):
             self._store.execute(f"DROP TABLE IF EXISTS {table}")
 
     def close(self) -> None:
-        """There is no name to let go of."""
+        part = self.recomputed.part
+        for number in {s.number for s in part.scans} if part is not None else ():
+            self._store.unregister(self._changes_name(number))
 
-    def recompute(self, epoch: int, now_us: int, rows_in: int = 0) -> Progress:
-        """Run the query within the epoch's transaction; emit what changed. Raises RecomputeError."""
+    def recompute(self, epoch: int, now_us: int, changes: Changes | None = None, rows_in: int = 0) -> Progress:
+        """Run the query within the epoch's transaction, and emit what changed. Raises RecomputeError.
+
+        `changes` are the rows that came to its sources and went from them; None, or None for one of them: not known.
+        """
         self._begin(epoch)
-        tables, names, size = self.tables, ", ".join(stages.output_columns(self.plan)), self.progress.state_rows
-        values = (now_us,) if self.recomputed.temporal else ()
+        progress = replace(self.progress, error=None, last_epoch=epoch, rows_in=self.progress.rows_in + rows_in)
         try:
-            self._store.run(f"INSERT INTO {tables.merged} {self.recomputed.sql}", *values, size=size)
+            changed, only_more = self._find(now_us, changes)
         except duckdb.Error as error:
             raise RecomputeError(self, translate(error)) from error
-        difference = stages.weighed(stages.output_columns(self.plan), tables.merged, tables.result)
-        changed = self._store.run(f"INSERT INTO {tables.changed} {difference}", size=size)
-        progress = replace(self.progress, error=None, last_epoch=epoch, rows_in=self.progress.rows_in + rows_in)
         if changed:
-            progress = self._write(progress, names)
-        self._store.run(f"DELETE FROM {tables.merged}")
-        self._store.run(f"DELETE FROM {tables.changed}")
+            progress = self._write(progress, only_more)
+            self._store.run(f"DELETE FROM {self.tables.changed}")
         return progress
 
-    def _write(self, progress: Progress, names: str) -> Progress:
+    def _find(self, now_us: int, changes: Changes | None) -> tuple[int, bool]:
+        """Put what the result changes by into `changed`; gives how many different rows, and whether none goes."""
+        part = self.recomputed.part
+        if part is None or changes is None or self.progress.error is not None or None in changes.values():
+            return self._find_whole(now_us), False
+        known = {name: rows for name, rows in changes.items() if rows is not None and rows.num_rows}
+        if not known:
+            return 0, True
+        for name, rows in known.items():
+            delta = self._deltas[name]
+            delta.batch = rows.rename_columns(delta.batch.schema.names).cast(delta.batch.schema)
+        try:
+            if isinstance(part, Linear):
+                only_more = all(pc.min(rows.column("__weight")).as_py() > 0 for rows in known.values())
+                return self._find_linear(part, frozenset(known)), only_more
+            return self._find_touched(part, frozenset(known), now_us), False
+        finally:
+            for delta in self._deltas.values():
+                delta.clear()
+
+    def _find_whole(self, now_us: int) -> int:
+        tables, size = self.tables, self.progress.state_rows
+        values = (now_us,) if self.recomputed.temporal else ()
+        self._store.run(f"INSERT INTO {tables.merged} {self.recomputed.whole}", *values, size=size)
+        difference = stages.weighed(self._columns, tables.merged, tables.result)
+        changed = self._store.run(f"INSERT INTO {tables.changed} {difference}", size=size)
+        self._store.run(f"DELETE FROM {tables.merged}")
+        return changed
+
+    def _find_linear(self, part: Linear, changed: frozenset[str]) -> int:
+        names = ", ".join(self._columns)
+        added = (
+            f"SELECT {names}, sum(__weight)::BIGINT FROM ({self._sql(part.difference(changed))}) AS d "
+            f"GROUP BY {names} HAVING sum(__weight) <> 0"
+        )
+        return self._store.run(f"INSERT INTO {self.tables.changed} {added}", size=self.progress.state_rows)
+
+    def _find_touched(self, part: Touched, changed: frozenset[str], now_us: int) -> int:
+        store, size = self._store, self.progress.state_rows
+        touched = store.run(f"INSERT INTO {self._touched} {self._sql(part.touched(changed))}", size=size)
+        try:
+            if touched > max(TOUCHED_KEYS_MIN, size * TOUCHED_SHARE_MAX):
+                return self._find_whole(now_us)
+            difference = stages.weighed(self._columns, f"({self._sql(part.again)})", self._old_rows(part))
+            return store.run(f"INSERT INTO {self.tables.changed} {difference}", size=size)
+        finally:
+            store.run(f"DELETE FROM {self._touched}")
+
+    def _old_rows(self, part: Touched) -> str:
+        on = " AND ".join(f"t.k{i} IS NOT DISTINCT FROM r.{p}" for i, p in enumerate(part.places))
+        names = ", ".join(f"r.{c}" for c in self._columns)
+        return f"(SELECT {names} FROM {self.tables.result} AS r SEMI JOIN {self._touched} AS t ON {on})"
+
+    def _write(self, progress: Progress, only_more: bool) -> Progress:
         store, tables, size = self._store, self.tables, progress.state_rows
         self._changed = True
-        columns = stages.output_columns(self.plan)
-        same = " AND ".join(f"r.{c} IS NOT DISTINCT FROM c.{c}" for c in columns)
-        equal = ", ".join(f"r.{c}" for c in columns)
-        numbered = (
-            f"SELECT r.rowid AS number, row_number() OVER (PARTITION BY {equal}) AS n, -c.__weight AS count "
-            f"FROM {tables.result} AS r JOIN {tables.changed} AS c ON {same} WHERE c.__weight < 0"
-        )
-        gone = store.run(
-            f"DELETE FROM {tables.result} WHERE rowid IN (SELECT number FROM ({numbered}) WHERE n <= count)", size=size
-        )
+        names, gone = ", ".join(self._columns), 0
+        if not only_more:
+            same = " AND ".join(f"r.{c} IS NOT DISTINCT FROM c.{c}" for c in self._columns)
+            equal = ", ".join(f"r.{c}" for c in self._columns)
+            numbered = (
+                f"SELECT r.rowid AS number, row_number() OVER (PARTITION BY {equal}) AS n, -c.__weight AS count "
+                f"FROM {tables.result} AS r JOIN {tables.changed} AS c ON {same} WHERE c.__weight < 0"
+            )
+            gone = store.run(
+                f"DELETE FROM {tables.result} WHERE rowid IN (SELECT number FROM ({numbered}) WHERE n <= count)", size=size
+            )
         came = store.run(
             f"INSERT INTO {tables.result} SELECT {names} FROM {tables.changed}, unnest(range(__weight)) WHERE __weight > 0"
         )
-        if self.log.wanted:
-            self._emit(names)
+        if self.wanted:
+            self._emit(", ".join(stages.output_columns(self.plan)))
         return replace(progress, rows_out=progress.rows_out + came, state_rows=size - gone + came)
 
     def _emit(self, names: str) -> None:
@@ -131,3 +229,28 @@ def query_of(
     """Make the query that a plan asks for."""
     kind = ContinuousQuery if plan.recomputed is None else RecomputedQuery
     return kind(query_id, name, plan, store, limits, temporary=temporary)
+
+
+def recompute_readers(
+    queries: list[ContinuousQuery], epoch: int, now: int, changed: dict[str, int], rows: Changes, broken: set[str]
+) -> list[tuple[ContinuousQuery, Progress]]:
+    """Run the queries again that read what has changed, but for the broken ones.
+
+    `changed` are names, each with the number of rows that came; `rows` are these rows, and those that went, as far as known.
+    A query is made after what it reads, so one pass in the order of their making sees every change.
+    """
+    changed, rows = dict(changed), dict(rows)
+    found: list[tuple[ContinuousQuery, Progress]] = []
+    for query in queries:
+        if isinstance(query, RecomputedQuery):
+            reads = [s for s in query.plan.sources if s in changed]
+            if query.name in broken or not (reads or query.name in changed):
+                continue
+            known = None if query.name in changed else {name: rows.get(name) for name in reads}
+            found.append((query, query.recompute(epoch, now, known, sum(changed[s] for s in reads))))
+        elif query.plan.source not in changed:
+            continue
+        if query.changed:
+            changed[query.name] = 0
+            rows[query.name] = query.changes() if query.followed else None
+    return found

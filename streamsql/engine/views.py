@@ -69,6 +69,8 @@ class ContinuousQuery(Sink):
         self._emitted: list[Change] = []
         self._rows_out = 0
         self._changed = False
+        self.followed = False  # whether a query above is kept by this one's changes
+        self._deltas: dict[str, Delta] = {}
 
     # ---- the epoch ----
 
@@ -176,6 +178,21 @@ class ContinuousQuery(Sink):
         self.progress = progress
         self.log.publish(self._emitted, self._epoch)
         self._emitted = []
+
+    @property
+    def wanted(self) -> bool:
+        """Tell whether anybody is shown the changes."""
+        return self.followed or self.log.wanted
+
+    def changes(self) -> pa.Table:
+        """Give the rows that the epoch under way has brought and taken, as `Changes` has them."""
+        found = []
+        for change in self._emitted:
+            if not change.whole:
+                count = change.rows.num_rows
+                weights = pa.array(np.ones(count, np.int64)) if change.weights is None else change.weights.cast(pa.int64())
+                found.append(change.rows.append_column("__weight", weights))
+        return concatenated(found) if found else pa.table({})
 
     def take_emitted(self) -> list[Change]:
         """Take what was emitted since the last call, while rows that were kept are taken in chunk by chunk."""
@@ -321,7 +338,7 @@ class ContinuousQuery(Sink):
 
     @property
     def shown(self) -> bool:
-        return self.temporary or self.log.wanted
+        return self.temporary or self.wanted
 
     def _append(self, sql: str, *values: int, unordered: bool = False) -> int:
         """Emit what a query gives; `unordered` rows have the columns of their order after the outputs."""
@@ -360,7 +377,7 @@ class ContinuousQuery(Sink):
         if not (count or pc.any(gone).as_py()):
             return
         self._changed = True
-        if not self.log.wanted:
+        if not self.wanted:
             return
         names = stages.output_columns(self.plan)
         old = merged.select([f"old_{n}" for n in names]).rename_columns(names).filter(gone)
@@ -400,7 +417,7 @@ class ContinuousQuery(Sink):
             f"DELETE FROM {result} WHERE rowid IN (SELECT __row FROM {changed} WHERE __row IS NOT NULL)", size=size
         )
         came = store.run(f"INSERT INTO {result} SELECT {', '.join([*keys, *names])} FROM {changed} WHERE __shown")
-        if self.log.wanted:
+        if self.wanted:
             self._emit_weighted(self._changes(keys, names))
         self._rows_out += came
         self._changed = self._changed or gone + came > 0

@@ -25,6 +25,9 @@ from streamsql.plan.functions import Asker, refuse_session_functions
 from streamsql.plan.nodes import EPOCH_US, ContinuousPlan, Describe, Output, Recomputed
 from streamsql.plan.places import located
 from streamsql.plan.properties import refuse_sampling, refuse_volatile
+from streamsql.plan.touched.blocks import NotKeyed
+from streamsql.plan.touched.choose import choose
+from streamsql.plan.touched.plans import Linear, Touched
 from streamsql.plan.windows.tables import without_window_tables
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
@@ -78,7 +81,16 @@ def _recomputed(
     outputs = tuple(Output(c.name, f"o{i}", c.type).shown for i, c in enumerate(columns))
     names = ", ".join(f"o{i}" for i in range(len(outputs)))
     shown = ", ".join(f"{o.sql} AS o{i}" for i, o in enumerate(outputs))
-    recomputed = Recomputed(f"SELECT {shown} FROM ({sql}) AS q({names})", sources, temporal, reason)
+    part: Linear | Touched | None = None
+    whole_because = "it depends on the time" if temporal else ""
+    if not temporal:
+        try:
+            part = choose(sql, shown, sources, catalog, describe)
+        except NotKeyed as why:
+            whole_because = str(why)
+    recomputed = Recomputed(
+        f"SELECT {shown} FROM ({sql}) AS q({names})", sources, temporal, reason, part, whole_because
+    )
     return ContinuousPlan(
         ", ".join(sources), "", None, None, outputs, mode, None, query.every_us, limit, recomputed=recomputed
     )

@@ -15,6 +15,7 @@ import numpy as np
 from streamsql.catalog.objects import OutputColumn
 from streamsql.plan.parts import Part
 from streamsql.plan.rulers import PLACES, PLAIN, Ruler
+from streamsql.plan.touched.plans import Linear, Touched
 from streamsql.sql.statements import EmitMode
 
 # SQL of a SELECT -> its columns' names and DuckDB types. Raises StreamSQLError.
@@ -30,6 +31,7 @@ class Strategy(enum.Enum):
 
     LINEAR = "linear"
     COMBINE = "combine"
+    BILINEAR = "bilinear"
     RECOMPUTE = "recompute"
 
 
@@ -134,13 +136,26 @@ class Recomputed:
     """A query that is run again when what it reads has changed: its SQL, which gives columns ``o0``.., and its sources.
 
     A `temporal` query depends on the time as well: ``$1`` stands for the epoch's, in microseconds. `reason` says why no
-    operator keeps it, for EXPLAIN.
+    operator keeps it, for EXPLAIN. `part` says how to run it for a part of its result, None that it is run again whole,
+    for the reason `whole_because`.
     """
 
     sql: str
     sources: tuple[str, ...]
     temporal: bool
     reason: str
+    part: Linear | Touched | None = None
+    whole_because: str = ""
+
+    @property
+    def whole(self) -> str:
+        """SQL of all that the result's table holds: the outputs, and hidden columns."""
+        return self.part.whole if isinstance(self.part, Touched) else self.sql
+
+    @property
+    def hidden(self) -> int:
+        """How many hidden columns, ``h0``.., the result's table has."""
+        return self.part.hidden if isinstance(self.part, Touched) else 0
 
     def at(self, now_us: int) -> str:
         """Give the SQL with the epoch's time written in."""

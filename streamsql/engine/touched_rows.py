@@ -1,0 +1,79 @@
+"""The rows that an epoch brings to streams and tables and takes from them, for the queries that are kept by them.
+
+Rows that arrive are at hand. Of a statement that changes a table's rows, the new ones are what it leaves behind, and the old ones
+are read from the last commit, by their arrival numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from streamsql.catalog.objects import Table, quoted
+from streamsql.engine.changes import Changes
+from streamsql.engine.recomputed import RecomputedQuery
+from streamsql.engine.store import Store
+from streamsql.engine.table_changes import TableChange
+from streamsql.engine.views import ContinuousQuery
+
+# no rows at all, of whatever columns
+NOTHING = pa.table({})
+
+
+def mark_followed(queries: Iterable[ContinuousQuery]) -> set[str]:
+    """Tell those queries to give their changes that others are kept by; gives the names of all relations that some are."""
+    queries = list(queries)
+    names = {n for q in queries if isinstance(q, RecomputedQuery) and q.recomputed.part for n in q.plan.sources}
+    for query in queries:
+        query.followed = query.name in names
+    return names
+
+
+def _weighed(rows: pa.Table, weight: int) -> pa.Table:
+    """Put a weight in the place of the arrival number."""
+    weights = pa.array(np.full(rows.num_rows, weight, dtype=np.int64))
+    return rows.drop_columns(["__seq"]).append_column("__weight", weights)
+
+
+def arrived(rows: pa.Table) -> pa.Table:
+    """Give rows that arrived, as `Changes` has them."""
+    return _weighed(rows, 1)
+
+
+def moved_rows(changes: Sequence[TableChange]) -> Changes:
+    """Give the rows that transactions have taken from tables and put into them."""
+    found: Changes = {}
+    for change in changes:
+        gone, own = _weighed(change.gone, -1), _weighed(change.own, 1)
+        rows = pa.concat_tables([gone, own.rename_columns(gone.column_names).cast(gone.schema)])
+        before = found.get(change.table.name)
+        found[change.table.name] = rows if before is None else pa.concat_tables([before, rows])
+    return found
+
+
+class Snapshot:
+    """Reads rows as they were at the last commit, while the engine's transaction changes them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._cursor: duckdb.DuckDBPyConnection | None = None
+
+    def change(self, table: Table, sql: str, *, followed: bool) -> tuple[int, Changes]:
+        """Run a statement that changes a table's rows; gives how many, and, if they are followed, which."""
+        if not followed:
+            return self._store.execute(sql), {table.name: None}
+        numbers = self._store.arrow_of(f"{sql} RETURNING __seq")
+        if not numbers.num_rows:
+            return 0, {}
+        names = ", ".join(quoted(c.name) for c in table.columns)
+        read = f"SELECT {names}, __seq FROM {table.rows_table} WHERE __seq IN (SELECT __seq FROM __numbers)"
+        if self._cursor is None:
+            self._cursor = self._store.cursor()
+        self._cursor.register("__numbers", numbers)
+        self._store.register("__numbers", numbers)
+        gone = _weighed(self._cursor.sql(read).to_arrow_table(), -1)
+        came = _weighed(self._store.arrow(read), 1)
+        return numbers.num_rows, {table.name: pa.concat_tables([gone, came])}
