@@ -17,7 +17,8 @@ from streamsql.plan.aggregates import is_aggregate
 
 # SELECT's clauses that are looked at; any other makes the query one that is run again whole
 _CLAUSES = frozenset({
-    "distinct", "expressions", "from_", "group", "having", "joins", "limit", "offset", "order", "qualify", "where", "with_",
+    "distinct", "expressions", "from_", "group", "having", "joins", "limit", "offset", "order", "qualify", "where", "windows",
+    "with_",
 })  # fmt: skip
 _KINDS = {("", ""): "inner", ("", "INNER"): "inner", ("", "CROSS"): "inner", ("LEFT", ""): "left", ("LEFT", "OUTER"): "left",
     ("RIGHT", ""): "right", ("RIGHT", "OUTER"): "right", ("FULL", ""): "full", ("FULL", "OUTER"): "full",
@@ -518,13 +519,15 @@ def _is_grouped(node: exp.Expr) -> bool:
 
 
 def _read_windows(block: Block) -> None:
+    windows = block.tree.args.get("windows") or []
     for clause in ("expressions", "qualify", "order"):
         value = block.tree.args.get(clause)
         for node in value if isinstance(value, list) else filter(None, [value]):
             for window in (n for n in _own_nodes(node) if isinstance(n, exp.Window)):
-                if window.args.get("alias") or isinstance(window.this, exp.Identifier):
-                    raise NotKeyed("of its named windows")
-                keys = [e for e in window.args.get("partition_by") or [] if e.find(exp.Query, exp.Window) is None]
+                name, given = str(window.args.get("alias") or "").lower(), window.args.get("partition_by")
+                if name:
+                    given = next((w.args.get("partition_by") for w in windows if str(w.this).lower() == name), None)
+                keys = [e for e in given or [] if e.find(exp.Query, exp.Window) is None]
                 block.partitions.append([block.canonical(e) for e in keys])
 
 

@@ -21,6 +21,7 @@ from streamsql.plan.touched.keys import (
     correlations,
     equal,
     is_key,
+    own_keys,
     trace_output,
     trace_rows,
 )
@@ -387,7 +388,7 @@ class _Path:
                 source = self.choice.sources[self.scan.number]
                 return self._joined(f"({source.changes()}) AS {quoted(item.alias)}", item, None, [])
             if item.child is not None and self.scan in scans(item.child):
-                return self._from_query(item, item.child)
+                return self._from_query(item)
         return self._from_nested()
 
     def _values(self, parts: list[tuple[str, exp.Expr]]) -> str:
@@ -395,18 +396,11 @@ class _Path:
         source = self.choice.sources[self.scan.number]
         return f"(SELECT {values} FROM ({source.changes()}) AS {quoted(self.scan.alias)})"
 
-    def _from_query(self, item: Item, child: Node) -> str:
+    def _from_query(self, item: Item) -> str:
         """A query in FROM: the values of its own keys that the changes touch."""
         if item.lateral:
             raise NotKeyed("a LATERAL subquery is joined by something else")
-        parts = []
-        for index, name in enumerate(item.columns or ()):
-            try:
-                traced = trace_output(child, index)
-            except NotKeyed:
-                continue
-            if name is not None:
-                parts.append((name, traced[self.scan]))
+        parts = [(name, traced[self.scan]) for name, traced in own_keys(item).items() if name is not None]
         if not parts:
             raise NotKeyed(f'"{item.alias}" has no key')
         return self._joined(f"{self._values(parts)} AS {quoted(item.alias)}", item, {n for n, _ in parts}, [])

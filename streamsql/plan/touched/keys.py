@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from sqlglot import exp
 
 from streamsql.plan.aggregates import is_aggregate
-from streamsql.plan.touched.blocks import Block, Item, Nested, Node, NotKeyed, Operation, Scan, pairs_of, scans, tokens
+from streamsql.plan.touched.blocks import Block, Item, Nested, Node, NotKeyed, Operation, Scan, pairs_of, scans, tokens, traced
 
 # for each scan, the expression over its columns that is the key
 Traced = dict[Scan, exp.Expr]
@@ -197,6 +197,18 @@ def correlations(query: Node) -> Iterator[tuple[exp.Expr, exp.Expr]]:
                     yield outer, inner
 
 
+def own_keys(item: Item) -> dict[str | None, Traced]:
+    """Give the columns of a query in FROM that are keys of it, traced."""
+    found: dict[str | None, Traced] = {}
+    assert item.child is not None
+    for index, name in enumerate(item.columns or ()):
+        try:
+            found[name] = trace_output(item.child, index)
+        except NotKeyed:
+            continue
+    return found
+
+
 def candidates(query: Node) -> list[exp.Expr | int]:
     """List what may be keys of a query: expressions over the rows that it joins, or, of a set operation, outputs."""
     if isinstance(query, Operation):
@@ -221,4 +233,7 @@ def candidates(query: Node) -> list[exp.Expr | int]:
         for item in query.items:
             given += [outer for outer, _ in correlations(item.child)] if item.lateral and item.child is not None else []
         given += [one for one, _ in query.edges]
+        for item in query.items:
+            if item.child is not None and not item.hidden:
+                given += [traced(item.token, name) for name in own_keys(item) if name is not None]
     return [k for i, k in enumerate(given) if k not in given[:i] and is_key(query, k)]

@@ -63,6 +63,11 @@ class Linear:
     scans: tuple[Source, ...]
     apart: tuple[frozenset[int], ...]
 
+    @property
+    def joins(self) -> bool:
+        """Tell whether rows of several scans come together."""
+        return any(len(apart) < len(self.scans) - 1 for apart in self.apart)
+
     def difference(self, changed: frozenset[str]) -> str:
         """SQL of what the result changes by: ``o0``.., ``__weight`` (not added up)."""
         terms = []
