@@ -65,15 +65,16 @@ class Snapshot:
         """Run a statement that changes a table's rows; gives how many, and, if they are followed, which."""
         if not followed:
             return self._store.execute(sql), {table.name: None}
-        numbers = self._store.arrow_of(f"{sql} RETURNING __seq")
-        if not numbers.num_rows:
-            return 0, {}
         names = ", ".join(quoted(c.name) for c in table.columns)
-        read = f"SELECT {names}, __seq FROM {table.rows_table} WHERE __seq IN (SELECT __seq FROM __numbers)"
+        returned = self._store.arrow_of(f"{sql} RETURNING {names}, __seq")
+        if not returned.num_rows:
+            return 0, {}
+        if sql.startswith("DELETE"):
+            return returned.num_rows, {table.name: _weighed(returned, -1)}
+        numbers = returned.select(["__seq"])
         if self._cursor is None:
             self._cursor = self._store.cursor()
         self._cursor.register("__numbers", numbers)
-        self._store.register("__numbers", numbers)
+        read = f"SELECT {names}, __seq FROM {table.rows_table} WHERE __seq IN (SELECT __seq FROM __numbers)"
         gone = _weighed(self._cursor.sql(read).to_arrow_table(), -1)
-        came = _weighed(self._store.arrow(read), 1)
-        return numbers.num_rows, {table.name: pa.concat_tables([gone, came])}
+        return returned.num_rows, {table.name: pa.concat_tables([gone, _weighed(returned, 1).cast(gone.schema)])}
