@@ -24,6 +24,7 @@ from streamsql.engine.views import ContinuousQuery
 from streamsql.plan import stages
 from streamsql.plan.nodes import ContinuousPlan, Recomputed
 from streamsql.plan.touched.plans import TOUCHED, Linear, Touched
+from streamsql.plan.touched.top import INNER
 
 # With more touched keys than this, and than this share of the result's rows, the query is run again whole.
 TOUCHED_KEYS_MIN = 1_000
@@ -48,6 +49,14 @@ class RecomputedQuery(ContinuousQuery):
     is tried again with the next change.
     """
 
+    def __init__(
+        self, query_id: int, name: str, plan: ContinuousPlan, store: Store, limits: Limits, *, temporary: bool
+    ) -> None:
+        super().__init__(query_id, name, plan, store, limits, temporary=temporary)
+        self._limits = limits
+        self._deltas: dict[str, Delta] = {}
+        self._inner = self._inner_query()
+
     @property
     def recomputed(self) -> Recomputed:
         assert self.plan.recomputed is not None
@@ -65,27 +74,38 @@ class RecomputedQuery(ContinuousQuery):
 
     def make(self) -> None:
         """Make the query's tables; `recompute` fills them."""
-        whole = replace(self.recomputed, sql=self.recomputed.whole).at(0)
-        self._store.execute(f"{self.tables.create(self.tables.result)} AS SELECT * FROM ({whole}) LIMIT 0")
+        self._create_result()
+        if self._inner is not None:
+            self._inner._create_result()
         self.open_scratch()
 
+    def _create_result(self) -> None:
+        whole = replace(self.recomputed, sql=self.recomputed.whole).at(0)
+        self._store.execute(f"{self.tables.create(self.tables.result)} AS SELECT * FROM ({whole}) LIMIT 0")
+
     def open_scratch(self) -> None:
-        self._fit_result()
+        """Make the temporary tables of a query whose result is there already, or is in a shape of another version."""
+        if not self.temporary and self._existing_columns() != self._columns:
+            whole = replace(self.recomputed, sql=self.recomputed.whole).at(0)
+            self._store.execute(f"CREATE OR REPLACE TABLE {self.tables.result} AS {whole}")
         result, tables = self.tables.result, self.tables
-        self._store.execute(f"CREATE TEMP TABLE {tables.merged} AS SELECT * FROM {result} LIMIT 0")
+        self._store.execute(f"CREATE OR REPLACE TEMP TABLE {tables.merged} AS SELECT * FROM {result} LIMIT 0")
         self._store.execute(
-            f"CREATE TEMP TABLE {tables.changed} AS SELECT *, 0::BIGINT AS __weight FROM {result} LIMIT 0"
+            f"CREATE OR REPLACE TEMP TABLE {tables.changed} AS SELECT *, 0::BIGINT AS __weight FROM {result} LIMIT 0"
         )
-        self.open_part()
+        self._open_part()
+        if self._inner is not None:
+            self._inner.open_scratch()
+            rows = self._store.fetch(f"SELECT count(*) FROM {self._inner.tables.result}")[0][0]
+            self._inner.progress = Progress(state_rows=rows)
 
-    def _fit_result(self) -> None:
-        """Make the result's table anew where it was made by a version of the server that kept other hidden columns."""
-        if self.temporary or [c.name for c in self._store.describe(f"FROM {self.tables.result}")] == self._columns:
-            return
-        self._store.execute(f"CREATE OR REPLACE TABLE {self.tables.result} AS {self.recomputed.whole}")
+    def _existing_columns(self) -> list[str]:
+        try:
+            return [c.name for c in self._store.describe(f"FROM {self.tables.result}")]
+        except StreamSQLError:
+            return []
 
-    def open_part(self) -> None:
-        """Make what is needed to run the query for a part of its result; again after its plan was replaced."""
+    def _open_part(self) -> None:
         part = self.recomputed.part
         if isinstance(part, Touched):
             columns = ", ".join(f"k{i} {t}" for i, t in enumerate(part.types))
@@ -97,6 +117,43 @@ class RecomputedQuery(ContinuousQuery):
                 self._deltas[scan.relation] = Delta(empty)
                 self._store.register(self._changes_name(scan.number), self._deltas[scan.relation])
 
+    def change_plan(self, plan: ContinuousPlan) -> None:
+        """Take on a plan with the same outputs, within a transaction; `recompute` must follow, over all that it reads."""
+        self._drop_inner()
+        self.plan = plan
+        self._inner = self._inner_query()
+        if self._existing_columns() != self._columns:
+            # hidden columns are filled in by recomputing: no row has NULL where it has a key, or it is the same
+            names = [*stages.output_columns(plan)]
+            described = self._store.describe(self.recomputed.whole)[len(names) :]
+            names += [f"NULL::{c.type} AS {c.name}" for c in described]
+            self._store.execute(
+                f"CREATE OR REPLACE TABLE {self.tables.result} AS SELECT {', '.join(names)} FROM {self.tables.result}"
+            )
+        if self._inner is not None:
+            self._inner._create_result()
+        self.open_scratch()
+
+    def restore_plan(self, plan: ContinuousPlan) -> None:
+        """Take the plan back that it had before `change_plan`, whose transaction was rolled back."""
+        self.plan = plan
+        self._inner = self._inner_query()
+        self.open_scratch()
+
+    def _inner_query(self) -> RecomputedQuery | None:
+        if self.recomputed.inner is None:
+            return None
+        made = RecomputedQuery(
+            -self.id, self.name, self.recomputed.inner, self._store, self._limits, temporary=self.temporary
+        )
+        made.tables = replace(made.tables, result=self.tables.state)
+        return made
+
+    def _drop_inner(self) -> None:
+        if self._inner is not None:
+            self._inner.tables = replace(self._inner.tables, result=self.tables.state)
+            self._inner.drop()
+
     def _changes_name(self, source: int) -> str:
         return f"__changes {self.id} {source}"
 
@@ -105,10 +162,13 @@ class RecomputedQuery(ContinuousQuery):
         return sql.replace(TOUCHED, self._touched).replace('"__changes ', f'"__changes {self.id} ')
 
     def drop(self) -> None:
+        self._drop_inner()
         for table in (self.tables.merged, self.tables.changed, self._touched, self.tables.result):
             self._store.execute(f"DROP TABLE IF EXISTS {table}")
 
     def close(self) -> None:
+        if self._inner is not None:
+            self._inner.close()
         part = self.recomputed.part
         for number in {s.number for s in part.scans} if part is not None else ():
             self._store.unregister(self._changes_name(number))
@@ -132,6 +192,8 @@ class RecomputedQuery(ContinuousQuery):
     def _find(self, now_us: int, changes: Changes | None) -> tuple[int, bool]:
         """Put what the result changes by into `changed`; gives how many different rows, and whether none goes."""
         part = self.recomputed.part
+        if self._inner is not None:
+            return self._find_over_inner(self._inner, now_us, changes), False
         if part is None or changes is None or self.progress.error is not None or None in changes.values():
             return self._find_whole(now_us), False
         known = {name: rows for name, rows in changes.items() if rows is not None and rows.num_rows}
@@ -149,10 +211,22 @@ class RecomputedQuery(ContinuousQuery):
             for delta in self._deltas.values():
                 delta.clear()
 
+    def _find_over_inner(self, inner: RecomputedQuery, now_us: int, changes: Changes | None) -> int:
+        inner.progress = replace(inner.progress, error=self.progress.error)
+        try:
+            inner.progress = inner.recompute(self._epoch, now_us, changes)
+        except RecomputeError as failure:
+            raise RecomputeError(self, failure.error) from failure
+        if not inner.changed and self.progress.error is None:
+            return 0
+        return self._compare(self.recomputed.over_inner.replace(INNER, inner.tables.result))
+
     def _find_whole(self, now_us: int) -> int:
+        return self._compare(self.recomputed.whole, *((now_us,) if self.recomputed.temporal else ()))
+
+    def _compare(self, sql: str, *values: int) -> int:
         tables, size = self.tables, self.progress.state_rows
-        values = (now_us,) if self.recomputed.temporal else ()
-        self._store.run(f"INSERT INTO {tables.merged} {self.recomputed.whole}", *values, size=size)
+        self._store.run(f"INSERT INTO {tables.merged} {sql}", *values, size=size)
         difference = stages.weighed(self._columns, tables.merged, tables.result)
         changed = self._store.run(f"INSERT INTO {tables.changed} {difference}", size=size)
         self._store.run(f"DELETE FROM {tables.merged}")
@@ -224,8 +298,11 @@ class RecomputedQuery(ContinuousQuery):
     def _emit(self, names: str) -> None:
         if self.log.wants_whole:
             self._emitted.append(Change(self._epoch, self.result_rows(), whole=True))
+        # rows that differ in hidden columns alone are no change to those who look on
+        seen = f"SELECT {names}, sum(__weight)::BIGINT AS __weight FROM {self.tables.changed} GROUP BY {names}"
+        changed = f"({seen})" if self.recomputed.hidden else self.tables.changed
         rows = self._store.arrow(
-            f"SELECT {names}, sign(__weight)::TINYINT AS __weight FROM {self.tables.changed}, "
+            f"SELECT {names}, sign(__weight)::TINYINT AS __weight FROM {changed} AS c, "
             f"unnest(range(abs(__weight))) ORDER BY {names}, __weight"
         )
         self._emit_weighted(rows)

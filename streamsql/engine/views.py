@@ -70,7 +70,6 @@ class ContinuousQuery(Sink):
         self._rows_out = 0
         self._changed = False
         self.followed = False  # whether a query above is kept by this one's changes
-        self._deltas: dict[str, Delta] = {}
 
     # ---- the epoch ----
 

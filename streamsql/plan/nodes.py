@@ -137,7 +137,8 @@ class Recomputed:
 
     A `temporal` query depends on the time as well: ``$1`` stands for the epoch's, in microseconds. `reason` says why no
     operator keeps it, for EXPLAIN. `part` says how to run it for a part of its result, None that it is run again whole,
-    for the reason `whole_because`.
+    for the reason `whole_because`. Where there is an `inner` query, that is kept in a table of its own, and `over_inner` is
+    the SQL that reads the result from there (`plan.touched.top`).
     """
 
     sql: str
@@ -146,6 +147,8 @@ class Recomputed:
     reason: str
     part: Linear | Touched | None = None
     whole_because: str = ""
+    inner: ContinuousPlan | None = None
+    over_inner: str = ""
 
     @property
     def whole(self) -> str:
