@@ -60,6 +60,7 @@ class Progress:
     pane_high    no pane in the state starts after it         } the state itself tells the truth
     moved_at     the wall clock of the last epoch that moved `largest`
     compacted    rows in the state after it was last compacted
+    computed_at  the wall clock of the epoch that a query which asks the time was last run for
     """
 
     rows_in: int = 0
@@ -74,6 +75,7 @@ class Progress:
     compacted: int = 0
     moved_at: int = NEVER
     last_epoch: int = 0
+    computed_at: int = NEVER
     error: str | None = None
 
     def as_json(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from streamsql.engine.changes import Change, Changes, Progress
 from streamsql.engine.store import Delta, Store
 from streamsql.engine.translate import translate
 from streamsql.engine.views import ContinuousQuery
+from streamsql.engine.watermark import NEVER
 from streamsql.plan import stages
 from streamsql.plan.nodes import ContinuousPlan, Recomputed
 from streamsql.plan.touched.plans import TOUCHED, Linear, Touched
@@ -55,6 +56,7 @@ class RecomputedQuery(ContinuousQuery):
         super().__init__(query_id, name, plan, store, limits, temporary=temporary)
         self._limits = limits
         self._deltas: dict[str, Delta] = {}
+        self._now_us = NEVER
         self._inner = self._inner_query()
 
     @property
@@ -179,9 +181,11 @@ class RecomputedQuery(ContinuousQuery):
         `changes` are the rows that came to its sources and went from them; None, or None for one of them: not known.
         """
         self._begin(epoch)
+        self._now_us = now_us
         progress = replace(self.progress, error=None, last_epoch=epoch, rows_in=self.progress.rows_in + rows_in)
+        progress = replace(progress, computed_at=now_us if self.recomputed.temporal else NEVER)
         try:
-            changed, only_more = self._find(now_us, changes)
+            changed, only_more = self._find(changes)
         except duckdb.Error as error:
             raise RecomputeError(self, translate(error)) from error
         if changed:
@@ -189,15 +193,15 @@ class RecomputedQuery(ContinuousQuery):
             self._store.run(f"DELETE FROM {self.tables.changed}")
         return progress
 
-    def _find(self, now_us: int, changes: Changes | None) -> tuple[int, bool]:
+    def _find(self, changes: Changes | None) -> tuple[int, bool]:
         """Put what the result changes by into `changed`; gives how many different rows, and whether none goes."""
         part = self.recomputed.part
         if self._inner is not None:
-            return self._find_over_inner(self._inner, now_us, changes), False
-        if part is None or changes is None or self.progress.error is not None or None in changes.values():
-            return self._find_whole(now_us), False
+            return self._find_over_inner(self._inner, changes), False
+        if part is None or changes is None or self._must_be_whole or None in changes.values():
+            return self._find_whole(), False
         known = {name: rows for name, rows in changes.items() if rows is not None and rows.num_rows}
-        if not known:
+        if not known and not self.recomputed.temporal:
             return 0, True
         for name, rows in known.items():
             delta = self._deltas[name]
@@ -206,23 +210,33 @@ class RecomputedQuery(ContinuousQuery):
             if isinstance(part, Linear):
                 only_more = all(pc.min(rows.column("__weight")).as_py() > 0 for rows in known.values())
                 return self._find_linear(part, frozenset(known)), only_more
-            return self._find_touched(part, frozenset(known), now_us), False
+            return self._find_touched(part, frozenset(known)), False
         finally:
             for delta in self._deltas.values():
                 delta.clear()
 
-    def _find_over_inner(self, inner: RecomputedQuery, now_us: int, changes: Changes | None) -> int:
+    @property
+    def _must_be_whole(self) -> bool:
+        """Tell whether the result is not that of the last epoch."""
+        return self.progress.error is not None or (self.recomputed.temporal and self.progress.computed_at == NEVER)
+
+    @property
+    def _now(self) -> tuple[int, ...]:
+        """The values of ``$1`` in the query: the time of the epoch under way, if it asks for it."""
+        return (self._now_us,) if self.recomputed.temporal else ()
+
+    def _find_over_inner(self, inner: RecomputedQuery, changes: Changes | None) -> int:
         inner.progress = replace(inner.progress, error=self.progress.error)
         try:
-            inner.progress = inner.recompute(self._epoch, now_us, changes)
+            inner.progress = inner.recompute(self._epoch, self._now_us, changes)
         except RecomputeError as failure:
             raise RecomputeError(self, failure.error) from failure
         if not inner.changed and self.progress.error is None:
             return 0
         return self._compare(self.recomputed.over_inner.replace(INNER, inner.tables.result))
 
-    def _find_whole(self, now_us: int) -> int:
-        return self._compare(self.recomputed.whole, *((now_us,) if self.recomputed.temporal else ()))
+    def _find_whole(self) -> int:
+        return self._compare(self.recomputed.whole, *self._now)
 
     def _compare(self, sql: str, *values: int) -> int:
         tables, size = self.tables, self.progress.state_rows
@@ -240,15 +254,16 @@ class RecomputedQuery(ContinuousQuery):
         )
         return self._store.run(f"INSERT INTO {self.tables.changed} {added}", size=self.progress.state_rows)
 
-    def _find_touched(self, part: Touched, changed: frozenset[str], now_us: int) -> int:
+    def _find_touched(self, part: Touched, changed: frozenset[str]) -> int:
         store, size = self._store, self.progress.state_rows
-        touched = store.run(f"INSERT INTO {self._touched} {self._sql(part.touched(changed))}", size=size)
+        times = (*self._now, self.progress.computed_at) if part.crossing else ()
+        touched = store.run(f"INSERT INTO {self._touched} {self._sql(part.touched(changed))}", *times, size=size)
         try:
             if touched > max(TOUCHED_KEYS_MIN, size * TOUCHED_SHARE_MAX):
-                return self._find_whole(now_us)
+                return self._find_whole()
             old = self._near(part.places, self._touched, [f"k{i}" for i in range(len(part.places))])
             difference = stages.weighed(self._columns, f"({self._sql(part.again)})", old)
-            return store.run(f"INSERT INTO {self.tables.changed} {difference}", size=size)
+            return store.run(f"INSERT INTO {self.tables.changed} {difference}", *self._now, size=size)
         finally:
             store.run(f"DELETE FROM {self._touched}")
 
@@ -309,9 +324,12 @@ class RecomputedQuery(ContinuousQuery):
 
     def would_change(self, now_us: int) -> bool:
         """Tell whether the query, which depends on the time, gives another result at this one."""
+        part, before = self.recomputed.part, self.progress.computed_at
         columns = stages.output_columns(self.plan)
         difference = stages.weighed(columns, f"({self.recomputed.sql})", self.tables.result)
         try:
+            if isinstance(part, Touched) and not self._must_be_whole:
+                return bool(self._store.rows(f"{part.crossed} LIMIT 1", now_us, before).num_rows)
             return bool(self._store.rows(f"{difference} LIMIT 1", now_us).num_rows)
         except duckdb.Error:
             return self.progress.error is None  # the epoch will tell
@@ -344,7 +362,7 @@ def recompute_readers(
             reads = [s for s in query.plan.sources if s in changed]
             if query.name in broken or not (reads or query.name in changed):
                 continue
-            known = None if query.name in changed else {name: rows.get(name) for name in reads}
+            known = {name: rows.get(name) for name in reads}
             found.append((query, query.recompute(epoch, now, known, sum(changed[s] for s in reads))))
         elif query.plan.source not in changed:
             continue

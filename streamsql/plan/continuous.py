@@ -93,13 +93,12 @@ def _in_part(
     made: Recomputed, sql: str, shown: str, outputs: int, catalog: Catalog, describe: Describe
 ) -> Recomputed:
     """Find how to run a query for the part of its result that an epoch changes; `shown` is its select list over ``o0``.. ."""
-    if made.temporal:
-        return replace(made, whole_because="it depends on the time")
+    now = EPOCH_US if made.temporal else None
     try:
-        return replace(made, part=choose(sql, shown, made.sources, catalog, describe))
+        return replace(made, part=choose(sql, shown, made.sources, catalog, describe, now))
     except NotKeyed as why:
         whole = replace(made, whole_because=str(why))
-    top = top_of(sql, shown, outputs)
+    top = top_of(sql, shown, outputs) if now is None else None
     if top is None:
         return whole
     names = [f"o{i}" for i in range(top.columns)]

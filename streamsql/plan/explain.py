@@ -70,6 +70,7 @@ def _recomputed(recomputed: Recomputed, outputs: str) -> list[str]:
     if isinstance(part, Touched):
         name = f"Recompute touched keys and compare  (strategy: {Strategy.RECOMPUTE.value})"
         found = [f"changes of {', '.join(part.joined)} find their keys by joining"] if part.joined else []
+        found += ["changes with time: now()"] if recomputed.temporal else []
         return [name, output, f"keys: {', '.join(part.keys)}", *found, why]
     if recomputed.inner is not None:
         assert recomputed.inner.recomputed is not None
@@ -77,7 +78,7 @@ def _recomputed(recomputed: Recomputed, outputs: str) -> list[str]:
         return [f"Top-N over a table  (strategy: {Strategy.RECOMPUTE.value})", output, f"the table: {inside[0]}", *inside[2:-1], why]
     name = f"Recompute and compare  (strategy: {Strategy.RECOMPUTE.value})"
     whole = [f"run again whole: {recomputed.whole_because}"]
-    return [name, output, why, *(["changes with time: now()"] if recomputed.temporal else whole)]
+    return [name, output, why, *(["changes with time: now()"] if recomputed.temporal else []), *whole]
 
 
 def _window(window: Window) -> tuple[str, str]:

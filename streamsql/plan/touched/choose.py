@@ -6,7 +6,8 @@ as a fact has with its second dimension, the dimension's changes find the keys o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import sqlglot
 from sqlglot import exp
@@ -40,8 +41,13 @@ _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 Describe = Callable[[str], list[OutputColumn]]
 
 
-def choose(sql: str, shown: str, sources: Sequence[str], catalog: Catalog, describe: Describe) -> Linear | Touched:
-    """Choose for a query; `shown` is its select list in terms of ``o0``.. . Raises NotKeyed."""
+def choose(
+    sql: str, shown: str, sources: Sequence[str], catalog: Catalog, describe: Describe, now: str | None = None
+) -> Linear | Touched:
+    """Choose for a query; `shown` is its select list in terms of ``o0``.., `now` what stands for the time, if it is asked.
+
+    Raises NotKeyed.
+    """
     try:
         tree = sqlglot.parse_one(sql, read="duckdb")
     except SqlglotError as error:
@@ -59,7 +65,10 @@ def choose(sql: str, shown: str, sources: Sequence[str], catalog: Catalog, descr
         scan.node.set("this", exp.to_identifier(scan_name(scan.number), quoted=True))
         scan.node.set("db", None)
     read = tuple(_source(s, sources, catalog) for s in found)
-    return _Choice(query, tree, read, found, shown, describe).made()
+    if now is None:
+        return _Choice(query, tree, read, found, shown, describe).made()
+    made = _Choice(query, tree, read, found, shown, lambda text: describe(text.replace(now, "0")))
+    return made.made_in_time(now)
 
 
 def _columns_of(name: str, catalog: Catalog) -> tuple[str, ...] | None:
@@ -112,6 +121,38 @@ class _Choice:
             except StreamSQLError as error:
                 failure = NotKeyed(error.message)
         raise failure
+
+    def made_in_time(self, now: str) -> Touched:
+        """Plan for a query that asks the time: only in conditions of WHERE, each over one relation. Raises NotKeyed."""
+        timed = list(_timed(self.query))
+        if sum(1 for _ in self.tree.find_all(exp.Placeholder)) != sum(1 for _, c in timed for _ in c.find_all(exp.Placeholder)):
+            raise NotKeyed("it asks the time outside of a condition of WHERE on one relation")
+        failure = NotKeyed("it has no key that all its rows have")
+        for keys in self._options():
+            try:
+                made = self._touched(keys, light=True)
+                crossing = [self._crossing(scan, condition, keys, now) for scan, condition in timed]
+                return replace(made, crossing=tuple(crossing))
+            except NotKeyed as reason:
+                failure = reason
+            except StreamSQLError as error:
+                failure = NotKeyed(error.message)
+        raise failure
+
+    def _crossing(self, scan: Scan, condition: exp.Expr, keys: list[exp.Expr | int], now: str) -> str:
+        """SQL of the keys of those rows of a scan for which the time makes a difference."""
+        traced = [
+            self._trace(k) if isinstance(k, int) or isinstance(self.query, Operation)
+            else trace_rows(self.query, k, partly=True) for k in keys
+        ]  # fmt: skip
+        parts = [t.get(scan) for t in traced]
+        if None in parts:
+            raise NotKeyed("time touches keys that it does not tell")
+        test = _at(scan, condition)
+        values = ", ".join(_at(scan, p) for p in parts if p is not None)
+        before = test.replace(now, now.replace("$1", "$2"))
+        source = f'"{scan_name(scan.number)}" AS {quoted(scan.alias)}'
+        return f"SELECT {values} FROM {source} WHERE ({test}) IS DISTINCT FROM ({before})"
 
     # ---- linear ----
 
@@ -308,6 +349,23 @@ def _is_kept(block: Block, key: exp.Expr) -> bool:
 def _own_outputs(block: Block) -> list[exp.Expr]:
     scanned = {i.token for i in block.items if i.scan is not None}
     return [e for _, e in block.outputs if isinstance(e, exp.Column) and e.table in scanned]
+
+
+def _timed(query: Node) -> Iterator[tuple[Scan, exp.Expr]]:
+    """Give the conditions that ask the time, each with the one scan that it is over."""
+    if isinstance(query, Operation):
+        yield from _timed(query.left)
+        yield from _timed(query.right)
+        return
+    for condition in query.where:
+        if condition.find(exp.Placeholder) is not None:
+            over = [query.item_of(t) for t in tokens(condition)]
+            item = over[0] if len(over) == 1 else None
+            if item is None or item.scan is None:
+                raise NotKeyed("it asks the time in a condition that is not on one relation")
+            yield item.scan, condition
+    for child in (*(i.child for i in query.items if i.child is not None), *(n.query for n in query.nested)):
+        yield from _timed(child)
 
 
 # ---- linear queries ----

@@ -101,6 +101,7 @@ class Touched:
     again      the same for the keys in `TOUCHED`
     affected   (a source, SQL of the keys that its changes touch)
     joined     the sources whose changes find their keys through others
+    crossing   SQL of the keys that time touches from one epoch (``$2``, microseconds) to another (``$1``)
     """
 
     keys: tuple[str, ...]
@@ -112,6 +113,13 @@ class Touched:
     scans: tuple[Source, ...]
     affected: tuple[tuple[str, str], ...]
     joined: tuple[str, ...] = ()
+    crossing: tuple[str, ...] = ()
+
+    @property
+    def crossed(self) -> str:
+        """SQL of the keys that time alone touches."""
+        sources = {number: scan.current for number, scan in enumerate(self.scans)}
+        return " UNION ALL ".join(rendered(sql, sources) for sql in self.crossing)
 
     def touched(self, changed: frozenset[str]) -> str:
         """SQL of the keys that an epoch touches, in which these sources changed: ``k0``.. ."""
@@ -121,5 +129,6 @@ class Touched:
             gone = f" UNION ALL SELECT * EXCLUDE (__weight) FROM ({scan.changes(gone=True)})"
             sources[number] = f"(SELECT * FROM {scan.current}{gone})" if scan.relation in changed else scan.current
         terms = [rendered(sql, sources) for relation, sql in self.affected if relation in changed]
+        terms += [self.crossed] if self.crossing else []
         names = ", ".join(f"k{i}" for i in range(len(self.keys)))
         return f"SELECT DISTINCT {names} FROM ({' UNION ALL '.join(dict.fromkeys(terms))}) AS t({names})"
