@@ -37,7 +37,7 @@ from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.retention import CHECK_US_MIN, Retention
 from streamsql.engine.store import Delta, Store, translated
 from streamsql.engine.table_changes import TableChange, applied, registered
-from streamsql.engine.touched_rows import NOTHING, Snapshot, arrived, mark_followed, moved_rows
+from streamsql.engine.touched_rows import NOTHING, Snapshot, mark_followed, rows_of
 from streamsql.engine.translate import translate
 from streamsql.engine.views import ContinuousQuery, concatenated, with_sequence
 from streamsql.engine.watermark import NEVER, event_times
@@ -299,8 +299,7 @@ class Engine:
                     progress = rejected.apply(query, epoch, rows, now, query.progress, matching=query.id not in idle)
                     progresses.append((query, progress))
             changed.update((r.name, t.num_rows) for r, t in arrivals)
-            rows_of = {r.name: arrived(t) for r, t in arrivals if r.name in followed} | moved_rows(changes)
-            progresses += self._recompute(epoch, now, changed, rejected.broken, rows_of)
+            progresses += self._recompute(epoch, now, changed, rejected.broken, rows_of(arrivals, changes, followed))
             reached("epoch.operators_applied")
             self._trim(now)
             self._save(epoch, now, sequence, streams, {q.name: p for q, p in progresses})

@@ -12,7 +12,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from streamsql.catalog.objects import Table, quoted
+from streamsql.catalog.objects import Stream, Table, quoted
 from streamsql.engine.changes import Changes
 from streamsql.engine.recomputed import RecomputedQuery
 from streamsql.engine.store import Store
@@ -38,20 +38,18 @@ def _weighed(rows: pa.Table, weight: int) -> pa.Table:
     return rows.drop_columns(["__seq"]).append_column("__weight", weights)
 
 
-def arrived(rows: pa.Table) -> pa.Table:
-    """Give rows that arrived, as `Changes` has them."""
-    return _weighed(rows, 1)
-
-
-def moved_rows(changes: Sequence[TableChange]) -> Changes:
-    """Give the rows that transactions have taken from tables and put into them."""
-    found: Changes = {}
+def rows_of(
+    arrivals: Iterable[tuple[Stream | Table, pa.Table]], changes: Sequence[TableChange], followed: set[str]
+) -> Changes:
+    """Give the rows that arrived, and those that transactions have taken from tables and put into them."""
+    found: dict[str, list[pa.Table]] = {}
+    for relation, rows in arrivals:
+        if relation.name in followed:
+            found.setdefault(relation.name, []).append(_weighed(rows, 1))
     for change in changes:
-        gone, own = _weighed(change.gone, -1), _weighed(change.own, 1)
-        rows = pa.concat_tables([gone, own.rename_columns(gone.column_names).cast(gone.schema)])
-        before = found.get(change.table.name)
-        found[change.table.name] = rows if before is None else pa.concat_tables([before, rows])
-    return found
+        if change.table.name in followed:
+            found.setdefault(change.table.name, []).extend((_weighed(change.gone, -1), _weighed(change.own, 1)))
+    return {name: pa.concat_tables([t.cast(tables[0].schema) for t in tables]) for name, tables in found.items()}
 
 
 class Snapshot:

@@ -120,7 +120,8 @@ def changes(draw: st.DrawFn) -> str:
         new = ["x = x", f"x = {value}", *([] if name == "keyed" else ["k = k + 1", f"k = {key}"])]
         return f"UPDATE {name} SET {draw(st.sampled_from(new))} WHERE {where}"
     if kind == 4:
-        return f"BEGIN; DELETE FROM {name} WHERE {where}; INSERT INTO s (k, x) VALUES (1, {value}); COMMIT"
+        other = draw(st.sampled_from(["s", name if name != "keyed" else "t"]))
+        return f"BEGIN; DELETE FROM {name} WHERE {where}; INSERT INTO {other} (k, x) VALUES (1, {value}); COMMIT"
     return f"DELETE FROM {name} WHERE {where}"
 
 
