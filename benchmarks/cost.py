@@ -3,11 +3,11 @@
 Each epoch is one UPDATE of 100 rows of a table of `2 n` rows, two a group. The bound is the query's own time over the whole
 table, which is what keeping it by running it again costs at least.
 
-Estimate. The epoch finds the touched keys among the changed rows, reads the rows of these keys, and of the result, by semijoins
-with a hash table of 100 keys: a scan of narrow columns, 2 to 4 ns a row. The whole query builds a hash table of n groups: 250 ns a
-row where that is larger than the caches. The rest does not depend on n: ten statements of 0.3 to 1 ms, among them the UPDATE itself,
-the old rows by their numbers (one scan more), the commit. So the floor is some 10 ms; at 10^6 groups the scans add
-2 x 10^6 rows x 5 columns or so x 1 to 4 ns, and whole is slower by two orders.
+Estimate. The epoch finds the touched keys among the changed rows, and reads the rows of these keys, and of the result, by
+semijoins with a hash table of 100 keys: a scan of narrow columns, 2 to 5 ns a row. The whole query builds a hash table of n
+groups: 250 ns a row where that is larger than the caches. The rest does not depend on n: ten statements of 0.3 to 3 ms, among
+them the UPDATE, the old rows by their numbers (a scan more), and the commit. So the floor is some 10 ms, and at 10^6 groups the
+scans add as much for each relation, to the UPDATE as well; there the whole query takes longer by more than an order.
 """
 
 from __future__ import annotations
@@ -66,7 +66,12 @@ def _figure(name: str, select: str, groups: int) -> Figure:
         times = [_epoch_ms(engine, facts, groups, number) for number in range(EPOCHS)]
         engine.stop()
     return Figure(
-        "cost", f"{name}, {TOUCHED} of {groups:,} groups", sorted(times)[len(times) // 2], "ms", bound, "the whole query"
+        "cost",
+        f"{name}, {TOUCHED} of {groups:,} groups",
+        sorted(times)[len(times) // 2],
+        "ms",
+        bound,
+        "the whole query",
     )
 
 
@@ -87,7 +92,9 @@ def _fill(engine: Engine, groups: int) -> None:
 
 
 def _plain(rows: pa.Table) -> pa.Table:
-    return rows.cast(pa.schema([(f.name, pa.string() if pa.types.is_large_string(f.type) else f.type) for f in rows.schema]))
+    return rows.cast(
+        pa.schema([(f.name, pa.string() if pa.types.is_large_string(f.type) else f.type) for f in rows.schema])
+    )
 
 
 def _whole_ms(engine: Engine, select: str) -> float:

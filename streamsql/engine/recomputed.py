@@ -301,7 +301,8 @@ class RecomputedQuery(ContinuousQuery):
                 f"FROM {near} AS r JOIN {tables.changed} AS c ON {same} WHERE c.__weight < 0"
             )
             gone = store.run(
-                f"DELETE FROM {tables.result} WHERE rowid IN (SELECT number FROM ({numbered}) WHERE n <= count)", size=size
+                f"DELETE FROM {tables.result} WHERE rowid IN (SELECT number FROM ({numbered}) WHERE n <= count)",
+                size=size,
             )
         came = store.run(
             f"INSERT INTO {tables.result} SELECT {names} FROM {tables.changed}, unnest(range(__weight)) WHERE __weight > 0"

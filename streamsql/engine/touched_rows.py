@@ -1,7 +1,7 @@
 """The rows that an epoch brings to streams and tables and takes from them, for the queries that are kept by them.
 
-Rows that arrive are at hand. Of a statement that changes a table's rows, the new ones are what it leaves behind, and the old ones
-are read from the last commit, by their arrival numbers.
+Rows that arrive are at hand. Of a statement that changes a table's rows, the new ones are what it returns, and the old ones are
+read from the last commit, by their arrival numbers.
 """
 
 from __future__ import annotations

@@ -189,7 +189,9 @@ class ContinuousQuery(Sink):
         for change in self._emitted:
             if not change.whole:
                 count = change.rows.num_rows
-                weights = pa.array(np.ones(count, np.int64)) if change.weights is None else change.weights.cast(pa.int64())
+                weights = (
+                    pa.array(np.ones(count, np.int64)) if change.weights is None else change.weights.cast(pa.int64())
+                )
                 found.append(change.rows.append_column("__weight", weights))
         return concatenated(found) if found else pa.table({})
 

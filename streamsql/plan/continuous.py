@@ -89,9 +89,7 @@ def _recomputed(
     )
 
 
-def _in_part(
-    made: Recomputed, sql: str, shown: str, outputs: int, catalog: Catalog, describe: Describe
-) -> Recomputed:
+def _in_part(made: Recomputed, sql: str, shown: str, outputs: int, catalog: Catalog, describe: Describe) -> Recomputed:
     """Find how to run a query for the part of its result that an epoch changes; `shown` is its select list over ``o0``.. ."""
     now = EPOCH_US if made.temporal else None
     try:
@@ -103,11 +101,14 @@ def _in_part(
         return whole
     names = [f"o{i}" for i in range(top.columns)]
     try:
-        columns = describe(f"SELECT {', '.join(names)} FROM ({top.inner}) AS q({', '.join(names)})")
+        inner_sql = f"SELECT {', '.join(names)} FROM ({top.inner}) AS q({', '.join(names)})"
+        columns = describe(inner_sql)
         part = choose(top.inner, ", ".join(f"{n} AS {n}" for n in names), made.sources, catalog, describe)
         if isinstance(part, Linear) and not part.joins:
             return whole  # there is nothing to group or join: the sources can be read as fast
-        inner = Recomputed(f"SELECT {', '.join(names)} FROM ({top.inner}) AS q({', '.join(names)})", made.sources, False, "", part)
+        inner = Recomputed(
+            f"SELECT {', '.join(names)} FROM ({top.inner}) AS q({', '.join(names)})", made.sources, False, "", part
+        )
         kept = tuple(Output(n, n, c.type) for n, c in zip(names, columns, strict=True))
         plan = ContinuousPlan(", ".join(made.sources), "", None, None, kept, EmitMode.UPDATE, recomputed=inner)
         described = describe(top.whole(inner.sql))

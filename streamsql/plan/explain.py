@@ -75,7 +75,13 @@ def _recomputed(recomputed: Recomputed, outputs: str) -> list[str]:
     if recomputed.inner is not None:
         assert recomputed.inner.recomputed is not None
         inside = _recomputed(recomputed.inner.recomputed, "")
-        return [f"Top-N over a table  (strategy: {Strategy.RECOMPUTE.value})", output, f"the table: {inside[0]}", *inside[2:-1], why]
+        return [
+            f"Top-N over a table  (strategy: {Strategy.RECOMPUTE.value})",
+            output,
+            f"the table: {inside[0]}",
+            *inside[2:-1],
+            why,
+        ]
     name = f"Recompute and compare  (strategy: {Strategy.RECOMPUTE.value})"
     whole = [f"run again whole: {recomputed.whole_because}"]
     return [name, output, why, *(["changes with time: now()"] if recomputed.temporal else []), *whole]

@@ -27,10 +27,18 @@ _SHAPES = (
     "SELECT b.x, count(*) AS n, sum(a.x) AS s FROM {0} a JOIN {1} b ON a.k = b.k JOIN {2} c ON a.x = c.x GROUP BY b.x",
     "SELECT a.x, count(b.k) AS n FROM {0} a LEFT JOIN {1} b ON a.k = b.k WHERE b.x IS NULL OR b.x > 0 GROUP BY a.x",
     "SELECT a.k, a.x, c.x AS y FROM {0} a LEFT JOIN {1} b ON a.k = b.k AND b.x > a.x JOIN {2} c ON c.k = b.k",
-    "SELECT k, coalesce(p.n, 0) AS a, coalesce(q.x, 0) AS b FROM (" + _SUMS.format("{0}") + ") p FULL JOIN ("
-    + _SUMS.format("{1}") + ") q USING (k)",
-    "SELECT k, coalesce(p.n, 0) AS a, q.x AS b, t.n AS c FROM (" + _SUMS.format("{0}") + ") p FULL JOIN ("
-    + _SUMS.format("{1}") + ") q USING (k) FULL JOIN (" + _SUMS.format("{2}") + ") t USING (k)",
+    "SELECT k, coalesce(p.n, 0) AS a, coalesce(q.x, 0) AS b FROM ("
+    + _SUMS.format("{0}")
+    + ") p FULL JOIN ("
+    + _SUMS.format("{1}")
+    + ") q USING (k)",
+    "SELECT k, coalesce(p.n, 0) AS a, q.x AS b, t.n AS c FROM ("
+    + _SUMS.format("{0}")
+    + ") p FULL JOIN ("
+    + _SUMS.format("{1}")
+    + ") q USING (k) FULL JOIN ("
+    + _SUMS.format("{2}")
+    + ") t USING (k)",
     "SELECT k, count(*) FILTER (WHERE i = 0) AS a, sum(x) FILTER (WHERE i = 1) AS b FROM (SELECT k, x, 0 AS i FROM {0} "
     "UNION ALL SELECT k, x, 1 FROM {1}) AS q GROUP BY k",
     "SELECT a.k, q.x FROM {0} a, LATERAL (SELECT b.x FROM {1} b WHERE b.k = a.k ORDER BY b.x DESC NULLS LAST LIMIT 1) AS q",
@@ -50,7 +58,8 @@ _SHAPES = (
     "SELECT k, x FROM {0} UNION ALL (SELECT a.k, b.x FROM {1} a JOIN {2} b USING (k))",
     "(SELECT k, x FROM {0} UNION SELECT k, x FROM {1}) EXCEPT SELECT k, x FROM {2}",
     "SELECT k, count(*) AS n FROM (SELECT k, x FROM {0} INTERSECT SELECT k, x FROM {1}) AS q GROUP BY k",
-    "WITH p AS (" + _SUMS.format("{0}") + "), q AS (SELECT k, x FROM p WHERE n > 1) SELECT q.k, q.x, p.n FROM q JOIN p USING (k)",
+    "WITH p AS (" + _SUMS.format("{0}") + "), q AS (SELECT k, x FROM p WHERE n > 1) "
+    "SELECT q.k, q.x, p.n FROM q JOIN p USING (k)",
     "SELECT k + 1 AS k, x FROM {0} WHERE x > 0 OR k IS NULL",
     "SELECT x, y FROM (SELECT k, x, unnest([x, k::INT]) AS y FROM {0}) AS q WHERE y > 0",
     "SELECT k, x, lag(x) OVER w AS before FROM {0} WINDOW w AS (PARTITION BY k ORDER BY x)",
@@ -62,7 +71,8 @@ _SHAPES = (
     "WHERE TIMESTAMPTZ '2026-01-01' + a.x * INTERVAL '1 minute' > now() - INTERVAL '2 minutes'",
     "SELECT k, x FROM {0} a WHERE EXISTS (SELECT 1 FROM {1} b WHERE b.k = a.k "
     "AND b.x * INTERVAL '1 minute' <= now() - TIMESTAMPTZ '2026-01-01')",
-    "SELECT b.k, count(DISTINCT a.x) AS n FROM {0} a JOIN {1} b ON a.k IS NOT DISTINCT FROM b.k GROUP BY b.k HAVING count(*) > 1",
+    "SELECT b.k, count(DISTINCT a.x) AS n FROM {0} a JOIN {1} b ON a.k IS NOT DISTINCT FROM b.k GROUP BY b.k "
+    "HAVING count(*) > 1",
 )
 
 
@@ -109,7 +119,9 @@ def changes(draw: st.DrawFn) -> str:
     keys = st.sampled_from(["NULL", "0.0", "'-0'", "'NaN'", "1"]) if name == "n" else _KEYS
     key, value = draw(keys), draw(_VALUES)
     if name == "keyed" and kind <= 1:
-        rows = draw(st.lists(st.tuples(st.sampled_from("0123"), _VALUES), min_size=1, max_size=3, unique_by=lambda r: r[0]))
+        rows = draw(
+            st.lists(st.tuples(st.sampled_from("0123"), _VALUES), min_size=1, max_size=3, unique_by=lambda r: r[0])
+        )
         conflict = draw(st.sampled_from(["DO NOTHING", "DO UPDATE SET x = EXCLUDED.x"]))
         return f"INSERT INTO keyed (k, x) VALUES {', '.join(f'({k}, {x})' for k, x in rows)} ON CONFLICT (k) {conflict}"
     if kind <= 1:

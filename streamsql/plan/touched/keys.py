@@ -13,7 +13,19 @@ from collections.abc import Iterator
 from sqlglot import exp
 
 from streamsql.plan.aggregates import is_aggregate
-from streamsql.plan.touched.blocks import Block, Item, Nested, Node, NotKeyed, Operation, Scan, pairs_of, scans, tokens, traced
+from streamsql.plan.touched.blocks import (
+    Block,
+    Item,
+    Nested,
+    Node,
+    NotKeyed,
+    Operation,
+    Scan,
+    pairs_of,
+    scans,
+    tokens,
+    traced,
+)
 
 # for each scan, the expression over its columns that is the key
 Traced = dict[Scan, exp.Expr]
@@ -33,7 +45,9 @@ def trace_output(query: Node, index: int) -> Traced:
 
 def is_key(block: Block, key: exp.Expr) -> bool:
     """Tell whether the result rows of a block come from those rows of its joins alone that have the same key."""
-    if not tokens(key) or any(is_aggregate(n) or isinstance(n, (exp.Window, exp.Explode, exp.Unnest)) for n in key.walk()):
+    if not tokens(key) or any(
+        is_aggregate(n) or isinstance(n, (exp.Window, exp.Explode, exp.Unnest)) for n in key.walk()
+    ):
         return False
     if block.group_keys is not None and key not in block.group_keys:
         return False
@@ -160,7 +174,7 @@ def _written_in(item: Item, child: Block, key: exp.Expr) -> exp.Expr:
         if made is None or not is_key(child, made):
             raise NotKeyed("an output is no key")
         column.replace(exp.Paren(this=made.copy()))
-    inside = root.this
+    inside: exp.Expr = root.this
     while isinstance(inside, exp.Paren):
         inside = inside.this
     return inside

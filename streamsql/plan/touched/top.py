@@ -34,11 +34,13 @@ def top_of(sql: str, shown: str, outputs: int) -> Top | None:
     """Cut a query in two, if it is one with ORDER BY and LIMIT that can be; `shown` is its select list over ``o0``.. ."""
     tree = sqlglot.parse_one(sql, read="duckdb")
     order, limit, offset = (tree.args.get(c) for c in ("order", "limit", "offset"))
-    if order is None or not isinstance(limit, exp.Limit) or duckdb_sql(tree) != sql:
+    if order is None or not isinstance(limit, exp.Limit) or not isinstance(tree, exp.Query) or duckdb_sql(tree) != sql:
         return None
     counts = [limit.expression, *([offset.expression] if offset is not None else [])]
     distinct = tree.args.get("distinct")
-    if not all(isinstance(c, exp.Literal) and c.is_int for c in counts) or (distinct is not None and distinct.args.get("on")):
+    if not all(isinstance(c, exp.Literal) and c.is_int for c in counts) or (
+        distinct is not None and distinct.args.get("on")
+    ):
         return None
     names = [e.alias_or_name.lower() for e in tree.selects]
     if len(names) != outputs or any(e.is_star for e in tree.selects):
