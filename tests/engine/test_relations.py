@@ -150,7 +150,7 @@ def _run(database: Database, statement: str) -> None:
 
 def _at_its_time(database: Database, select: str) -> str:
     """Give the query with the engine's time in place of now()."""
-    return select.replace("now()", f"TIMESTAMPTZ 'epoch' + {database.clock.now_us()} * INTERVAL '1 microsecond'")
+    return select.replace("now()", f"(TIMESTAMPTZ 'epoch' + INTERVAL '{database.clock.now_us() // 1_000_000} seconds')")
 
 
 _SETUP = """

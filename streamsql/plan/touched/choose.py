@@ -15,7 +15,7 @@ from sqlglot.errors import SqlglotError
 
 from streamsql.base.errors import StreamSQLError
 from streamsql.catalog.objects import Catalog, OutputColumn, quoted
-from streamsql.plan.touched.blocks import Block, Node, NotKeyed, Operation, Reader, Scan, scans, tokens
+from streamsql.plan.touched.blocks import Block, Node, NotKeyed, Operation, Scan, scans, tokens
 from streamsql.plan.touched.keys import (
     Traced,
     candidates,
@@ -26,6 +26,7 @@ from streamsql.plan.touched.keys import (
 from streamsql.plan.touched.linear import is_linear, part, weigh
 from streamsql.plan.touched.path import Path, is_kept
 from streamsql.plan.touched.plans import TOUCHED, Linear, Source, Touched, changes_name, rendered, scan_name
+from streamsql.plan.touched.reader import Reader
 from streamsql.plan.touched.text import at_scan, named, safe
 from streamsql.sql.render import duckdb_sql
 
