@@ -30,9 +30,11 @@ from streamsql.base.limits import Limits, exceeded
 from streamsql.catalog.objects import OutputColumn, Stream, Table, View
 from streamsql.engine import recovery
 from streamsql.engine.changes import Progress
+from streamsql.engine.filters import Filters
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of
 from streamsql.engine.recovery import StreamProgress
 from streamsql.engine.rejected import QueryFailureError, Rejected
+from streamsql.engine.retention import CHECK_US_MIN, Retention
 from streamsql.engine.store import Delta, Store, translated
 from streamsql.engine.table_changes import TableChange, applied, registered
 from streamsql.engine.translate import translate
@@ -42,7 +44,6 @@ from streamsql.engine.watermark import NEVER, event_times
 T = TypeVar("T")
 
 IDLE_TICK_US_MAX = 1_000_000
-RETENTION_CHECK_US_MIN = 1_000_000
 
 
 @dataclass(slots=True)
@@ -82,8 +83,9 @@ class Engine:
         self._queued_bytes = 0
         self._room_waiters: list[Callable[[], None]] = []
         self._stopping = False
-        self._last_trim: dict[str, int] = {}
+        self._retention = Retention(store, limits)
         self._kept: dict[int, Delta] = {}
+        self._filters = Filters(store)
         recovery.create_engine_tables(store)
         self._describe_cursor = store.cursor()
         found = recovery.recover(store, self.describe, limits)
@@ -261,19 +263,25 @@ class Engine:
         streams = dict(self.streams)
         progresses: list[tuple[ContinuousQuery, Progress]] = []
         arrivals: list[tuple[Stream | Table, pa.Table]] = []
+        idle: set[int] = set()
         for name, table in batches.items():
-            arrivals.append((self.catalog.relation(name), with_sequence(table, sequence)))
+            relation = self.catalog.relation(name)
+            arrivals.append((relation, with_sequence(table, sequence)))
             sequence += table.num_rows
             self._open_kept(*arrivals[-1])
+            # a failing condition would take the transaction with it, so they are asked before
+            idle |= self._filters.without_rows(f'"__kept {relation.id}"', table.num_rows, self._readers(name))
         with self.store.transaction():
             reached("epoch.begun")
             changed = applied(self.store, changes, self.next_sequence, now)
             for relation, rows in arrivals:
                 name = relation.name
                 streams[name] = self._stream_progress(relation, rows, streams.get(name), now)
-                self._keep(relation, rows, now)
+                self._keep(relation, now)
                 reached("epoch.rows_written")
-                progresses += [(q, rejected.apply(q, epoch, rows, now, q.progress)) for q in self._readers(name)]
+                for query in self._readers(name):
+                    progress = rejected.apply(query, epoch, rows, now, query.progress, matching=query.id not in idle)
+                    progresses.append((query, progress))
             changed.update((r.name, t.num_rows) for r, t in arrivals)
             progresses += self._recompute(epoch, now, changed, rejected.broken)
             reached("epoch.operators_applied")
@@ -340,16 +348,16 @@ class Engine:
         return StreamProgress(before.rows_in + rows.num_rows, now, largest)
 
     def _open_kept(self, relation: Stream | Table, rows: pa.Table) -> None:
-        """Let SQL read the rows to keep. Outside of a transaction: one that is rolled back takes the name with it."""
+        """Let SQL read the rows that arrived. Outside of a transaction: one that is rolled back takes the name with it."""
         if relation.id not in self._kept:
             self._kept[relation.id] = Delta(rows.slice(0, 0))
             self.store.register(f"__kept {relation.id}", self._kept[relation.id])
+        self._kept[relation.id].batch = rows
 
-    def _keep(self, relation: Stream | Table, rows: pa.Table, now: int) -> None:
+    def _keep(self, relation: Stream | Table, now: int) -> None:
         if isinstance(relation, Stream) and relation.retention_us == 0:
             return
         try:
-            self._kept[relation.id].batch = rows
             self.store.run(
                 f'INSERT INTO {relation.rows_table} SELECT *, make_timestamp($1) FROM "__kept {relation.id}"', now
             )
@@ -357,29 +365,9 @@ class Engine:
             raise translate(error) from error
 
     def _trim(self, now: int) -> None:
-        """Drop rows past their stream's retention, and the ledger's oldest; now and then, since it costs a scan."""
-        for stream in self.catalog:
-            if not isinstance(stream, Stream) or not stream.retention_us or self._reads_again(stream.name):
-                continue
-            last = self._last_trim.get(stream.name, 0)
-            if now - last < max(RETENTION_CHECK_US_MIN, stream.retention_us // 100):
-                continue
-            self._last_trim[stream.name] = now
-            self.store.execute(
-                f"DELETE FROM {stream.rows_table} WHERE __arrived_at < make_timestamp({now - stream.retention_us})"
-            )
-            reached("retention.trimmed")
-        ledger = sum(q.progress.rows_late for q in self.queries.values())
-        if ledger - self._last_trim.get("", 0) > self.limits.late_rows_max // 10:
-            self._last_trim[""] = ledger
-            self.store.execute(
-                "DELETE FROM _engine.late_rows WHERE rowid IN (SELECT rowid FROM _engine.late_rows "
-                f"ORDER BY epoch DESC, seq DESC OFFSET {self.limits.late_rows_max})"
-            )
-
-    def _reads_again(self, name: str) -> bool:
-        """Tell whether some query needs all rows of a stream, in every epoch."""
-        return any(q.plan.recomputed is not None and name in q.plan.sources for q in self.queries.values())
+        read_again = {n for q in self.queries.values() if q.plan.recomputed is not None for n in q.plan.sources}
+        late = sum(q.progress.rows_late for q in self.queries.values())
+        self._retention.trim(self.catalog, read_again, late, now)
 
     def _save(
         self, epoch: int, now: int, sequence: int, streams: dict[str, StreamProgress], changed: dict[str, Progress]
@@ -410,7 +398,7 @@ class Engine:
         if timeouts:
             return min(*timeouts, IDLE_TICK_US_MAX) / 2e6
         if retentions:
-            return max(RETENTION_CHECK_US_MIN, min(retentions) // 100) / 1e6
+            return max(CHECK_US_MIN, min(retentions) // 100) / 1e6
         return None
 
     def tick(self) -> None:
@@ -433,16 +421,8 @@ class Engine:
             q.name for q in self.queries.values()
             if isinstance(q, RecomputedQuery) and q.recomputed.temporal and q.would_change(now)
         ]  # fmt: skip
-        if due or temporal or self._trim_due(now):
+        if due or temporal or self._retention.due(self.catalog, now):
             self._idle_epoch(due, temporal, now)
-
-    def _trim_due(self, now: int) -> bool:
-        return any(
-            isinstance(o, Stream)
-            and o.retention_us
-            and now - self._last_trim.get(o.name, 0) >= max(RETENTION_CHECK_US_MIN, o.retention_us // 100)
-            for o in self.catalog
-        )
 
     def _idle_epoch(self, due: list[tuple[ContinuousQuery, int]], temporal: list[str], now: int) -> None:
         broken: set[str] = set()

@@ -23,7 +23,7 @@ from streamsql.server.execution import Execution
 from streamsql.server.extended import Extended
 from streamsql.server.output import Output
 from streamsql.server.portals import Cursor
-from streamsql.server.results import CopyIn, Rows, described
+from streamsql.server.results import CopyIn, CopyOut, Done, Rows, described
 from streamsql.server.statements import copy_from
 
 log = structlog.get_logger()
@@ -138,6 +138,8 @@ class Session:
             if isinstance(outcome, Rows):
                 await self._send_all(outcome, last=last)
                 continue
+            if isinstance(outcome, CopyOut):
+                outcome = Done(await self._execution.copy_out(outcome))
             if last and not transaction.explicit:
                 await transaction.commit()
             self._execution.finish(outcome)

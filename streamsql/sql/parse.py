@@ -15,7 +15,8 @@ from collections.abc import Callable
 from sqlglot.tokens import Token, TokenType
 
 from streamsql.base.limits import Limits, exceeded
-from streamsql.sql.changes import parse_copy, parse_delete, parse_insert, parse_subscribe, parse_update
+from streamsql.sql.changes import parse_delete, parse_insert, parse_subscribe, parse_update
+from streamsql.sql.copying import parse_copy
 from streamsql.sql.definitions import parse_create_stream, parse_create_table, parse_create_view, parse_drop
 from streamsql.sql.nesting import check_nesting
 from streamsql.sql.query import QUERY_WORDS, parse_explain, parse_query

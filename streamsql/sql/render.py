@@ -22,6 +22,7 @@ from streamsql.sql.statements import (
     CloseCursor,
     ColumnDefinition,
     CopyFrom,
+    CopyTo,
     CreateMaterializedView,
     CreateStream,
     CreateTable,
@@ -34,6 +35,7 @@ from streamsql.sql.statements import (
     Explain,
     ExplainWhy,
     Insert,
+    OptionValue,
     Query,
     SetVariable,
     Show,
@@ -215,10 +217,32 @@ def _insert_rows(statement: Insert) -> str:
     return f"{head} {postgres_sql(statement.source)}"
 
 
-def _copy(statement: CopyFrom) -> str:
-    options = ", ".join(f"{name.upper()} {quote_string(value)}" for name, value in statement.options.items())
-    tail = f" WITH ({options})" if options else ""
-    return f"COPY {quote_name(statement.name)}{_columns(statement.columns)} FROM STDIN{tail}"
+def _copy_from(statement: CopyFrom) -> str:
+    where = "" if statement.where is None else f" WHERE {postgres_sql(statement.where)}"
+    name = f"{quote_name(statement.name)}{_columns(statement.columns)}"
+    return f"COPY {name} FROM STDIN{_copy_options(statement.options)}{where}"
+
+
+def _copy_to(statement: CopyTo) -> str:
+    query = statement.query
+    if statement.name is None:
+        source = f"({render(query)})"
+    else:
+        assert isinstance(query, Query)
+        columns = [] if query.tree.is_star else [postgres_sql(column) for column in query.tree.expressions]
+        relation = query.tree.args["from_"].this
+        source = postgres_sql(relation) + (f" ({', '.join(columns)})" if columns else "")
+    return f"COPY {source} TO STDOUT{_copy_options(statement.options)}"
+
+
+def _copy_options(options: dict[str, OptionValue]) -> str:
+    def written(value: OptionValue) -> str:
+        if isinstance(value, str):
+            return value if value == "*" else quote_string(value)
+        return f"({', '.join(map(quote_name, value))})"
+
+    found = ", ".join(f"{name.upper()} {written(value)}" for name, value in options.items())
+    return f" WITH ({found})" if found else ""
 
 
 def _subscribe(statement: Subscribe) -> str:
@@ -232,7 +256,8 @@ def _named_or_all(word: str) -> Callable[[Any], str]:
 
 _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CloseCursor: _named_or_all("CLOSE"),
-    CopyFrom: _copy,
+    CopyFrom: _copy_from,
+    CopyTo: _copy_to,
     CreateMaterializedView: _create_view,
     CreateStream: _create_stream,
     CreateTable: _create_table,

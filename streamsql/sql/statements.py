@@ -231,17 +231,23 @@ class Delete(Statement):
     parameter_count: int = 0
 
 
+# an option of COPY: text, or names of columns
+OptionValue = str | tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class CopyFrom(Statement):
-    """COPY name [(columns)] FROM STDIN [WITH] (options).
+    """COPY name [(columns)] FROM STDIN [WITH] (options) [WHERE condition].
 
-    Options, as text and only where given: format text|csv, delimiter, null, header true|false, quote, escape.
+    Options, only where given: format text|csv|binary, delimiter, null, header true|false|match, quote, escape as text;
+    force_null and force_not_null as names of columns.
     """
 
     name: str
     columns: tuple[str, ...] = ()
-    options: dict[str, str] = field(default_factory=dict)
+    options: dict[str, OptionValue] = field(default_factory=dict)
     name_position: int = 0
+    where: exp.Expr | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +258,19 @@ class Subscribe(Statement):
     snapshot: bool = True
     progress: bool = False
     name_position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CopyTo(Statement):
+    """COPY (query | SUBSCRIBE ...) TO STDOUT [WITH] (options).
+
+    COPY name [(columns)] TO STDOUT has the query ``SELECT * | columns FROM name``, and `name`. Options as in `CopyFrom`, with
+    force_quote (names of columns, or "*").
+    """
+
+    query: Query | Subscribe
+    options: dict[str, OptionValue] = field(default_factory=dict)
+    name: str | None = None
 
 
 class TransactionVerb(enum.Enum):

@@ -102,6 +102,13 @@ def one(text: str) -> Statement:
             "COPY t FROM STDIN WITH (FORMAT 'csv', HEADER 'true', DELIMITER ',')",
         ),
         ("COPY t FROM STDIN WITH NULL AS 'x'", "COPY t FROM STDIN WITH (NULL 'x')"),
+        ("COPY BINARY t FROM STDIN", "COPY t FROM STDIN WITH (FORMAT 'binary')"),
+        ("COPY t FROM STDIN CSV FORCE NOT NULL a, b", "COPY t FROM STDIN WITH (FORMAT 'csv', FORCE_NOT_NULL (a, b))"),
+        ("COPY t FROM STDIN (HEADER match) WHERE a > 1", "COPY t FROM STDIN WITH (HEADER 'match') WHERE a > 1"),
+        ("COPY t TO STDOUT USING DELIMITERS ',' WITH NULL 'x'", "COPY t TO STDOUT WITH (DELIMITER ',', NULL 'x')"),
+        ("COPY t (a, \"B\") TO STDIN CSV FORCE QUOTE *", "COPY t (a, \"B\") TO STDOUT WITH (FORMAT 'csv', FORCE_QUOTE *)"),
+        ("COPY (SELECT 1 EMIT APPEND) TO STDOUT", "COPY (SELECT 1 EMIT APPEND) TO STDOUT"),
+        ("COPY (SUBSCRIBE v) TO STDOUT", "COPY (SUBSCRIBE TO v WITH (SNAPSHOT = true, PROGRESS = false)) TO STDOUT"),
         ("SUBSCRIBE hourly", "SUBSCRIBE TO hourly WITH (SNAPSHOT = true, PROGRESS = false)"),
         (
             "SUBSCRIBE TO hourly WITH (SNAPSHOT = false, PROGRESS)",
