@@ -326,7 +326,9 @@ def _rewrite_window(select: exp.Select, statement: Statement, scope: Scope) -> N
             raise FeatureNotSupported("a query has one window", position=position_of(other, statement))
 
     def type_of(node: exp.Expr) -> str:
-        probe = exp.select(node.copy()).from_(select.args["from_"].this.copy())
+        probe = exp.select(node.copy())
+        if select.args.get("from_"):
+            probe = probe.from_(select.args["from_"].this.copy())
         for join in select.args.get("joins") or []:
             probe.append("joins", join.copy())
         around = [cte.copy() for cte in _visible_ctes(call, recursive=False)]

@@ -228,7 +228,10 @@ def values_in_from(tree: exp.Expr, statement: Statement) -> None:
 
 
 def _known(called: exp.Anonymous) -> exp.Expr:
-    made = exp.func(str(called.this), *called.expressions, dialect="postgres")
+    try:
+        made = exp.func(str(called.this), *called.expressions, dialect="postgres")
+    except ValueError:  # not so many arguments; DuckDB says what it takes
+        return called
     made.meta.update(called.meta)
     return made
 
