@@ -44,7 +44,7 @@ def test_events_are_the_same_however_they_are_read(table: str):
     assert pa.concat_tables([b.rows for b in small]).equals(whole)
     assert all(b.rows.num_rows <= 777 for b in small)
     for batch in (small[0], small[len(small) // 2], small[-2]):
-        rest = everything(source(batch.position, table=table, events=120_000))
+        rest = everything(source(int(batch.position), table=table, events=120_000))
         seen = whole.num_rows - sum(b.rows.num_rows for b in rest)
         assert pa.concat_tables([b.rows for b in rest]).equals(whole.slice(seen))
     assert not everything(source(120_000, table=table, events=120_000))
