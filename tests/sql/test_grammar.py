@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.lark import from_lark
 from lark.lexer import PatternStr, TerminalDef
 
-from streamsql.base.errors import DuplicateColumn, UndefinedParameter, StreamSQLError
+from streamsql.base.errors import DuplicateColumn, StreamSQLError, UndefinedParameter
 from streamsql.base.limits import Limits
 from streamsql.sql.names import RESERVED
 from streamsql.sql.parse import parse
