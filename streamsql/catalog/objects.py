@@ -68,11 +68,20 @@ class Stream(Relation):
     connector: Mapping[str, str] = field(default_factory=dict)
 
 
+# ids of sessions' temporary tables: no object of the database comes so far
+TEMPORARY_IDS_FROM = 1 << 24
+
+
 @dataclass(frozen=True, slots=True)
 class Table(Relation):
     """A table: rows are kept until they are deleted."""
 
     primary_key: tuple[str, ...] = ()
+
+    @property
+    def temporary(self) -> bool:
+        """Tell whether it is a session's own (`server.temporary`)."""
+        return self.id >= TEMPORARY_IDS_FROM
 
 
 @dataclass(frozen=True, slots=True)

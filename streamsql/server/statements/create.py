@@ -12,6 +12,7 @@ from streamsql.plan.adhoc import check_default
 from streamsql.plan.places import located
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done, notice
+from streamsql.server.statements.query import check_continuous
 from streamsql.sql.statements import CreateMaterializedView, CreateStream, CreateTable
 
 
@@ -30,10 +31,15 @@ async def relation(context: Context, statement: CreateStream | CreateTable, valu
     what = "CREATE STREAM" if isinstance(statement, CreateStream) else "CREATE TABLE"
     if isinstance(statement, CreateStream):
         statement = resolved(statement)
-    if any(c.default is not None for c in statement.columns):
-        await context.reads.run(lambda cursor: _check_defaults(context, statement, cursor))
+    await check_defaults(context, statement)
     made = await context.on_engine(lambda: definitions.create_relation(context.engine, statement))
     return Done(what, block_notices(context, what) if made else [exists_notice(statement.name)])
+
+
+async def check_defaults(context: Context, statement: CreateStream | CreateTable) -> None:
+    """Raise StreamSQLError where a DEFAULT cannot be one."""
+    if any(c.default is not None for c in statement.columns):
+        await context.reads.run(lambda cursor: _check_defaults(context, statement, cursor))
 
 
 def _check_defaults(context: Context, statement: CreateStream | CreateTable, cursor: duckdb.DuckDBPyConnection) -> None:
@@ -47,6 +53,7 @@ def _check_defaults(context: Context, statement: CreateStream | CreateTable, cur
 
 async def view(context: Context, statement: CreateMaterializedView, values: Values) -> Done:
     what = "CREATE MATERIALIZED VIEW"
+    check_continuous(context, statement.query)
     made = await context.on_engine(lambda: definitions.create_view(context.engine, statement))
     if not made:
         return Done(what, [exists_notice(statement.name)])
