@@ -76,7 +76,7 @@ def _judged(plan: ContinuousPlan, window: Window, name: str, rows_table: str) ->
         moving = f"abs(__t) <= {_FINITE} AND __seq NOT IN ({failed})"
         order = "ORDER BY __seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING"
         before = f"max(__t) FILTER (WHERE {moving}) OVER ({order}) - {delay}"
-    place, watermark = window.ruler.place_sql("__t"), window.ruler.place_sql("__before")
+    place, watermark = (f"CASE WHEN {c} IS NOT NULL THEN {window.ruler.place_sql(c)} END" for c in ("__t", "__before"))
     judged = f"SELECT *, {before} AS __before FROM ({timed})"
     return (
         f"(SELECT * EXCLUDE (__t, __before), {place} AS {stages.PANE_COLUMN}, {watermark} AS {stages.FROM_COLUMN} "
