@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.driver import Database
 from tests.engine.copies import Copy
 from tests.engine.sessions import SessionSelect, session_selects
+from tests.engine.stories import story
 from tests.engine.streams import SECOND_US, Event, Select, cut_lists, event_lists, examples, selects
 from tests.engine.test_windows import Called, kinds
 
@@ -74,7 +75,7 @@ def test_a_view_that_nobody_tampered_with_is_proven_whatever_its_windows(
     database: Database, data: st.DataObject, events: list[Event], select: Select
 ):
     cuts = data.draw(cut_lists(len(events)), "cuts")
-    note(select.sql("s"))
+    note(story(events, cuts, [select]))
     with Copy(database, [select]) as copy:
         copy.push(events, cuts)
         assert database.query(f"VERIFY MATERIALIZED VIEW {copy.views[0]}") == []
