@@ -152,7 +152,8 @@ class ContinuousQuery(Sink):
     def advance(self, epoch: int, largest: int, now_us: int) -> Progress:
         """Move event time on without rows (idle timeout): the watermark becomes `largest` less the delay."""
         self._begin(epoch)
-        progress = replace(self.progress, largest=max(self.progress.largest, largest), moved_at=now_us)
+        largest, moves = max(self.progress.largest, largest), self.progress.idle_moves + 1
+        progress = replace(self.progress, largest=largest, moved_at=now_us, idle_moves=moves)
         return self._finish(self._operator.apply(Arrival(0), progress, self))
 
     def would_close(self, largest: int) -> bool:
