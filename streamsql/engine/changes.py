@@ -55,6 +55,7 @@ class Progress:
     pane_high    no pane in the state starts after it         } the state itself tells the truth
     moved_at     the wall clock of the last epoch that moved `largest`
     compacted    rows in the state after it was last compacted
+    inner        how far the nodes of the query's origin are, each after its inputs
     """
 
     rows_in: int = 0
@@ -70,11 +71,16 @@ class Progress:
     moved_at: int = NEVER
     last_epoch: int = 0
     error: str | None = None
+    inner: tuple[Progress, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        values = {name: getattr(self, name) for name in self.__slots__}
+        if self.inner:
+            values["inner"] = [progress.as_json() for progress in self.inner]
+        return values
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Progress:
         known = {f.name for f in fields(Progress)}
-        return Progress(**{k: v for k, v in values.items() if k in known})
+        inner = tuple(Progress.from_json(v) for v in values.get("inner", ()))
+        return Progress(**{**{k: v for k, v in values.items() if k in known}, "inner": inner})

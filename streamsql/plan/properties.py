@@ -137,8 +137,8 @@ def _check_lateness(plan: ContinuousPlan, lateness: AllowedLateness) -> None:
         )
 
 
-def check(plan: ContinuousPlan, query: Query) -> None:
-    """Raise where the plan's output mode cannot work."""
+def check(plan: ContinuousPlan, query: Query, *, inner: bool = False) -> None:
+    """Raise where the plan's output mode cannot work. A watermark on a subquery (`inner`) is what it hands on."""
     position = query.position + 1
     if query.lateness is not None:
         _check_lateness(plan, query.lateness)
@@ -150,7 +150,7 @@ def check(plan: ContinuousPlan, query: Query) -> None:
                 hint="use EMIT APPEND to get each row once",
                 position=position,
             )
-        if query.watermark is not None:
+        if query.watermark is not None and not inner and len(plan.sources) < 2:
             raise FeatureNotSupported(
                 "WITH WATERMARK needs a window",
                 detail="without a window nothing is late and nothing is finished",
