@@ -40,7 +40,7 @@ class _Tree:
             case plans.Inner():
                 index = len(self.nodes)
                 query = self.make(next(_INNER_IDS), f"{owner.name}#{index}", origin.plan)
-                query.label, query.owner, query.keeps_result = owner.label, owner, False
+                query.owner, query.keeps_result = owner, False
                 return InnerNode(origin, store, index, query)
             case plans.Union():
                 branches = [self.add(b) for b in origin.branches]
@@ -49,7 +49,7 @@ class _Tree:
                 inputs = (self.add(origin.left), self.add(origin.right))
                 index = len(self.nodes)
                 return IntervalJoinNode(
-                    origin, store, index, inputs, owner.name, owner.id, temporary=owner.temporary
+                    origin, store, index, inputs, owner, temporary=owner.temporary
                 )
         raise AssertionError(origin)
 

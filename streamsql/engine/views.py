@@ -64,7 +64,6 @@ class ContinuousQuery(Sink):
         self.text = ""
         self.progress = Progress()
         self._store = store
-        self.label = name  # what the ledger calls it
         self.keeps_result = not temporary
         self.out = Outflow(plan)
         self.owner: ContinuousQuery | None = None
@@ -80,6 +79,11 @@ class ContinuousQuery(Sink):
         """Read the rows of an epoch as `relation` has them, which is made of those under the delta's name."""
         self.tables = replace(self.tables, delta=relation)
         self._operator.tables = self.tables
+
+    @property
+    def label(self) -> str:
+        """What the ledger calls the query: it is the view's, where the query is inside of one."""
+        return self.name if self.owner is None else self.owner.label
 
     # ---- the epoch ----
 

@@ -34,6 +34,7 @@ class Strategy(enum.Enum):
 
     LINEAR = "linear"
     COMBINE = "combine"
+    BILINEAR = "bilinear"
     RECOMPUTE = "recompute"
 
 

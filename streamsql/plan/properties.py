@@ -167,6 +167,14 @@ def check(plan: ContinuousPlan, query: Query, *, inner: bool = False) -> None:
             hint="GROUP BY window(time, size), or use EMIT UPDATE to see a group's new value whenever it changes",
             position=position,
         )
+    if plan.watermark_delay_us is None and plan.origin is not None:
+        known = ", ".join(f'"{name}"' for name, _ in plan.origin.times)
+        raise InvalidTableDefinition(
+            "EMIT APPEND needs a watermark",
+            detail=f"the watermark of {plan.source} says nothing of {plan.window.time_sql}, so no window ever closes",
+            hint=f"it is known of {known}" if known else "declare WATERMARK FOR a column in CREATE STREAM",
+            position=position,
+        )
     if plan.watermark_delay_us is None:
         raise InvalidTableDefinition(
             "EMIT APPEND needs a watermark",

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +38,19 @@ _PLACES = ("__at", "__l", "__r")
 # joins that show rows of a side that has not matched, and those that must know which rows have
 _UNMATCHED = {"left": ("LEFT", "FULL", "ANTI"), "right": ("RIGHT", "FULL")}
 _MATCHED = {"left": ("LEFT", "FULL", "ANTI", "SEMI"), "right": ("RIGHT", "FULL")}
+
+
+class Owner(Protocol):
+    """The query that a join is inside of."""
+
+    @property
+    def id(self) -> int: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
 
 
 class _Side:
@@ -73,14 +87,14 @@ class IntervalJoinNode(Node):
     """Keeps one join."""
 
     def __init__(
-        self, origin: IntervalJoin, store: Store, index: int, inputs: tuple[Node, Node], name: str, query_id: int,
-        *, temporary: bool,
-    ) -> None:  # fmt: skip
+        self, origin: IntervalJoin, store: Store, index: int, inputs: tuple[Node, Node], owner: Owner, *, temporary: bool
+    ) -> None:
         super().__init__(origin, store, index)
         self.origin = origin
-        self.label = name
+        self.owner = owner
         self.temporary = temporary
-        self._names = [f"{name}#{index} {part}" for part in ("left", "right", "left matched", "right matched")]
+        query_id = owner.id
+        self._names = [f"{owner.name}#{index} {part}" for part in ("left", "right", "left matched", "right matched")]
         tables = [
             f"temp.main.{quoted(f'{n} {query_id}')}" if temporary else f"{STATE_SCHEMA}.{quoted(n)}" for n in self._names
         ]
@@ -166,7 +180,7 @@ class IntervalJoinNode(Node):
                 given = given.append_column(name, pa.array(column[late]))
             self.store.register("__late", given)
             added = ledger.record_late(
-                self.store, f"SELECT * FROM {typed('__late', side.origin.columns)}", given.column_names, self.label,
+                self.store, f"SELECT * FROM {typed('__late', side.origin.columns)}", given.column_names, self.owner.label,
                 ", ".join(side.origin.names), arriving.epoch, arriving.now_us, 0, "behind the watermark of the join",
             )  # fmt: skip
             progress = replace(progress, rows_late=progress.rows_late + added)
