@@ -410,8 +410,9 @@ class _Rewrite:
         if replaced is not None:
             return replaced
         if isinstance(node, exp.Column):
+            named = node.sql() if self.binder.derived is None else node.name
             raise GroupingError(
-                f'column "{node.sql()}" must appear in the GROUP BY clause or be used in an aggregate function',
+                f'column "{named}" must appear in the GROUP BY clause or be used in an aggregate function',
                 position=position_of(node, self.binder.query),
             )
         for child in list(node.iter_expressions()):

@@ -87,6 +87,8 @@ def _window(window: Window) -> tuple[str, str]:
 
 
 def _watermark(plan: ContinuousPlan) -> str:
+    if plan.window is None and (plan.origin is not None or plan.time is not None) and plan.times:
+        return f"handed on, as a bound of {', '.join(name for name, _ in plan.times)}"
     if plan.window is None:
         return "none: nothing is late, and no result is final"
     if plan.watermark_delay_us is None:

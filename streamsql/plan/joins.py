@@ -6,12 +6,21 @@ constant. ``a.ts BETWEEN b.ts - INTERVAL '5 minutes' AND b.ts`` says ``0 <= b.ts
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
-from streamsql.base.errors import AmbiguousColumn, FeatureNotSupported, InvalidTableDefinition, UndefinedTable
+from streamsql.base.errors import (
+    AmbiguousColumn,
+    DuplicateAlias,
+    FeatureNotSupported,
+    InvalidTableDefinition,
+    StreamSQLError,
+    UndefinedColumn,
+    UndefinedTable,
+)
 from streamsql.base.types import wire_column
 from streamsql.catalog.objects import OutputColumn
 from streamsql.plan.bounds import Bounds, Shifted
@@ -21,6 +30,8 @@ from streamsql.plan.postgres_operators import apply, note
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.properties import refuse_volatile
 from streamsql.plan.result_types import Columns, ResultTypes
+from streamsql.plan.windows import is_window, times_wanted
+from streamsql.plan.windows.tables import WINDOW_COLUMNS
 from streamsql.sql.durations import duration_of
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import Query
@@ -119,8 +130,10 @@ class _Planner:
         right = self._item(join.this)
         if left.aliases & right.aliases:
             name = next(iter(left.aliases & right.aliases))
-            raise AmbiguousColumn(
-                f'table name "{name}" specified more than once', hint="give one of them another name with AS", position=position
+            raise DuplicateAlias(
+                f'table name "{name}" specified more than once',
+                hint="give one of them another name with AS",
+                position=position,
             )
         condition, merged = self._condition(join, left, right, kind)
         conjuncts = list(condition.flatten()) if isinstance(condition, exp.And) else [condition]
@@ -152,11 +165,11 @@ class _Planner:
         for identifier in using:
             one, other = (s.find(exp.column(identifier.name)) for s in (left, right))
             if one is None or other is None:
-                raise UndefinedTable(
+                raise UndefinedColumn(
                     f'column "{identifier.name}" specified in USING clause does not exist in both tables',
                     position=position_of(identifier, self.query),
                 )
-            columns = [exp.column(e.name, table=e.alias, quoted=True) for e in (one, other)]
+            columns = [exp.column(e.name, table=e.alias) for e in (one, other)]
             equal.append(exp.EQ(this=columns[0], expression=columns[1]))
             both = exp.Coalesce(this=columns[0].copy(), expressions=[columns[1].copy()])
             merged[identifier.name] = {"RIGHT": columns[1], "FULL": both}.get(kind, columns[0]).copy()
@@ -169,7 +182,13 @@ class _Planner:
         left_time, right_time, span = times
         assert span.low is not None
         assert span.high is not None
-        text = condition.sql("duckdb")
+        text = condition.sql("postgres")
+        for node in condition.walk():
+            if isinstance(node, (exp.Query, exp.Window, exp.AggFunc)):
+                raise FeatureNotSupported(
+                    "subqueries, aggregates and window functions cannot stand in a join's condition in append mode",
+                    position=position_of(node, self.query),
+                )
         on = self._checked(condition.copy().transform(lambda node: self._sided(node, left, right)), left, right)
         shown = left.entries if kind in ("SEMI", "ANTI") else [*left.entries, *right.entries]
         entries = [replace(e, column=f"{e.alias}.{e.name}") for e in shown if self._needed(e)]
@@ -217,12 +236,6 @@ class _Planner:
 
         tables = [exp.Table(this=exp.to_identifier(name)) for name in sides]
         tree = exp.Select(expressions=[on], from_=exp.From(this=tables[0]), joins=[exp.Join(this=tables[1])])
-        for node in on.walk():
-            if isinstance(node, (exp.Query, exp.Window, exp.AggFunc)):
-                raise FeatureNotSupported(
-                    "subqueries, aggregates and window functions cannot stand in a join's condition in append mode",
-                    position=position_of(node, self.query),
-                )
         refuse_volatile(on, self.query)
         refuse_functions(tree, self.query)
         note(tree, self.query, ResultTypes(self.query, columns_of), self.sources.limits)
@@ -237,9 +250,7 @@ class _Planner:
             return node
         found = self._side(node, left, right)
         if found is None:
-            raise UndefinedTable(
-                f'missing FROM-clause entry for "{node.sql()}"', position=position_of(node, self.query)
-            )
+            raise self._unknown(node, left.aliases | right.aliases)
         side, entry = found
         return exp.column(entry.column, table=side[0], quoted=True)
 
@@ -344,7 +355,14 @@ class _Planner:
         for clause in ("where", "group", "having"):
             found = tree.args.get(clause)
             if found is not None:
-                tree.set(clause, found.transform(lambda node: self._plain(node, made)))
+                tree.set(clause, self._plain_of(found, made, rows=clause == "where"))
+
+    def _unknown(self, column: exp.Column, aliases: set[str]) -> StreamSQLError:
+        position = position_of(column, self.query)
+        if column.table and column.table not in aliases:
+            return UndefinedTable(f'missing FROM-clause entry for table "{column.table}"', position=position)
+        named = f"{column.table}.{column.name}" if column.table else f'"{column.name}"'
+        return UndefinedColumn(f"column {named} does not exist", position=position)
 
     def _item_of_list(self, item: exp.Expr, made: _Joined) -> list[exp.Expr]:
         star = isinstance(item, exp.Star)
@@ -355,12 +373,19 @@ class _Planner:
             first = [exp.alias_(self._plain_of(m, made), n, quoted=True) for n, m in merged.items()]
             rest = [e for e in entries if e.name not in merged]
             return [*first, *(exp.alias_(exp.column(e.column, quoted=True), e.name, quoted=True) for e in rest)]
-        if isinstance(item, exp.Column):
-            return [exp.alias_(item.transform(lambda node: self._plain(node, made)), item.name, quoted=True)]
-        return [item.transform(lambda node: self._plain(node, made))]
+        plain = self._plain_of(item, made)
+        return [exp.alias_(plain, item.name, quoted=True) if isinstance(item, exp.Column) else plain]
 
-    def _plain_of(self, expression: exp.Expr, made: _Joined) -> exp.Expr:
-        return expression.copy().transform(lambda node: self._plain(node, made))
+    def _plain_of(self, expression: exp.Expr, made: _Joined, *, rows: bool = False) -> exp.Expr:
+        """Let an expression read the join's columns; but for one over `rows`, window_start is the query's own window's."""
+        expression = expression.copy()
+        own = set()
+        if times_wanted(self.tree) and not rows:
+            for column in expression.find_all(exp.Column):
+                inside = any(is_window(p) for p in _above(column))
+                if not column.table and column.name in WINDOW_COLUMNS and not inside:
+                    own.add(id(column))
+        return expression.transform(lambda n: n if id(n) in own else self._plain(n, made), copy=False)
 
     def _plain(self, node: exp.Expr, made: _Joined) -> exp.Expr:
         if not isinstance(node, exp.Column) or isinstance(node.this, exp.Star):
@@ -373,10 +398,18 @@ class _Planner:
             error.position = position_of(node, self.query)
             raise
         if entry is None:
-            return node
+            if node.table:
+                raise self._unknown(node, made.aliases)
+            return node  # an output's name, or there is none: whoever binds it tells
         plain = exp.column(entry.column, quoted=True)
         plain.this.meta.update(node.this.meta)
         return plain
+
+
+def _above(node: exp.Expr) -> Iterator[exp.Expr]:
+    while node.parent is not None:
+        node = node.parent
+        yield node
 
 
 def _comparisons(conjunct: exp.Expr) -> list[exp.Expr]:

@@ -19,7 +19,7 @@ from streamsql.catalog.objects import Catalog, OutputColumn, Stream, Table, View
 from streamsql.plan.bounds import Bounds
 from streamsql.plan.nodes import ContinuousPlan, Describe
 from streamsql.plan.origins import Inner, Origin, StreamScan, Union, ViewScan
-from streamsql.plan.windows import is_window
+from streamsql.plan.windows import times_wanted
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
 
@@ -224,13 +224,6 @@ class Sources:
                 ]))  # fmt: skip
             found += self._branches(side) if isinstance(side, exp.SetOperation) else [side]
         return found
-
-
-def times_wanted(tree: exp.Select) -> set[str]:
-    """Give the columns that a query's window is over."""
-    group = tree.args.get("group")
-    calls = [n for n in group.walk() if is_window(n)] if group is not None else []
-    return {c.name for call in calls for c in call.find_all(exp.Column)}
 
 
 def as_select(tree: exp.Expr) -> exp.Expr:
