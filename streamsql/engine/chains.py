@@ -15,15 +15,23 @@ from streamsql.engine.changes import Progress
 from streamsql.engine.flow import NO_TIMES, Arriving, Flow, Idle
 from streamsql.engine.origin_query import OriginQuery
 from streamsql.engine.store import Store
-from streamsql.engine.views import ContinuousQuery, with_sequence
+from streamsql.engine.views import ContinuousQuery
 from streamsql.engine.watermark import NEVER
 
 Taken = list[tuple[ContinuousQuery, Progress]]
 
 
-def numbered(
-    writes: list[list[tuple[str, pa.Table]]], sequence: int
-) -> tuple[dict[str, list[pa.Table]], int]:
+def concatenated(tables: list[pa.Table]) -> pa.Table:
+    """Join batches of one relation, in order, without copying."""
+    return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
+
+
+def with_sequence(rows: pa.Table, first: int) -> pa.Table:
+    """Give each row its arrival number."""
+    return rows.append_column("__seq", pa.array(np.arange(first, first + rows.num_rows, dtype=np.int64)))
+
+
+def numbered(writes: list[list[tuple[str, pa.Table]]], sequence: int) -> tuple[dict[str, list[pa.Table]], int]:
     """Give rows their arrival numbers, write by write, so that these do not depend on where epochs are cut.
 
     Gives the rows of each relation, and the next number.
@@ -64,7 +72,9 @@ def _hand_on(query: ContinuousQuery, arriving: Arriving) -> None:
         arriving.flows[query.name] = flow
 
 
-def idle_moves(queries: Mapping[str, ContinuousQuery], moved: dict[str, int]) -> tuple[list[tuple[ContinuousQuery, int]], dict[str, int]]:
+def idle_moves(
+    queries: Mapping[str, ContinuousQuery], moved: dict[str, int]
+) -> tuple[list[tuple[ContinuousQuery, int]], dict[str, int]]:
     """Find what time alone brings about, where streams have been idle for so long (us).
 
     Gives the queries over streams whose time is to go on, each with the largest event time, and the streams that move for
@@ -96,7 +106,9 @@ def idle_moves(queries: Mapping[str, ContinuousQuery], moved: dict[str, int]) ->
 # ---- what is there when a query starts ----
 
 
-def kept_rows(store: Store, catalog: Catalog, query: OriginQuery, rows_max: int) -> Iterator[tuple[dict[str, pa.Table], dict[str, Flow]]]:
+def kept_rows(
+    store: Store, catalog: Catalog, query: OriginQuery, rows_max: int
+) -> Iterator[tuple[dict[str, pa.Table], dict[str, Flow]]]:
     """Give what the query's sources have kept, piece by piece: first the views' rows, then the streams' as they arrived."""
     sources = [catalog.find(name) for name in query.plan.sources]
     for view in (s for s in sources if isinstance(s, View)):
@@ -106,7 +118,9 @@ def kept_rows(store: Store, catalog: Catalog, query: OriginQuery, rows_max: int)
     last = 0
     while tables:
         numbers = " UNION ALL ".join(f"SELECT __seq FROM {t} WHERE __seq > {last}" for t in tables.values())
-        upto = store.fetch(f"SELECT max(__seq) FROM (SELECT __seq FROM ({numbers}) ORDER BY __seq LIMIT {rows_max})")[0][0]
+        upto = store.fetch(f"SELECT max(__seq) FROM (SELECT __seq FROM ({numbers}) ORDER BY __seq LIMIT {rows_max})")[
+            0
+        ][0]
         if upto is None:
             return
         found = {
@@ -129,7 +143,8 @@ def _rows_of_view(store: Store, view: View, rows_max: int) -> Iterator[pa.Table]
     while True:
         rows = store.arrow(
             f"SELECT * EXCLUDE (__row), row_number() OVER () + {given} AS __seq FROM ("
-            f"SELECT {names}, rowid AS __row FROM {table} ORDER BY {order}, __row LIMIT {rows_max} OFFSET {given}) ORDER BY __seq"
+            f"SELECT {names}, rowid AS __row FROM {table} ORDER BY {order}, __row LIMIT {rows_max} OFFSET {given}) "
+            "ORDER BY __seq"
         )
         if not rows.num_rows:
             return

@@ -39,7 +39,7 @@ from streamsql.engine.retention import CHECK_US_MIN, Retention
 from streamsql.engine.store import Delta, Store, translated
 from streamsql.engine.table_changes import TableChange, applied, registered
 from streamsql.engine.translate import translate
-from streamsql.engine.views import ContinuousQuery, concatenated
+from streamsql.engine.views import ContinuousQuery
 from streamsql.engine.watermark import NEVER, event_times
 
 T = TypeVar("T")
@@ -246,7 +246,7 @@ class Engine:
         while True:
             try:
                 with registered(self.store, self.catalog, self.queries.values(), changes):
-                    rows = {name: concatenated(tables) for name, tables in batches.items()}
+                    rows = {name: chains.concatenated(tables) for name, tables in batches.items()}
                     self._attempt(rows, sequence, rejected, changes)
                 return
             except QueryFailureError as failure:
@@ -259,7 +259,7 @@ class Engine:
     def _attempt(
         self, batches: dict[str, pa.Table], sequence: int, rejected: Rejected, changes: list[TableChange]
     ) -> None:
-        """Run one epoch as one transaction; `sequence` is the next arrival number. On QueryFailureError nothing has happened."""
+        """Run one epoch as one transaction; `sequence` is the next arrival number. QueryFailureError: nothing has happened."""
         now = self.clock.now_us()
         epoch = self.epoch + 1
         streams = dict(self.streams)

@@ -84,7 +84,7 @@ class OriginQuery(ContinuousQuery):
         rows = with_places(self.origin, self._incoming)
         return arriving.apply(self, arriving.epoch, rows, arriving.now_us, progress)
 
-    def _handed_on(self, rows: pa.Table, progress: Progress) -> tuple[int, int]:
+    def _handed_on(self, rows: pa.Table, progress: Progress) -> tuple[int, int]:  # noqa: ARG002  # the origin tells
         flow = self._incoming
         self.out.follow(flow.steps_at, flow.steps)
         return max(progress.largest, flow.last), progress.seen

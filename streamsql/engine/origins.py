@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -43,29 +43,15 @@ def bounded(bound: TimeBound, mark: int) -> int:
     return int(bound(np.array([mark], dtype=np.int64))[0])
 
 
-class Node(ABC):
-    """One node. `index` is the place of its progress; `empty` has its rows' columns and ``__seq``."""
+@runtime_checkable
+class Taking(Protocol):
+    """A query over an origin (`origin_query.OriginQuery`)."""
 
-    def __init__(self, origin: plans.Origin, store: Store, index: int) -> None:
-        self.store = store
-        self.index = index
-        self.empty = store.arrow(f"SELECT *, 0::BIGINT AS __seq FROM {origin.shape} AS o LIMIT 0")
+    def take(self, arriving: Arriving, progress: Progress) -> Progress: ...
 
-    @abstractmethod
-    def take(self, arriving: Arriving, inner: list[Progress]) -> Flow:
-        """Give the flow of an epoch, and put the node's progress into its place."""
 
-    @abstractmethod
-    def mark_if(self, idle: Idle, inner: Sequence[Progress]) -> int:
-        """Give the watermark if time went on without rows."""
-
-    def stirs(self, idle: Idle, inner: Sequence[Progress]) -> bool:
-        """Tell whether that would bring rows out of the node's state."""
-        return False
-
-    def start(self) -> Progress:
-        """Give the progress of a node that has seen nothing."""
-        return Progress()
+class NodeTables:
+    """What a node keeps in the database: nothing, unless it says so."""
 
     def create(self, epoch: int, inner: list[Progress]) -> None:
         """Make the node's tables."""
@@ -87,6 +73,31 @@ class Node(ABC):
         """Names of the durable tables, without their schema."""
         return []
 
+
+class Node(NodeTables, ABC):
+    """One node. `index` is the place of its progress; `empty` has its rows' columns and ``__seq``."""
+
+    def __init__(self, origin: plans.Origin, store: Store, index: int) -> None:
+        self.store = store
+        self.index = index
+        self.empty = store.arrow(f"SELECT *, 0::BIGINT AS __seq FROM {origin.shape} AS o LIMIT 0")
+
+    @abstractmethod
+    def take(self, arriving: Arriving, inner: list[Progress]) -> Flow:
+        """Give the flow of an epoch, and put the node's progress into its place."""
+
+    @abstractmethod
+    def mark_if(self, idle: Idle, inner: Sequence[Progress]) -> int:
+        """Give the watermark if time went on without rows."""
+
+    def stirs(self, idle: Idle, inner: Sequence[Progress]) -> bool:  # noqa: ARG002  # a node without a state
+        """Tell whether that would bring rows out of the node's state."""
+        return False
+
+    def start(self) -> Progress:
+        """Give the progress of a node that has seen nothing."""
+        return Progress()
+
     def rows(self, flow: Flow) -> pa.Table:
         """Give a flow's rows, with all columns also where there is none."""
         return flow.rows if flow.rows.num_rows else self.empty
@@ -106,9 +117,7 @@ class StreamNode(Node):
         if rows is not None:
             flow, newest = stream_flow(rows, origin.time_column, origin.delay_us, progress)
             largest, seen = max(progress.largest, newest), max(progress.seen, newest)
-            inner[self.index] = replace(
-                progress, largest=largest, seen=seen, rows_in=progress.rows_in + rows.num_rows
-            )
+            inner[self.index] = replace(progress, largest=largest, seen=seen, rows_in=progress.rows_in + rows.num_rows)
             return flow
         if elapsed is None or progress.seen == NEVER:
             return Flow(self.empty, NO_TIMES, mark)
@@ -160,7 +169,7 @@ class InnerNode(Node):
         query, progress = self.query, inner[self.index]
         query.progress = progress
         query.out.begin(progress)
-        if query.plan.origin is not None:
+        if isinstance(query, Taking):
             if arriving.touches(query.plan.sources):
                 inner[self.index] = query.take(arriving, progress)
         elif query.plan.source in arriving.rows:
@@ -263,6 +272,9 @@ class UnionNode(Node):
     def _bound(self, index: int, mark: int) -> int:
         bound = self._bounds[index]
         return NEVER if bound is None else bounded(bound, mark)
+
+    def stirs(self, idle: Idle, inner: Sequence[Progress]) -> bool:
+        return any(branch.stirs(idle, inner) for branch in self.branches)
 
     def mark_if(self, idle: Idle, inner: Sequence[Progress]) -> int:
         return min(self._bound(i, b.mark_if(idle, inner)) for i, b in enumerate(self.branches))

@@ -48,9 +48,7 @@ class _Tree:
             case plans.IntervalJoin():
                 inputs = (self.add(origin.left), self.add(origin.right))
                 index = len(self.nodes)
-                return IntervalJoinNode(
-                    origin, store, index, inputs, owner, temporary=owner.temporary
-                )
+                return IntervalJoinNode(origin, store, index, inputs, owner, temporary=owner.temporary)
         raise AssertionError(origin)
 
 

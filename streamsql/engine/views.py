@@ -19,10 +19,11 @@ from streamsql.base.limits import Limits
 from streamsql.catalog.objects import RESULTS_SCHEMA, ROWS_SCHEMA, STATE_SCHEMA, quoted
 from streamsql.engine import ledger
 from streamsql.engine.changes import Change, Progress, sorts
-from streamsql.engine.flow import Idle
+from streamsql.engine.flow import NO_TIMES, Idle
 from streamsql.engine.operators import for_plan
 from streamsql.engine.operators.base import Arrival, Sink, Tables
 from streamsql.engine.outflow import Outflow
+from streamsql.engine.panes import counts_from, with_window_columns
 from streamsql.engine.store import Delta, Store
 from streamsql.engine.subscriptions import ChangeLog
 from streamsql.engine.translate import translate
@@ -89,15 +90,13 @@ class ContinuousQuery(Sink):
 
     def open(self) -> None:
         """Let SQL read the query's delta: the source's columns and ``__seq``, without a row for now."""
-        empty = self._no_rows()
-        self._delta = Delta(self._with_window_columns(empty, np.empty(0, dtype=np.int64), None))
+        self._delta = Delta(with_window_columns(self.plan.window, self._no_rows(), NO_TIMES, None))
         self._store.register(self._delta_name, self._delta)
         self._operator.delta = self._delta
 
     def _no_rows(self) -> pa.Table:
-        return self._store.arrow(
-            f"SELECT * EXCLUDE (__arrived_at) FROM {ROWS_SCHEMA}.{quoted(self.plan.source)} LIMIT 0"
-        )
+        table = f"{ROWS_SCHEMA}.{quoted(self.plan.source)}"
+        return self._store.arrow(f"SELECT * EXCLUDE (__arrived_at) FROM {table} LIMIT 0")
 
     def open_scratch(self) -> None:
         """Make the scratch tables of a query that is there already: they die with the server."""
@@ -124,21 +123,6 @@ class ContinuousQuery(Sink):
             f"SELECT *, true AS __shown, 0::BIGINT AS __row, {names} FROM {self.tables.result} LIMIT 0"
         )
 
-    def _with_window_columns(
-        self, rows: pa.Table, times: MICROSECONDS, first_ends: npt.NDArray[np.int64] | None
-    ) -> pa.Table:
-        """Add ``__pane`` (a session's row keeps its own place), and ``__from`` unless windows tumble."""
-        window = self.plan.window
-        if window is None:
-            return rows
-        panes = times if window.session else times // window.pane_us * window.pane_us
-        rows = rows.append_column(stages.PANE_COLUMN, pa.array(panes))
-        if window.tumbling:
-            return rows
-        if first_ends is None:
-            first_ends = np.full(rows.num_rows, stages.EVERY_WINDOW, dtype=np.int64)
-        return rows.append_column(stages.FROM_COLUMN, pa.array(first_ends))
-
     def _see(
         self, rows: pa.Table, times: MICROSECONDS | None = None, first_ends: npt.NDArray[np.int64] | None = None
     ) -> None:
@@ -146,7 +130,7 @@ class ContinuousQuery(Sink):
         assert self._delta is not None
         if times is None:
             times = np.zeros(rows.num_rows, dtype=np.int64)
-        self._delta.batch = self._with_window_columns(rows, times, first_ends)
+        self._delta.batch = with_window_columns(self.plan.window, rows, times, first_ends)
         self._arrived = rows.num_rows
 
     def apply(
@@ -256,9 +240,8 @@ class ContinuousQuery(Sink):
 
     def drop_own(self) -> None:
         """Drop the query's own tables, but for those of what is inside of it."""
-        tables = self.tables
         self._operator.drop_scratch()
-        for table in (tables.state, tables.result, tables.changed):
+        for table in (self.tables.state, self.tables.result, self.tables.changed):
             self._store.execute(f"DROP TABLE IF EXISTS {table}")
 
     def close(self) -> None:
@@ -319,23 +302,8 @@ class ContinuousQuery(Sink):
             taken = ledger.filter(pa.array(late))
             kept = ~late
             rows, places, watermarks = rows.filter(pa.array(kept)), places[kept], watermarks[kept]
-        self._see(rows, places, self._counts_from(places, watermarks))
+        self._see(rows, places, None if delay is None else counts_from(window, places, watermarks))
         return Arrival(rows.num_rows, places), taken
-
-    def _counts_from(self, places: MICROSECONDS, watermarks: MICROSECONDS) -> npt.NDArray[np.int64] | None:
-        """For windows of several panes: the end of the first window that each row counts for; for sessions the watermark."""
-        window, delay = self.plan.window, self.plan.closing_delay_us
-        assert window is not None
-        if window.tumbling or delay is None or not places.size:
-            return None
-        if window.session:
-            return watermarks
-        size, slide = window.size_us, window.slide_us
-        first = (places - size) // slide * slide + slide + size
-        if int(first.min()) > int(watermarks.max()):
-            return None
-        opened = (watermarks - size) // slide * slide + slide + size
-        return np.where(first > watermarks, stages.EVERY_WINDOW, opened)
 
     def record_rejected(self, rows: pa.Table, arrived_at_us: int, epoch: int, reason: str) -> None:
         """Put rows into the ledger that the query's expressions fail on."""
@@ -530,13 +498,3 @@ class ContinuousQuery(Sink):
         except duckdb.Error as error:
             return translate(error)
         return None
-
-
-def concatenated(tables: list[pa.Table]) -> pa.Table:
-    """Join batches of one relation, in order, without copying."""
-    return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
-
-
-def with_sequence(rows: pa.Table, first: int) -> pa.Table:
-    """Give each row its arrival number."""
-    return rows.append_column("__seq", pa.array(np.arange(first, first + rows.num_rows, dtype=np.int64)))

@@ -34,7 +34,6 @@ from streamsql.plan.functions import refuse_functions, refuse_session_functions
 from streamsql.plan.grouping_sets import Groups, grouping_sql, groups_of
 from streamsql.plan.macros import expanded
 from streamsql.plan.nodes import ContinuousPlan, Describe, Grouping, Output, Window
-from streamsql.plan.origins import Inner, Origin, StreamScan, ViewScan
 from streamsql.plan.output_names import name_outputs, output_name
 from streamsql.plan.parts import Part
 from streamsql.plan.places import located
@@ -42,7 +41,7 @@ from streamsql.plan.postgres_operators import apply, note
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.properties import check, refuse_distinct, refuse_shapes
 from streamsql.plan.result_types import Columns, ResultTypes
-from streamsql.plan.sources import Derived, Sources, as_select
+from streamsql.plan.sources import Derived, Sources, as_select, check_watermark, delay_of_origin, time_handed_on
 from streamsql.plan.windows import bind_window, is_window
 from streamsql.plan.windows.tables import WINDOW_COLUMNS, without_window_tables
 from streamsql.sql.parse import position_of
@@ -65,25 +64,8 @@ def bind(query: Query, catalog: Catalog, describe: Describe, limits: Limits) -> 
             position=query.position + 1,
         )
     plan = _Binder(query, catalog, describe, limits).bind()
-    _check_watermark(plan, query)
+    check_watermark(plan, query)
     return plan
-
-
-def _check_watermark(plan: ContinuousPlan, query: Query) -> None:
-    """Raise where a query's own watermark would be of no stream that it reads."""
-    if query.watermark is None or plan.origin is None or isinstance(plan.origin, ViewScan):
-        return
-    if not any(_reads_stream(node) for node in plan.origin.walk()):
-        raise FeatureNotSupported(
-            "WITH WATERMARK is of a stream, and this query reads views alone",
-            detail="each of them has a watermark of its own",
-            hint="leave WITH WATERMARK out",
-            position=query.watermark.position + 1,
-        )
-
-
-def _reads_stream(node: Origin) -> bool:
-    return isinstance(node, StreamScan) or (isinstance(node, Inner) and node.plan.origin is None)
 
 
 @dataclass(slots=True)
@@ -151,7 +133,7 @@ class _Binder:
             outputs = self._linear_outputs(items, source, alias, condition)
             plan = ContinuousPlan(source.name, alias, condition, None, outputs, mode, None, self.query.every_us, limit)
             known = dict(self.derived.origin.times) if self.derived is not None else {}
-            time = None if self.derived is not None else self._time(source)
+            time = None if self.derived is not None else time_handed_on(source, self.query)
             if time is not None:
                 known = {time[0]: Bounds()}
             return self._over_origin(replace(plan, time=time), items, known)
@@ -213,15 +195,6 @@ class _Binder:
             bound = bounds_of(time, dict(self.derived.origin.times))
         names = ", ".join(self.derived.origin.names)
         return replace(plan, origin=self.derived.origin, bound=bound, source=names)
-
-    def _time(self, source: Relation) -> tuple[str, int] | None:
-        """Find the event time that a query without a window hands on: the query's own watermark's, or the stream's."""
-        own, declared = self.query.watermark, source.watermark if isinstance(source, Stream) else None
-        column = own.column if own is not None and own.column is not None else declared and declared.column
-        delay = own or declared
-        if column is None or delay is None or source.column(column) is None:
-            return None
-        return column, delay.delay_us
 
     def _source(self, table: exp.Table) -> Relation:
         if self.derived is not None:
@@ -293,7 +266,7 @@ class _Binder:
         own = self.query.watermark
         declared = source.watermark if isinstance(source, Stream) else None
         if isinstance(source, Derived) and window is not None:
-            return self._delay_of_origin(source, window)
+            return delay_of_origin(source, window, self.query)
         if own is not None and window is None:
             raise SQLSyntaxError(
                 "WITH WATERMARK needs a window",
@@ -314,20 +287,6 @@ class _Binder:
         if declared is not None and declared.column == window.time_column:
             return declared.delay_us
         return None
-
-    def _delay_of_origin(self, source: Derived, window: Window) -> int | None:
-        """Find the delay over an origin: none where the watermark is the origin's; a view's may be given some more."""
-        own = self.query.watermark if isinstance(source.origin, ViewScan) else None
-        if own is not None and own.column is not None and own.column != window.time_column:
-            raise FeatureNotSupported(
-                f'the watermark is on "{own.column}", but the window is over {window.time_sql}',
-                hint="name the window's column in the watermark",
-                position=own.position + 1,
-            )
-        time = sqlglot.parse_one(window.time_sql, read="duckdb")
-        if bounds_of(time, dict(source.origin.times)) is not None:
-            return own.delay_us if own is not None else 0
-        return None if own is None else own.delay_us
 
     def _linear_outputs(
         self, items: list[exp.Expr], source: Relation, alias: str, condition: str | None

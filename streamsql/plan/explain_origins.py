@@ -33,7 +33,9 @@ def origin_lines(origin: Origin, depth: int, of_plan: Callable[[ContinuousPlan, 
         case Inner():
             return of_plan(origin.plan, depth)
         case Union():
-            time = "none" if origin.time is None else f"the lowest of the branches', of {origin.columns[origin.time].name}"
+            time = (
+                "none" if origin.time is None else f"the lowest of the branches', of {origin.columns[origin.time].name}"
+            )
             head = [f"UnionAll  (strategy: {Strategy.LINEAR.value})", f"watermark: {time}"]
         case IntervalJoin():
             head = _join(origin)

@@ -22,9 +22,10 @@ from streamsql.base.errors import (
     UndefinedTable,
 )
 from streamsql.base.types import wire_column
-from streamsql.catalog.objects import OutputColumn
+from streamsql.catalog.objects import Catalog, OutputColumn, Stream
 from streamsql.plan.bounds import Bounds, Shifted
 from streamsql.plan.functions import refuse_functions
+from streamsql.plan.nodes import ContinuousPlan
 from streamsql.plan.origins import IntervalJoin, Origin, StreamScan
 from streamsql.plan.postgres_operators import apply, note
 from streamsql.plan.postgres_types import as_postgres_reads
@@ -91,6 +92,25 @@ def joined(sources: Sources, tree: exp.Select, named: dict[str, exp.CTE]) -> Der
     made = planner.join_all()
     planner.rewrite(made)
     return Derived(", ".join(made.origin.names), made.origin)
+
+
+def missing_bound(query: Query, plan: ContinuousPlan, catalog: Catalog) -> str | None:
+    """Name what a join of streams lacks that is kept by recomputing it, and so reads all of their rows; None where nothing."""
+    streams = [n for n in plan.sources if isinstance(catalog.get(n), Stream)]
+    if plan.recomputed is None or len(streams) < 2 or query.tree.find(exp.Join) is None:
+        return None
+    a, b = (_event_time(catalog.get(n)) for n in streams[:2])
+    return (
+        f"bound the join in time, for example: AND {a} BETWEEN {b} - INTERVAL '5 minutes' AND {b}, and use EMIT APPEND: "
+        "rows are then dropped when none can match them any more"
+    )
+
+
+def _event_time(found: object) -> str:
+    assert isinstance(found, Stream)
+    declared = found.watermark.column if found.watermark is not None else None
+    times = (c.name for c in found.columns if c.type.startswith("TIMESTAMP"))
+    return f"{found.name}.{declared or next(times, 'time')}"
 
 
 class _Planner:
@@ -222,10 +242,9 @@ class _Planner:
             return True
         parts = [v for k, v in self.tree.args.items() if k != "from_" and v is not None]
         nodes = [n for part in parts for n in (part if isinstance(part, list) else [part]) if isinstance(n, exp.Expr)]
-        used = any(
-            c.name == entry.name and c.table in ("", entry.alias) for n in nodes for c in n.find_all(exp.Column)
-        )
-        return used or any(i.name == entry.name for n in nodes for j in [n] if isinstance(j, exp.Join) for i in j.args.get("using") or [])
+        used = any(c.name == entry.name and c.table in ("", entry.alias) for n in nodes for c in n.find_all(exp.Column))
+        joins = [n for n in nodes if isinstance(n, exp.Join)]
+        return used or any(i.name == entry.name for j in joins for i in j.args.get("using") or [])
 
     def _checked(self, on: exp.Expr, left: _Joined, right: _Joined) -> str:
         """Give a condition over ``l`` and ``r`` in DuckDB's SQL. Raises StreamSQLError where it has no value."""
@@ -241,7 +260,7 @@ class _Planner:
         note(tree, self.query, ResultTypes(self.query, columns_of), self.sources.limits)
         apply(tree, self.query)
         as_postgres_reads(tree, self.query)
-        sql = tree.expressions[0].sql("duckdb")
+        sql: str = tree.expressions[0].sql("duckdb")
         self.sources.describe(f"SELECT 1 FROM {left.origin.shape} AS l JOIN {right.origin.shape} AS r ON {sql}")
         return sql
 
@@ -279,9 +298,7 @@ class _Planner:
                 return one, other, span
         raise self._unbounded(left, right, spans, position)
 
-    def _note(
-        self, spans: dict[tuple[str, str], _Span], comparison: exp.Expr, left: _Joined, right: _Joined
-    ) -> None:
+    def _note(self, spans: dict[tuple[str, str], _Span], comparison: exp.Expr, left: _Joined, right: _Joined) -> None:
         """Take in what one comparison says, if it is of one side's event time with the other's."""
         sides = [self._moment(e, left, right) for e in (comparison.this, comparison.expression)]
         kind: type[exp.Expr] = type(comparison)
@@ -367,7 +384,7 @@ class _Planner:
     def _item_of_list(self, item: exp.Expr, made: _Joined) -> list[exp.Expr]:
         star = isinstance(item, exp.Star)
         if star or (isinstance(item, exp.Column) and isinstance(item.this, exp.Star)):
-            table = "" if star else item.table
+            table = item.table if isinstance(item, exp.Column) else ""
             entries = [e for e in made.entries if table in ("", e.alias)]
             merged = made.merged if star else {}
             first = [exp.alias_(self._plain_of(m, made), n, quoted=True) for n, m in merged.items()]

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import sqlglot
 from sqlglot import exp
 
 from streamsql.base.errors import DuplicateColumn, FeatureNotSupported
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import Catalog, OutputColumn, Stream, Table, View
-from streamsql.plan.bounds import Bounds
-from streamsql.plan.nodes import ContinuousPlan, Describe
+from streamsql.plan.bounds import Bounds, bounds_of
+from streamsql.plan.nodes import ContinuousPlan, Describe, Window
 from streamsql.plan.origins import Inner, Origin, StreamScan, Union, ViewScan
 from streamsql.plan.windows import times_wanted
 from streamsql.sql.parse import position_of
@@ -138,7 +139,9 @@ class Sources:
             names = [declared.column] if declared is not None and declared.column is not None else []
             delay = declared.delay_us if declared is not None else 0
         else:
-            names = [own.column] if own.column is not None else [c.name for c in columns if c.type.startswith("TIMESTAMP")]
+            names = (
+                [own.column] if own.column is not None else [c.name for c in columns if c.type.startswith("TIMESTAMP")]
+            )
             delay = own.delay_us
         times = tuple((n, Bounds()) for n in names if relation.column(n) is not None)
         column = times[0][0] if len(times) == 1 else None
@@ -151,7 +154,7 @@ class Sources:
             seen = list(named.values())
         elif isinstance(item, exp.Table) and item.name in named:
             alias, body = named[item.name].args.get("alias"), named[item.name].this
-            seen = [c for c in list(named.values())[: list(named).index(item.name)]]
+            seen = list(named.values())[: list(named).index(item.name)]
         else:
             return None
         if alias is not None and alias.args.get("columns"):
@@ -162,6 +165,7 @@ class Sources:
             )
         while isinstance(body, exp.Subquery):
             body = body.this
+        assert isinstance(body, exp.Expr)
         body = body.copy()
         own = body.args.get("with_")
         if seen:
@@ -232,3 +236,45 @@ def as_select(tree: exp.Expr) -> exp.Expr:
         return tree
     inner = exp.Subquery(this=tree, alias=exp.TableAlias(this=exp.to_identifier("union", quoted=True)))
     return exp.Select(expressions=[exp.Star()], from_=exp.From(this=inner))
+
+
+def check_watermark(plan: ContinuousPlan, query: Query) -> None:
+    """Raise where a query's own watermark would be of no stream that it reads."""
+    if query.watermark is None or plan.origin is None or isinstance(plan.origin, ViewScan):
+        return
+    if not any(_reads_stream(node) for node in plan.origin.walk()):
+        raise FeatureNotSupported(
+            "WITH WATERMARK is of a stream, and this query reads views alone",
+            detail="each of them has a watermark of its own",
+            hint="leave WITH WATERMARK out",
+            position=query.watermark.position + 1,
+        )
+
+
+def _reads_stream(node: Origin) -> bool:
+    return isinstance(node, StreamScan) or (isinstance(node, Inner) and node.plan.origin is None)
+
+
+def time_handed_on(source: Stream | Table | Derived, query: Query) -> tuple[str, int] | None:
+    """Find the event time that a query without a window hands on: the query's own watermark's, or the stream's."""
+    own, declared = query.watermark, source.watermark if isinstance(source, Stream) else None
+    chosen = own or declared
+    if chosen is None:
+        return None
+    column = chosen.column or (declared.column if declared is not None else None)
+    return (column, chosen.delay_us) if column is not None and source.column(column) is not None else None
+
+
+def delay_of_origin(source: Derived, window: Window, query: Query) -> int | None:
+    """Find the delay over an origin: none where the watermark is the origin's; a view's may be given some more."""
+    own = query.watermark if isinstance(source.origin, ViewScan) else None
+    if own is not None and own.column is not None and own.column != window.time_column:
+        raise FeatureNotSupported(
+            f'the watermark is on "{own.column}", but the window is over {window.time_sql}',
+            hint="name the window's column in the watermark",
+            position=own.position + 1,
+        )
+    time = sqlglot.parse_one(window.time_sql, read="duckdb")
+    if bounds_of(time, dict(source.origin.times)) is not None:
+        return own.delay_us if own is not None else 0
+    return None if own is None else own.delay_us

@@ -245,7 +245,9 @@ class Level:
     over: str
 
 
-def windowed(levels: list[Level], pairs: list[tuple[int, int]], mark: int | None) -> tuple[list[tuple[int, int]], int | None]:
+def windowed(
+    levels: list[Level], pairs: list[tuple[int, int]], mark: int | None
+) -> tuple[list[tuple[int, int]], int | None]:
     """Sum (time, value) pairs over windows of windows; gives (start, sum) of the last level, and its watermark."""
     for number, level in enumerate(levels):
         sums: Counter[int] = Counter()
@@ -261,8 +263,12 @@ def windowed(levels: list[Level], pairs: list[tuple[int, int]], mark: int | None
 
 
 @examples(12)
-@given(st.data(), row_lists(), st.lists(st.tuples(st.integers(1, 8), st.sampled_from(["window_start", "window_end"])),
-                                        min_size=2, max_size=4), st.sampled_from([0, 1, SECOND_US, 5 * SECOND_US]))
+@given(
+    st.data(),
+    row_lists(),
+    st.lists(st.tuples(st.integers(1, 8), st.sampled_from(["window_start", "window_end"])), min_size=2, max_size=4),
+    st.sampled_from([0, 1, SECOND_US, 5 * SECOND_US]),
+)
 def test_windows_of_windows_hold_what_single_rows_give(
     database: Database, data: st.DataObject, rows: list[Row], drawn: list[tuple[int, str]], delay: int
 ):
@@ -280,7 +286,9 @@ def test_windows_of_windows_hold_what_single_rows_give(
     wanted, _ = windowed(levels, accepted, None if newest is None else newest - delay)
     for cut in ([len(rows)] if rows else [], [1] * len(rows), data.draw(cut_lists(len(rows)), "cuts")):
         with Pair(database, (delay, 0)) as pair:
-            below = "SELECT window_start, window_end, sum(x) AS x FROM {a} GROUP BY window(ts, '%d us')" % levels[0].size
+            below = (
+                f"SELECT window_start, window_end, sum(x) AS x FROM {{a}} GROUP BY window(ts, '{levels[0].size} us')"
+            )
             nested, chain = below, [pair.view(below + " EMIT APPEND")]
             for level in levels[1:]:
                 over = "SELECT window_start, window_end, sum(x) AS x FROM %s GROUP BY window({0}, '{1} us')"
@@ -338,8 +346,11 @@ def test_joins_and_chains_go_on_after_restarts(
     with Database(directory / "d") as made:
         pair = Pair(made, delays)
         view = pair.view(f"SELECT {join.outputs} FROM {{a}} AS a {join.kind} JOIN {{b}} AS b ON {join.on} EMIT APPEND")
-        counts = pair.view(f"SELECT window_start, count(*) AS n FROM {view} GROUP BY window(ts, '5s') EMIT APPEND") \
-            if join.kind in ("INNER", "SEMI") else None
+        counts = (
+            pair.view(f"SELECT window_start, count(*) AS n FROM {view} GROUP BY window(ts, '5s') EMIT APPEND")
+            if join.kind in ("INNER", "SEMI")
+            else None
+        )
         start = 0
         for count in data.draw(cut_lists(len(rows)), "cuts"):
             pair.push(rows[start : start + count], [count])
@@ -349,3 +360,36 @@ def test_joins_and_chains_go_on_after_restarts(
         if counts is not None:
             again = pair.view(f"SELECT window_start, count(*) AS n FROM {view} GROUP BY window(ts, '5s') EMIT APPEND")
             assert made.values(f"FROM public.{counts} ORDER BY ALL") == made.values(f"FROM public.{again} ORDER BY ALL")
+
+
+def test_the_state_of_a_join_is_level_over_a_day_of_event_time():
+    sizes = []
+    with Database() as made:
+        for name in "ab":
+            made.execute(
+                f"CREATE STREAM {name} (ts TIMESTAMP, k TEXT, x INT, WATERMARK FOR ts AS ts - INTERVAL '1 minute') "
+                "WITH (retention = '0')"
+            )
+        made.execute(
+            "CREATE MATERIALIZED VIEW v AS SELECT window_start, count(*) AS n FROM a FULL JOIN b ON a.k = b.k "
+            "AND b.ts BETWEEN a.ts - INTERVAL '5 minutes' AND a.ts + INTERVAL '5 minutes' "
+            "GROUP BY window(a.ts, '10 minutes') EMIT APPEND"
+        )
+        for hour in range(24):
+            times = [(hour * 3600 + second) * SECOND_US for second in range(0, 3600, 10)]
+            for name in "ab":
+                rows = [Row(name, ts, "pqr"[number % 3], number) for number, ts in enumerate(times)]
+                made.push_arrow(name, _table(rows))
+            tables = [f"SELECT count(*) FROM _state.{t}" for t in _state_tables(made)]
+            sizes.append(sum(made.values(sql)[0][0] for sql in tables))
+        # five minutes and the delay of one are 36 rows a side, which may all have matched
+        assert max(sizes) <= 4 * 40, sizes
+        assert sizes[-1] == sizes[5], sizes
+        assert made.values("SELECT count(*) FROM public.v")[0][0] > 24 * 5
+
+
+def _state_tables(database: Database) -> list[str]:
+    found = database.values(
+        "SELECT table_name FROM duckdb_tables() WHERE schema_name = '_state' AND table_name LIKE 'v#%'"
+    )
+    return [f'"{name}"' for (name,) in found]

@@ -87,7 +87,14 @@ class IntervalJoinNode(Node):
     """Keeps one join."""
 
     def __init__(
-        self, origin: IntervalJoin, store: Store, index: int, inputs: tuple[Node, Node], owner: Owner, *, temporary: bool
+        self,
+        origin: IntervalJoin,
+        store: Store,
+        index: int,
+        inputs: tuple[Node, Node],
+        owner: Owner,
+        *,
+        temporary: bool,
     ) -> None:
         super().__init__(origin, store, index)
         self.origin = origin
@@ -96,7 +103,8 @@ class IntervalJoinNode(Node):
         query_id = owner.id
         self._names = [f"{owner.name}#{index} {part}" for part in ("left", "right", "left matched", "right matched")]
         tables = [
-            f"temp.main.{quoted(f'{n} {query_id}')}" if temporary else f"{STATE_SCHEMA}.{quoted(n)}" for n in self._names
+            f"temp.main.{quoted(f'{n} {query_id}')}" if temporary else f"{STATE_SCHEMA}.{quoted(n)}"
+            for n in self._names
         ]
         self.left, self.right = (
             _Side(n, origin, node, (tables[i], tables[i + 2]), f"__{n} {query_id} {index}")
@@ -196,7 +204,9 @@ class IntervalJoinNode(Node):
         """The new pairs: the chosen columns, the later one's arrival, and both numbers."""
         join, left, right = self.origin, self.left, self.right
         chosen = [f"{s[0]}.{quoted(c)} AS o{i}" for i, (s, c) in enumerate(join.chosen)]
-        items = ", ".join([*chosen, f"greatest(l.{AT_COLUMN}, r.{AT_COLUMN}) AS __at", "l.__seq AS __l", "r.__seq AS __r"])
+        items = ", ".join(
+            [*chosen, f"greatest(l.{AT_COLUMN}, r.{AT_COLUMN}) AS __at", "l.__seq AS __l", "r.__seq AS __r"]
+        )
         all_right = f"(SELECT {right.columns} FROM {right.state} UNION ALL SELECT {right.columns} FROM {right.rows})"
         return (
             f"SELECT {items} FROM {left.rows} AS l JOIN {all_right} AS r ON {join.condition} UNION ALL "
