@@ -9,6 +9,7 @@ from streamsql.catalog.objects import Stream
 from streamsql.connectors import resolved
 from streamsql.engine import definitions
 from streamsql.plan.adhoc import check_default
+from streamsql.plan.joins import missing_bound
 from streamsql.plan.places import located
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done, notice
@@ -66,6 +67,9 @@ async def view(context: Context, statement: CreateMaterializedView, values: Valu
                 hint="add WITH WATERMARK '10 minutes', or declare WATERMARK FOR the column in CREATE STREAM",
             )
         )
+    missing = missing_bound(statement.query, plan, context.catalog)
+    if missing is not None:
+        notices.append(notice(f'"{statement.name}" needs all rows of its streams for ever', hint=missing))
     trimmed = [s for s in plan.sources if isinstance(o := context.catalog.get(s), Stream) and o.retention_us]
     if plan.recomputed is not None and trimmed:
         notices.append(
