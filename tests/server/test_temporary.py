@@ -131,7 +131,10 @@ def test_a_table_is_made_of_a_query(tmp_path: Path):
             ("a", "1.500", None, ["a"]),
             ("b", "2.000", None, ["b"]),
         ]
-        described = "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0"
+        described = (
+            "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
+            "WHERE attrelid = %s::regclass AND attnum > 0"
+        )
         columns = rows(connection, f"{described} ORDER BY attnum", "t")
         assert [c for c in columns if c[0] != "half"] == [
             ("k", "text"), ("x", "numeric(8,3)"), ("nothing", "text"), ("ks", "text[]"),
