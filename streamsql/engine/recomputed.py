@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from streamsql.base.errors import StreamSQLError
 from streamsql.base.limits import Limits
 from streamsql.engine.changes import Change, Changes, Progress
+from streamsql.engine.origin_query import OriginQuery
 from streamsql.engine.store import Delta, Store
 from streamsql.engine.translate import translate
 from streamsql.engine.views import ContinuousQuery
@@ -163,7 +164,7 @@ class RecomputedQuery(ContinuousQuery):
         """Give SQL of the plan with this query's own names."""
         return sql.replace(TOUCHED, self._touched).replace('"__changes ', f'"__changes {self.id} ')
 
-    def drop(self) -> None:
+    def drop_own(self) -> None:
         self._drop_inner()
         for table in (self.tables.merged, self.tables.changed, self._touched, self.tables.result):
             self._store.execute(f"DROP TABLE IF EXISTS {table}")
@@ -180,7 +181,7 @@ class RecomputedQuery(ContinuousQuery):
 
         `changes` are the rows that came to its sources and went from them; None, or None for one of them: not known.
         """
-        self._begin(epoch)
+        self._begin(epoch, self.progress)
         self._now_us = now_us
         progress = replace(self.progress, error=None, last_epoch=epoch, rows_in=self.progress.rows_in + rows_in)
         progress = replace(progress, computed_at=now_us if self.recomputed.temporal else NEVER)
@@ -307,7 +308,7 @@ class RecomputedQuery(ContinuousQuery):
         came = store.run(
             f"INSERT INTO {tables.result} SELECT {names} FROM {tables.changed}, unnest(range(__weight)) WHERE __weight > 0"
         )
-        if self.wanted:
+        if self.log.wanted:
             self._emit(", ".join(stages.output_columns(self.plan)))
         return replace(progress, rows_out=progress.rows_out + came, state_rows=size - gone + came)
 
@@ -344,6 +345,8 @@ def query_of(
     query_id: int, name: str, plan: ContinuousPlan, store: Store, limits: Limits, *, temporary: bool
 ) -> ContinuousQuery:
     """Make the query that a plan asks for."""
+    if plan.origin is not None:
+        return OriginQuery(query_id, name, plan, store, limits, temporary=temporary)
     kind = ContinuousQuery if plan.recomputed is None else RecomputedQuery
     return kind(query_id, name, plan, store, limits, temporary=temporary)
 
@@ -365,9 +368,8 @@ def recompute_readers(
                 continue
             known = {name: rows.get(name) for name in reads}
             found.append((query, query.recompute(epoch, now, known, sum(changed[s] for s in reads))))
-        elif query.plan.source not in changed:
-            continue
-        if query.changed:
-            changed[query.name] = 0
-            rows[query.name] = query.changes() if query.followed else None
+            if query.changed:
+                changed[query.name] = 0
+        if query.name in changed:
+            rows[query.name] = query.changes() if query.log.followed else None
     return found

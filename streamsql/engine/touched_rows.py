@@ -28,7 +28,7 @@ def mark_followed(queries: Iterable[ContinuousQuery]) -> set[str]:
     queries = list(queries)
     names = {n for q in queries if isinstance(q, RecomputedQuery) and q.recomputed.part for n in q.plan.sources}
     for query in queries:
-        query.followed = query.name in names
+        query.log.followed = query.name in names
     return names
 
 
