@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from streamsql.base.errors import StreamSQLError
 from streamsql.base.limits import Limits
-from streamsql.engine.changes import Change, Changes, Progress
+from streamsql.engine.changes import Change, Changes, Progress, weighted_rows
 from streamsql.engine.origin_query import OriginQuery
 from streamsql.engine.store import Delta, Store
 from streamsql.engine.translate import translate
@@ -371,5 +371,5 @@ def recompute_readers(
             if query.changed:
                 changed[query.name] = 0
         if query.name in changed:
-            rows[query.name] = query.changes() if query.log.followed else None
+            rows[query.name] = weighted_rows(query._emitted) if query.log.followed else None
     return found

@@ -18,7 +18,7 @@ from streamsql.base.errors import StreamSQLError
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import RESULTS_SCHEMA, ROWS_SCHEMA, STATE_SCHEMA, quoted
 from streamsql.engine import ledger
-from streamsql.engine.changes import Change, Progress, sorts, weighted_rows
+from streamsql.engine.changes import Change, Progress, sorts
 from streamsql.engine.flow import NO_TIMES, Idle
 from streamsql.engine.operators import for_plan
 from streamsql.engine.operators.base import Arrival, Sink, Tables
@@ -216,10 +216,6 @@ class ContinuousQuery(Sink):
         self.progress = progress
         self.log.publish(self._emitted, self._epoch)
         self._emitted = []
-
-    def changes(self) -> pa.Table:
-        """Give the rows that the epoch under way has brought and taken, as `Changes` has them."""
-        return weighted_rows(self._emitted)
 
     def take_emitted(self) -> list[Change]:
         """Take what was emitted since the last call, while rows that were kept are taken in chunk by chunk."""
