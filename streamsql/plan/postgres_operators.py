@@ -18,6 +18,7 @@ from sqlglot import exp
 from streamsql.base import types as t
 from streamsql.base.errors import FeatureNotSupported
 from streamsql.base.limits import Limits
+from streamsql.plan import postgres_functions
 from streamsql.plan.functions import function_name
 from streamsql.plan.result_types import INTEGERS, ResultTypes
 from streamsql.sql.statements import Statement
@@ -31,6 +32,7 @@ _DIVIDERS = (exp.Div, exp.Mod)
 
 def note(tree: exp.Expr, statement: Statement, types: ResultTypes, limits: Limits) -> None:
     """Write down in the nodes what their operands' types make of them."""
+    postgres_functions.note(tree, statement, types)
     for node in tree.walk():
         if isinstance(node, _DIVIDERS):
             operands = (types.type_of(node.this), types.type_of(node.expression))
@@ -53,6 +55,8 @@ def note(tree: exp.Expr, statement: Statement, types: ResultTypes, limits: Limit
 def apply(tree: exp.Expr, statement: Statement) -> None:
     """Write the operations as DuckDB computes them; the tree is changed."""
     for node in reversed(list(tree.walk())):
+        if postgres_functions.apply(node):
+            continue
         if node.meta.get(_DIVISION):
             _divide(node)
         elif node.meta.get(_HALF_EVEN):

@@ -15,6 +15,7 @@ from sqlglot import exp
 
 from streamsql.base import types as t
 from streamsql.base.types import WireType, wire_column
+from streamsql.plan.function_table import result_type
 from streamsql.plan.functions import function_name, is_date_part
 from streamsql.sql.column_types import DUCKDB_TYPES
 from streamsql.sql.statements import Statement
@@ -249,7 +250,9 @@ class ResultTypes:
         known = _NODE_TYPES.get(type(node)) if node is not None else None
         if known is not None or not isinstance(node, exp.Func):
             return known
-        return FUNCTION_TYPES.get(function_name(node, self._statement) or "")
+        name = function_name(node, self._statement) or ""
+        found = FUNCTION_TYPES.get(name)
+        return found or result_type(name, [self.type_of(part) for part in node.iter_expressions()])
 
     def _column(self, column: exp.Column) -> WireType | None:
         select = column.find_ancestor(exp.Select)

@@ -18,6 +18,7 @@ from sqlglot.tokens import Token, TokenType
 from streamsql.base.errors import FeatureNotSupported, SQLSyntaxError, StreamSQLError
 from streamsql.base.limits import Limits, exceeded
 from streamsql.sql.names import DATABASES, SCHEMA
+from streamsql.sql.postgres_syntax import as_stock_parser_reads
 from streamsql.sql.tokens import syntax_error
 from streamsql.sql.window_tables import plain_window_tables
 
@@ -60,7 +61,7 @@ def parse_tree(text: str, tokens: list[Token], limits: Limits) -> exp.Expression
     """
     if not tokens:
         raise syntax_error(text, None)
-    tokens = plain_window_tables(tokens)
+    tokens = as_stock_parser_reads(plain_window_tables(tokens), text)
     _rename_windows(tokens)
     _rename_labels(tokens)
     tokens = _qualify_arrays(tokens)
