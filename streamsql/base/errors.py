@@ -9,7 +9,9 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     │                                 DivisionByZero 22012
     │                                 InvalidTextRepresentation 22P02 · InvalidBinaryRepresentation 22P03
     │                                 BadCopyFormat 22P04 · InvalidParameterValue 22023
-    │                                 CharacterNotInRepertoire 22021
+    │                                 CharacterNotInRepertoire 22021 · SubstringError 22011
+    │                                 InvalidLogarithmArgument 2201E · InvalidPowerArgument 2201F
+    │                                 InvalidBucketCount 2201G · InvalidRegularExpression 2201B
     ├── IntegrityError (class 23)     NotNullViolation 23502 · UniqueViolation 23505 · CheckViolation 23514
     ├── InvalidCursorName 34000 · InvalidStatementName 26000
     ├── ActiveTransaction 25001 · InFailedTransaction 25P02 · ReadOnlyTransaction 25006
@@ -120,6 +122,26 @@ class InvalidTextRepresentation(DataError):
 
 class InvalidBinaryRepresentation(DataError):
     sqlstate = "22P03"
+
+
+class SubstringError(DataError):
+    sqlstate = "22011"
+
+
+class InvalidLogarithmArgument(DataError):
+    sqlstate = "2201E"
+
+
+class InvalidPowerArgument(DataError):
+    sqlstate = "2201F"
+
+
+class InvalidBucketCount(DataError):
+    sqlstate = "2201G"
+
+
+class InvalidRegularExpression(DataError):
+    sqlstate = "2201B"
 
 
 class BadCopyFormat(DataError):

@@ -97,9 +97,33 @@ def _unreadable(m: Match) -> StreamSQLError:
     return errors.InvalidTextRepresentation(f'invalid input syntax for type {name}: "{text}"')
 
 
+def _raised(m: Match) -> StreamSQLError:
+    """Make the error that an expression of ours raised, which says its SQLSTATE itself."""
+    return _BY_SQLSTATE[m[1]](m[2])
+
+
+_BY_SQLSTATE: dict[str, type[StreamSQLError]] = {
+    kind.sqlstate: kind
+    for kind in (
+        errors.DatetimeFieldOverflow, errors.FeatureNotSupported, errors.InvalidBucketCount, errors.InvalidLogarithmArgument,
+        errors.InvalidParameterValue, errors.InvalidPowerArgument, errors.NumericOutOfRange, errors.ProgramLimitExceeded,
+        errors.SubstringError, errors.InvalidTextRepresentation, errors.DivisionByZero, errors.CheckViolation,
+    )
+}  # fmt: skip
+_REGEX_FAULTS = (
+    r"missing [\])}]|no argument for repetition operator|invalid (?:perl operator|escape sequence|character class|named "
+    r"capture|repetition|UTF-8)|bad repetition operator|unexpected \)|trailing \\|invalid regexp"
+)
+
+
 _RULES: tuple[Rule, ...] = tuple(
     (re.compile(pattern, re.DOTALL), make)
     for pattern, make in (
+        (r"Error: \{(\w{5})\} ([^\n]*)", _raised),
+        (
+            rf"Invalid Input Error: ((?:{_REGEX_FAULTS})[^\n]*)",
+            lambda m: errors.InvalidRegularExpression(f"invalid regular expression: {m[1]}"),
+        ),
         # names
         (
             r"Table with name \"?([^\s\"]+)\"? does not exist(?:!\s*Did you mean \"([^\"]+)\")?",
@@ -210,6 +234,12 @@ _RULES: tuple[Rule, ...] = tuple(
         (
             r"Type \w+ with value (\S+) can't be cast.*destination type (\w+)",
             lambda m: errors.NumericOutOfRange(f"{type_name(m[2])} out of range", detail=f"the value is {m[1]}"),
+        ),
+        (
+            r'Casting value "(\S+)" to type (DECIMAL\(\d+,\d+\)) failed: value is out of range',
+            lambda m: errors.NumericOutOfRange(
+                "numeric field overflow", detail=f"{m[1]} does not fit {type_name(m[2])}"
+            ),
         ),
         (
             r"Could not cast value (\S+) to (DECIMAL\(\d+,\d+\))",

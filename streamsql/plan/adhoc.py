@@ -37,6 +37,7 @@ from streamsql.plan.nodes import Describe, Window
 from streamsql.plan.output_names import name_outputs
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.result_types import Columns, ResultTypes
+from streamsql.plan.table_functions import as_subqueries
 from streamsql.plan.windows import bind_window, is_window, windows_of_place
 from streamsql.plan.windows.adhoc_sessions import END, START, join_sessions
 from streamsql.plan.windows.tables import WINDOW_COLUMNS, without_window_tables
@@ -100,14 +101,15 @@ def adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQuer
 def _adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQuery:
     tree = catalog_functions.unqualified_functions(tree.copy())
     without_window_tables(tree, statement)
+    as_subqueries(tree, statement)
     name_outputs(tree, statement)
+    as_postgres_reads(tree, statement)
     catalog_functions.values_in_from(tree, statement)
     types = ResultTypes(statement, partial(_columns_of, scope=scope))
     told = types.told(tree)
     postgres_operators.note(tree, statement, types, scope.limits)
     catalog_functions.rewrite(tree, statement, scope.names, types)
     postgres_operators.apply(tree, statement)
-    as_postgres_reads(tree, statement)
     tree = _answered(tree, statement, scope)
     _resolve_names(tree, statement, scope)
     _read_functions(tree, statement, scope)

@@ -21,6 +21,7 @@ from streamsql.catalog.pg_catalog.pg_get_keywords import must_be_quoted
 from streamsql.catalog.pg_catalog.pg_settings import PG_SETTINGS
 from streamsql.catalog.relation import CatalogRelation
 from streamsql.plan.functions import VALUES_IN_FROM, function_name
+from streamsql.plan.postgres_functions import has_template
 from streamsql.plan.result_types import ResultTypes, named_type
 from streamsql.sql.names import quote_name
 from streamsql.sql.statements import Statement
@@ -252,6 +253,8 @@ def rewrite(tree: exp.Expr, statement: Statement, names: Names, types: ResultTyp
     }
     templates = {id(node): template for node in nodes if (template := _by_type(node, types)) is not None}
     for node in nodes:
+        if has_template(node):
+            continue
         template = templates.get(id(node))
         if template is not None:
             node.replace(_filled(template, [node.this], names))

@@ -79,15 +79,14 @@ _TIME_US = (
 _JUSTIFIED_HOURS = _HOURS.replace("__us($1)", _TIME_US)
 
 # a JSON object as a map, an array as a list
-_MAP = "CAST({0} AS MAP(VARCHAR, JSON))"
-_LIST = "CAST({0} AS JSON[])"
+_MAP = "CAST(CAST({0} AS JSON) AS MAP(VARCHAR, JSON))"
 _JSON_TYPE = (
     "CASE json_type($1) WHEN 'OBJECT' THEN 'object' WHEN 'ARRAY' THEN 'array' WHEN 'VARCHAR' THEN 'string' "
     "WHEN 'BOOLEAN' THEN 'boolean' WHEN 'NULL' THEN 'null' WHEN NULL THEN NULL ELSE 'number' END"
 )
 _JSON_LENGTH = (
     "CASE WHEN json_type($1) = 'ARRAY' THEN CAST(json_array_length($1) AS INTEGER) "
-    "WHEN $1 IS NOT NULL THEN error('cannot get array length of a non-array') END"
+    "WHEN $1 IS NOT NULL THEN error('{22023} cannot get array length of a non-array') END"
 )
 _STRIPPED = (
     f"to_json(map_from_entries(list_filter(map_entries({_MAP.format('$1')}), lambda e: json_type(e.value) <> 'NULL')))"
@@ -102,8 +101,8 @@ _SPLIT = (
 )
 _SPLIT_NULLS = f"list_transform({_SPLIT}, lambda e: nullif(e, $3))"
 _BUCKET = (
-    "CASE WHEN $4 <= 0 THEN error('count must be greater than zero') "
-    "WHEN $2 = $3 THEN error('lower bound cannot equal upper bound') "
+    "CASE WHEN $4 <= 0 THEN error('{2201G} count must be greater than zero') "
+    "WHEN $2 = $3 THEN error('{2201G} lower bound cannot equal upper bound') "
     "WHEN $2 < $3 THEN CASE WHEN $1 < $2 THEN 0 WHEN $1 >= $3 THEN $4 + 1 "
     "ELSE CAST(floor(($1 - $2) * $4 / ($3 - $2)) AS INTEGER) + 1 END "
     "ELSE CASE WHEN $1 > $2 THEN 0 WHEN $1 <= $3 THEN $4 + 1 "
@@ -116,6 +115,18 @@ _FORMAT_HEX = "printf('%x', CASE WHEN $1 < 0 THEN CAST($1 AS HUGEINT) + {wrap} E
 _OVERLAPS = (
     "CASE WHEN least($1, {1}) < greatest($3, {3}) AND least($3, {3}) < greatest($1, {1}) "
     "THEN TRUE WHEN $1 = {1} AND $1 = $3 THEN TRUE ELSE FALSE END"
+)
+
+
+_LOGARITHM = (
+    "CASE WHEN $1 > 0 THEN {0}($1) WHEN $1 = 0 THEN error('{{2201E}} cannot take logarithm of zero') "
+    "WHEN $1 < 0 THEN error('{{2201E}} cannot take logarithm of a negative number') END"
+)
+_ROOT = "CASE WHEN $1 < 0 THEN error('{2201F} cannot take square root of a negative number') ELSE sqrt($1) END"
+_POWER = (
+    "CASE WHEN $1 = 0 AND $2 < 0 THEN error('{2201F} zero raised to a negative power is undefined') "
+    "WHEN $1 < 0 AND $2 <> floor($2) "
+    "THEN error('{2201F} a negative number raised to a non-integer power yields a complex result') ELSE power($1, $2) END"
 )
 
 
@@ -187,6 +198,13 @@ def _to_json(types: Types) -> str | None:
 FUNCTIONS: dict[str, Function] = {
     # numbers
     "abs": Function(first),
+    "exp": Function(t.FLOAT8),
+    "ln": Function(t.FLOAT8, _LOGARITHM.format("ln")),
+    "log": Function(t.FLOAT8, lambda types: _LOGARITHM.format("log") if len(types) == 1 else None),
+    "log10": Function(t.FLOAT8, _LOGARITHM.format("log10").replace("$1", "$2")),  # the stock parser has the base first
+    "power": Function(t.FLOAT8, _POWER),
+    "pow": Function(t.FLOAT8, _POWER),
+    "sqrt": Function(t.FLOAT8, _ROOT),
     "cbrt": Function(t.FLOAT8),
     "ceil": Function(_decimal_or_double),
     "ceiling": Function(_decimal_or_double),
@@ -212,7 +230,7 @@ FUNCTIONS: dict[str, Function] = {
     "trunc": Function(_decimal_or_double),
     "width_bucket": Function(t.INT4, _width_bucket),
     # text and bytes
-    "chr": Function(t.TEXT, "CASE WHEN $1 = 0 THEN error('null character not permitted') ELSE chr($1) END"),
+    "chr": Function(t.TEXT, "CASE WHEN $1 = 0 THEN error('{54000} null character not permitted') ELSE chr($1) END"),
     "convert_from": Function(t.TEXT, "decode($1)"),
     "convert_to": Function(t.BYTEA, "encode($1)"),
     "get_byte": Function(t.INT4, _BYTE),
@@ -230,10 +248,10 @@ FUNCTIONS: dict[str, Function] = {
     "array_append": Function(first),
     "array_cat": Function(first, "list_concat($1, $2)"),
     "array_dims": Function(t.TEXT, _DIMENSIONS),
-    "array_fill": Function(lambda types: types[0].array if types and types[0] else None, "list_resize([], $2[1], $1)"),
+    "array_fill": Function(lambda types: types[0].array if types and types[0] else None, "list_transform(range($2[1]), lambda i: $1)"),
     "array_ndims": Function(t.INT4, "CASE WHEN len($1) > 0 THEN 1 + (length(typeof($1)) - length(replace(typeof($1), '[', ''))) - 1 END"),
     "array_positions": Function(t.INT4.array, _ARRAY_POSITIONS),
-    "array_prepend": Function(_second),
+    "array_prepend": Function(first, "list_prepend($2, $1)"),  # the stock parser has the array first
     "array_remove": Function(first, "list_filter($1, lambda e: e IS DISTINCT FROM $2)"),
     "array_replace": Function(first, "list_transform($1, lambda e: CASE WHEN e IS NOT DISTINCT FROM $2 THEN $3 ELSE e END)"),
     "generate_subscripts": Function(t.INT4),
@@ -250,17 +268,17 @@ FUNCTIONS: dict[str, Function] = {
     "jsonb_array_length": Function(t.INT4, _JSON_LENGTH),
     "jsonb_build_array": Function(t.JSONB, _values),
     "jsonb_build_object": Function(t.JSONB),
-    "jsonb_exists": Function(t.BOOL, "list_contains(json_keys($1), $2)"),
+    "jsonb_exists": Function(t.BOOL, "json_exists($1, $2)"),
     "jsonb_extract_path": Function(t.JSONB, _path("json_extract")),
     "jsonb_extract_path_text": Function(t.TEXT, _path("json_extract_string")),
     "jsonb_object_keys": Function(t.TEXT, "unnest(json_keys($1))"),
     "jsonb_pretty": Function(t.TEXT, "json_pretty($1)"),
     "jsonb_strip_nulls": Function(t.JSONB, _STRIPPED),
     "jsonb_typeof": Function(t.TEXT, _JSON_TYPE),
-    "json_array_elements": Function(t.JSON, "unnest(CAST($1 AS JSON[]))"),
-    "json_array_elements_text": Function(t.TEXT, "unnest(list_transform(CAST($1 AS JSON[]), lambda e: e ->> '$'))"),
-    "jsonb_array_elements": Function(t.JSONB, "unnest(CAST($1 AS JSON[]))"),
-    "jsonb_array_elements_text": Function(t.TEXT, "unnest(list_transform(CAST($1 AS JSON[]), lambda e: e ->> '$'))"),
+    "json_array_elements": Function(t.JSON, "unnest(CAST(CAST($1 AS JSON) AS JSON[]))"),
+    "json_array_elements_text": Function(t.TEXT, "unnest(list_transform(CAST(CAST($1 AS JSON) AS JSON[]), lambda e: e ->> '$'))"),
+    "jsonb_array_elements": Function(t.JSONB, "unnest(CAST(CAST($1 AS JSON) AS JSON[]))"),
+    "jsonb_array_elements_text": Function(t.TEXT, "unnest(list_transform(CAST(CAST($1 AS JSON) AS JSON[]), lambda e: e ->> '$'))"),
     "to_json": Function(t.JSON),
     "to_jsonb": Function(t.JSONB, "to_json($1)"),
     "row_to_json": Function(t.JSON),
@@ -274,6 +292,9 @@ FUNCTIONS: dict[str, Function] = {
     "make_date": Function(t.DATE),
     "make_time": Function(t.TIME),
     "make_timestamp": Function(t.TIMESTAMP),
+    "to_date": Function(t.DATE),
+    "to_number": Function(t.NUMERIC),
+    "to_timestamp": Function(t.TIMESTAMPTZ),
     "overlaps": Function(t.BOOL, _overlapping),
 }  # fmt: skip
 

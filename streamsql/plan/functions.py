@@ -110,13 +110,16 @@ def function_name(node: exp.Expr, statement: Statement) -> str | None:
     return node.sql_name().lower()
 
 
+_ANY_DATE_PART = re.compile(r"\bdate_part\s*\((?!.*\bextract\s*\()", re.IGNORECASE | re.DOTALL)
 _DATE_PART = re.compile(r"date_part\s*\(\s*'\w+'\s*,\s*\Z", re.IGNORECASE)
 
 
 def is_date_part(node: exp.Extract, statement: Statement) -> bool:
     """Tell whether a client wrote ``date_part('year', x)``, which the stock parser turns into EXTRACT(year FROM x)."""
     start = start_of(node.expression)
-    return start is not None and _DATE_PART.search(statement.text[: start - statement.position]) is not None
+    if start is None:  # nothing in it says where it stands: both are not written in one statement
+        return _ANY_DATE_PART.search(statement.text) is not None
+    return _DATE_PART.search(statement.text[: start - statement.position]) is not None
 
 
 def refuse_functions(tree: exp.Expr, statement: Statement) -> None:

@@ -22,6 +22,7 @@ from streamsql.base.types import (
     BOOL,
     BYTEA,
     CATALOG_SCALARS,
+    DATE,
     DUCKDB_NAME,
     INT4,
     INT8,
@@ -29,6 +30,8 @@ from streamsql.base.types import (
     NUMERIC,
     OID,
     TEXT,
+    TIMESTAMP,
+    TIMESTAMPTZ,
     UNKNOWN,
     WireType,
     wire_column,
@@ -282,10 +285,29 @@ def _interval(values: pa.Array) -> str:
     return f"{months} months {days} days {nanoseconds // 1_000} microseconds"
 
 
+def _with_era(wire_type: WireType) -> Callable[[pa.Array], str]:
+    """Write a date or timestamp; DuckDB puts BC in parentheses."""
+
+    def write(values: pa.Array) -> str:
+        return str(strings_of(CODECS[wire_type.name].to_text(values), values)[0].as_py()).replace(" BC", " (BC)")
+
+    return write
+
+
 _WRITERS: dict[str, Callable[[pa.Array], str]] = {
+    **{wire_type.name: _with_era(wire_type) for wire_type in (DATE, TIMESTAMP, TIMESTAMPTZ)},
     INTERVAL.name: _interval,
     BYTEA.name: lambda values: "".join(f"\\x{byte:02x}" for byte in values[0].as_py()),
 }
+
+
+def read_numeric(text: str, precision: int, scale: int) -> str:
+    """Read a text as PostgreSQL does for numeric(precision, scale); give its digits. Raises StreamSQLError."""
+    try:
+        values = parse_text(pa.array([text], pa.string()), NUMERIC, ((precision << 16) | scale) + 4)
+    except BadValue as bad:
+        raise bad.error from None
+    return str(values[0].as_py())
 
 
 def _digits(text: str) -> str:

@@ -16,7 +16,9 @@ import sqlglot
 from sqlglot import exp
 
 from streamsql.base import types as t
+from streamsql.base.limits import Limits
 from streamsql.base.types import WireType
+from streamsql.plan import formatting
 from streamsql.plan.function_table import Types, template_of
 from streamsql.plan.functions import function_name, is_date_part
 from streamsql.plan.result_types import INTEGERS, ResultTypes, named_type
@@ -39,16 +41,16 @@ _JSON_CONCAT = (
 )
 _JSON_WITHOUT_KEY = (
     f"CASE WHEN json_type($1) = 'OBJECT' THEN to_json(map_from_entries(list_filter(map_entries({_MAP_1}), "
-    "lambda e: e.key <> $2))) ELSE to_json(list_filter(CAST($1 AS JSON[]), "
+    "lambda e: e.key <> $2))) ELSE to_json(list_filter(CAST(CAST($1 AS JSON) AS JSON[]), "
     "lambda e: (e ->> '$') IS DISTINCT FROM CAST($2 AS VARCHAR))) END"
 )
 _JSON_WITHOUT_ELEMENT = (
-    "to_json(list_filter(CAST($1 AS JSON[]), "
+    "to_json(list_filter(CAST(CAST($1 AS JSON) AS JSON[]), "
     "lambda e, i: i - 1 <> CASE WHEN $2 < 0 THEN json_array_length($1) + $2 ELSE $2 END))"
 )
 _KEYS = (
     "CASE WHEN json_type($1) = 'OBJECT' THEN json_keys($1) WHEN json_type($1) = 'ARRAY' "
-    "THEN list_transform(list_filter(CAST($1 AS JSON[]), lambda e: json_type(e) = 'VARCHAR'), lambda e: e ->> '$') "
+    "THEN list_transform(list_filter(CAST(CAST($1 AS JSON) AS JSON[]), lambda e: json_type(e) = 'VARCHAR'), lambda e: e ->> '$') "
     "ELSE [] END"
 )
 _JSON_OPERATORS: dict[type[exp.Expr], str] = {
@@ -65,10 +67,11 @@ _KEY_OPERATORS: dict[type[exp.Expr], str] = {
 _CENTURIES = {"CENTURY": 100, "MILLENNIUM": 1000}
 
 
-def note(tree: exp.Expr, statement: Statement, types: ResultTypes) -> None:
-    """Write down in the nodes what they become."""
+def note(tree: exp.Expr, statement: Statement, types: ResultTypes, limits: Limits) -> None:
+    """Write down in the nodes what they become. Raises FeatureNotSupported."""
     for node in tree.walk():
-        found = _template(node, statement, types)
+        formatted = formatting.template_of(node, types.type_of(node.this), statement, limits)
+        found = (formatted, _VALUE) if formatted is not None else _template(node, statement, types)
         if found is not None:
             node.meta[_TEMPLATE], node.meta[_ARGUMENTS] = found
 
@@ -78,9 +81,14 @@ def apply(node: exp.Expr) -> bool:
     template = node.meta.get(_TEMPLATE)
     if template is None:
         return False
-    arguments = [node.args[key] if index is None else node.args[key][index] for key, index in node.meta[_ARGUMENTS]]
+    arguments = [a.this if isinstance(a, (exp.Any, exp.All)) else a for a in _of(node, node.meta[_ARGUMENTS])]
     node.replace(filled(template, arguments))
     return True
+
+
+def has_template(node: exp.Expr) -> bool:
+    """Tell whether `apply` will write this node."""
+    return _TEMPLATE in node.meta
 
 
 def filled(template: str, arguments: list[exp.Expr]) -> exp.Expr:
@@ -105,6 +113,7 @@ def _parsed(template: str) -> exp.Expr:
     return made
 
 
+_VALUE: list[tuple[str, int | None]] = [("this", None)]
 Place = tuple[str, "int | None"]  # the name of a node's argument, and the index in it where it is a list
 
 
@@ -130,7 +139,7 @@ def _template(node: exp.Expr, statement: Statement, types: ResultTypes) -> tuple
     if isinstance(node, exp.Cast):
         found = _cast(node, types)
         return None if found is None else (found, [("this", None)])
-    if isinstance(node, exp.Binary) and not isinstance(node, (exp.Pow, exp.IntDiv, exp.Dot)):
+    if isinstance(node, exp.Binary) and not isinstance(node, (exp.Pow, exp.Dot)):
         found = _operator(node, types.type_of(node.this), types.type_of(node.expression))
         return None if found is None else (found, [("this", None), ("expression", None)])
     if isinstance(node, (exp.Extract, exp.TimestampTrunc, exp.DateTrunc)):
@@ -154,6 +163,8 @@ def _template(node: exp.Expr, statement: Statement, types: ResultTypes) -> tuple
 def _cast(node: exp.Cast, types: ResultTypes) -> str | None:
     """Write a cast to text as PostgreSQL writes the value, and cut what is longer than varchar(n)."""
     target = named_type(node.to)
+    if target is t.TIME and types.type_of(node.this) is t.TIMESTAMPTZ:
+        return "CAST(CAST($1 AS TIMESTAMP) AS TIME)"
     if target not in (t.TEXT, t.VARCHAR, t.BPCHAR, t.NAME):
         return None
     source = types.type_of(node.this)
@@ -172,6 +183,10 @@ def _cast(node: exp.Cast, types: ResultTypes) -> str | None:
 def _operator(node: exp.Expr, one: WireType | None, other: WireType | None) -> str | None:
     if isinstance(node, exp.DPipe):
         return _concatenation(one, other)
+    if isinstance(node, exp.IntDiv):  # div() of numbers that are no integers
+        return None if one in INTEGERS and other in INTEGERS else "trunc(CAST($1 AS DOUBLE) / $2)"
+    if isinstance(node, (exp.Like, exp.ILike)) and isinstance(node.expression, (exp.Any, exp.All)):
+        return _like_any(node)
     if isinstance(node, _ARITHMETIC):
         return _arithmetic(node, one, other)
     if one in _JSONS or (other in _JSONS and one is t.UNKNOWN):
@@ -179,6 +194,14 @@ def _operator(node: exp.Expr, one: WireType | None, other: WireType | None) -> s
     if isinstance(node, (exp.ArrayContainsAll, exp.ArrayContainedBy, exp.ArrayOverlaps)):
         return None
     return _KEY_OPERATORS.get(type(node)) if one is None or one is t.TEXT else None
+
+
+def _like_any(node: exp.Like | exp.ILike) -> str:
+    """``x LIKE ANY (array)``: an array of patterns."""
+    operator = "ILIKE" if isinstance(node, exp.ILike) else "LIKE"
+    whole = "bool_and" if isinstance(node.expression, exp.All) else "bool_or"
+    matches = f"list_transform(x, lambda e: $1 {operator} e ESCAPE chr(92))"
+    return f"list_aggregate({matches.replace('(x,', '($2,')}, '{whole}')"
 
 
 def _concatenation(one: WireType | None, other: WireType | None) -> str | None:
@@ -306,7 +329,7 @@ def _format(operands: list[exp.Expr], types: Types) -> str | None:
         place = int(number) + 1 if number else following
         following = place + 1
         if place > len(operands):
-            return "error('too few arguments for format()')"
+            return "error('{22023} too few arguments for format()')"
         text = text_sql(f"${place}", types[place - 1], bare=True)
         shown = {"s": f"coalesce({text}, '')", "I": _IDENTIFIER.format(x=text), "L": _LITERAL.format(x=text)}[kind]
         if width:
@@ -340,7 +363,7 @@ def _match_parts(operands: list[exp.Expr], types: Types) -> tuple[list[str], boo
 def _regexp_match(operands: list[exp.Expr], types: Types) -> str | None:
     found = _match_parts(operands, types)
     if found is None:
-        return "error('regexp_match takes a pattern that is written out')"
+        return "error('{0A000} regexp_match takes a pattern that is written out')"
     groups, _, options = found
     parts = ", ".join(f"regexp_extract($1, $2, {g}{options})" for g in groups)
     return f"CASE WHEN regexp_matches($1, $2{options}) THEN [{parts}] END"
@@ -349,7 +372,7 @@ def _regexp_match(operands: list[exp.Expr], types: Types) -> str | None:
 def _regexp_matches(operands: list[exp.Expr], types: Types) -> str | None:
     found = _match_parts(operands, types)
     if found is None:
-        return "error('regexp_matches takes a pattern that is written out')"
+        return "error('{0A000} regexp_matches takes a pattern that is written out')"
     groups, every, options = found
     if not every:
         return f"unnest(CASE WHEN regexp_matches($1, $2{options}) THEN [{_regexp_match(operands, types)}] ELSE [] END)"
@@ -376,7 +399,7 @@ def _substring(operands: list[exp.Expr], types: Types) -> str | None:
         return f"CASE WHEN regexp_matches($1, $2) THEN regexp_extract($1, $2, {group}) END"
     length = operands[2].unnest() if len(operands) > 2 else None
     if isinstance(length, exp.Neg):
-        return "error('negative substring length not allowed')"
+        return "error('{22011} negative substring length not allowed')"
     return template_of("substr", types)
 
 

@@ -6,11 +6,13 @@ a precision, of which DuckDB keeps three places, is what it is for a column: DEC
 
 from __future__ import annotations
 
+import sqlglot
 from sqlglot import exp
 
 from streamsql.base.errors import StreamSQLError
-from streamsql.base.types import BYTEA, INTERVAL, NUMERIC, WireType, wire_column
-from streamsql.plan.parameters import READ, typed_literal
+from streamsql.base import types as t
+from streamsql.base.types import INTERVAL, NUMERIC, WireType, wire_column
+from streamsql.plan.parameters import READ, read_numeric, typed_literal
 from streamsql.sql.column_types import DUCKDB_TYPES
 from streamsql.sql.statements import Statement
 from streamsql.sql.trees import position_of
@@ -20,27 +22,69 @@ _NUMERIC_PRECISION, _NUMERIC_SCALE = 38, 10
 
 def as_postgres_reads(tree: exp.Expr, statement: Statement) -> None:
     """Settle the types and typed literals of a tree, which is changed. Raises DataError with a position."""
+    casts = list(tree.find_all(exp.Cast))  # what is put in has casts of its own
     for data_type in tree.find_all(exp.DataType):
         if data_type.this is exp.DType.DECIMAL and not data_type.expressions:
             digits = (exp.Literal.number(n) for n in (_NUMERIC_PRECISION, _NUMERIC_SCALE))
             data_type.set("expressions", [exp.DataTypeParam(this=n) for n in digits])
-    for cast in list(tree.find_all(exp.Cast)):  # what is put in has casts of its own
-        text, wire_type = cast.this, _read_here(cast.to)
-        if wire_type is None or not isinstance(text, exp.Literal) or not text.is_string or READ in cast.meta:
+            data_type.meta[_UNCONSTRAINED] = True
+    for cast in casts:
+        text, wire_type = cast.this.unnest(), _read_here(cast.to)
+        if not isinstance(text, exp.Literal) or READ in cast.meta or (wire_type is None and text.is_string):
             continue
         try:
-            text.replace(typed_literal(wire_type, text.name))
+            _read(cast, text, wire_type)
         except StreamSQLError as error:
-            error.position = position_of(text, statement)
+            error.position = position_of(text, statement) or position_of(cast, statement)
             raise
+
+
+def _read(cast: exp.Cast, text: exp.Literal, wire_type: WireType | None) -> None:
+    """Put in the value that PostgreSQL reads from a literal, in DuckDB's writing."""
+    unconstrained = isinstance(cast.to, exp.DataType) and cast.to.meta.get(_UNCONSTRAINED)
+    if not text.is_string:
+        if unconstrained:  # 10.50::numeric has the scale that is written
+            cast.replace(typed_literal(NUMERIC, text.name))
+        return
+    assert wire_type is not None
+    word = _WORDS.get(text.name.strip().lower()) if wire_type in _DAYS else None
+    if word is not None:
+        text.replace(sqlglot.parse_one(word, read="duckdb"))
+    elif wire_type is NUMERIC and unconstrained:
+        cast.replace(typed_literal(NUMERIC, text.name))
+    elif wire_type is NUMERIC:
+        precision, scale = _digits(cast.to)
+        made = typed_literal(NUMERIC, read_numeric(text.name, precision, scale))
+        text.replace(made.this)
+    else:
+        text.replace(typed_literal(wire_type, text.name))
+
+
+def _digits(data_type: exp.Expr) -> tuple[int, int]:
+    digits = [int(p.name) for p in data_type.expressions]
+    return digits[0], digits[1] if len(digits) > 1 else 0
+
+
+_UNCONSTRAINED = "unconstrained"  # in the meta of numeric without precision
+_SCALARS: dict[object, WireType] = {
+    exp.DType.BIGINT: t.INT8, exp.DType.BOOLEAN: t.BOOL, exp.DType.DATE: t.DATE, exp.DType.DECIMAL: NUMERIC,
+    exp.DType.DOUBLE: t.FLOAT8, exp.DType.FLOAT: t.FLOAT4, exp.DType.INT: t.INT4, exp.DType.JSON: t.JSON,
+    exp.DType.JSONB: t.JSONB, exp.DType.SMALLINT: t.INT2, exp.DType.TIME: t.TIME, exp.DType.TIMESTAMP: t.TIMESTAMP,
+    exp.DType.TIMESTAMPTZ: t.TIMESTAMPTZ, exp.DType.UUID: t.UUID, exp.DType.VARBINARY: t.BYTEA,
+}  # fmt: skip
+_DAYS = (t.DATE, t.TIMESTAMP, t.TIMESTAMPTZ)
+# words that PostgreSQL reads as times
+_WORDS = {
+    "now": "now()", "today": "current_date", "tomorrow": "(current_date + 1)", "yesterday": "(current_date - 1)",
+}  # fmt: skip
 
 
 def _read_here(data_type: exp.Expr) -> WireType | None:
     kind = data_type.this if isinstance(data_type, exp.DataType) else data_type
     if isinstance(kind, exp.Interval) or kind is exp.DType.INTERVAL:
         return INTERVAL
-    if kind is exp.DType.VARBINARY:
-        return BYTEA
+    if kind in _SCALARS:
+        return _SCALARS[kind]
     element = data_type.expressions[0] if kind is exp.DType.ARRAY and len(data_type.expressions) == 1 else None
     if not isinstance(element, exp.DataType):
         return None

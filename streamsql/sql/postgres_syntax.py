@@ -4,10 +4,13 @@
 
     TIMESTAMP '2024-01-01'::date        (TIMESTAMP '2024-01-01')::date      the stock parser casts the string first
     (a, b) OVERLAPS (c, d)              overlaps(a, b, c, d)
-    INTERVAL '1-2' YEAR TO MONTH        INTERVAL '1-2'                      the text says it by itself
+    INTERVAL '1-2' YEAR TO MONTH        '1-2'::interval                     the text says it by itself
+    INTERVAL '1 day 02:00'              '1 day 02:00'::interval             the stock parser reads the first part alone
 """
 
 from __future__ import annotations
+
+import re
 
 from sqlglot.tokens import Token, TokenType
 
@@ -38,7 +41,12 @@ def as_stock_parser_reads(tokens: list[Token], text: str) -> list[Token]:
             continue
         if _is_span(kept, tokens, index):
             continue
+        if token.token_type is TokenType.INTERVAL and _is_long_interval(tokens, index):
+            continue
         kept.append(token)
+        if _is_string(tokens, index) and index and tokens[index - 1].token_type is TokenType.INTERVAL:
+            if _is_long_interval(tokens, index - 1):
+                kept += [_mark(token, TokenType.DCOLON, "::"), _mark(token, TokenType.INTERVAL, "interval")]
     return kept
 
 
@@ -103,6 +111,14 @@ def _open_overlaps(kept: list[Token], token: Token) -> None:
         return
     kept[-1] = _mark(token, TokenType.COMMA, ",")
     kept.insert(place, _mark(token, TokenType.VAR, token.text))
+
+
+_ONE_PART = re.compile(r"\s*-?\d+(?:\.\d+)?\s*(?:[a-zA-Z]+\s*)?\Z")
+
+
+def _is_long_interval(tokens: list[Token], index: int) -> bool:
+    """Tell whether ``INTERVAL 'text'`` begins here, of a text that is more than a number and a unit."""
+    return _is_string(tokens, index + 1) and _ONE_PART.match(tokens[index + 1].text) is None if index + 1 < len(tokens) else False
 
 
 def _is_span(kept: list[Token], tokens: list[Token], index: int) -> bool:

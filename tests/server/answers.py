@@ -20,7 +20,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from pathlib import Path
 
 import psycopg
@@ -33,6 +33,7 @@ _QUERIES = ("SELECT ", "VALUES ", "WITH ")
 # digits of a numeric or floating-point result in which the two must agree: a quotient has more of them there
 _DIGITS = 12
 _NUMBERS = frozenset({"numeric", "float8"})
+_JSONS = frozenset({"json", "jsonb"})  # compared by value: PostgreSQL writes blanks where DuckDB writes none
 
 Connection = psycopg.Connection[TupleRow]
 
@@ -113,14 +114,20 @@ def _comparable(answer: list[str]) -> list[object]:
     types = answer[0].split(", ")
     rows: Iterable[list[str | None]] = [] if answer[0].startswith("ERROR") else [json.loads(row) for row in answer[1:]]
     compared = [
-        [_number(v) if t in _NUMBERS and v is not None else v for t, v in zip(types, row, strict=True)] for row in rows
+        [None if v is None else _value(t, v) for t, v in zip(types, row, strict=True)] for row in rows
     ]
     return [answer[0], compared]
 
 
+def _value(type_name: str, text: str) -> object:
+    if type_name in _JSONS:
+        return json.loads(text)
+    return _number(text) if type_name in _NUMBERS else text
+
+
 def _number(text: str) -> str:
     try:
-        return f"{Decimal(text):.{_DIGITS}g}".replace("E+", "e").lower()
+        return str(Context(prec=_DIGITS).create_decimal(text).normalize())
     except InvalidOperation:
         return text
 

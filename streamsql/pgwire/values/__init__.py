@@ -31,6 +31,7 @@ from streamsql.pgwire.values import (
     json,
     numeric,
     text,
+    timetz,
     uuid,
     vector,
 )
@@ -57,6 +58,7 @@ SCALAR_CODECS: dict[str, Codec] = {
     "time": datetime.TIME,
     "timestamp": datetime.TIMESTAMP,
     "timestamptz": datetime.TIMESTAMPTZ,
+    "timetz": timetz.TIMETZ,
     "unknown": text.TEXT,
     "uuid": uuid.UUID,
     "varchar": text.TEXT,
