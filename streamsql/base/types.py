@@ -103,6 +103,20 @@ ARRAYS = {t.name: WireType("_" + t.name, t.array_oid, 0, -1, element=t) for t in
 BY_OID: dict[int, WireType] = {t.oid: t for t in (*SCALARS, *ARRAYS.values())}
 BY_NAME: dict[str, WireType] = {t.name: t for t in (*SCALARS, *ARRAYS.values())}
 
+_SQL_NAMES = {
+    "bool": "boolean", "bpchar": "character", "char": '"char"', "float4": "real", "float8": "double precision", "int2": "smallint",
+    "int4": "integer", "int8": "bigint", "time": "time without time zone", "timetz": "time with time zone",
+    "timestamp": "timestamp without time zone", "timestamptz": "timestamp with time zone", "varchar": "character varying",
+}  # fmt: skip
+
+
+def type_name(wire_type: WireType) -> str:
+    """Give a type's name as SQL has it: ``integer[]``."""
+    if wire_type.element is not None:
+        return f"{type_name(wire_type.element)}[]"
+    return _SQL_NAMES.get(wire_type.name, wire_type.name)
+
+
 # wire type name -> the DuckDB type that a parameter of it is cast to
 DUCKDB_NAME = {
     "bool": "BOOLEAN", "bytea": "BLOB", "int8": "BIGINT", "int2": "SMALLINT", "int4": "INTEGER", "text": "VARCHAR",

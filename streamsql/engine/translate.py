@@ -247,6 +247,10 @@ _RULES: tuple[Rule, ...] = tuple(
                 "numeric field overflow", detail=f"{m[1]} does not fit {type_name(m[2])}"
             ),
         ),
+        (
+            r'Could not parse string "(.*?)" according to format specifier',
+            lambda m: errors.InvalidDatetime(f'invalid value "{m[1]}" for the pattern'),
+        ),
         (r"Malformed JSON", lambda _: errors.InvalidTextRepresentation("invalid input syntax for type json")),
         (
             r'extract specifier "(.*?)" not recognized',

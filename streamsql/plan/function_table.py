@@ -93,7 +93,8 @@ _STRIPPED = (
 )
 _ARRAY_POSITIONS = "list_filter(list_transform($1, lambda e, i: CASE WHEN e IS NOT DISTINCT FROM $2 THEN i END), lambda i: i IS NOT NULL)"
 _DIMENSIONS = (
-    "CASE WHEN len($1) > 0 THEN '[1:' || len($1) || ']' END"
+    "CASE WHEN typeof($1) LIKE '%[][]' THEN error('{0A000} array_dims of an array of arrays is not supported') "
+    "WHEN len($1) > 0 THEN '[1:' || len($1) || ']' END"
 )
 _SPLIT = (
     "CASE WHEN $1 = '' THEN CAST([] AS VARCHAR[]) WHEN $1 IS NOT NULL AND $2 IS NULL THEN string_split($1, '') "

@@ -42,6 +42,7 @@ REFUSED = frozenset({
     # types made at run time
     "cast_to_type", "get_type", "make_type", "replace_type",
 })  # fmt: skip
+_HYPOTHETICAL = (exp.CumeDist, exp.DenseRank, exp.PercentRank, exp.Rank)
 # DuckDB's own names for what its optimizer writes; they trust their arguments
 _REFUSED_PREFIX = "__"
 
@@ -132,6 +133,12 @@ def refuse_functions(tree: exp.Expr, statement: Statement) -> None:
                 "IGNORE NULLS and RESPECT NULLS stand in window functions only",
                 hint="write FILTER (WHERE x IS NOT NULL)",
                 position=position_of(node, statement),
+            )
+        if isinstance(node, exp.WithinGroup) and isinstance(node.this, _HYPOTHETICAL):
+            raise FeatureNotSupported(
+                "hypothetical-set aggregates are not supported",
+                hint="count the rows that come before the value",
+                position=position_of(node.this, statement),
             )
         name = function_name(node, statement)
         if name is not None and (name in REFUSED or name.startswith(_REFUSED_PREFIX)):

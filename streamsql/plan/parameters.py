@@ -243,14 +243,26 @@ def _literal(wire_type: WireType, text: str | None) -> tuple[exp.Expr, str]:
         if text is None:
             return exp.null(), name
         values = _read(wire_type, text)[0].values
-        texts = strings_of(CODECS[element.name].to_text(values), values).to_pylist()
-        return exp.Array(expressions=[typed_literal(element, each) for each in texts]), name
+        depth = _depth(values.type)
+        return _array_literal(values, element), name + "[]" * depth
     if text is None:
         return exp.null(), _name_of(wire_type)
     if wire_type is NUMERIC:
         digits = _digits(text)
         return exp.Literal.string(digits), _decimal_name(digits)
     return exp.Literal.string(_scalar_text(wire_type, text)), _name_of(wire_type)
+
+
+def _depth(arrow_type: pa.DataType) -> int:
+    return 1 + _depth(arrow_type.value_type) if pa.types.is_list(arrow_type) else 0
+
+
+def _array_literal(values: pa.Array, element: WireType) -> exp.Expr:
+    """Write the elements of an array, each as a typed literal; arrays in it likewise."""
+    if pa.types.is_list(values.type):
+        return exp.Array(expressions=[_array_literal(row.values, element) for row in values])
+    texts = strings_of(CODECS[element.name].to_text(values), values).to_pylist()
+    return exp.Array(expressions=[typed_literal(element, each) for each in texts])
 
 
 def _name_of(wire_type: WireType) -> str:

@@ -16,14 +16,16 @@ import sqlglot
 from sqlglot import exp
 
 from streamsql.base import types as t
+from streamsql.base.errors import InvalidParameterValue
 from streamsql.base.limits import Limits
-from streamsql.base.types import WireType
+from streamsql.base.types import WireType, type_name
 from streamsql.plan import formatting
 from streamsql.plan.function_table import Types, template_of
 from streamsql.plan.functions import function_name, is_date_part
 from streamsql.plan.result_types import INTEGERS, ResultTypes, named_type
 from streamsql.plan.text_output import is_plain, text_sql
 from streamsql.sql.statements import Statement
+from streamsql.sql.trees import position_of
 
 _TEMPLATE, _ARGUMENTS = "template", "arguments"
 _TEXTS = (t.TEXT, t.VARCHAR, t.BPCHAR, t.NAME, t.UNKNOWN)
@@ -200,7 +202,7 @@ def _like_any(node: exp.Like | exp.ILike) -> str:
     """``x LIKE ANY (array)``: an array of patterns."""
     operator = "ILIKE" if isinstance(node, exp.ILike) else "LIKE"
     whole = "bool_and" if isinstance(node.expression, exp.All) else "bool_or"
-    matches = f"list_transform(x, lambda e: $1 {operator} e ESCAPE chr(92))"
+    matches = f"list_transform(x, lambda e: $1 {operator} e ESCAPE '\\')"
     return f"list_aggregate({matches.replace('(x,', '($2,')}, '{whole}')"
 
 
@@ -244,6 +246,16 @@ _LITERAL_TYPES = {
 
 # ---- parts of times ----
 
+_TRUNCATED = frozenset(
+    (
+        "microsecond microseconds us usec usecs millisecond milliseconds ms msec msecs second seconds s sec secs minute minutes "
+        "m min mins hour hours h hr hrs day days d week weeks w month months mon mons quarter quarters year years y yr yrs "
+        "decade decades century centuries millennium millennia"
+    ).split()
+)
+_EXTRACTED = _TRUNCATED | frozenset(
+    "dow isodow doy epoch isoyear julian timezone timezone_hour timezone_minute weekday dayofweek dayofyear".split()
+)
 _SECONDS = "CAST(({0}) AS DECIMAL(28,0)) * CAST(0.000001 AS DECIMAL(7,6))"
 _IN_MINUTE = "datepart('microseconds', $1)"
 
@@ -251,6 +263,11 @@ _IN_MINUTE = "datepart('microseconds', $1)"
 def _time_part(node: exp.Expr, statement: Statement, types: ResultTypes) -> tuple[str, list[Place]] | None:
     if isinstance(node, exp.Extract):
         unit = node.this.name.upper()
+        of = types.type_of(node.expression)
+        if of is not None and unit.lower() not in _EXTRACTED:
+            raise InvalidParameterValue(
+                f'unit "{unit.lower()}" not recognized for type {type_name(of)}', position=position_of(node, statement)
+            )
         template = _extracted(unit, types.type_of(node.expression))
         if template is None:
             return None
@@ -259,6 +276,10 @@ def _time_part(node: exp.Expr, statement: Statement, types: ResultTypes) -> tupl
         return template, [("expression", None)]
     unit = str(node.args["unit"].name).upper() if isinstance(node.args.get("unit"), exp.Expr) else ""
     of = types.type_of(node.this)
+    if of is not None and unit and unit.lower() not in _TRUNCATED:
+        raise InvalidParameterValue(
+            f'unit "{unit.lower()}" not recognized for type {type_name(of)}', position=position_of(node, statement)
+        )
     if unit in _CENTURIES and of in _TIMES:
         years = _CENTURIES[unit]
         return f"date_trunc('year', $1) - to_years(CAST((year($1) - 1) % {years} AS INTEGER))", [("this", None)]
@@ -403,7 +424,21 @@ def _substring(operands: list[exp.Expr], types: Types) -> str | None:
     return template_of("substr", types)
 
 
+def _pg_typeof(operands: list[exp.Expr], types: Types) -> str | None:
+    return None if types[0] is None else _quoted(type_name(types[0]))
+
+
+def _nested(operands: list[exp.Expr], types: Types) -> str:
+    """Refuse arrays of arrays, whose elements DuckDB does not count as one array's."""
+    return (
+        "CASE WHEN typeof($1) LIKE '%[][]' THEN error('{0A000} cardinality of an array of arrays is not supported') "
+        "ELSE CAST(len($1) AS INTEGER) END"
+    )
+
+
 _SPECIAL = {
+    "cardinality": _nested,
+    "pg_typeof": _pg_typeof,
     "array_to_string": _join_array,
     "concat": _concat,
     "concat_ws": _concat_ws,

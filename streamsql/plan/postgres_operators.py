@@ -21,7 +21,7 @@ from streamsql.plan.result_types import INTEGERS, ResultTypes
 from streamsql.sql.statements import Statement
 from streamsql.sql.trees import position_of
 
-_DIVISION, _HALF_EVEN, _ELEMENT = "division", "half_even", "element"
+_DIVISION, _HALF_EVEN, _ELEMENT, _INTERVAL = "division", "half_even", "element", "interval"
 _FLOATS = (t.FLOAT4, t.FLOAT8)
 _DIVIDERS = (exp.Div, exp.Mod)
 
@@ -35,6 +35,8 @@ def note(tree: exp.Expr, statement: Statement, types: ResultTypes, limits: Limit
             node.meta[_DIVISION] = "integers" if all(o in INTEGERS for o in operands) else "numbers"
         elif isinstance(node, exp.Round) and node.args.get("decimals") is None:
             node.meta[_HALF_EVEN] = types.type_of(node.this) in _FLOATS
+        elif isinstance(node, (exp.Avg, exp.Sum)):
+            node.meta[_INTERVAL] = types.type_of(node.this) is t.INTERVAL
         elif isinstance(node, (exp.Any, exp.Anonymous)) and isinstance(node.parent, exp.Binary):
             compared = types.type_of(node.parent.this)
             node.meta[_ELEMENT] = compared.name if compared in INTEGERS or compared in (t.FLOAT8, t.NUMERIC) else None
@@ -47,6 +49,11 @@ def apply(tree: exp.Expr, statement: Statement) -> None:
             continue
         if node.meta.get(_DIVISION):
             _divide(node)
+        elif node.meta.get(_INTERVAL):
+            name = "avg_interval" if isinstance(node, exp.Avg) else "sum_interval"
+            node.replace(exp.Anonymous(this=name, expressions=[node.this]))
+        elif isinstance(node, (exp.ArrayAgg, exp.GroupConcat)) and isinstance(node.this, exp.Distinct):
+            _sort_distinct(node)
         elif node.meta.get(_HALF_EVEN):
             node.replace(exp.Anonymous(this="round_even", expressions=[node.this, exp.Literal.number(0)]))
         elif isinstance(node, (exp.Like, exp.ILike)) and not isinstance(node.parent, exp.Escape):
@@ -69,6 +76,13 @@ def _divide(node: exp.Expr) -> None:
         node.set("expression", exp.paren(_with(asked, x=divisor)))
     if isinstance(node, exp.Div) and node.meta[_DIVISION] == "integers":
         node.replace(exp.IntDiv(this=_grouped(node.this), expression=_grouped(node.expression)))
+
+
+def _sort_distinct(node: exp.Expr) -> None:
+    """Let DISTINCT values come in their order, as PostgreSQL, which sorts them, gives them."""
+    values = node.this.expressions
+    if len(values) == 1:
+        node.set("this", exp.Order(this=node.this.copy(), expressions=[exp.Ordered(this=values[0].copy())]))
 
 
 def _grouped(node: exp.Expr) -> exp.Expr:

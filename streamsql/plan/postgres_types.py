@@ -28,6 +28,8 @@ def as_postgres_reads(tree: exp.Expr, statement: Statement) -> None:
             digits = (exp.Literal.number(n) for n in (_NUMERIC_PRECISION, _NUMERIC_SCALE))
             data_type.set("expressions", [exp.DataTypeParam(this=n) for n in digits])
             data_type.meta[_UNCONSTRAINED] = True
+    for node in tree.find_all(exp.Encode, exp.Anonymous):
+        _read_bytes(node)
     for cast in casts:
         text, wire_type = cast.this.unnest(), _read_here(cast.to)
         if not isinstance(text, exp.Literal) or READ in cast.meta or (wire_type is None and text.is_string):
@@ -37,6 +39,18 @@ def as_postgres_reads(tree: exp.Expr, statement: Statement) -> None:
         except StreamSQLError as error:
             error.position = position_of(text, statement) or position_of(cast, statement)
             raise
+
+
+def _read_bytes(node: exp.Expr) -> None:
+    """Read a string that stands for bytes: ``encode('abc', 'hex')``."""
+    if isinstance(node, exp.Anonymous) and str(node.this).lower() not in _OF_BYTES:
+        return
+    first = node.this if isinstance(node, exp.Encode) else next(iter(node.expressions), None)
+    if isinstance(first, exp.Literal) and first.is_string:
+        first.replace(typed_literal(t.BYTEA, first.name))
+
+
+_OF_BYTES = frozenset({"convert_from", "get_byte", "sha224", "sha256", "sha384", "sha512"})
 
 
 def _read(cast: exp.Cast, text: exp.Literal, wire_type: WireType | None) -> None:
@@ -57,7 +71,9 @@ def _read(cast: exp.Cast, text: exp.Literal, wire_type: WireType | None) -> None
         made = typed_literal(NUMERIC, read_numeric(text.name, precision, scale))
         text.replace(made.this)
     else:
-        text.replace(typed_literal(wire_type, text.name))
+        made = typed_literal(wire_type, text.name)
+        nested = wire_type.element is not None and made.args["to"].expressions[0].this is exp.DType.ARRAY
+        (cast if nested else text).replace(made)  # int[] is any depth to PostgreSQL
 
 
 def _digits(data_type: exp.Expr) -> tuple[int, int]:
@@ -70,7 +86,7 @@ _SCALARS: dict[object, WireType] = {
     exp.DType.BIGINT: t.INT8, exp.DType.BOOLEAN: t.BOOL, exp.DType.DATE: t.DATE, exp.DType.DECIMAL: NUMERIC,
     exp.DType.DOUBLE: t.FLOAT8, exp.DType.FLOAT: t.FLOAT4, exp.DType.INT: t.INT4, exp.DType.JSON: t.JSON,
     exp.DType.JSONB: t.JSONB, exp.DType.SMALLINT: t.INT2, exp.DType.TIME: t.TIME, exp.DType.TIMESTAMP: t.TIMESTAMP,
-    exp.DType.TIMESTAMPTZ: t.TIMESTAMPTZ, exp.DType.UUID: t.UUID, exp.DType.VARBINARY: t.BYTEA,
+    exp.DType.TIMESTAMPTZ: t.TIMESTAMPTZ, exp.DType.TIMETZ: t.TIMETZ, exp.DType.UUID: t.UUID, exp.DType.VARBINARY: t.BYTEA,
 }  # fmt: skip
 _DAYS = (t.DATE, t.TIMESTAMP, t.TIMESTAMPTZ)
 # words that PostgreSQL reads as times

@@ -260,7 +260,8 @@ class ResultTypes:
         if isinstance(node, exp.ArrayAgg):
             return _array(self.type_of(node.this.this if isinstance(node.this, exp.Order) else node.this))
         if isinstance(node, exp.Array):
-            return _array(_common([self.type_of(part) for part in node.expressions]))
+            element = _common([self.type_of(part) for part in node.expressions])
+            return _array(t.TEXT if element is t.UNKNOWN and node.expressions else element)
         if isinstance(node, exp.Bracket) and any(isinstance(i, exp.Slice) for i in node.expressions):
             return self.type_of(node.this)
         if isinstance(node, (exp.Bracket, exp.Explode, exp.Unnest)):

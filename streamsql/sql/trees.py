@@ -32,6 +32,8 @@ REFUSED: dict[type[exp.Expression], tuple[str, str | None]] = {
     exp.Delete: ("DELETE inside a query is not supported", "send it as a statement of its own"),
     exp.Merge: ("MERGE is not supported", "use INSERT, UPDATE or DELETE"),
     exp.Into: ("SELECT INTO is not supported", "use CREATE MATERIALIZED VIEW ... AS SELECT ..."),
+    exp.BitString: ("bit strings are not supported", "write an integer"),
+    exp.HexString: ("bit strings are not supported", "write bytes as '\\x1f'::bytea"),
     exp.Lock: ("SELECT FOR UPDATE and FOR SHARE are not supported", "leave the clause away: a read is a snapshot"),
 }  # fmt: skip
 # node -> the text it is shown by; a tree that holds one is not SQL in Postgres' syntax
@@ -160,6 +162,8 @@ def check_tree(tree: exp.Expression, text: str, tokens: list[Token]) -> None:
             message, hint = REFUSED[kind]
             start = start_of(node)
             raise FeatureNotSupported(message, hint=hint, position=None if start is None else start + 1)
+        elif kind is exp.LimitOptions and node.args.get("with_ties"):
+            raise FeatureNotSupported("WITH TIES is not supported", hint="rank the rows with rank() OVER (ORDER BY ...)")
         elif kind in FOREIGN or (kind is exp.Parameter and not isinstance(node.this, exp.Literal)):
             raise _foreign(node, text, tokens)
 

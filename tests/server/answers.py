@@ -11,7 +11,7 @@ what it gives instead.
         ERROR 22012 division by zero
 
 `python -m tests.server.answers record DSN` asks a PostgreSQL for all of them and writes the files anew, keeping `here:`.
-`python -m tests.server.answers compare DSN` prints what another server answers differently.
+`compare` instead of `record` prints what a server answers otherwise, `accept` writes that behind `here:`.
 """
 
 from __future__ import annotations
@@ -142,6 +142,17 @@ def record(connection: Connection) -> None:
         path.write_text("\n".join(lines) + "\n", "utf-8")
 
 
+def accept(connection: Connection) -> None:
+    """Write what this server answers otherwise behind `here:`; read the difference."""
+    for path in sorted(FOLDER.glob("*.txt")):
+        lines: list[str] = []
+        for entry in entries(path):
+            found = ask(connection, entry.query)
+            lines += [entry.sql, *(_INDENT + line for line in entry.answer)]
+            lines += [] if agree(entry.answer, found) else [_INDENT + HERE + line for line in found]
+        path.write_text("\n".join(lines) + "\n", "utf-8")
+
+
 def compare(connection: Connection) -> None:
     """Print what a server answers otherwise than the files say."""
     count = wrong = 0
@@ -156,4 +167,4 @@ def compare(connection: Connection) -> None:
 
 if __name__ == "__main__":
     with psycopg.connect(sys.argv[2], autocommit=True) as opened:
-        {"record": record, "compare": compare}[sys.argv[1]](opened)
+        {"accept": accept, "compare": compare, "record": record}[sys.argv[1]](opened)
