@@ -7,7 +7,7 @@ SQL cast (if any) brings the column into the one Arrow form that `pgwire.values`
     bool                              bool
     int2, int4, int8, oid, xid        int16, int32, int64, int32, int32
     float4, float8                    float32, float64
-    numeric                           decimal128(p, s)
+    numeric                           decimal128(p, s); string for integers of more than 128 bits
     text, varchar, json, jsonb, uuid  string
     timetz                            string, as PostgreSQL writes it
     int2vector, oidvector             list<int16>, list<int32>
@@ -136,8 +136,8 @@ _FROM_DUCKDB: dict[str, tuple[WireType, str | None]] = {
     "UINTEGER": (INT8, "BIGINT"),
     "BIGINT": (INT8, None),
     "UBIGINT": (NUMERIC, "DECIMAL(20,0)"),
-    "HUGEINT": (NUMERIC, "DECIMAL(38,0)"),
-    "UHUGEINT": (NUMERIC, "DECIMAL(38,0)"),
+    "HUGEINT": (NUMERIC, None),  # its Arrow form has 39 digits where a decimal of DuckDB has 38
+    "UHUGEINT": (NUMERIC, "VARCHAR"),
     "FLOAT": (FLOAT4, None),
     "DOUBLE": (FLOAT8, None),
     "DECIMAL": (NUMERIC, None),
@@ -164,8 +164,11 @@ _UNCONSTRAINED = frozenset({(38, 10), (38, 16)})
 
 
 def is_unconstrained(arrow_type: pa.DataType) -> bool:
-    """Tell whether a decimal type stands for a numeric that declares no scale."""
-    return (arrow_type.precision, arrow_type.scale) in _UNCONSTRAINED
+    """Tell whether a decimal type stands for a numeric that declares no scale, and shows no zeros at its end.
+
+    PostgreSQL shows the 16 places of a quotient or an average.
+    """
+    return bool((arrow_type.precision, arrow_type.scale) == (38, 10))
 
 
 @dataclass(frozen=True, slots=True)

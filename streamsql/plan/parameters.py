@@ -301,7 +301,11 @@ def _with_era(wire_type: WireType) -> Callable[[pa.Array], str]:
     """Write a date or timestamp; DuckDB puts BC in parentheses."""
 
     def write(values: pa.Array) -> str:
-        return str(strings_of(CODECS[wire_type.name].to_text(values), values)[0].as_py()).replace(" BC", " (BC)")
+        text = str(strings_of(CODECS[wire_type.name].to_text(values), values)[0].as_py())
+        if not text.endswith(" BC"):
+            return text
+        date, space, rest = text.removesuffix(" BC").partition(" ")
+        return f"{date} (BC){space}{rest}"
 
     return write
 

@@ -13,10 +13,10 @@ _FLOAT = (
     "CASE WHEN isnan({x}) THEN 'NaN' WHEN isinf({x}) THEN CASE WHEN {x} > 0 THEN 'Infinity' ELSE '-Infinity' END "
     r"ELSE regexp_replace(CAST({x} AS VARCHAR), '\.0$', '') END"
 )
-# a numeric without a scale of its own is kept with 10 or 16 places, of which the zeros are not shown
+# a numeric without a scale of its own is kept with 10 places, of which the zeros are not shown; a quotient is a DOUBLE
 _NUMERIC = (
-    "CASE WHEN typeof({x}) IN ('DECIMAL(38,10)', 'DECIMAL(38,16)') "
-    r"THEN regexp_replace(CAST({x} AS VARCHAR), '\.?0+$', '') ELSE CAST({x} AS VARCHAR) END"
+    "CASE typeof({x}) WHEN 'DECIMAL(38,10)' THEN regexp_replace(CAST({x} AS VARCHAR), '\\.?0+$', '') "
+    "WHEN 'DOUBLE' THEN CAST(CAST({x} AS DECIMAL(38,16)) AS VARCHAR) ELSE CAST({x} AS VARCHAR) END"
 )
 _INTERVAL = (
     r"regexp_replace(replace(CAST({x} AS VARCHAR), 'month', 'mon'), '(-\d+ (?:year|mon|day)s?) (\d)', '\1 +\2')"

@@ -48,6 +48,8 @@ _EXPONENT_MAX = 16_000  # beyond it PostgreSQL's numeric ends too
 
 
 def _to_text(column: pa.Array) -> Piece:
+    if pa.types.is_string(column.type):
+        return column
     strings = _all_digits(column)
     if is_unconstrained(column.type):
         return pc.ascii_rtrim(pc.ascii_rtrim(strings, "0"), ".")
@@ -70,7 +72,29 @@ def _all_digits(column: pa.Array) -> pa.Array:
     return pc.replace_with_mask(strings, pc.fill_null(small, False), plain)
 
 
+def _long_to_binary(column: pa.Array) -> pa.Array:
+    """Write integers that came as text, one by one: they are longer than any machine's."""
+    found: list[bytes | None] = []
+    for text in column.to_pylist():
+        if text is None:
+            found.append(None)
+            continue
+        magnitude, digits = abs(int(text)), []
+        while magnitude:
+            magnitude, digit = divmod(magnitude, _BASE)
+            digits.append(digit)
+        weight = max(len(digits) - 1, 0)
+        shown = list(digits)
+        while shown and not shown[0]:  # zero groups at the end are not sent
+            shown.pop(0)
+        sign = _NEGATIVE if text.startswith("-") else 0
+        found.append(_HEADER.pack(len(shown), weight, sign, 0) + struct.pack(f">{len(shown)}H", *reversed(shown)))
+    return pa.array(found, pa.binary())
+
+
 def _to_binary(column: pa.Array) -> Piece:
+    if pa.types.is_string(column.type):
+        return _long_to_binary(column)
     scale = column.type.scale
     wide = raw(column, _WIDE)
     unscaled = wide["low"].astype(np.int64)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from sqlglot import exp
 
 from streamsql.base.errors import AdminShutdown, StreamSQLError
-from streamsql.base.types import WireType
+from streamsql.base.types import INT2, INT4, INT8, NUMERIC, WireType
 from streamsql.catalog.objects import OutputColumn
 from streamsql.engine import definitions
 from streamsql.engine.changes import Change
@@ -107,6 +107,8 @@ def _bind(
 def _column(described: OutputColumn, told: WireType | None, *, exact: bool) -> ResultColumn:
     """Make a column as DuckDB describes it, or else as PostgreSQL would."""
     column = ResultColumn.of(described.name, described.type, exact=exact)
+    if told is NUMERIC and column.type in (INT2, INT4, INT8):
+        return ResultColumn(described.name, NUMERIC, cast="DECIMAL(38,0)")  # extract(year FROM x) has no fraction
     return column if told is None or told is column.type else ResultColumn.told(described.name, told)
 
 
