@@ -12,6 +12,7 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     │                                 CharacterNotInRepertoire 22021 · SubstringError 22011
     │                                 InvalidLogarithmArgument 2201E · InvalidPowerArgument 2201F
     │                                 InvalidBucketCount 2201G · InvalidRegularExpression 2201B
+    │                                 InvalidRowCount 2201W
     ├── IntegrityError (class 23)     NotNullViolation 23502 · UniqueViolation 23505 · CheckViolation 23514
     ├── InvalidCursorName 34000 · InvalidStatementName 26000
     ├── ActiveTransaction 25001 · InFailedTransaction 25P02 · ReadOnlyTransaction 25006
@@ -22,6 +23,7 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     ├── Duplicate... (class 42)       DuplicateTable 42P07 · DuplicateColumn 42701
     │                                 DuplicateStatement 42P05 · DuplicateCursor 42P03
     │                                 DuplicateAlias 42712
+    ├── WindowingError 42P20 · CannotCoerce 42846
     ├── GroupingError 42803 · DatatypeMismatch 42804 · AmbiguousColumn 42702 · WrongObjectType 42809
     ├── InvalidColumnReference 42P10 · CardinalityViolation 21000
     ├── NotInPrerequisiteState 55000
@@ -234,6 +236,18 @@ class InvalidColumnReference(StreamSQLError):
 
 class CardinalityViolation(StreamSQLError):
     sqlstate = "21000"
+
+
+class WindowingError(StreamSQLError):
+    sqlstate = "42P20"
+
+
+class CannotCoerce(StreamSQLError):
+    sqlstate = "42846"
+
+
+class InvalidRowCount(DataError):
+    sqlstate = "2201W"
 
 
 class GroupingError(StreamSQLError):

@@ -174,6 +174,10 @@ _RULES: tuple[Rule, ...] = tuple(
             ),
         ),
         (
+            r"[Uu]nimplemented type for cast \((.+?) -> (.+?)\)",
+            lambda m: errors.CannotCoerce(f"cannot cast type {type_name(m[1])} to {type_name(m[2])}"),
+        ),
+        (
             r"(GROUP BY|\w+) clause cannot contain aggregates",
             lambda m: errors.GroupingError(f"aggregate functions are not allowed in {m[1]}"),
         ),
@@ -205,7 +209,7 @@ _RULES: tuple[Rule, ...] = tuple(
         ),
         (
             r"LIMIT/OFFSET cannot be negative",
-            lambda _: errors.InvalidParameterValue("LIMIT and OFFSET must not be negative"),
+            lambda _: errors.InvalidRowCount("LIMIT must not be negative"),
         ),
         (
             r"Cannot compare values of type (.+?) and type (.+?) - an explicit cast is required",
@@ -250,6 +254,22 @@ _RULES: tuple[Rule, ...] = tuple(
         (
             r'Could not parse string "(.*?)" according to format specifier',
             lambda m: errors.InvalidDatetime(f'invalid value "{m[1]}" for the pattern'),
+        ),
+        (
+            r"(?:Cannot mix|cannot compare) values of type (\S+) and (\S+) in (\w+)",
+            lambda m: errors.DatatypeMismatch(
+                f"{m[3]} types {type_name(m[1])} and {type_name(m[2])} cannot be matched", hint="add a cast"
+            ),
+        ),
+        (
+            r"Cannot concatenate types (\S+) and (\S+)",
+            lambda m: errors.UndefinedFunction(
+                f"operator does not exist: {type_name(m[1])} || {type_name(m[2])}", hint="add a cast"
+            ),
+        ),
+        (
+            r"[Ii]nterval cannot be 0",
+            lambda _: errors.InvalidParameterValue("step size cannot equal zero"),
         ),
         (r"Malformed JSON", lambda _: errors.InvalidTextRepresentation("invalid input syntax for type json")),
         (

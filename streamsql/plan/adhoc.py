@@ -18,6 +18,7 @@ from streamsql.base.errors import (
     FeatureNotSupported,
     ProgramLimitExceeded,
     SQLSyntaxError,
+    StreamSQLError,
     UndefinedColumn,
     UndefinedTable,
 )
@@ -28,13 +29,14 @@ from streamsql.catalog.pg_catalog import FUNCTIONS
 from streamsql.catalog.pg_catalog.names import oid_of
 from streamsql.catalog.relation import PG_CATALOG, CatalogRelation, Snapshot
 from streamsql.catalog.standard import STANDARD
-from streamsql.plan import catalog_functions, postgres_operators, stages
+from streamsql.plan import catalog_functions, postgres_operators, stages, type_check
 from streamsql.plan.bind import check_time_type
 from streamsql.plan.functions import Asker, function_name, refuse_functions, refuse_session_functions, session_value
 from streamsql.plan.insertion import default_of
 from streamsql.plan.macros import write_out
 from streamsql.plan.nodes import Describe, Window
 from streamsql.plan.output_names import name_outputs
+from streamsql.plan.places import located
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.result_types import Columns, ResultTypes
 from streamsql.plan.table_functions import as_subqueries
@@ -106,6 +108,7 @@ def _adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQue
     as_postgres_reads(tree, statement)
     catalog_functions.values_in_from(tree, statement)
     types = ResultTypes(statement, partial(_columns_of, scope=scope))
+    type_check.check(tree, statement, types, scope.limits)
     told = types.told(tree)
     postgres_operators.note(tree, statement, types, scope.limits)
     catalog_functions.rewrite(tree, statement, scope.names, types)
@@ -125,6 +128,12 @@ def _adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQue
             position=position_of(stray, statement),
         )
     return AdhocQuery(duckdb_sql(tree), told)
+
+
+def explained(error: StreamSQLError, tree: exp.Expr, statement: Statement, scope: Scope) -> StreamSQLError:
+    """Give an error about a query its place in the client's text, and the types of arguments."""
+    types = ResultTypes(statement, partial(_columns_of, scope=scope))
+    return located(type_check.with_argument_types(error, tree, statement, types), tree, statement)
 
 
 def change_sql(tree: exp.Expr, statement: Statement, table: Table, scope: Scope) -> str:

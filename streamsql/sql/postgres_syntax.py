@@ -29,6 +29,7 @@ def as_stock_parser_reads(tokens: list[Token], text: str) -> list[Token]:
     for index, token in enumerate(tokens):
         if token.token_type in _NUMBERS:
             _check_number(tokens, index, text)
+        _check_list(tokens, index, text)
         if token.token_type is TokenType.DCOLON and _is_string(tokens, index - 1):
             start = _start_of_typed_literal(kept)
             if start is not None:
@@ -47,7 +48,40 @@ def as_stock_parser_reads(tokens: list[Token], text: str) -> list[Token]:
         if _is_string(tokens, index) and index and tokens[index - 1].token_type is TokenType.INTERVAL:
             if _is_long_interval(tokens, index - 1):
                 kept += [_mark(token, TokenType.DCOLON, "::"), _mark(token, TokenType.INTERVAL, "interval")]
+    _check_joins(tokens, text)
     return kept
+
+
+_ENDS = frozenset({TokenType.FROM, TokenType.WHERE, TokenType.GROUP_BY, TokenType.ORDER_BY, TokenType.HAVING, TokenType.R_PAREN})
+
+
+def _check_list(tokens: list[Token], index: int, text: str) -> None:
+    """Refuse a comma that nothing follows, and ``IN ()``, which DuckDB takes."""
+    token = tokens[index]
+    following = tokens[index + 1] if index + 1 < len(tokens) else None
+    if following is None:
+        return
+    trailing = token.token_type is TokenType.COMMA and following.token_type in _ENDS
+    empty = token.token_type is TokenType.L_PAREN and following.token_type is TokenType.R_PAREN
+    if trailing or (empty and index and tokens[index - 1].token_type is TokenType.IN):
+        raise SQLSyntaxError(
+            f'syntax error at or near "{text[following.start : following.end + 1]}"', position=following.start + 1
+        )
+
+
+def _check_joins(tokens: list[Token], text: str) -> None:
+    """Refuse a JOIN without ON or USING at the end of a statement, which DuckDB takes for CROSS JOIN."""
+    joins = conditions = 0
+    for index, token in enumerate(tokens):
+        before = {t.token_type for t in tokens[max(index - 2, 0) : index]}
+        if token.token_type is TokenType.JOIN:
+            joins += not before & {TokenType.CROSS, TokenType.NATURAL}
+        elif token.token_type is TokenType.ON:
+            conditions += TokenType.DISTINCT not in before
+        elif token.token_type is TokenType.USING:
+            conditions += 1
+    if joins > conditions:
+        raise SQLSyntaxError("syntax error at end of input", hint="a JOIN needs ON or USING", position=len(text) + 1)
 
 
 def _is_string(tokens: list[Token], index: int) -> bool:

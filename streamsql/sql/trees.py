@@ -15,7 +15,7 @@ from sqlglot.dialects.postgres import Postgres
 from sqlglot.errors import ParseError, SqlglotError
 from sqlglot.tokens import Token, TokenType
 
-from streamsql.base.errors import FeatureNotSupported, SQLSyntaxError, StreamSQLError
+from streamsql.base.errors import FeatureNotSupported, SQLSyntaxError, StreamSQLError, UndefinedFunction
 from streamsql.base.limits import Limits, exceeded
 from streamsql.sql.names import DATABASES, SCHEMA
 from streamsql.sql.postgres_syntax import as_stock_parser_reads
@@ -119,13 +119,16 @@ def _parsed(text: str, tokens: list[Token]) -> exp.Expression:
     return tree
 
 
-def _stopped(text: str, tokens: list[Token], error: ParseError) -> SQLSyntaxError:
+def _stopped(text: str, tokens: list[Token], error: ParseError) -> SQLSyntaxError | UndefinedFunction:
     """Find the token at which the stock parser stopped.
 
     It names a line and a column where the token ends. At the end of the input it names the last token; whether that one
     is meant or the end is found out by parsing once more with a token behind it that nothing accepts.
     """
     stopped = _token_of(tokens, error)
+    called = _called_without_arguments(tokens, stopped)
+    if called is not None:
+        return UndefinedFunction(f"function {called.text}() does not exist", position=called.start + 1)
     if stopped is None or stopped is tokens[-1]:
         last = tokens[-1]
         behind = Token(TokenType.BLOCK_END, "", last.line, last.col + 1, len(text), len(text))
@@ -141,6 +144,15 @@ def _stopped(text: str, tokens: list[Token], error: ParseError) -> SQLSyntaxErro
                 return SQLSyntaxError('syntax error at or near ";"', position=semicolon + 1)
             return syntax_error(text, None)
     return syntax_error(text, stopped)
+
+
+def _called_without_arguments(tokens: list[Token], stopped: Token | None) -> Token | None:
+    """Give the function of a call like ``max()``, whose arguments the stock parser misses."""
+    place = next((i for i, token in enumerate(tokens) if token is stopped), 0)
+    if place < 2 or tokens[place].token_type is not TokenType.R_PAREN or tokens[place - 1].token_type is not TokenType.L_PAREN:
+        return None
+    name = tokens[place - 2]
+    return name if name.text.isidentifier() and name.token_type is not TokenType.IN else None
 
 
 def _token_of(tokens: list[Token], error: ParseError) -> Token | None:

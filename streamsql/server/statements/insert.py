@@ -137,9 +137,14 @@ def _literals(texts: pa.Array, kind: str, column: ColumnDefinition) -> pa.Array:
         return parse_text(texts, shown.type)
     raise DatatypeMismatch(
         f'column "{column.name}" is of type {type_name(column.type)} but expression is of type '
-        f"{'boolean' if kind == 'boolean' else 'numeric'}",
+        f"{'boolean' if kind == 'boolean' else _number_type(texts)}",
         hint="rewrite or cast the expression",
     )
+
+
+def _number_type(texts: pa.Array) -> str:
+    first = next((text for text in texts.to_pylist() if text is not None), "")
+    return "integer" if first.lstrip("+-").isdecimal() else "numeric"
 
 
 def cell_position(statement: Insert, row: int, column: int, limits: Limits) -> int | None:

@@ -19,7 +19,7 @@ from streamsql.catalog.objects import OutputColumn
 from streamsql.engine import definitions
 from streamsql.engine.changes import Change
 from streamsql.engine.definitions import LiveQuery
-from streamsql.plan.adhoc import adhoc_query
+from streamsql.plan.adhoc import adhoc_query, explained
 from streamsql.plan.continuous import plan_query
 from streamsql.plan.functions import asks_settings
 from streamsql.plan.output_names import values_names
@@ -95,7 +95,7 @@ def _bind(
         made = adhoc_query(tree, query, scope)
         found = _renamed(tree, scope.describe(made.sql))
     except StreamSQLError as error:
-        raise located(error, query.tree, query) from error
+        raise explained(error, query.tree, query, scope) from error
     # a value may have a narrower type than a typed NULL, so the columns are cast to what the client was told
     told = made.types if made.types is not None and len(made.types) == len(found) else [None] * len(found)
     columns = tuple(_column(c, wire_type, exact=bool(types)) for c, wire_type in zip(found, told, strict=True))
