@@ -104,8 +104,8 @@ BY_OID: dict[int, WireType] = {t.oid: t for t in (*SCALARS, *ARRAYS.values())}
 BY_NAME: dict[str, WireType] = {t.name: t for t in (*SCALARS, *ARRAYS.values())}
 
 _SQL_NAMES = {
-    "bool": "boolean", "bpchar": "character", "char": '"char"', "float4": "real", "float8": "double precision", "int2": "smallint",
-    "int4": "integer", "int8": "bigint", "time": "time without time zone", "timetz": "time with time zone",
+    "bool": "boolean", "bpchar": "character", "char": '"char"', "float4": "real", "float8": "double precision",
+    "int2": "smallint", "int4": "integer", "int8": "bigint", "time": "time without time zone", "timetz": "time with time zone",
     "timestamp": "timestamp without time zone", "timestamptz": "timestamp with time zone", "varchar": "character varying",
 }  # fmt: skip
 

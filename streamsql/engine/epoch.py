@@ -33,7 +33,7 @@ from streamsql.engine.changes import Progress
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of
 from streamsql.engine.recovery import StreamProgress
 from streamsql.engine.rejected import QueryFailureError, Rejected
-from streamsql.engine.store import Delta, Store, translated
+from streamsql.engine.store import UTC, Delta, Store, translated
 from streamsql.engine.translate import translate
 from streamsql.engine.views import ContinuousQuery, concatenated, with_sequence
 from streamsql.engine.watermark import NEVER, event_times
@@ -302,17 +302,17 @@ class Engine:
                 changed[query.name] = 0
         return found
 
-    def change_table(self, table: Table, sql: str, arrivals: int = 0) -> int:
+    def change_table(self, table: Table, sql: str, arrivals: int = 0, zone: str = UTC) -> int:
         """Run a statement that changes a table's rows as an epoch, with all its effects; gives how many rows it changed.
 
-        `arrivals` are the arrival numbers that it uses up.
+        `arrivals` are the arrival numbers that it uses up, `zone` is the statement's time zone and not that of its effects.
         """
         broken: set[str] = set()
         while True:
             now, epoch, sequence = self.clock.now_us(), self.epoch + 1, self.next_sequence + arrivals
             try:
                 with self.store.transaction():
-                    count = self.store.execute(sql)
+                    count = self.store.execute(sql, zone=zone)
                     progresses = self._recompute(epoch, now, {table.name: count}, broken) if count else []
                     self._save(epoch, now, sequence, self.streams, {q.name: p for q, p in progresses})
             except RecomputeError as failure:

@@ -164,7 +164,8 @@ def _time_part(word: str, filled: bool) -> tuple[str, str | None]:
     if key in _COUNTED:
         number, width = _COUNTED[key]
         text = f"CAST({number} AS VARCHAR)"
-        return (f"lpad({text}, CAST(greatest({width}, length({text})) AS INTEGER), '0')" if filled and width > 1 else text), number
+        padded = f"lpad({text}, CAST(greatest({width}, length({text})) AS INTEGER), '0')"
+        return padded if filled and width > 1 else text, number
     text, width = _WORDS[key]
     if word.islower():
         text = f"lower({text})"

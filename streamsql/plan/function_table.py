@@ -24,8 +24,6 @@ class Function:
 
     type: WireType | Rule | None = None
     sql: str | Choice | None = None
-    # for how many arguments the template is; others are left to DuckDB
-    takes: tuple[int, ...] | None = None
 
 
 def first(types: Types) -> WireType | None:
@@ -37,10 +35,6 @@ def _second(types: Types) -> WireType | None:
     return types[1] if len(types) > 1 else None
 
 
-def _element_or_text(types: Types) -> WireType | None:
-    return t.TEXT
-
-
 def _decimal_or_double(types: Types) -> WireType | None:
     """``trunc``, ``round``: a numeric of numerics, else a double precision."""
     if not types or types[0] is None:
@@ -48,21 +42,13 @@ def _decimal_or_double(types: Types) -> WireType | None:
     return t.NUMERIC if types[0] is t.NUMERIC else t.FLOAT8
 
 
-def _array_of_second(types: Types) -> WireType | None:
-    found = _second(types)
+def _array_of_first(types: Types) -> WireType | None:
+    found = first(types)
     return found.array if found is not None and found.name in t.ARRAYS else None
 
 
 def _integers(types: Types) -> WireType | None:
     return t.INT8 if t.INT8 in types else t.INT4 if all(w in (t.INT2, t.INT4) for w in types) else None
-
-
-def _jsonb(types: Types) -> WireType | None:
-    return t.JSONB
-
-
-def _is_json(types: Types) -> bool:
-    return bool(types) and types[0] in (t.JSON, t.JSONB)
 
 
 _HALF = "CASE WHEN $1 < 0 THEN -1 WHEN $1 > 0 THEN 1 WHEN $1 = 0 THEN 0 END"
@@ -91,7 +77,12 @@ _JSON_LENGTH = (
 _STRIPPED = (
     f"to_json(map_from_entries(list_filter(map_entries({_MAP.format('$1')}), lambda e: json_type(e.value) <> 'NULL')))"
 )
-_ARRAY_POSITIONS = "list_filter(list_transform($1, lambda e, i: CASE WHEN e IS NOT DISTINCT FROM $2 THEN i END), lambda i: i IS NOT NULL)"
+_ARRAY_POSITIONS = (
+    "list_filter(list_transform($1, lambda e, i: CASE WHEN e IS NOT DISTINCT FROM $2 THEN i END), lambda i: i IS NOT NULL)"
+)
+_NDIMS = "CASE WHEN len($1) > 0 THEN length(typeof($1)) - length(replace(typeof($1), '[', '')) END"
+_ELEMENTS = "unnest(CAST(CAST($1 AS JSON) AS JSON[]))"
+_TEXT_ELEMENTS = "unnest(list_transform(CAST(CAST($1 AS JSON) AS JSON[]), lambda e: e ->> '$'))"
 _DIMENSIONS = (
     "CASE WHEN typeof($1) LIKE '%[][]' THEN error('{0A000} array_dims of an array of arrays is not supported') "
     "WHEN len($1) > 0 THEN '[1:' || len($1) || ']' END"
@@ -153,16 +144,8 @@ def _bytes_part(types: Types) -> str | None:
     return _BYTES.format(end="2 * ($2 + $3 - 1)" if len(types) > 2 else "-1")
 
 
-def _signs(types: Types) -> str:
-    return _HALF
-
-
 def _width_bucket(types: Types) -> str | None:
     return _BUCKETS if len(types) == 2 else _BUCKET
-
-
-def _json_set(template: str) -> Function:
-    return Function(t.JSONB, template)
 
 
 def _split_by(types: Types) -> str:
@@ -190,10 +173,6 @@ def _path(name: str) -> Choice:
         return f"{name}($1, '$' || {steps})" if len(types) > 1 else "$1"
 
     return choice
-
-
-def _to_json(types: Types) -> str | None:
-    return None if first(types) is t.UNKNOWN else "to_json($1)"
 
 
 FUNCTIONS: dict[str, Function] = {
@@ -249,8 +228,8 @@ FUNCTIONS: dict[str, Function] = {
     "array_append": Function(first),
     "array_cat": Function(first, "list_concat($1, $2)"),
     "array_dims": Function(t.TEXT, _DIMENSIONS),
-    "array_fill": Function(lambda types: types[0].array if types and types[0] else None, "list_transform(range($2[1]), lambda i: $1)"),
-    "array_ndims": Function(t.INT4, "CASE WHEN len($1) > 0 THEN 1 + (length(typeof($1)) - length(replace(typeof($1), '[', ''))) - 1 END"),
+    "array_fill": Function(_array_of_first, "list_transform(range($2[1]), lambda i: $1)"),
+    "array_ndims": Function(t.INT4, _NDIMS),
     "array_positions": Function(t.INT4.array, _ARRAY_POSITIONS),
     "array_prepend": Function(first, "list_prepend($2, $1)"),  # the stock parser has the array first
     "array_remove": Function(first, "list_filter($1, lambda e: e IS DISTINCT FROM $2)"),
@@ -276,10 +255,10 @@ FUNCTIONS: dict[str, Function] = {
     "jsonb_pretty": Function(t.TEXT, "json_pretty($1)"),
     "jsonb_strip_nulls": Function(t.JSONB, _STRIPPED),
     "jsonb_typeof": Function(t.TEXT, _JSON_TYPE),
-    "json_array_elements": Function(t.JSON, "unnest(CAST(CAST($1 AS JSON) AS JSON[]))"),
-    "json_array_elements_text": Function(t.TEXT, "unnest(list_transform(CAST(CAST($1 AS JSON) AS JSON[]), lambda e: e ->> '$'))"),
-    "jsonb_array_elements": Function(t.JSONB, "unnest(CAST(CAST($1 AS JSON) AS JSON[]))"),
-    "jsonb_array_elements_text": Function(t.TEXT, "unnest(list_transform(CAST(CAST($1 AS JSON) AS JSON[]), lambda e: e ->> '$'))"),
+    "json_array_elements": Function(t.JSON, _ELEMENTS),
+    "json_array_elements_text": Function(t.TEXT, _TEXT_ELEMENTS),
+    "jsonb_array_elements": Function(t.JSONB, _ELEMENTS),
+    "jsonb_array_elements_text": Function(t.TEXT, _TEXT_ELEMENTS),
     "to_json": Function(t.JSON),
     "to_jsonb": Function(t.JSONB, "to_json($1)"),
     "row_to_json": Function(t.JSON),

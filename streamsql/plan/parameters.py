@@ -37,6 +37,7 @@ from streamsql.base.types import (
     wire_column,
 )
 from streamsql.pgwire.values import CODECS, BadValue, parse_text
+from streamsql.pgwire.values.calendar import has_zone
 from streamsql.pgwire.values.column import strings_of
 from streamsql.plan.nodes import Describe
 from streamsql.plan.result_types import named_type
@@ -224,6 +225,12 @@ def substituted(tree: exp.Expr, types: Sequence[WireType], values: Sequence[str 
 
 def typed_literal(wire_type: WireType, text: str | None) -> exp.Expr:
     """Make the SQL literal of a value: its text, in DuckDB's writing, cast to its type. Raises StreamSQLError."""
+    if wire_type is TIMESTAMPTZ and text is not None and not has_zone(text):
+        # DuckDB reads it in the session's time zone, in which the query runs
+        naive = typed_literal(TIMESTAMP, text)
+        moment = exp.cast(naive, exp.DataType.build(_name_of(wire_type), dialect="duckdb"), dialect="duckdb")
+        moment.meta[READ] = True
+        return moment
     value, name = _literal(wire_type, text)
     made = exp.cast(value, exp.DataType.build(name, dialect="duckdb"), dialect="duckdb")
     made.meta[READ] = True

@@ -52,7 +52,8 @@ _JSON_WITHOUT_ELEMENT = (
 )
 _KEYS = (
     "CASE WHEN json_type($1) = 'OBJECT' THEN json_keys($1) WHEN json_type($1) = 'ARRAY' "
-    "THEN list_transform(list_filter(CAST(CAST($1 AS JSON) AS JSON[]), lambda e: json_type(e) = 'VARCHAR'), lambda e: e ->> '$') "
+    "THEN list_transform(list_filter(CAST(CAST($1 AS JSON) AS JSON[]), lambda e: json_type(e) = 'VARCHAR'), "
+    "lambda e: e ->> '$') "
     "ELSE [] END"
 )
 _JSON_OPERATORS: dict[type[exp.Expr], str] = {
@@ -229,7 +230,8 @@ def _arithmetic(node: exp.Expr, one: WireType | None, other: WireType | None) ->
         return _JSON_WITHOUT_ELEMENT if other in INTEGERS else _JSON_WITHOUT_KEY
     if isinstance(node, exp.Sub) and one is t.TIME and other is t.TIME:
         return "to_microseconds(epoch_us($1) - epoch_us($2))"
-    symbol = {exp.Add: "+", exp.Sub: "-", exp.Mul: "*"}.get(type(node))
+    symbols: dict[type[exp.Expr], str] = {exp.Add: "+", exp.Sub: "-", exp.Mul: "*"}
+    symbol = symbols.get(type(node))
     if symbol is None:
         return None
     for literal, of in ((1, other), (2, one)):  # a string beside a number is read as that number's type
@@ -248,8 +250,8 @@ _LITERAL_TYPES = {
 
 _TRUNCATED = frozenset(
     (
-        "microsecond microseconds us usec usecs millisecond milliseconds ms msec msecs second seconds s sec secs minute minutes "
-        "m min mins hour hours h hr hrs day days d week weeks w month months mon mons quarter quarters year years y yr yrs "
+        "microsecond microseconds us usec usecs millisecond milliseconds ms msec msecs second seconds s sec secs minute "
+        "minutes m min mins hour hours h hr hrs day days d week weeks w month months mon mons quarter quarters year years y yr yrs "
         "decade decades century centuries millennium millennia"
     ).split()
 )
@@ -301,19 +303,19 @@ def _extracted(unit: str, of: WireType | None) -> str | None:
 # ---- functions whose template depends on what is written ----
 
 
-def _concat(operands: list[exp.Expr], types: Types) -> str | None:
+def _concat(_operands: list[exp.Expr], types: Types) -> str | None:
     if all(is_plain(w) and w is not t.BOOL for w in types):
         return None
     return f"concat({', '.join(text_sql(f'${i + 1}', w, bare=True) for i, w in enumerate(types))})"
 
 
-def _concat_ws(operands: list[exp.Expr], types: Types) -> str | None:
+def _concat_ws(_operands: list[exp.Expr], types: Types) -> str | None:
     if all(is_plain(w) and w is not t.BOOL for w in types):
         return None
     return f"concat_ws({', '.join(text_sql(f'${i + 1}', w, bare=True) for i, w in enumerate(types))})"
 
 
-def _join_array(operands: list[exp.Expr], types: Types) -> str | None:
+def _join_array(_operands: list[exp.Expr], types: Types) -> str | None:
     """``array_to_string``: elements as PostgreSQL writes them, NULL left out or shown as the third argument says."""
     element = types[0].element if types and types[0] is not None else None
     text = text_sql("e", element, bare=True) if element is not None else "CAST(e AS VARCHAR)"
@@ -324,12 +326,15 @@ def _join_array(operands: list[exp.Expr], types: Types) -> str | None:
     return f"array_to_string(list_transform($1, lambda e: {text}), $2)"
 
 
-def _json_text(operands: list[exp.Expr], types: Types) -> str | None:
+def _json_text(_operands: list[exp.Expr], _types: Types) -> str | None:
     return "to_json($1)"
 
 
 _SPECIFIER = re.compile(r"%(?:(\d+)\$)?(-)?(\d+)?([sIL%])")
-_IDENTIFIER = """CASE WHEN regexp_full_match({x}, '[a-z_][a-z0-9_$]*') THEN {x} ELSE '"' || replace({x}, '"', '""') || '"' END"""
+_IDENTIFIER = (
+    "CASE WHEN regexp_full_match({x}, '[a-z_][a-z0-9_$]*') THEN {x} "
+    """ELSE '"' || replace({x}, '"', '""') || '"' END"""
+)
 _LITERAL = "coalesce(chr(39) || replace({x}, chr(39), chr(39) || chr(39)) || chr(39), 'NULL')"
 
 
@@ -370,7 +375,7 @@ def groups_of(pattern: str) -> int:
     return len(re.findall(r"\((?!\?)", plain))
 
 
-def _match_parts(operands: list[exp.Expr], types: Types) -> tuple[list[str], bool, str] | None:
+def _match_parts(operands: list[exp.Expr], _types: Types) -> tuple[list[str], bool, str] | None:
     """Give the templates of a match's parts, whether all matches are wanted, and DuckDB's flags."""
     pattern = operands[1] if len(operands) > 1 else None
     flags = operands[2].name if len(operands) > 2 and isinstance(operands[2], exp.Literal) else ""
@@ -404,7 +409,7 @@ def _regexp_matches(operands: list[exp.Expr], types: Types) -> str | None:
     return f"unnest(list_transform(list_zip({', '.join(lists)}), lambda z: [{numbers}]))"
 
 
-def _regexp_replace(operands: list[exp.Expr], types: Types) -> str | None:
+def _regexp_replace(operands: list[exp.Expr], _types: Types) -> str | None:
     """PostgreSQL's ``\\&`` is the whole match, ``\\0`` to DuckDB."""
     replacement = operands[2] if len(operands) > 2 else None
     if isinstance(replacement, exp.Literal) and r"\&" in replacement.name:
@@ -424,11 +429,11 @@ def _substring(operands: list[exp.Expr], types: Types) -> str | None:
     return template_of("substr", types)
 
 
-def _pg_typeof(operands: list[exp.Expr], types: Types) -> str | None:
+def _pg_typeof(_operands: list[exp.Expr], types: Types) -> str | None:
     return None if types[0] is None else _quoted(type_name(types[0]))
 
 
-def _nested(operands: list[exp.Expr], types: Types) -> str:
+def _nested(_operands: list[exp.Expr], _types: Types) -> str:
     """Refuse arrays of arrays, whose elements DuckDB does not count as one array's."""
     return (
         "CASE WHEN typeof($1) LIKE '%[][]' THEN error('{0A000} cardinality of an array of arrays is not supported') "

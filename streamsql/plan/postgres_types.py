@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlglot
 from sqlglot import exp
 
-from streamsql.base.errors import StreamSQLError
 from streamsql.base import types as t
+from streamsql.base.errors import StreamSQLError
 from streamsql.base.types import INTERVAL, NUMERIC, WireType, wire_column
 from streamsql.plan.parameters import READ, read_numeric, typed_literal
 from streamsql.sql.column_types import DUCKDB_TYPES
@@ -55,7 +55,7 @@ _OF_BYTES = frozenset({"convert_from", "get_byte", "sha224", "sha256", "sha384",
 
 def _read(cast: exp.Cast, text: exp.Literal, wire_type: WireType | None) -> None:
     """Put in the value that PostgreSQL reads from a literal, in DuckDB's writing."""
-    unconstrained = isinstance(cast.to, exp.DataType) and cast.to.meta.get(_UNCONSTRAINED)
+    unconstrained = bool(cast.to.meta.get(_UNCONSTRAINED))
     if not text.is_string:
         if unconstrained:  # 10.50::numeric has the scale that is written
             cast.replace(typed_literal(NUMERIC, text.name))

@@ -75,14 +75,17 @@ INTEGERS = (t.INT2, t.INT4, t.INT8)
 _ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod)
 _VECTORS = {t.INT2VECTOR: t.INT2, t.OIDVECTOR: t.OID}
 # the only types that are not left to DuckDB to tell
-_TOLD = frozenset({*t.CATALOG_SCALARS, t.OID, t.VARCHAR, t.INT2, t.BPCHAR, t.INT4, t.INT8, t.NUMERIC, t.FLOAT4, t.FLOAT8, t.JSON, t.JSONB})
+_TOLD = frozenset({
+    *t.CATALOG_SCALARS, t.OID, t.VARCHAR, t.BPCHAR, t.INT2, t.INT4, t.INT8, t.NUMERIC, t.FLOAT4, t.FLOAT8, t.JSON, t.JSONB,
+})  # fmt: skip
 _NAMED = {name: t.BY_NAME[name] for name in ("char", "oid", *(c.name for c in t.CATALOG_SCALARS))}
 _WORDS = {**_NAMED, **{name: t.BY_NAME[name] for name in ("bool", "int2", "int4", "int8", "text", "varchar")}}
 
 
 # types that DuckDB does not tell from others
 _OWN_TYPES: dict[object, WireType] = {
-    exp.DType.NAME: t.NAME, exp.DType.INET: t.INET, exp.DType.DECIMAL: t.NUMERIC, exp.DType.JSONB: t.JSONB, exp.DType.CHAR: t.BPCHAR,
+    exp.DType.NAME: t.NAME, exp.DType.INET: t.INET, exp.DType.DECIMAL: t.NUMERIC,
+    exp.DType.JSONB: t.JSONB, exp.DType.CHAR: t.BPCHAR,
     exp.DType.BPCHAR: t.BPCHAR, exp.DType.NCHAR: t.BPCHAR, exp.DType.VARCHAR: t.VARCHAR, exp.DType.TIMETZ: t.TIMETZ,
 }  # fmt: skip
 
@@ -204,7 +207,7 @@ class ResultTypes:
         while node is not None:
             around = node.args.get("with_")
             for cte in around.expressions if around is not None else ():
-                if cte.alias == table.name:
+                if isinstance(cte, exp.CTE) and cte.alias == table.name:
                     return cte
             node = node.parent
         return None

@@ -67,7 +67,7 @@ def _query(name: str, called: exp.Expr, node: exp.Expr, statement: Statement) ->
     if name in _RECORDS:
         alias = node.args.get("alias")
         definitions = [c for c in (alias.columns if alias is not None else []) if isinstance(c, exp.ColumnDef)]
-        if not definitions:
+        if alias is None or not definitions:
             raise SQLSyntaxError(
                 'a column definition list is required for functions returning "record"',
                 position=position_of(called, statement),

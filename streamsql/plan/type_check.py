@@ -43,15 +43,15 @@ _CATEGORIES: dict[WireType, str] = {
     t.BYTEA: "bytea",
 }  # fmt: skip
 _SYMBOLS: dict[type[exp.Expr], str] = {
-    exp.EQ: "=", exp.NEQ: "<>", exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">=", exp.Add: "+", exp.Sub: "-", exp.Mul: "*",
-    exp.Div: "/", exp.Mod: "%", exp.Like: "~~", exp.ILike: "~~*",
+    exp.EQ: "=", exp.NEQ: "<>", exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">=", exp.Add: "+", exp.Sub: "-",
+    exp.Mul: "*", exp.Div: "/", exp.Mod: "%", exp.Like: "~~", exp.ILike: "~~*",
 }  # fmt: skip
 _COMPARED = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE)
 _TIMES = frozenset({("date", "timestamp"), ("timestamp", "date")})
 _ALLOWED: dict[type[exp.Expr], frozenset[tuple[str, str]]] = {
     exp.Add: frozenset({
-        ("number", "number"), ("date", "number"), ("number", "date"), ("date", "interval"), ("interval", "date"), ("date", "time"),
-        ("time", "date"), ("timestamp", "interval"), ("interval", "timestamp"), ("time", "interval"), ("interval", "time"),
+        ("number", "number"), ("date", "number"), ("number", "date"), ("date", "interval"), ("interval", "date"),
+        ("date", "time"), ("time", "date"), ("timestamp", "interval"), ("interval", "timestamp"), ("time", "interval"), ("interval", "time"),
         ("interval", "interval"),
     }),
     exp.Sub: frozenset({
@@ -164,7 +164,8 @@ def _of_select(select: exp.Select, statement: Statement) -> StreamSQLError | Non
         around = select.args.get(key)
         for item in around.expressions if around is not None else ():
             place = item.this if isinstance(item, exp.Ordered) else item
-            if counted and isinstance(place, exp.Literal) and place.is_int and not 0 < int(place.name) <= len(select.expressions):
+            number = int(place.name) if isinstance(place, exp.Literal) and place.is_int else None
+            if counted and number is not None and not 0 < number <= len(select.expressions):
                 return InvalidColumnReference(
                     f"{clause} position {place.name} is not in select list", position=position_of(place, statement)
                 )
@@ -252,7 +253,7 @@ def _of_case(node: exp.Case, statement: Statement, types: ResultTypes) -> Stream
 
 
 def _of_operator(node: exp.Expr, statement: Statement, types: ResultTypes, limits: Limits) -> StreamSQLError | None:
-    if isinstance(node.expression, (exp.Any, exp.All)) or isinstance(node.expression, exp.Query):
+    if isinstance(node.expression, (exp.Any, exp.All, exp.Query)):
         return None
     one, other = types.type_of(node.this), types.type_of(node.expression)
     if one is None or other is None:

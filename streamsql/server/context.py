@@ -17,11 +17,12 @@ from streamsql.catalog.relation import CatalogRelation, SessionRow, Snapshot
 from streamsql.catalog.standard import snapshot
 from streamsql.engine.epoch import Engine
 from streamsql.engine.recovery import SYSTEM_RELATIONS
+from streamsql.engine.store import UTC, set_zone
 from streamsql.plan.adhoc import Scope
 from streamsql.plan.functions import Asker
 from streamsql.server.cancellation import Cancellation
 from streamsql.server.known import Known
-from streamsql.server.reads import ReadPool, describe_on
+from streamsql.server.reads import SessionReads, describe_on
 from streamsql.server.transactions import SessionTransaction
 from streamsql.server.variables import Variables
 
@@ -65,7 +66,7 @@ class Context:
     """One session's view of the server."""
 
     engine: Engine
-    reads: ReadPool
+    reads: SessionReads
     known: Known
     asker: Asker
     transaction: SessionTransaction
@@ -73,6 +74,11 @@ class Context:
     sessions: Callable[[], Sequence[SessionRow]] = tuple
     prepared: PreparedNames = field(default_factory=dict[str, object])
     cancel: Cancellation = field(default_factory=Cancellation)
+
+    @property
+    def zone(self) -> str:
+        """The session's time zone."""
+        return self.variables.zone
 
     @property
     def limits(self) -> Limits:
@@ -110,6 +116,8 @@ class Context:
     def own_cursor(self) -> duckdb.DuckDBPyConnection:
         """Open a connection that sees the rows which the session has written and not committed; the caller closes it."""
         cursor = self.engine.store.cursor()
+        if self.zone != UTC:
+            set_zone(cursor, self.zone)
         for number, (name, rows) in enumerate(self.transaction.pending().items()):
             cursor.register(f"__rows_{number}", rows)
             cursor.execute(

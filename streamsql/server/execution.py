@@ -78,6 +78,7 @@ class Execution:
     async def send_rows(self, cursor: Cursor, formats: list[int], rows_max: int | None) -> int:
         """Send rows until `rows_max` or the end; a live result's portion also ends when there are no more just now."""
         rows: Rows = cursor.rows
+        zone = self._context.zone
         types = [c.type for c in rows.columns]
         sent = 0
         while rows_max is None or sent < rows_max:
@@ -91,9 +92,9 @@ class Execution:
                 await self._output.flush()
                 continue
             if batch.num_rows <= ROWS_ENCODED_INLINE_MAX:
-                data = encode_rows(batch, types, formats)
+                data = encode_rows(batch, types, formats, zone)
             else:
-                data = await self._context.reads.compute(lambda rows=batch: encode_rows(rows, types, formats))  # type: ignore[misc]
+                data = await self._context.reads.compute(lambda rows=batch: encode_rows(rows, types, formats, zone))  # type: ignore[misc]
             await self._output.say_rows(data)
             sent += batch.num_rows
             self._context.cancel.check()

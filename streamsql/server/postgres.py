@@ -29,7 +29,7 @@ from streamsql.plan.functions import Asker
 from streamsql.server.cancellation import shutdown
 from streamsql.server.context import Context
 from streamsql.server.known import Known
-from streamsql.server.reads import ReadPool
+from streamsql.server.reads import ReadPool, SessionReads
 from streamsql.server.results import notice
 from streamsql.server.session import Session
 from streamsql.server.transactions import SessionTransaction
@@ -288,7 +288,8 @@ class Wire(asyncio.Protocol):
         database = startup.parameters.get("database") or DATABASE_NAMES[0]
         asker = Asker(user, self.process_id, database if database in DATABASE_NAMES else DATABASE_NAMES[0], variables)
         transaction = SessionTransaction(server.engine)
-        context = Context(server.engine, server.reads, server.known, asker, transaction, variables, server.sessions)
+        reads = SessionReads(server.reads, lambda: variables.zone)
+        context = Context(server.engine, reads, server.known, asker, transaction, variables, server.sessions)
         self._context, self._began = context, dt.datetime.now(dt.UTC)
         out = self._connection.authentication_ok()
         out += b"".join(messages.parameter_status(n, v) for n, v in variables.reported())

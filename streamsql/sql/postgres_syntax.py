@@ -40,19 +40,22 @@ def as_stock_parser_reads(tokens: list[Token], text: str) -> list[Token]:
             continue
         if index and tokens[index - 1].token_type is TokenType.OVERLAPS and token.token_type is TokenType.L_PAREN:
             continue
-        if _is_span(kept, tokens, index):
+        if _is_span(tokens, index):
             continue
         if token.token_type is TokenType.INTERVAL and _is_long_interval(tokens, index):
             continue
         kept.append(token)
-        if _is_string(tokens, index) and index and tokens[index - 1].token_type is TokenType.INTERVAL:
-            if _is_long_interval(tokens, index - 1):
-                kept += [_mark(token, TokenType.DCOLON, "::"), _mark(token, TokenType.INTERVAL, "interval")]
+        if index and tokens[index - 1].token_type is TokenType.INTERVAL and _is_long_interval(tokens, index - 1):
+            kept += [_mark(token, TokenType.DCOLON, "::"), _mark(token, TokenType.INTERVAL, "interval")]
     _check_joins(tokens, text)
     return kept
 
 
-_ENDS = frozenset({TokenType.FROM, TokenType.WHERE, TokenType.GROUP_BY, TokenType.ORDER_BY, TokenType.HAVING, TokenType.R_PAREN})
+_ENDS = frozenset(
+    {
+        TokenType.FROM, TokenType.GROUP_BY, TokenType.HAVING, TokenType.ORDER_BY, TokenType.R_PAREN, TokenType.WHERE,
+    }
+)  # fmt: skip
 
 
 def _check_list(tokens: list[Token], index: int, text: str) -> None:
@@ -101,7 +104,7 @@ def _start_of_typed_literal(kept: list[Token]) -> int | None:
         place -= 1
         return place if place >= 0 and kept[place].token_type in _TYPES else None
     if place >= 0 and kept[place].text == "zone":
-        while place > 0 and kept[place].text in _TYPE_PARTS and kept[place].text not in ("timestamp",):
+        while place > 0 and kept[place].text in _TYPE_PARTS and kept[place].text != "timestamp":
             if kept[place].text == "time" and kept[place - 1].text not in ("with", "without"):
                 break
             place -= 1
@@ -152,10 +155,11 @@ _ONE_PART = re.compile(r"\s*-?\d+(?:\.\d+)?\s*(?:[a-zA-Z]+\s*)?\Z")
 
 def _is_long_interval(tokens: list[Token], index: int) -> bool:
     """Tell whether ``INTERVAL 'text'`` begins here, of a text that is more than a number and a unit."""
-    return _is_string(tokens, index + 1) and _ONE_PART.match(tokens[index + 1].text) is None if index + 1 < len(tokens) else False
+    text = tokens[index + 1] if index + 1 < len(tokens) else None
+    return text is not None and text.token_type is TokenType.STRING and _ONE_PART.match(text.text) is None
 
 
-def _is_span(kept: list[Token], tokens: list[Token], index: int) -> bool:
+def _is_span(tokens: list[Token], index: int) -> bool:
     """Tell whether a token belongs to ``YEAR TO MONTH`` behind an interval's text."""
     words = [t.text for t in tokens[max(index - 2, 0) : index + 3]]
     for start in range(3):

@@ -98,7 +98,7 @@ def with_caret(marked: str, line: int = 1) -> tuple[str, str]:
         ("^SELEC 1", 'syntax error at or near "SELEC"', ""),
         ("SELECT a,\n  ^nosuch\nFROM carets", 'column "nosuch" does not exist', ""),
         ("SELECT * FROM ^carrots", 'relation "carrots" does not exist', 'did you mean "carets"?'),
-        ("SELECT a, ^floorr(a) FROM carets", "function floorr does not exist", 'did you mean "floor"?'),
+        ("SELECT a, ^floorr(a) FROM carets", "function floorr(integer) does not exist", 'did you mean "floor"?'),
         ("SELECT a FROM carets WHERE a = ^'x'", 'invalid input syntax for type integer: "x"', ""),
         (
             "INSERT INTO carets VALUES (1, 'y'), (2, 'z'), (^'three', 'x')",
@@ -109,7 +109,7 @@ def with_caret(marked: str, line: int = 1) -> tuple[str, str]:
         ("INSERT INTO ^nowhere VALUES (1)", 'relation "nowhere" does not exist', ""),
         (
             "SELECT ^b, count(*) FROM carets",
-            'column "b" must appear in the GROUP BY clause or be used in an aggregate function',
+            'column "carets.b" must appear in the GROUP BY clause or be used in an aggregate function',
             "",
         ),
         ("SELECT ^a FROM carets x JOIN carets y ON x.a = y.a", 'column reference "a" is ambiguous', ""),

@@ -20,7 +20,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from decimal import Context, Decimal, InvalidOperation
+from decimal import Context, InvalidOperation
 from pathlib import Path
 
 import psycopg
@@ -79,7 +79,7 @@ def all_entries() -> Iterator[tuple[str, Entry]]:
 def ask(connection: Connection, query: str) -> list[str]:
     """Run a query; give the lines of its answer."""
     try:
-        cursor = connection.execute(query)  # type: ignore[arg-type]  # not a literal
+        cursor = connection.execute(query)
     except psycopg.Error as error:
         return [f"ERROR {error.sqlstate} {error.diag.message_primary}"]
     result = cursor.pgresult

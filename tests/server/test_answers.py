@@ -1,4 +1,4 @@
-"""SQL as BI tools and ORMs write it: values and types are those that PostgreSQL 15 gave (`answers`), or what stands behind `here:`."""
+"""SQL as BI tools and ORMs write it: values and types are those that PostgreSQL 15 gave, or what stands behind `here:`."""
 
 from __future__ import annotations
 

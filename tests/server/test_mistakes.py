@@ -32,7 +32,7 @@ _INDENT = "    "
 def told(connection: Connection, statement: str) -> str:
     """Give the error of a statement as a line."""
     try:
-        connection.execute(statement)  # type: ignore[arg-type]  # not a literal
+        connection.execute(statement)
     except psycopg.Error as error:
         place = f" @{error.diag.statement_position}" if error.diag.statement_position else ""
         return f"{error.sqlstate}{place} {error.diag.message_primary}"
@@ -68,7 +68,8 @@ def _write(mode: str, dsn: str) -> None:
         lines: list[str] = []
         for entry in ENTRIES:
             found = told(opened, entry.sql)
-            answer, here = ([found], entry.here) if mode == "record" else (entry.answer, [] if [found] == entry.answer else [found])
+            answer = [found] if mode == "record" else entry.answer
+            here = entry.here if mode == "record" else [found][found in entry.answer :]
             lines += [entry.sql, *(_INDENT + line for line in answer), *(_INDENT + HERE + line for line in here)]
         PATH.write_text("\n".join(lines) + "\n", "utf-8")
 

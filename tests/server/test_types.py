@@ -1,4 +1,4 @@
-"""Values of every type go in and out, in text and in binary, by psycopg and asyncpg, and are the bytes that PostgreSQL sends."""
+"""Values of every type go in and out, in text and in binary, by psycopg and asyncpg, and are the bytes of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def postgres(postgres_port: int) -> Iterator[Connection]:
 
 def _sent(connection: Connection, query: str, *, binary: bool) -> list[bytes | None]:
     """Give the bytes of a result's first column."""
-    result = connection.cursor(binary=binary).execute(query).pgresult  # type: ignore[arg-type]  # not a literal
+    result = connection.cursor(binary=binary).execute(query).pgresult
     assert result is not None
     return [result.get_value(row, 0) for row in range(result.ntuples)]
 
@@ -117,16 +117,18 @@ def test_what_is_written_in_text_or_binary_is_read_back_in_both(
 # what both servers must send the same bytes for, in text and in binary
 EXPRESSIONS = [
     "true", "false", "1::smallint", "'-32768'::smallint", "2147483647", "-9223372036854775807::bigint", "1.5::real",
-    "1e-7::real", "'NaN'::float8", "'-Infinity'::float8", "0.1::float8", "1e22::float8", "'1.50'::numeric", "10.5::numeric(12,4)",
-    "-0.0001::numeric(12,4)", "12345678901234567890.123456789::numeric(38,9)", "0::numeric(5,2)", "''", "'é'", "'a'::varchar(10)",
-    "'a'::name", "'\\x00ff'::bytea", "''::bytea", "'2024-02-29'::date", "'infinity'::date", "'-infinity'::date",
-    "'0044-03-15 BC'::date", "'12:34:56.789'::time", "'24:00'::time", "'12:34:56+05:30'::timetz", "'23:59:59.5-11'::timetz",
-    "'2024-02-29 12:34:56.789012'::timestamp", "'infinity'::timestamp", "'0001-01-01 00:00:00 BC'::timestamp",
-    "'2024-02-29 12:34:56.789012+02'::timestamptz", "'-infinity'::timestamptz", "'1 year 2 mons -3 days 04:05:06.789'::interval",
-    "'-1 mons +2 days'::interval", "'00:00:00'::interval", "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid", "'{\"a\": 1}'::json",
-    "'{1,NULL,3}'::int[]", "'{}'::int[]", "'{{1,2},{3,NULL}}'::int[]", "'{{{1},{2}},{{3},{4}}}'::int[]", "'{a,\"b c\",NULL,\"\"}'::text[]",
-    "'{2024-01-01,infinity}'::date[]", "'{t,f}'::bool[]", "'{1.50,2.25}'::numeric(5,2)[]", "'{\"1 day\",02:00:00}'::interval[]",
-    "ARRAY['a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid]", "'{\"\\\\x00ff\"}'::bytea[]", "NULL::int", "NULL::text[]", "ARRAY[ARRAY['a', NULL]]",
+    "1e-7::real", "'NaN'::float8", "'-Infinity'::float8", "0.1::float8", "1e22::float8", "'1.50'::numeric",
+    "10.5::numeric(12,4)", "-0.0001::numeric(12,4)", "12345678901234567890.123456789::numeric(38,9)", "0::numeric(5,2)",
+    "''", "'é'", "'a'::varchar(10)", "'a'::name", "'\\x00ff'::bytea", "''::bytea", "'2024-02-29'::date", "'infinity'::date",
+    "'-infinity'::date", "'0044-03-15 BC'::date", "'12:34:56.789'::time", "'24:00'::time", "'12:34:56+05:30'::timetz",
+    "'23:59:59.5-11'::timetz", "'2024-02-29 12:34:56.789012'::timestamp", "'infinity'::timestamp",
+    "'0001-01-01 00:00:00 BC'::timestamp", "'2024-02-29 12:34:56.789012+02'::timestamptz", "'-infinity'::timestamptz",
+    "'1 year 2 mons -3 days 04:05:06.789'::interval", "'-1 mons +2 days'::interval", "'00:00:00'::interval",
+    "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid", "'{\"a\": 1}'::json", "'{1,NULL,3}'::int[]", "'{}'::int[]",
+    "'{{1,2},{3,NULL}}'::int[]", "'{{{1},{2}},{{3},{4}}}'::int[]", "'{a,\"b c\",NULL,\"\"}'::text[]",
+    "'{2024-01-01,infinity}'::date[]", "'{t,f}'::bool[]", "'{1.50,2.25}'::numeric(5,2)[]",
+    "'{\"1 day\",02:00:00}'::interval[]", "ARRAY['a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid]",
+    "'{\"\\\\x00ff\"}'::bytea[]", "NULL::int", "NULL::text[]", "ARRAY[ARRAY['a', NULL]]",
 ]  # fmt: skip
 
 
@@ -156,8 +158,8 @@ def test_asyncpg_writes_and_reads_all_types_in_binary(server: RunningServer):
         (2, *[None] * 17),
     ]  # fmt: skip
     types = (
-        "int, boolean, smallint, bigint, float8, numeric(12,3), text, bytea, date, time, timestamp, timestamptz, interval, uuid,"
-        " jsonb, int[], int[][], text[]"
+        "int, boolean, smallint, bigint, float8, numeric(12,3), text, bytea, date, time, timestamp, timestamptz, interval,"
+        " uuid, jsonb, int[], int[][], text[]"
     )
 
     async def run() -> list[tuple[Any, ...]]:
@@ -193,6 +195,7 @@ def test_what_only_duckdb_has_is_shown_as_what_comes_nearest(
     result = connection.execute(query.encode()).pgresult
     assert result is not None
     shown = [
-        tuple((result.get_value(row, i) or b"NULL").decode() for i in range(result.nfields)) for row in range(result.ntuples)
+        tuple((result.get_value(row, i) or b"NULL").decode() for i in range(result.nfields))
+        for row in range(result.ntuples)
     ]
     assert shown == rows

@@ -11,6 +11,7 @@ from streamsql.base.types import WireType, type_name, wire_column
 from streamsql.catalog.objects import Catalog, CatalogObject, Table, View
 from streamsql.sql.render import postgres_sql
 
+
 # PostgreSQL's names for people; other types are called what pg_type calls them
 @dataclass(frozen=True, slots=True)
 class Shape:

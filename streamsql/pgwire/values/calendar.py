@@ -71,6 +71,13 @@ def read_timestamp(text: str, sql_name: str, use_zone: bool) -> int:
     return microseconds
 
 
+def has_zone(text: str) -> bool:
+    """Tell whether a timestamp's text says which moment it is: by an offset, or a word; also where it is none at all."""
+    word = text.strip(WHITE_SPACE).lower()
+    match = _TIMESTAMP.match(word)
+    return match is None or match["zone"] is not None
+
+
 def read_date(text: str) -> int:
     """Read a date as days; the time of a timestamp is cut off."""
     word = text.strip(WHITE_SPACE).lower()

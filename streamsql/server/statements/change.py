@@ -40,8 +40,9 @@ async def execute(context: Context, statement: Update | Delete, values: Values) 
     if context.transaction.explicit:
         raise ActiveTransaction(f"{verb} cannot run inside a transaction block", hint="send it on its own")
     sql = await context.reads.run(lambda cursor: _sql(context, statement, target, values, cursor))
+    zone = context.zone
     try:
-        count = await context.on_engine(lambda: definitions.change_table(context.engine, target, sql))
+        count = await context.on_engine(lambda: definitions.change_table(context.engine, target, sql, zone))
     except StreamSQLError as error:
         raise located(error, statement.tree, statement) from error
     return Done(f"{verb} {count}")

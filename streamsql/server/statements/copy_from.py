@@ -22,7 +22,7 @@ async def execute(context: Context, statement: CopyFrom, values: Values) -> Copy
     place = partial(place_of_word, statement=statement, after=statement.name_position, limits=context.limits)
     columns = target_columns(relation, statement.columns, place)
     decoder = CopyDecoder(
-        [CopyColumn(c.name, wire_column(c.type).type, modifier_of(c.type)) for c in columns],
+        [CopyColumn(c.name, wire_column(c.type).type, modifier_of(c.type), context.zone) for c in columns],
         copy_options(statement.options),
         context.limits,
         relation.name,
