@@ -251,8 +251,8 @@ _LITERAL_TYPES = {
 _TRUNCATED = frozenset(
     (
         "microsecond microseconds us usec usecs millisecond milliseconds ms msec msecs second seconds s sec secs minute "
-        "minutes m min mins hour hours h hr hrs day days d week weeks w month months mon mons quarter quarters year years y yr yrs "
-        "decade decades century centuries millennium millennia"
+        "minutes m min mins hour hours h hr hrs day days d week weeks w month months mon mons quarter quarters year years y "
+        "yr yrs decade decades century centuries millennium millennia"
     ).split()
 )
 _EXTRACTED = _TRUNCATED | frozenset(

@@ -51,12 +51,13 @@ _TIMES = frozenset({("date", "timestamp"), ("timestamp", "date")})
 _ALLOWED: dict[type[exp.Expr], frozenset[tuple[str, str]]] = {
     exp.Add: frozenset({
         ("number", "number"), ("date", "number"), ("number", "date"), ("date", "interval"), ("interval", "date"),
-        ("date", "time"), ("time", "date"), ("timestamp", "interval"), ("interval", "timestamp"), ("time", "interval"), ("interval", "time"),
-        ("interval", "interval"),
+        ("date", "time"), ("time", "date"), ("timestamp", "interval"), ("interval", "timestamp"), ("time", "interval"),
+        ("interval", "time"), ("interval", "interval"),
     }),
     exp.Sub: frozenset({
         ("number", "number"), ("date", "number"), ("date", "date"), ("date", "interval"), ("date", "timestamp"),
-        ("timestamp", "date"), ("timestamp", "timestamp"), ("timestamp", "interval"), ("time", "time"), ("time", "interval"),
+        ("timestamp", "date"), ("timestamp", "timestamp"), ("timestamp", "interval"), ("time", "time"),
+        ("time", "interval"),
         ("interval", "interval"),
     }),
     exp.Mul: frozenset({("number", "number"), ("interval", "number"), ("number", "interval")}),

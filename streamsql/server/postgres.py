@@ -33,7 +33,7 @@ from streamsql.server.reads import ReadPool, SessionReads
 from streamsql.server.results import notice
 from streamsql.server.session import Session
 from streamsql.server.transactions import SessionTransaction
-from streamsql.server.variables import Variables
+from streamsql.server.variables import Variables, command_line_options
 
 log = structlog.get_logger()
 
@@ -342,9 +342,8 @@ def _set_variables(variables: Variables, parameters: dict[str, str]) -> list[dic
     not. What is in force is reported, and a warning says so.
     """
     notices = []
-    for name, value in parameters.items():
-        if name in _NOT_VARIABLES:
-            continue
+    given = {n: v for n, v in parameters.items() if n not in _NOT_VARIABLES}
+    for name, value in (command_line_options(parameters.get("options", "")) | given).items():
         try:
             variables.set(name, value)
         except FeatureNotSupported as error:

@@ -256,6 +256,28 @@ class Variables:
         return self.take_changed()
 
 
+_WORD = re.compile(r"(?:\\.|[^\s\\])+", re.DOTALL)
+
+
+def command_line_options(text: str) -> dict[str, str]:
+    """Read the startup parameter ``options``: ``-c name=value``, ``--name=value``. Raises FeatureNotSupported for others."""
+    words = [re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL) for word in _WORD.findall(text)]
+    found: dict[str, str] = {}
+    while words:
+        word = words.pop(0)
+        if word == "-c" and words:
+            setting = words.pop(0)
+        elif word.startswith("-c"):
+            setting = word[2:]
+        else:
+            setting = word[2:] if word.startswith("--") else ""
+        name, separator, value = setting.partition("=")
+        if not name or not separator:
+            raise FeatureNotSupported(f'startup option "{word}" is not supported', hint="use -c name=value")
+        found[name.replace("-", "_")] = value
+    return found
+
+
 _OFFSET = re.compile(r"([+-]?)(\d{1,2})(?::?00)?\Z")
 
 

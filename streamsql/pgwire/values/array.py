@@ -60,25 +60,7 @@ def codec(wire_type: WireType, element: Codec) -> Codec:
         return pc.if_else(column.is_valid(), texts, None) if column.null_count else texts
 
     def to_binary(column: pa.Array) -> Piece:
-        column = _as_list(column)
-        if _is_any_list(column.type.value_type):
-            return _nested_to_binary(column, element, element_type)
-        items = column.flatten()
-        bodies = framed(element.to_binary(items), items)
-        starts = _list_offsets(column)
-        joined = _concatenated(bodies, starts)
-        header = np.zeros(len(column), [("head", ">i4", 3), ("dimension", ">i4", 2)])
-        lengths = np.diff(starts)
-        missing = np.concatenate(([0], np.cumsum(~valid(items))))
-        header["head"][:, 0] = lengths > 0
-        header["head"][:, 1] = missing[starts[1:]] > missing[starts[:-1]]
-        header["head"][:, 2] = element_type.oid
-        header["dimension"][:, 0] = lengths
-        header["dimension"][:, 1] = 1
-        whole = binary_of_fixed(header)
-        headers = pc.if_else(pa.array(lengths > 0), whole, pc.binary_slice(whole, 0, 12))
-        found = pc.binary_join_element_wise(headers, joined, b"")
-        return pc.if_else(column.is_valid(), found, None) if column.null_count else found
+        return _to_binary(_as_list(column), element, element_type)
 
     def from_text(strings: pa.Array, modifier: int) -> pa.Array:
         rows, items = _split(strings)
@@ -171,8 +153,8 @@ def _quoted(texts: pa.Array) -> pa.Array:
     return pc.fill_null(texts, "NULL")
 
 
-def _nested_to_binary(column: pa.Array, element: Codec, element_type: WireType) -> pa.Array:
-    """Write arrays of arrays, all rows at once: a row's dimensions are the lengths of its lists, level by level."""
+def _to_binary(column: pa.Array, element: Codec, element_type: WireType) -> pa.Array:
+    """Write arrays of any depth, all rows at once: a row's dimensions are the lengths of its lists, level by level."""
     counts = np.ones(len(column), np.int64)  # lists of a row at this level
     there = valid(column)
     sizes: list[Numbers] = []
