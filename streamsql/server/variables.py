@@ -14,7 +14,7 @@ import zoneinfo
 from dataclasses import dataclass, field
 from functools import cache
 
-from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue, UndefinedObject
+from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue, SQLSyntaxError, UndefinedObject
 from streamsql.catalog.objects import nearest
 from streamsql.catalog.relation import Setting
 from streamsql.plan.functions import SERVER_VERSION
@@ -125,6 +125,28 @@ def key_of(name: str) -> str:
     return _ALIASES.get(lowered, lowered)
 
 
+def command_line_options(text: str) -> list[tuple[str, str]]:
+    """Read the startup parameter ``options``: ``-c name=value``, ``--name=value``; a backslash quotes what follows.
+
+    Raises SQLSyntaxError for any other option of the `postgres` program.
+    """
+    words = [re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL) for word in re.findall(r"(?:\\.|\S)+", text, re.DOTALL)]
+    found: list[tuple[str, str]] = []
+    while words:
+        word = words.pop(0)
+        if word == "-c" and words:
+            word = words.pop(0)
+        elif word.startswith(("--", "-c")):
+            word = word[2:]
+        else:
+            raise SQLSyntaxError(f'invalid command-line argument for server process: "{word}"', hint="use -c name=value")
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise SQLSyntaxError(f"-c {name} requires a value")
+        found.append((name.replace("-", "_").lower(), value))
+    return found
+
+
 @dataclass(slots=True)
 class Variables:
     """The values in one session."""
@@ -178,6 +200,11 @@ class Variables:
         for key in [k for k in self.values if k.startswith(_OF_TRANSACTION)]:
             del self.values[key]
         self._local.clear()
+        self._changed = True
+
+    def restore(self, values: dict[str, str]) -> None:
+        """Undo what was set since a savepoint; `values` are those of that time."""
+        self.values = dict(values)
         self._changed = True
 
     def _put_back(self, key: str, value: str | None) -> None:
@@ -254,28 +281,6 @@ class Variables:
         """Give all that are reported, as the client is told at the start."""
         self._changed = True
         return self.take_changed()
-
-
-_WORD = re.compile(r"(?:\\.|[^\s\\])+", re.DOTALL)
-
-
-def command_line_options(text: str) -> dict[str, str]:
-    """Read the startup parameter ``options``: ``-c name=value``, ``--name=value``. Raises FeatureNotSupported for others."""
-    words = [re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL) for word in _WORD.findall(text)]
-    found: dict[str, str] = {}
-    while words:
-        word = words.pop(0)
-        if word == "-c" and words:
-            setting = words.pop(0)
-        elif word.startswith("-c"):
-            setting = word[2:]
-        else:
-            setting = word[2:] if word.startswith("--") else ""
-        name, separator, value = setting.partition("=")
-        if not name or not separator:
-            raise FeatureNotSupported(f'startup option "{word}" is not supported', hint="use -c name=value")
-        found[name.replace("-", "_")] = value
-    return found
 
 
 _OFFSET = re.compile(r"([+-]?)(\d{1,2})(?::?00)?\Z")

@@ -27,9 +27,11 @@ from streamsql.base.types import WireType, canonical_arrow
 from streamsql.pgwire.values.column import (
     WHITE_SPACE,
     BadValue,
+    BinaryValues,
     Codec,
     Numbers,
     Piece,
+    as_values,
     binary_of_fixed,
     binary_of_offsets,
     strings_of,
@@ -72,7 +74,8 @@ def codec(wire_type: WireType, element: Codec) -> Codec:
             raise _of_row(bad, rows) from None
         return _listed(rows, values, strings.is_valid())
 
-    def from_binary(values: Sequence[bytes | None]) -> pa.Array:
+    def from_binary(values: BinaryValues) -> pa.Array:
+        values = as_values(values)
         shapes: list[tuple[int, ...]] = []
         items: list[bytes | None] = []
         lengths: list[int] = []

@@ -6,7 +6,6 @@ Its canonical Arrow form is the text, which DuckDB writes as PostgreSQL does: Ar
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +16,7 @@ from streamsql.pgwire.values import calendar
 from streamsql.pgwire.values.column import (
     WHITE_SPACE,
     BadValue,
+    BinaryValues,
     Codec,
     Piece,
     check_width,
@@ -78,7 +78,7 @@ def _from_text(strings: pa.Array, _: int) -> pa.Array:
     return read_in_two_speeds(strings, _fast, _careful, pa.string())
 
 
-def _from_binary(values: Sequence[bytes | None]) -> pa.Array:
+def _from_binary(values: BinaryValues) -> pa.Array:
     wire, null = join_fixed(values, _WIRE, "time with time zone")
     outside = (wire["microseconds"] < 0) | (wire["microseconds"] > calendar.DAY_US) | (np.abs(wire["west"]) >= 16 * 3600)
     if outside.any():
