@@ -189,6 +189,9 @@ class _Inference:
                 if join.find(exp.Parameter):
                     return None
                 probe.append("joins", join.copy())
+            named = around.root().args.get("with_")
+            if named is not None and not named.find(exp.Parameter):
+                probe.set("with_", named.copy())
         elif isinstance(around, (exp.Update, exp.Delete)):
             probe = probe.from_(around.this.copy())
         try:

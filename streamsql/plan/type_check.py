@@ -227,10 +227,16 @@ def _differ(one: WireType | None, other: WireType | None) -> bool:
     return None not in kinds and kinds[0] != kinds[1] and kinds not in _TIMES
 
 
+def _type(node: exp.Expr, types: ResultTypes) -> WireType | None:
+    """Give an operand's type; UNKNOWN for a parameter that is text: it may only be so because nothing says what it is."""
+    found = types.type_of(node)
+    return t.UNKNOWN if found is t.TEXT and isinstance(node.unnest(), exp.Placeholder) else found
+
+
 def _alike(what: str, nodes: list[exp.Expr], statement: Statement, types: ResultTypes) -> StreamSQLError | None:
     first: WireType | None = None
     for node in nodes:
-        found = types.type_of(node)
+        found = _type(node, types)
         if found is None or found is t.UNKNOWN:
             continue
         if first is not None and _differ(first, found):
@@ -256,7 +262,7 @@ def _of_case(node: exp.Case, statement: Statement, types: ResultTypes) -> Stream
 def _of_operator(node: exp.Expr, statement: Statement, types: ResultTypes, limits: Limits) -> StreamSQLError | None:
     if isinstance(node.expression, (exp.Any, exp.All, exp.Query)):
         return None
-    one, other = types.type_of(node.this), types.type_of(node.expression)
+    one, other = _type(node.this, types), _type(node.expression, types)
     if one is None or other is None:
         return None
     kinds = _CATEGORIES.get(one), _CATEGORIES.get(other)

@@ -195,7 +195,7 @@ def test_set_show_and_reset_behave(server: RunningServer):
         "SHOW server_encoding", "SHOW standard_conforming_strings",
     ) == ["mine", "UTC", "UTF8", "on"]  # fmt: skip
     assert "unrecognized configuration parameter" in psql(server, "-c", "SHOW nosuch", status=1)
-    assert "cannot be set to" in psql(server, "-c", "SET TimeZone TO 'Europe/Rome'", status=1)
+    assert "cannot be set to" in psql(server, "-c", "SET DateStyle TO 'German'", status=1)
 
 
 def test_an_empty_query_and_a_comment_are_nothing(server: RunningServer):

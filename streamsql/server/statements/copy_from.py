@@ -55,11 +55,11 @@ def _condition(context: Context, statement: CopyFrom, cursor: duckdb.DuckDBPyCon
     scope = replace(context.scope(cursor), stand_ins={relation.name: _COPIED})
     cursor.register(_COPIED, context.known.schema(relation, cursor).empty_table())
     try:
-        made = adhoc_query(tree, statement, scope).sql
         condition = adhoc_query(exp.select(statement.where).from_(name), statement, scope).sql
         found = scope.describe(condition)[0].type
         if found != "BOOLEAN":
             raise DatatypeMismatch(f"argument of COPY FROM WHERE must be type boolean, not type {type_name(found)}")
+        made = adhoc_query(tree, statement, scope).sql
     except StreamSQLError as error:
         raise located(error, tree, statement) from error
     finally:
