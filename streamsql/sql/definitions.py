@@ -18,10 +18,12 @@ from streamsql.sql.statements import (
     CreateMaterializedView,
     CreateStream,
     CreateTable,
+    CreateTableAs,
     Drop,
     ObjectKind,
     Watermark,
 )
+from streamsql.sql.tables import accept_table_as
 from streamsql.sql.tokens import Cursor, syntax_error
 from streamsql.sql.trees import count_parameters, parse_tree
 from streamsql.sql.unsupported import refuse, refuse_here
@@ -51,7 +53,6 @@ TABLE_UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("like",): ("LIKE in a column list", "write the columns out"),
 }
 _AFTER_TABLE: dict[tuple[str, ...], tuple[str, str]] = {
-    ("as",): ("CREATE TABLE AS", "use CREATE MATERIALIZED VIEW, or CREATE TABLE and INSERT INTO ... SELECT"),
     ("with",): ("WITH (...) of a table", "leave it away, or use CREATE STREAM"),
     ("inherits",): ("INHERITS", "write the columns out"),
     ("partition by",): ("PARTITION BY of a table", "leave it away"),
@@ -96,12 +97,15 @@ def parse_create_stream(cursor: Cursor) -> CreateStream:
     )
 
 
-def parse_create_table(cursor: Cursor) -> CreateTable:
-    """Read CREATE TABLE."""
+def parse_create_table(cursor: Cursor) -> CreateTable | CreateTableAs:
+    """Read CREATE TABLE, with columns or AS a query."""
     cursor.expect("create", "table")
     if_not_exists = cursor.accept("if", "not", "exists")
     name = _expect_new_name(cursor)
     refuse_here(cursor, _AFTER_TABLE)
+    made = accept_table_as(cursor, name, if_not_exists=if_not_exists)
+    if made is not None:
+        return made
     elements = _expect_elements(cursor, is_stream=False)
     _check_elements(elements)
     refuse_here(cursor, _AFTER_TABLE)

@@ -35,6 +35,7 @@ from streamsql.sql.session import (
     parse_verify,
 )
 from streamsql.sql.statements import Statement
+from streamsql.sql.tables import parse_truncate
 from streamsql.sql.tokens import Cursor, tokenize
 from streamsql.sql.trees import position_of
 from streamsql.sql.unsupported import refuse_known
@@ -65,6 +66,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("set",): parse_set,
     ("show",): parse_show,
     ("subscribe",): parse_subscribe,
+    ("truncate",): parse_truncate,
     ("unlisten",): parse_unlisten,
     ("update",): parse_update,
     ("verify",): parse_verify,

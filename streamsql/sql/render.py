@@ -27,6 +27,7 @@ from streamsql.sql.statements import (
     CreateMaterializedView,
     CreateStream,
     CreateTable,
+    CreateTableAs,
     Deallocate,
     Delete,
     Describe,
@@ -44,6 +45,7 @@ from streamsql.sql.statements import (
     Statement,
     Subscribe,
     Transaction,
+    Truncate,
     Unlisten,
     Update,
     Verify,
@@ -52,7 +54,7 @@ from streamsql.sql.statements import (
 from streamsql.sql.values import LiteralRows
 
 _FLOAT = re.compile(r'"(?:[^"]|"")*"|\bFLOAT\b')
-_POSITIONS = frozenset({"text", "position", "name_position", "option_positions"})
+_POSITIONS = frozenset({"text", "position", "name_position", "name_positions", "option_positions"})
 
 
 def duckdb_sql(tree: exp.Expr) -> str:
@@ -175,6 +177,12 @@ def _if(condition: bool, words: str) -> str:
     return f"IF {words} " if condition else ""
 
 
+def _create_table_as(statement: CreateTableAs) -> str:
+    name = _if(statement.if_not_exists, "NOT EXISTS") + quote_name(statement.name)
+    data = "" if statement.with_data else " WITH NO DATA"
+    return f"CREATE TABLE {name}{_columns(statement.columns)} AS {_query(statement.query)}{data}"
+
+
 def _drop(statement: Drop) -> str:
     names = ", ".join(map(quote_name, statement.names))
     cascade = " CASCADE" if statement.cascade else ""
@@ -270,6 +278,7 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CreateMaterializedView: _create_view,
     CreateStream: _create_stream,
     CreateTable: _create_table,
+    CreateTableAs: _create_table_as,
     Deallocate: _named_or_all("DEALLOCATE"),
     Delete: lambda statement: postgres_sql(statement.tree),
     Verify: lambda statement: f"VERIFY MATERIALIZED VIEW {quote_name(statement.name)}",
@@ -287,6 +296,7 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     Transaction: lambda statement: " ".join(
         filter(None, (statement.verb.value, statement.modes, statement.name and quote_name(statement.name)))
     ),
+    Truncate: lambda statement: f"TRUNCATE TABLE {', '.join(map(quote_name, statement.names))}",
     Unlisten: lambda _: "UNLISTEN *",
     Update: lambda statement: postgres_sql(statement.tree),
 }

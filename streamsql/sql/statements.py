@@ -245,6 +245,25 @@ class Delete(Statement):
     parameter_count: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class CreateTableAs(Statement):
+    """CREATE TABLE name [(columns)] AS query [WITH [NO] DATA]."""
+
+    name: str
+    query: Query
+    columns: tuple[str, ...] = ()
+    if_not_exists: bool = False
+    with_data: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Truncate(Statement):
+    """TRUNCATE tables; `name_positions` are 0-based."""
+
+    names: tuple[str, ...]
+    name_positions: tuple[int, ...]
+
+
 # an option of COPY: text, or names of columns
 OptionValue = str | tuple[str, ...]
 

@@ -105,7 +105,6 @@ UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("security",): ("SECURITY LABEL", _ROLES),
     ("set", "constraints"): ("SET CONSTRAINTS", "leave it away: constraints are checked at once"),
     ("summarize",): ("SUMMARIZE", "use SELECT with aggregates"),
-    ("truncate",): ("TRUNCATE", "use DELETE FROM table"),
     ("use",): ("USE", "the one database is streamsql"),
     ("vacuum",): ("VACUUM", _UPKEEP),
 }  # fmt: skip

@@ -66,6 +66,31 @@ async def execute(context: Context, statement: Query, values: Values) -> Rows:
     return Rows(list(bound.columns), rows, locate=lambda error: located(error, statement.tree, statement))
 
 
+async def stored_columns(context: Context, query: Query) -> list[ResultColumn]:
+    """Give a query's columns with the DuckDB types, as their casts, in which a table keeps them."""
+    bound = await _bound(context, query, Values())
+    cursor_columns = await context.reads.run(lambda cursor: _described(cursor, bound))
+    return [
+        dataclasses.replace(c, cast=_stored_type(c, described.type))
+        for c, described in zip(bound.columns, cursor_columns, strict=True)
+    ]
+
+
+def _described(cursor: duckdb.DuckDBPyConnection, bound: Bound) -> list[OutputColumn]:
+    for name, table in bound.tables.items():
+        cursor.register(name, table)
+    return describe_on(cursor)(bound.sql)
+
+
+def _stored_type(column: ResultColumn, duckdb_type: str) -> str:
+    """Name the type that a column is kept in: PostgreSQL's where that is known, else DuckDB's own."""
+    kept = ResultColumn.of(column.name, duckdb_type)
+    if column.type is not kept.type and column.cast is not None and column.cast != "JSON":
+        return column.cast
+    plain = not duckdb_type.startswith(("ENUM", "BIT", "UNION")) and duckdb_type.strip('"') != "NULL"
+    return duckdb_type if plain else "VARCHAR"
+
+
 # ---- ad hoc ----
 
 
