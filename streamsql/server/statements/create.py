@@ -8,8 +8,8 @@ from streamsql.base.errors import StreamSQLError
 from streamsql.catalog.objects import Stream
 from streamsql.engine import definitions
 from streamsql.plan.adhoc import check_default
-from streamsql.plan.joins import missing_bound
 from streamsql.plan.places import located
+from streamsql.plan.unbounded import missing_bound
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done, notice
 from streamsql.sql.statements import CreateMaterializedView, CreateStream, CreateTable
