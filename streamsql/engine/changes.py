@@ -53,6 +53,7 @@ class Progress:
     closed_to    windows that end at or before it are closed
     pane_low     no pane in the state starts before it        } only a guide for what can be skipped:
     pane_high    no pane in the state starts after it         } the state itself tells the truth
+    idle_moves   how often an idle timeout has moved it on
     moved_at     the wall clock of the last epoch that moved `largest`
     compacted    rows in the state after it was last compacted
     inner        how far the nodes of the query's origin are, each after its inputs
@@ -69,6 +70,7 @@ class Progress:
     state_rows: int = 0
     compacted: int = 0
     moved_at: int = NEVER
+    idle_moves: int = 0
     last_epoch: int = 0
     error: str | None = None
     inner: tuple[Progress, ...] = ()

@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import duckdb
@@ -32,8 +32,8 @@ from streamsql.engine import chains, recovery
 from streamsql.engine.changes import Progress
 from streamsql.engine.filters import Filters
 from streamsql.engine.flow import Arriving
+from streamsql.engine.positions import Move, StreamProgress, moved
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of
-from streamsql.engine.recovery import StreamProgress
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.retention import CHECK_US_MIN, Retention
 from streamsql.engine.store import Delta, Store, translated
@@ -54,6 +54,7 @@ class Write:
     rows: list[tuple[str, pa.Table]]
     changes: list[TableChange] = field(default_factory=list)
     done: Future[int] = field(default_factory=Future)
+    moves: tuple[Move, ...] = ()
 
     @property
     def row_count(self) -> int:
@@ -90,7 +91,8 @@ class Engine:
         recovery.create_engine_tables(store)
         self._describe_cursor = store.cursor()
         found = recovery.recover(store, self.describe, limits)
-        self.catalog = found.catalog
+        self.catalog = self._announced = found.catalog
+        self.on_catalog_change: Callable[[], None] = lambda: None  # called on the engine's thread
         self.epoch = found.epoch
         self.streams: dict[str, StreamProgress] = found.streams
         self.next_sequence = found.next_sequence
@@ -213,6 +215,9 @@ class Engine:
             call.done.set_exception(translate(error))
         except Exception as error:  # noqa: BLE001  # whatever it is belongs to who asked; the engine goes on
             call.done.set_exception(error)
+        if self.catalog is not self._announced:
+            self._announced = self.catalog
+            self.on_catalog_change()
 
     def _run_safely(self, run: Callable[[], object]) -> None:
         call = _Call(run)
@@ -243,11 +248,12 @@ class Engine:
         first = self.next_sequence + sum(c.own.num_rows for c in changes)
         batches, sequence = chains.numbered([w.rows for w in writes], first)
         rejected = Rejected()
+        streams = moved(self.catalog, self.streams, [move for write in writes for move in write.moves])
         while True:
             try:
                 with registered(self.store, self.catalog, self.queries.values(), changes):
                     rows = {name: chains.concatenated(tables) for name, tables in batches.items()}
-                    self._attempt(rows, sequence, rejected, changes)
+                    self._attempt(rows, sequence, changes, streams, rejected)
                 return
             except QueryFailureError as failure:
                 if not rejected.set_aside(failure):
@@ -257,12 +263,20 @@ class Engine:
                 failure.query.fail(failure.error)
 
     def _attempt(
-        self, batches: dict[str, pa.Table], sequence: int, rejected: Rejected, changes: list[TableChange]
+        self,
+        batches: dict[str, pa.Table],
+        sequence: int,
+        changes: list[TableChange],
+        streams: dict[str, StreamProgress],
+        rejected: Rejected,
     ) -> None:
-        """Run one epoch as one transaction; `sequence` is the next arrival number. QueryFailureError: nothing has happened."""
+        """Run one epoch, which starts from `streams`, as one transaction; `sequence` is the next arrival number after it.
+
+        On QueryFailureError nothing has happened.
+        """
         now = self.clock.now_us()
         epoch = self.epoch + 1
-        streams = dict(self.streams)
+        streams = dict(streams)
         progresses: list[tuple[ContinuousQuery, Progress]] = []
         arrivals: list[tuple[Stream | Table, pa.Table]] = []
         idle: set[int] = set()
@@ -348,7 +362,7 @@ class Engine:
             assert relation.watermark.column is not None
             times, _ = event_times(rows.column(relation.watermark.column))
             largest = max(largest, int(times.max()))
-        return StreamProgress(before.rows_in + rows.num_rows, now, largest)
+        return replace(before, rows_in=before.rows_in + rows.num_rows, last_arrival=now, largest=largest)
 
     def _open_kept(self, relation: Stream | Table, rows: pa.Table) -> None:
         """Let SQL read the rows that arrived. Outside of a transaction: one that is rolled back takes the name with it."""

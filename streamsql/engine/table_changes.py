@@ -59,13 +59,18 @@ def typed_columns(table: Table) -> str:
     return ", ".join(f"CAST({quoted(c.name)} AS {c.type}) AS {quoted(c.name)}" for c in table.columns)
 
 
-def remaining(change: TableChange, number: int, cursor: duckdb.DuckDBPyConnection) -> list[str]:
-    """Give the SELECTs whose rows are the table's after a change; registers what they read, under this number."""
+def remaining(
+    change: TableChange, number: int, cursor: duckdb.DuckDBPyConnection, there: str | None = None
+) -> list[str]:
+    """Give the SELECTs whose rows are the table's after a change; registers what they read, under this number.
+
+    `there` stands in FROM for the rows before the change, by default those of the database.
+    """
     table, names = change.table, ", ".join(quoted(c.name) for c in change.table.columns)
     cursor.register(f"{_GONE}_{number}", change.gone)
     cursor.register(f"{_OWN}_{number}", change.own)
     return [
-        f"SELECT {names} FROM {table.rows_table} WHERE __seq NOT IN (SELECT __seq FROM {_GONE}_{number})",
+        f"SELECT {names} FROM {there or table.rows_table} WHERE __seq NOT IN (SELECT __seq FROM {_GONE}_{number})",
         f"SELECT {typed_columns(table)} FROM {_OWN}_{number}",
     ]
 

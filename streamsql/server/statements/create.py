@@ -6,12 +6,14 @@ import duckdb
 
 from streamsql.base.errors import StreamSQLError
 from streamsql.catalog.objects import Stream
+from streamsql.connectors import resolved
 from streamsql.engine import definitions
 from streamsql.plan.adhoc import check_default
 from streamsql.plan.places import located
 from streamsql.plan.unbounded import missing_bound
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done, notice
+from streamsql.server.statements.query import check_continuous
 from streamsql.sql.statements import CreateMaterializedView, CreateStream, CreateTable
 
 
@@ -28,10 +30,17 @@ def block_notices(context: Context, what: str) -> list[dict[str, str]]:
 
 async def relation(context: Context, statement: CreateStream | CreateTable, values: Values) -> Done:
     what = "CREATE STREAM" if isinstance(statement, CreateStream) else "CREATE TABLE"
-    if any(c.default is not None for c in statement.columns):
-        await context.reads.run(lambda cursor: _check_defaults(context, statement, cursor))
+    if isinstance(statement, CreateStream):
+        statement = resolved(statement)
+    await check_defaults(context, statement)
     made = await context.on_engine(lambda: definitions.create_relation(context.engine, statement))
     return Done(what, block_notices(context, what) if made else [exists_notice(statement.name)])
+
+
+async def check_defaults(context: Context, statement: CreateStream | CreateTable) -> None:
+    """Raise StreamSQLError where a DEFAULT cannot be one."""
+    if any(c.default is not None for c in statement.columns):
+        await context.reads.run(lambda cursor: _check_defaults(context, statement, cursor))
 
 
 def _check_defaults(context: Context, statement: CreateStream | CreateTable, cursor: duckdb.DuckDBPyConnection) -> None:
@@ -45,6 +54,7 @@ def _check_defaults(context: Context, statement: CreateStream | CreateTable, cur
 
 async def view(context: Context, statement: CreateMaterializedView, values: Values) -> Done:
     what = "CREATE MATERIALIZED VIEW"
+    check_continuous(context, statement.query)
     made = await context.on_engine(lambda: definitions.create_view(context.engine, statement))
     if not made:
         return Done(what, [exists_notice(statement.name)])
