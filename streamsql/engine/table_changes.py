@@ -81,7 +81,7 @@ def _as_text(duckdb_type: str) -> bool:
 
 def refuse_if_append_mode(queries: Iterable[ContinuousQuery], table: Table) -> None:
     """Raise FeatureNotSupported while a query reads the table that cannot take rows back."""
-    readers = [q.name for q in queries if not q.plan.retracts and table.name in q.plan.sources]
+    readers = [q.name for q in queries if not q.plan.retracts and table.name in q.plan.followed]
     if readers:
         raise FeatureNotSupported(
             f'rows of "{table.name}" cannot be changed while a query in append mode reads it',

@@ -203,6 +203,11 @@ class ContinuousPlan:
         return self.origin.names if self.origin is not None else (self.source,)
 
     @property
+    def followed(self) -> tuple[str, ...]:
+        """Those of the sources whose new rows it takes in."""
+        return self.origin.followed if self.origin is not None else self.sources
+
+    @property
     def closing_delay_us(self) -> int | None:
         """How far a window's end must lie behind the largest event time for the window to be closed; None: never is."""
         return None if self.watermark_delay_us is None else self.watermark_delay_us + self.allowed_lateness_us
