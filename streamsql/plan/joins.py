@@ -30,6 +30,7 @@ from streamsql.plan.postgres_operators import apply, note
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.properties import refuse_volatile
 from streamsql.plan.result_types import Columns, ResultTypes
+from streamsql.plan.semijoins import SIDE, conjuncts
 from streamsql.plan.windows import is_window, times_wanted
 from streamsql.plan.windows.tables import WINDOW_COLUMNS
 from streamsql.sql.durations import duration_of
@@ -132,11 +133,11 @@ class _Planner:
         right = self._item(join.this)
         self._check_aliases(left, right, position)
         condition, merged = self._condition(join, left, right, kind)
-        conjuncts = list(condition.flatten()) if isinstance(condition, exp.And) else [condition]
+        conditions = conjuncts(condition)
         where = self.tree.args.get("where")
         if kind == "INNER" and where is not None:
-            conjuncts += list(where.this.flatten()) if isinstance(where.this, exp.And) else [where.this]
-        left_time, right_time, span = self._times(left, right, conjuncts, position)
+            conditions += conjuncts(where.this)
+        left_time, right_time, span = self._times(left, right, conditions, position)
         return self._made(left, right, kind, condition, (left_time, right_time, span), merged)
 
     def _check_aliases(self, left: _Joined, right: _Joined, position: int | None) -> None:
@@ -304,6 +305,11 @@ class _Planner:
 
     def _side(self, column: exp.Column, left: _Joined, right: _Joined) -> tuple[str, _Entry] | None:
         one, other = left.find(column), right.find(column)
+        first = column.meta.get(SIDE)
+        if first == "left" and one is not None:
+            other = None
+        elif first == "right" and other is not None:
+            one = None
         if one is not None and other is not None:
             raise AmbiguousColumn(
                 f'column reference "{column.name}" is ambiguous', position=position_of(column, self.query)
@@ -315,12 +321,12 @@ class _Planner:
     # ---- bounds in time ----
 
     def _times(
-        self, left: _Joined, right: _Joined, conjuncts: list[exp.Expr], position: int | None
+        self, left: _Joined, right: _Joined, conditions: list[exp.Expr], position: int | None
     ) -> tuple[str, str, _Span]:
         """Find the two event times whose distance the condition bounds on both sides."""
         spans: dict[tuple[str, str], _Span] = {}
-        for conjunct in conjuncts:
-            for comparison in _comparisons(conjunct.unnest()):
+        for condition in conditions:
+            for comparison in _comparisons(condition):
                 self._note(spans, comparison, left, right)
         for (one, other), span in spans.items():
             if span.low is not None and span.high is not None:
