@@ -185,7 +185,6 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
         else:
             assert isinstance(statement, (CreateStream, CreateTable)), statement
             found.catalog = found.catalog.with_object(relation_of(statement, object_id, statement.text))
-    _drop_orphans(store, set(found.views))
     for name, column, comment in store.fetch("SELECT object, column_name, comment FROM _engine.comments"):
         found.catalog = found.catalog.with_comment(name, column, comment)
     return found
@@ -198,13 +197,13 @@ def _reads(statement: Statement, names: set[str]) -> bool:
     return not names.isdisjoint(named_relations(statement.query))
 
 
-def _drop_orphans(store: Store, views: set[str]) -> None:
-    """Drop the tables of views that had been replaced when the server was killed."""
+def drop_orphans(store: Store, known: set[str]) -> None:
+    """Drop the tables of views that had been replaced when the server was killed: those whose names are not `known`."""
     tables = store.fetch(
         f"SELECT schema_name, table_name FROM duckdb_tables() WHERE schema_name IN ('{STATE_SCHEMA}', '{RESULTS_SCHEMA}')"
     )
     for schema, name in tables:
-        if name not in views:
+        if name not in known:
             store.execute(f"DROP TABLE {schema}.{quoted(name)}")
 
 
@@ -235,4 +234,5 @@ def view_of(
 
     plan = plan_query(statement.query, catalog, describe, limits)
     columns = tuple(OutputColumn(o.name, o.type) for o in plan.outputs)
-    return View(object_id, statement.name, columns, text, plan.sources, plan.mode), plan
+    append_only = not plan.retracts
+    return View(object_id, statement.name, columns, text, plan.sources, plan.mode, append_only, plan.times), plan
