@@ -20,18 +20,16 @@ import duckdb
 import pyarrow as pa
 
 from streamsql.base.clock import Clock
-from streamsql.base.errors import (
-    AdminShutdown,
-    InternalError,
-    StreamSQLError,
-)
+from streamsql.base.errors import AdminShutdown, InternalError, StreamSQLError
 from streamsql.base.faults import reached
 from streamsql.base.limits import Limits, exceeded
+from streamsql.base.metrics import Durations
 from streamsql.catalog.objects import OutputColumn, Stream, Table, View
-from streamsql.engine import recovery
+from streamsql.engine import receipts, recovery
 from streamsql.engine.changes import Progress
 from streamsql.engine.filters import Filters
 from streamsql.engine.positions import Move, StreamProgress, moved
+from streamsql.engine.receipts import Receipt
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.retention import CHECK_US_MIN, Retention
@@ -54,6 +52,7 @@ class Write:
     changes: list[TableChange] = field(default_factory=list)
     done: Future[int] = field(default_factory=Future)
     moves: tuple[Move, ...] = ()
+    receipt: Receipt | None = None
 
     @property
     def row_count(self) -> int:
@@ -84,6 +83,7 @@ class Engine:
         self._queued_bytes = 0
         self._room_waiters: list[Callable[[], None]] = []
         self._stopping = False
+        self.seconds = Durations()
         self._retention = Retention(store, limits)
         self._kept: dict[int, Delta] = {}
         self._filters = Filters(store)
@@ -149,6 +149,11 @@ class Engine:
         """Tell whether producers should wait before they submit more."""
         return self._queued_rows >= self.limits.queue_rows_max or self._queued_bytes >= self.limits.queue_bytes_max
 
+    @property
+    def queued(self) -> tuple[int, int]:
+        """How many rows and bytes wait."""
+        return self._queued_rows, self._queued_bytes
+
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call back, from any thread, once the queue is no longer full."""
         with self._wake:
@@ -176,7 +181,8 @@ class Engine:
             if isinstance(taken, _Call):
                 self._run_call(taken)
             elif taken:
-                self._run_writes(taken)
+                with self.seconds.measured():
+                    self._run_writes(taken)
             else:
                 self._run_safely(self.tick)
 
@@ -249,12 +255,14 @@ class Engine:
                 if table.num_rows:
                     batches.setdefault(name, []).append(table)
         rejected = Rejected()
+        beside = [write.receipt for write in writes if write.receipt is not None]
         streams = moved(self.catalog, self.streams, [move for write in writes for move in write.moves])
+        streams = receipts.counted(streams, beside)
         while True:
             try:
                 with registered(self.store, self.catalog, self.queries.values(), changes):
                     arrived = {name: concatenated(tables) for name, tables in batches.items()}
-                    self._attempt(arrived, changes, streams, rejected)
+                    self._attempt(arrived, changes, streams, rejected, beside)
                 return
             except QueryFailureError as failure:
                 if not rejected.set_aside(failure):
@@ -269,6 +277,7 @@ class Engine:
         changes: list[TableChange],
         streams: dict[str, StreamProgress],
         rejected: Rejected,
+        beside: list[Receipt],
     ) -> None:
         """Run one epoch, which starts from `streams`, as one transaction. On QueryFailureError nothing has happened."""
         now = self.clock.now_us()
@@ -298,6 +307,7 @@ class Engine:
             changed.update((r.name, t.num_rows) for r, t in arrivals)
             progresses += self._recompute(epoch, now, changed, rejected.broken)
             reached("epoch.operators_applied")
+            receipts.write(self.store, self.limits, beside, epoch, now)
             self._trim(now)
             self._save(epoch, now, sequence, streams, {q.name: p for q, p in progresses})
         self._committed(epoch, sequence, streams, progresses)

@@ -23,6 +23,8 @@ Positions = Mapping[str, Position]
 class StreamProgress:
     """How far a stream or table is: rows taken in, the last arrival (wall clock), its declared watermark's time.
 
+    `rows_rejected` counts the records that were sent for it and could not be read.
+
     `positions` tell, for each partition of what a connector reads, up to where it is read.
     """
 
@@ -30,6 +32,7 @@ class StreamProgress:
     last_arrival: int = NEVER
     largest: int = NEVER
     positions: Positions = field(default_factory=dict)
+    rows_rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True)

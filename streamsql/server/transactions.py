@@ -153,17 +153,18 @@ class SessionTransaction:
         self.roll_back()
         if not pending and not changes:
             return
-        await self._room()
+        await room(self._engine)
         await asyncio.wrap_future(self._engine.submit(Write(pending, changes)))
 
-    async def _room(self) -> None:
-        """Wait while too much is queued for the engine: its producers, and nobody else, are held up."""
-        loop = asyncio.get_running_loop()
-        while self._engine.full:
-            room = asyncio.Event()
 
-            def wake(room: asyncio.Event = room) -> None:
-                loop.call_soon_threadsafe(room.set)
+async def room(engine: Engine) -> None:
+    """Wait while too much is queued for the engine: its producers, and nobody else, are held up."""
+    loop = asyncio.get_running_loop()
+    while engine.full:
+        free = asyncio.Event()
 
-            self._engine.when_room(wake)
-            await room.wait()
+        def wake(free: asyncio.Event = free) -> None:
+            loop.call_soon_threadsafe(free.set)
+
+        engine.when_room(wake)
+        await free.wait()
