@@ -60,8 +60,12 @@ def counted(streams: dict[str, StreamProgress], receipts: Iterable[Receipt]) -> 
 
 def write(store: Store, limits: Limits, receipts: Sequence[Receipt], epoch: int, now: int) -> None:
     """Write receipts within the epoch's transaction; the oldest ones make room."""
-    if not receipts:
-        return
+    if receipts:
+        _write(store, limits, receipts, epoch, now)
+    reached("epoch.receipts_written")
+
+
+def _write(store: Store, limits: Limits, receipts: Sequence[Receipt], epoch: int, now: int) -> None:
     rejected = [_kept(r, limits) for r in receipts if r.rejected.num_rows]
     if rejected:
         store.register("__rejected", pa.concat_tables(rejected))
@@ -81,7 +85,6 @@ def write(store: Store, limits: Limits, receipts: Sequence[Receipt], epoch: int,
             )
         if (first + len(keyed)) // _RECEIPTS_SLACK > first // _RECEIPTS_SLACK:
             _trim(store, "receipts", limits.idempotency_keys_max)
-    reached("epoch.receipts_written")
 
 
 def _kept(receipt: Receipt, limits: Limits) -> pa.Table:

@@ -165,7 +165,9 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
     )[0]
     progress = json.loads(text)
     streams = {
-        s["name"]: StreamProgress(s["rows_in"], s["last_arrival"], s["largest"], s.get("positions", {}), s.get("rows_rejected", 0))
+        s["name"]: StreamProgress(
+            s["rows_in"], s["last_arrival"], s["largest"], s.get("positions", {}), s.get("rows_rejected", 0)
+        )
         for s in progress["streams"]
     }
     views = {v["name"]: Progress.from_json(v) for v in progress["views"]}

@@ -117,7 +117,7 @@ def from_text(value: str, duckdb_type: str, times: str = "auto", *, quick: bool 
 def _time(value: str, duckdb_type: str, times: str, *, quick: bool) -> str:
     read = f"TRY_CAST({value} AS TIMESTAMPTZ)"
     if not quick:
-        whole, fraction = "[+-]?[0-9]{1,18}", "[+-]?[0-9]{1,18}\\.[0-9]+"
+        whole, fraction = "[+-]?[0-9]{1,19}", "[+-]?[0-9]{1,18}\\.[0-9]+"
         read = (
             f"CASE WHEN regexp_full_match({value}, '{whole}') THEN {_since_epoch(value, times, 'BIGINT')} "
             f"WHEN regexp_full_match({value}, '{fraction}') THEN {_since_epoch(value, times, 'DECIMAL(38,9)')} "
@@ -129,7 +129,8 @@ def _time(value: str, duckdb_type: str, times: str, *, quick: bool) -> str:
     if duckdb_type == "TIMESTAMP_NS":  # microseconds are not enough
         fine = f"TRY_CAST(regexp_replace({value}, 'Z$', '') AS TIMESTAMP_NS)"
         zoned = f"regexp_matches({value}, '[0-9:][+-][0-9:]+$') AND contains({value}, ':')"
-        return f"CASE WHEN {zoned} THEN TRY_CAST({read} AS TIMESTAMP_NS) ELSE coalesce({fine}, TRY_CAST({read} AS TIMESTAMP_NS)) END"
+        coarse = f"TRY_CAST({read} AS TIMESTAMP_NS)"
+        return f"CASE WHEN {zoned} THEN {coarse} ELSE coalesce({fine}, {coarse}) END"
     return read if duckdb_type == "TIMESTAMP" else f"TRY_CAST({read} AS {duckdb_type})"
 
 
@@ -141,14 +142,16 @@ def _since_epoch(value: str, times: str, number_type: str) -> str:
         scaled = {"s": f"{number} * 1000000", "ms": f"{number} * 1000", "us": number, "ns": f"{number} / 1000"}
     if times == "auto":
         sizes = {"s": 10**11, "ms": 10**14, "us": 10**17}
-        cases = " ".join(f"WHEN abs({number}) < {size} THEN CAST(floor({scaled[unit]}) AS BIGINT)" for unit, size in sizes.items())
+        cases = " ".join(
+            f"WHEN {number} > -{size} AND {number} < {size} THEN CAST(floor({scaled[unit]}) AS BIGINT)" for unit, size in sizes.items()
+        )
         return f"TRY(make_timestamptz(CASE {cases} ELSE CAST(floor({scaled['ns']}) AS BIGINT) END))"
     return f"TRY(make_timestamptz(TRY_CAST(floor({scaled[times]}) AS BIGINT)))"
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """How one field is read: the SQL of its source (NULL where there is none), and of its value, in a quick form and in full."""
+    """How one field is read: the SQL of its source (NULL where there is none), and of its value, quick and in full."""
 
     source: str
     quick: str

@@ -64,7 +64,8 @@ class CsvFormat:
         for index, column in enumerate(self.fields):
             text = casts.to_text(f"c{index}", column.type)
             quoted = f"'\"' || replace({text}, '\"', '\"\"') || '\"'"
-            items.append(f"coalesce(CASE WHEN {text} = '' OR regexp_matches({text}, {marks}) THEN {quoted} ELSE {text} END, '')")
+            needs_quotes = f"{text} = '' OR regexp_matches({text}, {marks})"
+            items.append(f"coalesce(CASE WHEN {needs_quotes} THEN {quoted} ELSE {text} END, '')")
         line = f" || {text_literal(self.delimiter)} || ".join(items)
         made = casts.query(f"SELECT {line} || chr(10) AS line FROM __rows", {"__rows": named})
         return b"".join(made.column("line").cast(pa.large_binary()).to_pylist())

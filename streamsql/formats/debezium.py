@@ -1,7 +1,7 @@
 """Change envelopes in JSON: rows with weights.
 
-Debezium's (https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-events), one a line, with its
-``schema`` and ``payload`` or without:
+Debezium's, one a line, with its ``schema`` and ``payload`` or without
+(https://debezium.io/documentation/reference/stable/connectors/postgresql.html#postgresql-events):
 
     {"op": "c", "after": {"id": 1, "n": 5}, ...}                            +1 (1, 5)
     {"op": "u", "before": {"id": 1, "n": 5}, "after": {"id": 1, "n": 6}}    -1 (1, 5)  +1 (1, 6)
@@ -40,12 +40,13 @@ class DebeziumFormat:
 
     def decoder(self) -> BlockDecoder:
         head = ("payload",) if self.payload else ()
+        marks: tuple[Field, ...]
         if self.flat:
             marks = (Field("__deleted", "BOOLEAN", path=(*head, "__deleted")),)
             wanted = tuple(replace(f, path=(*head, *f.keys)) for f in self.fields)
         else:
             marks = (
-                Field("__op", "VARCHAR", not_null=True, path=(*head, "op")),
+                Field("__op", "VARCHAR", path=(*head, "op")),
                 Field("__before", "JSON", path=(*head, "before")),
                 Field("__after", "JSON", path=(*head, "after")),
             )
@@ -78,7 +79,7 @@ class EnvelopeDecoder(JsonDecoder):
 
     def read(self, block: bytes, start: int) -> Decoded:
         found = JsonDecoder.read(self, block, start)
-        tombstones = pc.equal(pc.binary_replace_slice(found.rejected.column("bytes"), 0, 0, b""), b"null")
+        tombstones = pc.equal(found.rejected.column("bytes"), b"null")
         said = found.rejected.filter(pc.invert(tombstones))
         if self.envelope.flat:
             gone = found.rows.column("__deleted").combine_chunks().fill_null(False)
@@ -95,8 +96,8 @@ class EnvelopeDecoder(JsonDecoder):
             told = JsonFormat(
                 (Field("op", "VARCHAR"), Field("before", "JSON"), Field("after", "JSON"))
             ).encode(shown).splitlines()  # fmt: skip
-            # where it stood is lost behind the JSON reader; it is shown by what it says
-            said = pa.concat_tables([said, rejected([-1] * len(told), reasons.drop_null().to_pylist(), told)])
+            places = self.positions[wrong].tolist()
+            said = pa.concat_tables([said, rejected(places, reasons.drop_null().to_pylist(), told)]).sort_by("position")
             rows, operation = rows.filter(pa.array(~wrong)), operation.filter(pa.array(~wrong))
         fields = self.envelope.fields
         before, after = (

@@ -57,7 +57,7 @@ def infer_json(sample: bytes) -> tuple[Field, ...]:
     keys = list(dict.fromkeys(key for row in found.to_pylist() for key in row))
     if not keys:
         raise InvalidParameterValue("there are no JSON objects in the sample")
-    structure = {key: "JSON" for key in _distinct(keys)}
+    structure = dict.fromkeys(_distinct(keys), "JSON")
     values = casts.query(f"SELECT unnest(from_json(t, {text_literal(json.dumps(structure))})) FROM ({good})", given)
     fields = []
     for index, key in enumerate(structure):
@@ -95,7 +95,8 @@ def infer_table(sample: bytes) -> tuple[Field, ...]:
         else:
             schema = ipc.open_stream(source).schema
         items = ", ".join(f"typeof({quote(name)})" for name in schema.names)
-        types = casts.query(f"SELECT [{items}] AS t FROM __given RIGHT JOIN (SELECT 1) ON TRUE", {"__given": schema.empty_table()})
+        sql = f"SELECT [{items}] AS t FROM __given RIGHT JOIN (SELECT 1) ON TRUE"
+        types = casts.query(sql, {"__given": schema.empty_table()})
     except (*UNREADABLE, duckdb.Error) as error:
         raise InvalidParameterValue(f"the sample cannot be read: {str(error).partition(chr(10))[0]}") from error
     return tuple(Field(n, t) for n, t in zip(schema.names, types.column("t")[0].as_py(), strict=True))

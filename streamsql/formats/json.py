@@ -1,11 +1,11 @@
 r"""JSON: one object a line (NDJSON), or an array of objects, or objects one after the other.
 
-Records are cut by numpy, and read by DuckDB: `from_json` with every value as text, then `casts`. Arrow's own reader is not used:
-it ends the process on a line that holds `null`, and reads a record that a line end breaks (docs/decisions/0017).
+Records are cut by numpy, and read by DuckDB: `from_json` with every value as text, then `casts`. Arrow's own reader is not
+used: it ends the process on a line that holds `null`, and reads records that a line end breaks (docs/decisions/0017).
 
 A field is found by its keys (`Field.path`; a key may be of any text). What a record has besides is left; what it has not, or
-has as null, is NULL. Numbers may come as strings and the other way round. A number of more digits than a float holds keeps
-all of them: such numbers are turned into strings before DuckDB's parser sees them. A json column keeps the value as compact text.
+has as null, is NULL. Numbers may come as strings and the other way round. A number of more digits than a float holds keeps all
+of them: such numbers are turned into strings before DuckDB's parser sees them. A json column keeps the value as compact text.
 Of a key that comes twice the first counts.
 """
 
@@ -24,7 +24,7 @@ from streamsql.formats import casts
 from streamsql.formats.casts import FLOATS, Read, is_nested, quote, text_literal
 from streamsql.formats.format import NOTHING_REJECTED, BlockDecoder, Decoded, Field, joined, rejected
 from streamsql.formats.json_values import cut_values, last_value_end
-from streamsql.formats.records import BYTE_ORDER_MARK, Records, lines_of, not_utf8
+from streamsql.formats.records import BYTE_ORDER_MARK, Positions, Records, lines_of, not_utf8
 
 LAYOUTS = ("lines", "values")
 _SPACE = b" \t\r\n"
@@ -92,6 +92,8 @@ class JsonDecoder(BlockDecoder):
 
     format: JsonFormat = field(kw_only=True)
     quick: bool = True
+    # where the records are that `read` has given rows of
+    positions: Positions = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def last_end(self, data: bytes) -> int:
         if self.format.layout == "lines":
@@ -108,12 +110,14 @@ class JsonDecoder(BlockDecoder):
             parts.append(_set_aside(records.filter(bad), start, ["invalid UTF-8"] * int(bad.sum())))
             records = records.filter(~bad)
         rows = casts.empty_rows(self.format.fields)
+        self.positions = records.starts + start
         if len(records):
             rows, reasons, self.quick = self.format.read(records, quick=self.quick)
             if reasons.null_count < len(reasons):
                 wrong = np.asarray(reasons.is_valid())
                 parts.append(_wrong(records.filter(wrong), start, reasons.drop_null().to_pylist()))
                 rows = rows.filter(pa.array(~wrong))
+                self.positions = self.positions[~wrong]
         return Decoded(rows, pa.concat_tables([*parts, NOTHING_REJECTED]).sort_by("position"))
 
 
@@ -162,31 +166,32 @@ def _reads(fields: Sequence[Field], times: str, *, marked: bool) -> tuple[str, l
     fields with a key that a sibling has in another case are refused by `check_paths` before.
     """
     tree: dict[str, object] = {}
-    for field in fields:
+    for wanted in fields:
         node = tree
-        for key in field.keys[:-1]:
+        for key in wanted.keys[:-1]:
             inner = node.setdefault(key, {})
             if not isinstance(inner, dict):  # the whole of it is wanted as well: it is parsed as JSON and read by path
                 break
             node = inner
         else:
-            last = field.keys[-1]
-            wanted = "JSON" if field.type == "JSON" or is_nested(field.type) else "VARCHAR"
-            if isinstance(node.get(last), dict) or node.get(last, wanted) != wanted:
-                wanted = "JSON"
-            node[last] = wanted
+            last = wanted.keys[-1]
+            kind = "JSON" if wanted.type == "JSON" or is_nested(wanted.type) else "VARCHAR"
+            if isinstance(node.get(last), dict) or node.get(last, kind) != kind:
+                kind = "JSON"
+            node[last] = kind
     reads = []
-    for field in fields:
-        source = _source(tree, field)
-        if field.type == "JSON" or is_nested(field.type):
+    for wanted in fields:
+        source = _source(tree, wanted)
+        if wanted.type == "JSON" or is_nested(wanted.type):
             text = _unmarked_json(source) if marked else f"CAST({source} AS VARCHAR)"
-            value = text if field.type == "JSON" else f"TRY(CAST(CAST({text} AS JSON) AS {field.type}))"
-            reads.append(Read(text if field.type == "JSON" else source, value, value))
+            text = f"nullif({text}, 'null')"  # below the top DuckDB gives JSON's null as a value
+            value = text if wanted.type == "JSON" else f"TRY(CAST(CAST({text} AS JSON) AS {wanted.type}))"
+            reads.append(Read(text, value, value))
             continue
         if marked:
-            source = _unmarked_json(source) if field.type == "VARCHAR" else _unmarked(source)
-            source = _unmarked(source) if field.type == "VARCHAR" else source
-        reads.append(casts.text_read(source, field, times))
+            source = _unmarked_json(source) if wanted.type == "VARCHAR" else _unmarked(source)
+            source = _unmarked(source) if wanted.type == "VARCHAR" else source
+        reads.append(casts.text_read(source, wanted, times))
     return json.dumps(tree), reads
 
 

@@ -72,7 +72,8 @@ def _ends(data: bytes) -> Positions:
     positions, kinds = positions[brackets], kinds[brackets]
     depths = np.cumsum(kinds)
     lowest = np.minimum.accumulate(np.minimum(depths, 0))  # a bracket too many closes nothing
-    return positions[(kinds == -1) & (depths == lowest)] + 1
+    found: Positions = positions[(kinds == -1) & (depths == lowest)] + 1
+    return found
 
 
 def _structure(data: bytes) -> tuple[Positions, npt.NDArray[np.int8]]:
@@ -99,7 +100,8 @@ def _quotes(octets: npt.NDArray[np.uint8], data: bytes) -> Positions:
     before = np.searchsorted(places, quotes) - 1
     behind = (before >= 0) & (places[np.maximum(before, 0)] == quotes - 1)
     escaped = behind & (run[np.maximum(before, 0)] % 2 == 1)
-    return quotes[~escaped]
+    found: Positions = quotes[~escaped]
+    return found
 
 
 def _skipped(data: bytes, position: int) -> int:

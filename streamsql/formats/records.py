@@ -1,4 +1,4 @@
-"""Records cut out of bytes: where each begins, and its text. Vectorized: no Python a record, but for those that are no UTF-8."""
+"""Records cut out of bytes: where each begins, and its text. No Python for each record, but for those that are no UTF-8."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from streamsql.base.errors import InternalError, StreamSQLError
@@ -49,7 +49,7 @@ def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) 
     return Response(json.dumps(body, ensure_ascii=False) + "\n", status, headers, "application/json")
 
 
-def from_error(request: HTTPConnection, raised: Exception) -> Response:
+def from_error(raised: Exception) -> Response:
     """Answer with an error of any kind; of our own faults only that there is one."""
     if isinstance(raised, HttpError):
         return JSONResponse(said(raised.error), raised.status)
@@ -58,6 +58,6 @@ def from_error(request: HTTPConnection, raised: Exception) -> Response:
     return JSONResponse(said(raised), status_of(raised))
 
 
-async def on_error(request: Request, raised: Exception) -> Response:
+async def on_error(_: Request, raised: Exception) -> Response:
     """Answer what a handler raised."""
-    return from_error(request, raised)
+    return from_error(raised)

@@ -135,10 +135,11 @@ def application(parts: Parts, ready: Callable[[], bool]) -> ASGIApp:
     async def missing(request: Request, raised: Exception) -> Response:
         status = getattr(raised, "status_code", 404)
         if status == 405:
-            error: StreamSQLError = FeatureNotSupported(f"{request.method} is not for {request.url.path}", hint="see /openapi.json")
+            said = f"{request.method} is not for {request.url.path}"
+            error: StreamSQLError = FeatureNotSupported(said, hint="see /openapi.json")
         else:
             error = UndefinedObject(f'there is no "{request.url.path}"', hint="see /openapi.json for what there is")
-        return from_error(request, HttpError(status, error))
+        return from_error(HttpError(status, error))
 
     made = Starlette(
         routes=[
@@ -152,9 +153,7 @@ def application(parts: Parts, ready: Callable[[], bool]) -> ASGIApp:
             route("/openapi.json", document, "GET"),
             route("/", page, "GET"),
         ],
-        exception_handlers={
-            404: missing, 405: missing, StreamSQLError: on_error, HttpError: on_error, Exception: on_error,
-        },  # fmt: skip
+        exception_handlers=dict.fromkeys((404, 405), missing) | dict.fromkeys((StreamSQLError, HttpError, Exception), on_error),
     )
     return _OwnHostOnly(_Caught(made))
 
@@ -194,7 +193,7 @@ class _Caught:
             log.info("http answer broken off", path=scope.get("path"), sqlstate=error.sqlstate, message=error.message)
         except ConnectionResetError:
             log.info("http client gone", path=scope.get("path"))
-        except Exception as error:  # noqa: BLE001  # our own fault, which the log must have
+        except Exception as error:  # our own fault, which the log must have
             log.error("http request failed", path=scope.get("path"), exc_info=error)
 
 

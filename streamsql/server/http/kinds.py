@@ -88,7 +88,9 @@ def _fields(relation: Stream | Table, paths: str) -> tuple[Field, ...]:
     for item in filter(None, paths.split(",")):
         name, found, path = item.partition(":")
         if not found or not all(path.split(".")):
-            raise InvalidParameterValue(f'columns: "{item}" is not of the form column:key.key', hint="columns=id:user.id,at:time")
+            raise InvalidParameterValue(
+                f'columns: "{item}" is not of the form column:key.key', hint="columns=id:user.id,at:time"
+            )
         if relation.column(name) is None:
             raise UndefinedColumn(
                 f'column "{name}" of relation "{relation.name}" does not exist',

@@ -1,8 +1,8 @@
 """POST /streams/NAME: rows of a stream or table, in one transaction, answered when they are durable.
 
 The body is read as it comes and not faster than it is decoded; it waits while the engine's queue is full. Records that cannot
-be read are set aside and counted, all others are written. With an ``Idempotency-Key`` the answer is committed with the rows, and
-given again to the same request under the same key, whatever happened to the connection or the server in between.
+be read are set aside and counted, all others are written. With an ``Idempotency-Key`` the answer is committed with the rows,
+and given again to the same request under the same key, whatever happened to the connection or the server in between.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import pyarrow as pa
 from starlette.requests import Request
@@ -66,7 +66,7 @@ async def _rows(context: Context, text: str) -> Rows:
     return outcome
 
 
-async def _batches(rows: Rows) -> AsyncIterator[pa.RecordBatch]:  # type: ignore[misc]  # an async generator
+async def _batches(rows: Rows) -> AsyncGenerator[pa.RecordBatch, None]:
     try:
         async with contextlib.aclosing(rows.batches) as batches:
             async for batch in batches:
