@@ -6,8 +6,11 @@ the object's DuckDB tables. Definitions are rows of ``_engine.objects``; nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
 
 from streamsql.base.errors import DuplicateTable, UndefinedTable, WrongObjectType
 from streamsql.sql.statements import ColumnDefinition, EmitMode, ObjectKind, Watermark
@@ -18,6 +21,9 @@ RESULTS_SCHEMA = "_results"
 STATE_SCHEMA = "_state"
 ENGINE_SCHEMA = "_engine"
 SYSTEM_SCHEMA = "streamsql"
+
+# From watermarks to lower bounds of a column, in microseconds: see plan.bounds.
+TimeBound = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]]
 
 
 def quoted(name: str) -> str:
@@ -68,11 +74,20 @@ class Stream(Relation):
     connector: Mapping[str, str] = field(default_factory=dict)
 
 
+# ids of sessions' temporary tables: no object of the database comes so far
+TEMPORARY_IDS_FROM = 1 << 24
+
+
 @dataclass(frozen=True, slots=True)
 class Table(Relation):
     """A table: rows are kept until they are deleted."""
 
     primary_key: tuple[str, ...] = ()
+
+    @property
+    def temporary(self) -> bool:
+        """Tell whether it is a session's own (`server.temporary`)."""
+        return self.id >= TEMPORARY_IDS_FROM
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +100,10 @@ class OutputColumn:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A materialized view: its rendered query, its output columns, and the relations that it reads."""
+    """A materialized view: its rendered query, its output columns, and the relations that it reads.
+
+    `append_only`: no row that it has shown ever goes. `times` are the bounds of its columns that its watermark tells of.
+    """
 
     id: int
     name: str
@@ -93,6 +111,8 @@ class View:
     text: str
     sources: tuple[str, ...]
     mode: EmitMode
+    append_only: bool = False
+    times: tuple[tuple[str, TimeBound], ...] = ()
 
     @property
     def source(self) -> str:
@@ -114,6 +134,8 @@ class Catalog:
     """All objects by name. Immutable: the engine thread makes a new one, every other thread reads the one it got."""
 
     objects: dict[str, CatalogObject] = field(default_factory=dict)
+    # by (object, column), the column '' for the object itself
+    comments: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[CatalogObject]:
         return iter(self.objects.values())
@@ -129,6 +151,15 @@ class Catalog:
 
     def without(self, name: str) -> Catalog:
         return replace(self, objects={n: o for n, o in self.objects.items() if n != name})
+
+    def with_comment(self, name: str, column: str, comment: str | None) -> Catalog:
+        """Give a catalog with this comment on an object, or on one of its columns; None takes one away."""
+        comments = {k: c for k, c in self.comments.items() if k != (name, column)}
+        return replace(self, comments=comments if comment is None else {**comments, (name, column): comment})
+
+    def without_comments(self, name: str) -> Catalog:
+        """Give a catalog without the comments on an object and its columns."""
+        return replace(self, comments={k: c for k, c in self.comments.items() if k[0] != name})
 
     def find(self, name: str, position: int | None = None) -> CatalogObject:
         """Give the object of this name, or raise UndefinedTable with the nearest name as a hint."""

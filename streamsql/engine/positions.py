@@ -25,13 +25,14 @@ class StreamProgress:
 
     `rows_rejected` counts the records that were sent for it and could not be read.
 
-    `positions` tell, for each partition of what a connector reads, up to where it is read.
+    `positions` tell, for each partition of what a connector reads, up to where it is read; `error` why it reads no more.
     """
 
     rows_in: int = 0
     last_arrival: int = NEVER
     largest: int = NEVER
     positions: Positions = field(default_factory=dict)
+    error: str | None = None
     rows_rejected: int = 0
 
 
@@ -55,5 +56,5 @@ def moved(catalog: Catalog, streams: dict[str, StreamProgress], moves: Iterable[
             raise NotInPrerequisiteState(f'stream "{move.stream}" is gone')
         if at.positions.get(move.partition) != move.before:
             raise NotInPrerequisiteState(f'rows for "{move.stream}" do not follow on what is committed')
-        streams[move.stream] = replace(at, positions={**at.positions, move.partition: move.after})
+        streams[move.stream] = replace(at, positions={**at.positions, move.partition: move.after}, error=None)
     return streams

@@ -109,6 +109,10 @@ class Session:
         """End what is running, as CancelRequest asks."""
         self._context.cancel.cancel()
 
+    def leave(self) -> None:
+        """End what is running, and what would wait, because the client has gone."""
+        self._context.cancel.leave()
+
     def shut_down(self) -> None:
         """End what is running because the server stops."""
         self._context.cancel.cancel(shutdown())

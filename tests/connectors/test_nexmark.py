@@ -12,20 +12,20 @@ import pytest
 from streamsql.base.errors import InvalidParameterValue
 from streamsql.base.limits import Limits
 from streamsql.connectors import resolved
-from streamsql.connectors.nexmark import COLUMNS, Nexmark, NexmarkSource
-from streamsql.connectors.source import Batch, Given
+from streamsql.connectors.nexmark import COLUMNS, Nexmark
+from streamsql.connectors.source import Batch, Given, Source
 from streamsql.sql.parse import parse
 from streamsql.sql.statements import CreateStream
 from tests.driver import Database
 
 
-def source(position: int = 0, now_us: int = 0, **options: Any) -> NexmarkSource:
+def source(position: int = 0, now_us: int = 0, **options: Any) -> Source:
     given = Given({name: str(value) for name, value in options.items()}, {})
     connector = Nexmark()
     return connector.open(given, connector.columns(given, ()), {"0": position} if position else {}, now_us)
 
 
-def everything(made: NexmarkSource, rows_max: int = 100_000) -> list[Batch]:
+def everything(made: Source, rows_max: int = 100_000) -> list[Batch]:
     found = []
     while (batch := made.read(rows_max, 0)) is not None:
         found.append(batch)
@@ -44,7 +44,7 @@ def test_events_are_the_same_however_they_are_read(table: str):
     assert pa.concat_tables([b.rows for b in small]).equals(whole)
     assert all(b.rows.num_rows <= 777 for b in small)
     for batch in (small[0], small[len(small) // 2], small[-2]):
-        rest = everything(source(batch.position, table=table, events=120_000))
+        rest = everything(source(int(batch.position), table=table, events=120_000))
         seen = whole.num_rows - sum(b.rows.num_rows for b in rest)
         assert pa.concat_tables([b.rows for b in rest]).equals(whole.slice(seen))
     assert not everything(source(120_000, table=table, events=120_000))

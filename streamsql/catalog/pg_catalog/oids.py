@@ -18,6 +18,7 @@ TABLESPACE = 1663
 OWNER = 10
 PUBLIC_OWNER = 6171
 HEAP, BTREE = 2, 403
+CLASSES = 1259  # pg_class itself
 DEFAULT_COLLATION, C_COLLATION = 100, 950
 
 
@@ -43,4 +44,4 @@ def constraint(object_id: int) -> int:
 
 def default(object_id: int, number: int) -> int:
     """The OID of the default of a column, which is the `number`-th of its relation."""
-    return _FIRST_DEFAULT + object_id * _COLUMNS_MAX + number
+    return _FIRST_DEFAULT + (object_id * _COLUMNS_MAX + number) % _FIRST_DEFAULT
