@@ -54,9 +54,9 @@ def check_width(columns: Sequence[ColumnDefinition], given: int, position: int |
 
 def arrow_schema(relation: Stream | Table, cursor: duckdb.DuckDBPyConnection) -> pa.Schema:
     """Give the Arrow schema of the relation's rows, as DuckDB itself would export them; text for types that Arrow loses."""
-    items = [f"CAST({quoted(c.name)} AS {carried_as(c.type)}) AS {quoted(c.name)}" for c in relation.columns]
+    columns = ", ".join(f"CAST(NULL AS {carried_as(c.type)}) AS {quoted(c.name)}" for c in relation.columns)
     with translated():
-        return cursor.sql(f"SELECT {', '.join(items)} FROM {relation.public_name} LIMIT 0").to_arrow_table().schema
+        return cursor.sql(f"SELECT {columns} LIMIT 0").to_arrow_table().schema
 
 
 # DuckDB's types whose values change on the way through Arrow and back
@@ -107,6 +107,23 @@ def conform(
     if made is None:
         made = _checked(_cast(rows.rename_columns([c.name for c in columns]), relation, cursor), relation)
     return made
+
+
+def with_defaults(rows: pa.Table, relation: Stream | Table, cursor: duckdb.DuckDBPyConnection) -> pa.Table:
+    """Put defaults in for what is NULL: of a format's record, a column that is not there and one that is null are the same."""
+    defaults = [c for c in relation.columns if c.default is not None and rows.column(c.name).null_count]
+    if not defaults:
+        return rows
+    items = ", ".join(
+        f"coalesce(CAST({quoted(c.name)} AS {c.type}), CAST({duckdb_sql(default_of(c))} AS {c.type})) AS {quoted(c.name)}"
+        for c in defaults
+    )
+    with translated():
+        cursor.register("__given", rows)
+        try:
+            return cursor.sql(f"SELECT * REPLACE ({items}) FROM __given").to_arrow_table()
+        finally:
+            cursor.unregister("__given")
 
 
 def default_rows(count: int, relation: Stream | Table, cursor: duckdb.DuckDBPyConnection) -> pa.Table:

@@ -17,6 +17,7 @@ from typing import Any
 from streamsql.base.faults import reached
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import RESULTS_SCHEMA, STATE_SCHEMA, Catalog, CatalogObject, Stream, Table, View, quoted
+from streamsql.engine import receipts
 from streamsql.engine.changes import Progress
 from streamsql.engine.positions import StreamProgress
 from streamsql.engine.store import Store
@@ -37,9 +38,9 @@ _TABLES = (
 
 _WATERMARK_STRUCT = (
     '[{"name":"VARCHAR","source":"VARCHAR","kind":"VARCHAR","event_time_column":"VARCHAR","largest":"BIGINT",'
-    '"delay":"BIGINT","last_arrival":"BIGINT","rows_in":"BIGINT"}]'
+    '"delay":"BIGINT","last_arrival":"BIGINT","rows_in":"BIGINT","rows_rejected":"BIGINT"}]'
 )
-_SOURCE_STRUCT = '[{"name":"VARCHAR","connector":"VARCHAR","positions":"JSON","rows_in":"BIGINT"}]'
+_SOURCE_STRUCT = '[{"name":"VARCHAR","connector":"VARCHAR","positions":"JSON","rows_in":"BIGINT","error":"VARCHAR"}]'
 _VIEW_STRUCT = (
     '[{"name":"VARCHAR","source":"VARCHAR","mode":"VARCHAR","rows_in":"BIGINT","rows_out":"BIGINT","rows_late":"BIGINT",'
     '"state_rows":"BIGINT","last_epoch":"BIGINT","error":"VARCHAR","largest":"BIGINT","delay":"BIGINT"}]'
@@ -56,9 +57,10 @@ _VIEWS = (
     f"CASE WHEN w.largest > {NEVER} THEN make_timestamp(w.largest - w.delay) END AS watermark "
     f"FROM (SELECT unnest(from_json(progress::JSON->'$.watermarks', '{_WATERMARK_STRUCT}')) AS w FROM _engine.epoch)",
     "CREATE OR REPLACE VIEW streamsql.streams AS SELECT w.name, w.rows_in, "
-    f"{_time('w.last_arrival')} AS last_arrival "
+    f"{_time('w.last_arrival')} AS last_arrival, coalesce(w.rows_rejected, 0) AS rows_rejected "
     f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_WATERMARK_STRUCT}')) AS w FROM _engine.epoch)",
-    "CREATE OR REPLACE VIEW streamsql.sources AS SELECT w.name, w.connector, w.positions, w.rows_in "
+    "CREATE OR REPLACE VIEW streamsql.sources AS SELECT w.name, w.connector, w.positions, w.rows_in, "
+    "CASE WHEN w.error IS NULL THEN 'reading' ELSE 'stopped: ' || w.error END AS status "
     f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_SOURCE_STRUCT}')) AS w FROM _engine.epoch) "
     "WHERE w.connector IS NOT NULL",
     "CREATE OR REPLACE VIEW streamsql.views AS SELECT v.name, v.source, v.mode, v.rows_in, v.rows_out, v.rows_late, "
@@ -70,7 +72,7 @@ _VIEWS = (
     "CREATE OR REPLACE VIEW streamsql.epoch AS SELECT epoch, committed_at, next_sequence FROM _engine.epoch",
 )
 
-SYSTEM_RELATIONS = ("epoch", "late_rows", "sources", "streams", "views", "watermarks")
+SYSTEM_RELATIONS = ("epoch", "late_rows", "rejected_rows", "sources", "streams", "views", "watermarks")
 
 
 @dataclass(slots=True)
@@ -87,12 +89,12 @@ class Recovered:
 
 def create_engine_tables(store: Store) -> None:
     """Make the engine's own tables and views in a new database; harmless in an old one, also in one half made."""
-    for table in _TABLES:
+    for table in (*_TABLES, *receipts.TABLES):
         store.execute(table)
     reached("start.tables_made")
     if not store.fetch("SELECT 1 FROM _engine.epoch"):
         store.execute('INSERT INTO _engine.epoch VALUES (0, NULL, 1, 1, \'{"watermarks":[],"streams":[],"views":[]}\')')
-    for view in _VIEWS:
+    for view in (*_VIEWS, receipts.VIEW):
         store.execute(view)
 
 
@@ -113,7 +115,8 @@ def progress_of(
     for item in catalog:
         if isinstance(item, (Stream, Table)):
             at = streams.get(item.name) or StreamProgress()
-            entry = {"name": item.name, "rows_in": at.rows_in, "last_arrival": at.last_arrival, "largest": at.largest}
+            entry = {"name": item.name, "rows_in": at.rows_in, "last_arrival": at.last_arrival, "largest": at.largest,
+                     "rows_rejected": at.rows_rejected}  # fmt: skip
             progress["streams"].append(entry | _source_of(item, at))
             if isinstance(item, Stream) and item.watermark is not None:
                 progress["watermarks"].append(
@@ -139,7 +142,7 @@ def _source_of(item: Stream | Table, at: StreamProgress) -> dict[str, Any]:
     """Say what a connector reads a stream from, and how far it is."""
     if not isinstance(item, Stream) or not item.connector:
         return {}
-    return {"connector": item.connector["connector"], "positions": dict(at.positions)}
+    return {"connector": item.connector["connector"], "positions": dict(at.positions), "error": at.error}
 
 
 def save_progress(
@@ -164,7 +167,9 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
     )[0]
     progress = json.loads(text)
     streams = {
-        s["name"]: StreamProgress(s["rows_in"], s["last_arrival"], s["largest"], s.get("positions", {}))
+        s["name"]: StreamProgress(
+            s["rows_in"], s["last_arrival"], s["largest"], s.get("positions", {}), s.get("error"), s.get("rows_rejected", 0)
+        )
         for s in progress["streams"]
     }
     views = {v["name"]: Progress.from_json(v) for v in progress["views"]}
@@ -184,7 +189,6 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
         else:
             assert isinstance(statement, (CreateStream, CreateTable)), statement
             found.catalog = found.catalog.with_object(relation_of(statement, object_id, statement.text))
-    _drop_orphans(store, set(found.views))
     for name, column, comment in store.fetch("SELECT object, column_name, comment FROM _engine.comments"):
         found.catalog = found.catalog.with_comment(name, column, comment)
     return found
@@ -197,13 +201,13 @@ def _reads(statement: Statement, names: set[str]) -> bool:
     return not names.isdisjoint(named_relations(statement.query))
 
 
-def _drop_orphans(store: Store, views: set[str]) -> None:
-    """Drop the tables of views that had been replaced when the server was killed."""
+def drop_orphans(store: Store, known: set[str]) -> None:
+    """Drop the tables of views that had been replaced when the server was killed: those whose names are not `known`."""
     tables = store.fetch(
         f"SELECT schema_name, table_name FROM duckdb_tables() WHERE schema_name IN ('{STATE_SCHEMA}', '{RESULTS_SCHEMA}')"
     )
     for schema, name in tables:
-        if name not in views:
+        if name not in known:
             store.execute(f"DROP TABLE {schema}.{quoted(name)}")
 
 
@@ -234,4 +238,5 @@ def view_of(
 
     plan = plan_query(statement.query, catalog, describe, limits)
     columns = tuple(OutputColumn(o.name, o.type) for o in plan.outputs)
-    return View(object_id, statement.name, columns, text, plan.sources, plan.mode), plan
+    append_only = not plan.retracts
+    return View(object_id, statement.name, columns, text, plan.sources, plan.mode, append_only, plan.times), plan

@@ -147,13 +147,18 @@ class Store:
                 raise translate(error) from error
             raise
 
-    def execute(self, sql: str, parameters: list[Any] | None = None, zone: str = UTC) -> int:
-        """Run a statement, in a time zone; give the number of rows that it changed (0 for those that change none)."""
+    @contextlib.contextmanager
+    def in_zone(self, zone: str) -> Iterator[None]:
+        """Run the body's statements, which are not kept, in a time zone. In a transaction, which undoes it where one fails."""
         if zone != UTC:
             self._zone = zone
             set_zone(self._connection, zone)
-        rows = self._rows(sql, parameters)
+        yield
         self._back_in_utc()
+
+    def execute(self, sql: str, parameters: list[Any] | None = None) -> int:
+        """Run a statement; give the number of rows that it changed (0 for those that change none)."""
+        rows = self._rows(sql, parameters)
         return int(rows[0][0]) if rows and len(rows[0]) == 1 and isinstance(rows[0][0], int) else 0
 
     def _back_in_utc(self) -> None:
@@ -168,6 +173,10 @@ class Store:
     def arrow(self, sql: str) -> pa.Table:
         """Run a query; give its rows as one Arrow table."""
         return self._connection.sql(sql).to_arrow_table()
+
+    def arrow_of(self, sql: str) -> pa.Table:
+        """Run a statement once that changes rows and returns some; give these."""
+        return self._connection.execute(sql).to_arrow_table()
 
     def describe(self, sql: str) -> list[OutputColumn]:
         """Give the columns of a SELECT, with what the current transaction has defined. Raises StreamSQLError."""

@@ -18,6 +18,8 @@ from streamsql.sql.column_types import DUCKDB_TYPES
 from streamsql.sql.statements import Statement
 from streamsql.sql.trees import position_of
 
+# PostgreSQL's short names of units that DuckDB does not know behind INTERVAL
+_UNITS = {"MIN": "MINUTE", "MINS": "MINUTE", "SEC": "SECOND", "SECS": "SECOND", "HR": "HOUR", "HRS": "HOUR"}
 _NUMERIC_PRECISION, _NUMERIC_SCALE = 38, 10
 
 
@@ -29,6 +31,10 @@ def as_postgres_reads(tree: exp.Expr, statement: Statement) -> None:
             digits = (exp.Literal.number(n) for n in (_NUMERIC_PRECISION, _NUMERIC_SCALE))
             data_type.set("expressions", [exp.DataTypeParam(this=n) for n in digits])
             data_type.meta[_UNCONSTRAINED] = True
+    for interval in tree.find_all(exp.Interval):
+        unit = interval.args.get("unit")
+        if isinstance(unit, exp.Var) and unit.name.upper() in _UNITS:
+            unit.set("this", _UNITS[unit.name.upper()])
     for node in tree.find_all(exp.Encode, exp.Anonymous):
         _read_bytes(node)
     for cast in casts:

@@ -54,7 +54,7 @@ from streamsql.sql.statements import (
 from streamsql.sql.values import LiteralRows
 
 _FLOAT = re.compile(r'"(?:[^"]|"")*"|\bFLOAT\b')
-_POSITIONS = frozenset({"text", "position", "name_position", "name_positions", "option_positions"})
+_POSITIONS = frozenset({"text", "position", "name_position", "option_positions"})
 
 
 def duckdb_sql(tree: exp.Expr) -> str:
@@ -162,9 +162,22 @@ def _create_table(statement: CreateTable) -> str:
     elements = [_column(column) for column in statement.columns]
     if statement.primary_key:
         elements.append(f"PRIMARY KEY{_columns(statement.primary_key)}")
-    return (
-        f"CREATE TABLE {_if(statement.if_not_exists, 'NOT EXISTS')}{quote_name(statement.name)} ({', '.join(elements)})"
-    )
+    return f"{_create_table_head(statement)} ({', '.join(elements)}){_on_commit(statement)}"
+
+
+def _create_table_head(statement: CreateTable | CreateTableAs) -> str:
+    temporary = "TEMPORARY " if statement.on_commit is not None else ""
+    return f"CREATE {temporary}TABLE {_if(statement.if_not_exists, 'NOT EXISTS')}{quote_name(statement.name)}"
+
+
+def _on_commit(statement: CreateTable | CreateTableAs) -> str:
+    return f" ON COMMIT {statement.on_commit.value}" if statement.on_commit is not None else ""
+
+
+def _create_table_as(statement: CreateTableAs) -> str:
+    names = _columns(statement.column_names) if statement.column_names else ""
+    data = "" if statement.with_data else " WITH NO DATA"
+    return f"{_create_table_head(statement)}{names}{_on_commit(statement)} AS {_query(statement.query)}{data}"
 
 
 def _create_view(statement: CreateMaterializedView) -> str:
@@ -177,12 +190,6 @@ def _if(condition: bool, words: str) -> str:
     return f"IF {words} " if condition else ""
 
 
-def _create_table_as(statement: CreateTableAs) -> str:
-    name = _if(statement.if_not_exists, "NOT EXISTS") + quote_name(statement.name)
-    data = "" if statement.with_data else " WITH NO DATA"
-    return f"CREATE TABLE {name}{_columns(statement.columns)} AS {_query(statement.query)}{data}"
-
-
 def _drop(statement: Drop) -> str:
     names = ", ".join(map(quote_name, statement.names))
     cascade = " CASCADE" if statement.cascade else ""
@@ -190,7 +197,9 @@ def _drop(statement: Drop) -> str:
 
 
 def _comment(statement: Comment) -> str:
-    what = f"COLUMN {quote_name(statement.name)}.{quote_name(statement.column)}" if statement.column is not None else None
+    what = (
+        f"COLUMN {quote_name(statement.name)}.{quote_name(statement.column)}" if statement.column is not None else None
+    )
     if statement.kind is not None:
         what = f"{statement.kind.value} {quote_name(statement.name)}"
     return f"COMMENT ON {what} IS {'NULL' if statement.comment is None else quote_string(statement.comment)}"
@@ -221,7 +230,17 @@ def _set(statement: SetVariable) -> str:
 
 def _insert(statement: Insert) -> str:
     conflict = "" if statement.conflict is None else f" {postgres_sql(statement.conflict).strip()}"
-    return _insert_rows(statement) + conflict
+    return _insert_rows(statement) + conflict + _returning(statement)
+
+
+def _change(statement: Update | Delete) -> str:
+    return postgres_sql(statement.tree) + _returning(statement)
+
+
+def _returning(statement: Insert | Update | Delete) -> str:
+    if statement.returning is None:
+        return ""
+    return f" RETURNING {', '.join(map(postgres_sql, statement.returning.tree.expressions))}"
 
 
 def _insert_rows(statement: Insert) -> str:
@@ -280,7 +299,7 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CreateTable: _create_table,
     CreateTableAs: _create_table_as,
     Deallocate: _named_or_all("DEALLOCATE"),
-    Delete: lambda statement: postgres_sql(statement.tree),
+    Delete: _change,
     Verify: lambda statement: f"VERIFY MATERIALIZED VIEW {quote_name(statement.name)}",
     Describe: lambda statement: f"DESCRIBE {quote_name(statement.name)}",
     Discard: lambda _: "DISCARD ALL",
@@ -296,7 +315,7 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     Transaction: lambda statement: " ".join(
         filter(None, (statement.verb.value, statement.modes, statement.name and quote_name(statement.name)))
     ),
-    Truncate: lambda statement: f"TRUNCATE TABLE {', '.join(map(quote_name, statement.names))}",
+    Truncate: lambda statement: f"TRUNCATE {', '.join(quote_name(d.name) for d in statement.deletes)}",
     Unlisten: lambda _: "UNLISTEN *",
-    Update: lambda statement: postgres_sql(statement.tree),
+    Update: _change,
 }
