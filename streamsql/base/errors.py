@@ -11,8 +11,9 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     │                                 BadCopyFormat 22P04 · InvalidParameterValue 22023
     │                                 CharacterNotInRepertoire 22021
     ├── IntegrityError (class 23)     NotNullViolation 23502 · UniqueViolation 23505 · CheckViolation 23514
-    ├── InvalidCursorName 34000 · InvalidStatementName 26000
-    ├── ActiveTransaction 25001 · InFailedTransaction 25P02 · ReadOnlyTransaction 25006
+    ├── InvalidCursorName 34000 · InvalidCursorDefinition 42P11 · InvalidStatementName 26000
+    ├── ActiveTransaction 25001 · NoActiveTransaction 25P01 · InFailedTransaction 25P02 · ReadOnlyTransaction 25006
+    ├── InvalidSavepoint 3B001
     ├── AuthorizationError 28000 · UndefinedDatabase 3D000 · InvalidSchemaName 3F000
     ├── SQLSyntaxError                42601
     ├── Undefined... (class 42)       UndefinedTable 42P01 · UndefinedColumn 42703 · UndefinedFunction 42883
@@ -21,6 +22,7 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     │                                 DuplicateStatement 42P05 · DuplicateCursor 42P03
     │                                 DuplicateAlias 42712
     ├── GroupingError 42803 · DatatypeMismatch 42804 · AmbiguousColumn 42702 · WrongObjectType 42809
+    ├── IndeterminateDatatype 42P18
     ├── InvalidColumnReference 42P10 · CardinalityViolation 21000
     ├── NotInPrerequisiteState 55000
     ├── InvalidTableDefinition 42P16 · InvalidObjectDefinition 42P17 · InsufficientPrivilege 42501 · DependentObjectsExist 2BP01
@@ -146,6 +148,10 @@ class ActiveTransaction(StreamSQLError):
     sqlstate = "25001"
 
 
+class NoActiveTransaction(StreamSQLError):
+    sqlstate = "25P01"
+
+
 class ReadOnlyTransaction(StreamSQLError):
     sqlstate = "25006"
 
@@ -160,6 +166,10 @@ class InvalidStatementName(StreamSQLError):
 
 class AuthorizationError(StreamSQLError):
     sqlstate = "28000"
+
+
+class InvalidSavepoint(StreamSQLError):
+    sqlstate = "3B001"
 
 
 class DependentObjectsExist(StreamSQLError):
@@ -248,6 +258,14 @@ class DuplicateStatement(StreamSQLError):
 
 class DuplicateTable(StreamSQLError):
     sqlstate = "42P07"
+
+
+class IndeterminateDatatype(StreamSQLError):
+    sqlstate = "42P18"
+
+
+class InvalidCursorDefinition(StreamSQLError):
+    sqlstate = "42P11"
 
 
 class InvalidTableDefinition(StreamSQLError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
@@ -13,13 +13,14 @@ import pyarrow as pa
 from streamsql.base.limits import Limits
 from streamsql.base.types import WireType
 from streamsql.catalog.objects import Catalog
-from streamsql.catalog.relation import CatalogRelation, SessionRow, Snapshot
+from streamsql.catalog.relation import CatalogRelation, OwnObjects, Row, SessionRow, Snapshot
 from streamsql.catalog.standard import snapshot
 from streamsql.engine.epoch import Engine
 from streamsql.engine.recovery import SYSTEM_RELATIONS
 from streamsql.plan.adhoc import Scope
 from streamsql.plan.functions import Asker
 from streamsql.server.cancellation import Cancellation
+from streamsql.server.cursors import SqlCursors
 from streamsql.server.known import Known
 from streamsql.server.reads import ReadPool, describe_on
 from streamsql.server.transactions import SessionTransaction
@@ -58,6 +59,14 @@ class PreparedNames(Protocol):
     def __contains__(self, name: object) -> bool: ...
     def __delitem__(self, name: str) -> None: ...
     def clear(self) -> None: ...
+    def shown(self) -> Iterable[Row]: ...
+
+
+class NothingPrepared(dict[str, object]):
+    """A session that prepares nothing."""
+
+    def shown(self) -> Iterable[Row]:
+        return ()
 
 
 @dataclass(slots=True)
@@ -71,8 +80,9 @@ class Context:
     transaction: SessionTransaction
     variables: Variables
     sessions: Callable[[], Sequence[SessionRow]] = tuple
-    prepared: PreparedNames = field(default_factory=dict[str, object])
+    prepared: PreparedNames = field(default_factory=NothingPrepared)
     cancel: Cancellation = field(default_factory=Cancellation)
+    cursors: SqlCursors = field(default_factory=SqlCursors)
 
     @property
     def limits(self) -> Limits:
@@ -105,6 +115,7 @@ class Context:
             self.variables.settings,
             self.sessions,
             lambda name: streams[name].rows_in if name in streams else 0,
+            OwnObjects(self.cursors.shown, self.prepared.shown),
         )
 
     def own_cursor(self) -> duckdb.DuckDBPyConnection:

@@ -12,8 +12,7 @@ from streamsql.pgwire.connection import Connection
 from streamsql.pgwire.values import encode_rows
 from streamsql.server.context import Context, Values
 from streamsql.server.output import Output
-from streamsql.server.portals import Cursor
-from streamsql.server.results import CopyIn, CopyOut, Done, Outcome
+from streamsql.server.results import CopyIn, CopyOut, Cursor, Done, Outcome
 from streamsql.server.statements import handler
 from streamsql.sql.statements import (
     CopyFrom,
@@ -70,6 +69,12 @@ class Execution:
             await transaction.commit()
         return await found.execute(self._context, statement, values)
 
+    async def commit(self) -> None:
+        """End a transaction that no BEGIN began: what was written is durable, and cursors that do not outlive it close."""
+        await self._context.cursors.hold()
+        await self._context.transaction.commit()
+        await self._context.cursors.end()
+
     def finish(self, done: Done) -> None:
         """Say what a statement without rows has done."""
         for fields in done.notices:
@@ -86,6 +91,8 @@ class Execution:
         cursor = Cursor(copy.rows)
         encoder = copy.encoder
         try:
+            if not copy.rows.live:
+                await cursor.look_ahead()
             self._output.say(messages.copy_out_response(encoder.formats))
             self._output.say(encoder.head())
             sent = await self._send(cursor, encoder.rows, None)

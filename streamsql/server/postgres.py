@@ -28,6 +28,7 @@ from streamsql.pgwire.states import State
 from streamsql.plan.functions import Asker
 from streamsql.server.cancellation import shutdown
 from streamsql.server.context import Context
+from streamsql.server.cursors import SqlCursors
 from streamsql.server.known import Known
 from streamsql.server.reads import ReadPool
 from streamsql.server.results import notice
@@ -288,7 +289,10 @@ class Wire(asyncio.Protocol):
         database = startup.parameters.get("database") or DATABASE_NAMES[0]
         asker = Asker(user, self.process_id, database if database in DATABASE_NAMES else DATABASE_NAMES[0], variables)
         transaction = SessionTransaction(server.engine)
-        context = Context(server.engine, server.reads, server.known, asker, transaction, variables, server.sessions)
+        context = Context(
+            server.engine, server.reads, server.known, asker, transaction, variables, server.sessions,
+            cursors=SqlCursors(server.limits),
+        )
         self._context, self._began = context, dt.datetime.now(dt.UTC)
         out = self._connection.authentication_ok()
         out += b"".join(messages.parameter_status(n, v) for n, v in variables.reported())

@@ -22,8 +22,7 @@ from streamsql.server.context import NO_VALUES, Context
 from streamsql.server.execution import Execution
 from streamsql.server.extended import Extended
 from streamsql.server.output import Output
-from streamsql.server.portals import Cursor
-from streamsql.server.results import CopyIn, CopyOut, Done, Rows, described
+from streamsql.server.results import CopyIn, CopyOut, Cursor, Done, Rows, described
 from streamsql.server.statements import copy_from
 
 log = structlog.get_logger()
@@ -94,6 +93,7 @@ class Session:
     async def report(self, error: StreamSQLError) -> None:
         """Tell the client of an error; what it ends, ends."""
         self._execution.copy = None
+        self._context.transaction.implicit = False
         error = await self._extended.fail(error)
         self._context.transaction.fail()
         if isinstance(error, InternalError):
@@ -116,6 +116,7 @@ class Session:
     async def close(self) -> None:
         """Let go of everything that the session holds."""
         await self._extended.close_portals()
+        await self._context.cursors.close(None)
         self._context.transaction.roll_back()
 
     # ---- simple protocol ----
@@ -126,6 +127,7 @@ class Session:
         statements = await self._context.known.parse(event.text)
         if not statements:
             self._output.say(messages.empty_query_response())
+        transaction.implicit = len(statements) > 1
         for number, statement in enumerate(statements, 1):
             last = number == len(statements)
             outcome = await self._execution.execute(statement, NO_VALUES)
@@ -141,14 +143,15 @@ class Session:
             if isinstance(outcome, CopyOut):
                 outcome = Done(await self._execution.copy_out(outcome))
             if last and not transaction.explicit:
-                await transaction.commit()
+                await self._execution.commit()
             self._execution.finish(outcome)
+        transaction.implicit = False
         if not transaction.explicit:
             await self._extended.close_portals()
 
     async def _send_all(self, rows: Rows, *, last: bool) -> None:
         cursor = Cursor(rows)
-        formats = [0] * len(rows.columns)
+        formats = [int(rows.binary)] * len(rows.columns)
         transaction = self._context.transaction
         try:
             self._output.say(described(rows.columns, formats))
@@ -156,7 +159,7 @@ class Session:
         finally:
             await cursor.close()
         if last and not transaction.explicit:
-            await transaction.commit()
+            await self._execution.commit()
         self._output.say(messages.command_complete(rows.tag_of(sent)))
 
     async def _on_function_call(self, _: messages.FunctionCall) -> None:
@@ -175,7 +178,7 @@ class Session:
             return
         count = await copy_from.finish(self._context, copy)
         if not self._context.transaction.explicit:
-            await self._context.transaction.commit()
+            await self._execution.commit()
         self._output.say(messages.command_complete(f"COPY {count}"))
 
     async def _on_copy_fail(self, event: messages.CopyFail) -> None:

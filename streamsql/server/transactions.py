@@ -24,6 +24,7 @@ class SessionTransaction:
         self._row_count = 0
         self.explicit = False
         self.failed = False
+        self.implicit = False  # a query string of several statements is being executed: it is one transaction
 
     @property
     def status(self) -> Literal["I", "T", "E"]:
@@ -31,6 +32,11 @@ class SessionTransaction:
         if not self.explicit:
             return "I"
         return "E" if self.failed else "T"
+
+    @property
+    def in_block(self) -> bool:
+        """Tell whether more than one statement is in the transaction."""
+        return self.explicit or self.implicit
 
     @property
     def dirty(self) -> bool:

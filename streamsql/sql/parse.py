@@ -17,12 +17,12 @@ from sqlglot.tokens import Token, TokenType
 from streamsql.base.limits import Limits, exceeded
 from streamsql.sql.changes import parse_delete, parse_insert, parse_subscribe, parse_update
 from streamsql.sql.copying import parse_copy
+from streamsql.sql.cursors import parse_close, parse_declare, parse_fetch
 from streamsql.sql.definitions import parse_create_stream, parse_create_table, parse_create_view, parse_drop
 from streamsql.sql.nesting import check_nesting
 from streamsql.sql.query import QUERY_WORDS, parse_explain, parse_query
 from streamsql.sql.session import (
     TRANSACTION_VERBS,
-    parse_close,
     parse_deallocate,
     parse_describe,
     parse_discard,
@@ -51,6 +51,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("create", "source"): parse_create_stream,
     ("create", "stream"): parse_create_stream,
     ("create", "table"): parse_create_table,
+    ("declare",): parse_declare,
     ("deallocate",): parse_deallocate,
     ("delete",): parse_delete,
     ("desc",): parse_describe,
@@ -58,7 +59,9 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("discard",): parse_discard,
     ("drop",): parse_drop,
     ("explain",): parse_explain,
+    ("fetch",): parse_fetch,
     ("insert",): parse_insert,
+    ("move",): parse_fetch,
     ("reset",): parse_reset,
     ("set",): parse_set,
     ("show",): parse_show,

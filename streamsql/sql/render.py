@@ -27,6 +27,7 @@ from streamsql.sql.statements import (
     CreateStream,
     CreateTable,
     Deallocate,
+    DeclareCursor,
     Delete,
     Describe,
     Discard,
@@ -34,6 +35,7 @@ from streamsql.sql.statements import (
     EmitMode,
     Explain,
     ExplainWhy,
+    Fetch,
     Insert,
     OptionValue,
     Query,
@@ -250,6 +252,21 @@ def _subscribe(statement: Subscribe) -> str:
     return f"SUBSCRIBE TO {quote_name(statement.name)} WITH ({options})"
 
 
+def _declare(statement: DeclareCursor) -> str:
+    words = ["BINARY"] if statement.binary else []
+    if statement.scroll is not None:
+        words.append("SCROLL" if statement.scroll else "NO SCROLL")
+    hold = " WITH HOLD" if statement.hold else ""
+    return f"DECLARE {' '.join([quote_name(statement.name), *words])} CURSOR{hold} FOR {render(statement.query)}"
+
+
+def _fetch(statement: Fetch) -> str:
+    count = "ALL" if statement.count is None else str(statement.count)
+    timeout = "" if statement.timeout_us is None else f" WITH (timeout = '{statement.timeout_us / 1e6:.6f}s')"
+    verb = "MOVE" if statement.move else "FETCH"
+    return f"{verb} {statement.direction.value} {count} FROM {quote_name(statement.name)}{timeout}"
+
+
 def _named_or_all(word: str) -> Callable[[Any], str]:
     return lambda statement: f"{word} {'ALL' if statement.name is None else quote_name(statement.name)}"
 
@@ -261,6 +278,8 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CreateMaterializedView: _create_view,
     CreateStream: _create_stream,
     CreateTable: _create_table,
+    DeclareCursor: _declare,
+    Fetch: _fetch,
     Deallocate: _named_or_all("DEALLOCATE"),
     Delete: lambda statement: postgres_sql(statement.tree),
     Verify: lambda statement: f"VERIFY MATERIALIZED VIEW {quote_name(statement.name)}",

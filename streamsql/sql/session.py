@@ -6,7 +6,6 @@ from sqlglot.tokens import TokenType
 
 from streamsql.sql.names import quote_name
 from streamsql.sql.statements import (
-    CloseCursor,
     Deallocate,
     Describe,
     Discard,
@@ -242,11 +241,3 @@ def parse_unlisten(cursor: Cursor) -> Unlisten:
         cursor.expect_name()
     cursor.expect_end()
     return Unlisten(*cursor.source)
-
-
-def parse_close(cursor: Cursor) -> CloseCursor:
-    """Read CLOSE name | ALL."""
-    cursor.expect("close")
-    name = None if cursor.accept("all") else cursor.expect_name()
-    cursor.expect_end()
-    return CloseCursor(*cursor.source, name=name)

@@ -18,7 +18,6 @@ _UPKEEP = "leave it away: the server does this by itself"
 _ROLES = "access is set when the server is started"
 _TRANSACTIONS = "use BEGIN, COMMIT and ROLLBACK"
 _NOTIFY = "use SUBSCRIBE to be told of changes"
-_CURSORS = "use SUBSCRIBE, or a query with EMIT, and read its rows as they come"
 
 UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("alter",): ("ALTER", _REPLACE),
@@ -64,7 +63,6 @@ UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("create", "server"): ("CREATE SERVER", "use CREATE STREAM ... WITH (connector = ...)"),
     ("create", "statistics"): ("CREATE STATISTICS", _UPKEEP),
     ("create", "connection"): ("CREATE CONNECTION", "use CREATE STREAM ... WITH (connector = ...)"),
-    ("declare",): ("DECLARE", _CURSORS),
     ("detach",): ("DETACH", _FILES),
     ("do",): ("DO", "send the statements one by one"),
     ("drop", "index"): ("DROP INDEX", _OBJECTS),
@@ -81,7 +79,6 @@ UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("drop", "trigger"): ("DROP TRIGGER", _OBJECTS),
     ("execute",): ("EXECUTE", _PREPARED),
     ("export",): ("EXPORT", _FILES),
-    ("fetch",): ("FETCH", _CURSORS),
     ("force",): ("FORCE", _UPKEEP),
     ("grant",): ("GRANT", _ROLES),
     ("import",): ("IMPORT", _FILES),
@@ -91,7 +88,6 @@ UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("load",): ("LOAD", _FILES),
     ("lock",): ("LOCK", "leave it away: every read is a snapshot"),
     ("merge",): ("MERGE", "use INSERT, UPDATE or DELETE"),
-    ("move",): ("MOVE", _CURSORS),
     ("notify",): ("NOTIFY", _NOTIFY),
     ("optimize",): ("OPTIMIZE", _UPKEEP),
     ("pragma",): ("PRAGMA", "use SET and SHOW"),

@@ -56,7 +56,7 @@ SCALARS = [
     "pg_read_file('{file}')", "pg_ls_dir('/')", "lo_import('{file}')", "dblink('x', 'y')",
 ]  # fmt: skip
 STATEMENTS = [
-    "COPY own TO '{file}.out'", "COPY own TO STDOUT", "COPY (SELECT 1) TO '{file}.out'", "COPY own FROM '{file}'",
+    "COPY own TO '{file}.out'", "COPY (SELECT 1) TO '{file}.out'", "COPY own FROM '{file}'",
     "COPY own FROM PROGRAM 'cat {file}'", "COPY own TO PROGRAM 'cat'", "ATTACH '{file}' AS other", "DETACH state",
     "INSTALL httpfs", "LOAD httpfs", "FORCE INSTALL httpfs", "LOAD '{file}'", "SET enable_external_access = true",
     "SET python_enable_replacements TO true", "SET memory_limit = '1GB'", "SET lock_configuration = false",
@@ -137,6 +137,9 @@ def test_nothing_but_the_users_relations_can_be_read(connection: Connection, fol
         f"SELECT * FROM {source} EMIT APPEND",
         f"CREATE MATERIALIZED VIEW stolen AS SELECT * FROM {source} EMIT APPEND",
         f"EXPLAIN SELECT * FROM {source}",
+        f"COPY {source} TO STDOUT",
+        f"COPY (SELECT * FROM {source}) TO STDOUT",
+        f"DECLARE stolen CURSOR WITH HOLD FOR SELECT * FROM {source}",
     ):
         refused(connection, query)
     with pytest.raises(psycopg.Error):

@@ -19,6 +19,7 @@ from streamsql.server.statements import (
     copy_from,
     copy_to,
     create,
+    cursor,
     describe,
     drop,
     explain,
@@ -57,12 +58,14 @@ class Handler:
 UPSERT = Handler(upsert.execute, types_of=insert.types_of, at_once=True)
 
 HANDLERS: dict[type[s.Statement], Handler] = {
-    s.CloseCursor: Handler(session.close_cursor),
+    s.CloseCursor: Handler(cursor.close),
     s.CopyFrom: Handler(copy_from.execute),
     s.CopyTo: Handler(copy_to.execute),
     s.CreateMaterializedView: Handler(create.view, at_once=True),
     s.CreateStream: Handler(create.relation, at_once=True),
     s.CreateTable: Handler(create.relation, at_once=True),
+    s.DeclareCursor: Handler(cursor.declare, types_of=cursor.types_of),
+    s.Fetch: Handler(cursor.fetch, cursor.columns),
     s.Deallocate: Handler(session.deallocate),
     s.Delete: Handler(change.execute, types_of=change.types_of, at_once=True),
     s.Describe: Handler(describe.execute, describe.columns),

@@ -29,7 +29,7 @@ from streamsql.plan.result_types import WIRE_TYPE
 from streamsql.server.context import Context, Given, Values
 from streamsql.server.known import Bound
 from streamsql.server.reads import describe_on
-from streamsql.server.results import Batches, ResultColumn, Rows
+from streamsql.server.results import Batches, ResultColumn, Rows, Wake
 from streamsql.server.streaming import canonical, every
 from streamsql.sql.statements import EmitMode, Query
 
@@ -167,7 +167,7 @@ def _with_values(statement: Query, values: Values) -> Query:
 
 
 async def _live(context: Context, query: Query) -> Rows:
-    wake = asyncio.Event()
+    wake = Wake()
     loop = asyncio.get_running_loop()
 
     def waken() -> None:
@@ -183,10 +183,10 @@ async def _live(context: Context, query: Query) -> Rows:
 
     found = [ResultColumn.of(o.name, o.type) for o in live.plan.outputs]
     batches = _batches(context, live, wake, found)
-    return Rows(found, batches, live=True, limit=live.plan.limit, release=release)
+    return Rows(found, batches, live=True, wake=wake, limit=live.plan.limit, release=release)
 
 
-async def _batches(context: Context, live: LiveQuery, wake: asyncio.Event, found: list[ResultColumn]) -> Batches:
+async def _batches(context: Context, live: LiveQuery, wake: Wake, found: list[ResultColumn]) -> Batches:
     """Give a live query's rows as its epochs commit, until the client has enough or cancels."""
     async for changes, _ in every(context.reads, live.subscription, wake, live.plan.every_us, context.cancel):
         shown = _shown(live, changes)

@@ -1,13 +1,12 @@
-"""Statements that concern the session alone: SET, SHOW name, RESET, DEALLOCATE, DISCARD, CLOSE, UNLISTEN."""
+"""Statements that concern the session alone: SET, SHOW name, RESET, DEALLOCATE, DISCARD, UNLISTEN."""
 
 from __future__ import annotations
 
-from streamsql.base.errors import InvalidCursorName, InvalidStatementName
+from streamsql.base.errors import InvalidStatementName
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done, ResultColumn, Rows, static_columns, static_rows
 from streamsql.server.variables import VARIABLES, key_of, spelling
 from streamsql.sql.statements import (
-    CloseCursor,
     Deallocate,
     Discard,
     SetVariable,
@@ -69,12 +68,6 @@ async def discard(context: Context, statement: Discard, values: Values) -> Done:
     context.prepared.clear()
     context.variables.reset_all()
     return Done("DISCARD ALL")
-
-
-async def close_cursor(context: Context, statement: CloseCursor, values: Values) -> Done:
-    if statement.name is not None:
-        raise InvalidCursorName(f'cursor "{statement.name}" does not exist')
-    return Done("CLOSE CURSOR ALL")
 
 
 async def unlisten(context: Context, statement: Unlisten, values: Values) -> Done:

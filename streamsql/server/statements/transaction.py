@@ -21,12 +21,16 @@ async def execute(context: Context, statement: Transaction, values: Values) -> D
     if statement.verb is TransactionVerb.ROLLBACK or transaction.failed:
         transaction.roll_back()
         context.variables.end(committed=False)
+        await context.cursors.end()
         return Done("ROLLBACK", outside)
     try:
+        await context.cursors.hold()
         await transaction.commit()
     except BaseException:
         context.variables.end(committed=False)
         raise
+    finally:
+        await context.cursors.end()
     context.variables.end(committed=True)
     return Done("COMMIT", outside)
 
