@@ -22,9 +22,12 @@ from streamsql.plan.functions import Asker
 from streamsql.server.cancellation import Cancellation
 from streamsql.server.cursors import SqlCursors
 from streamsql.server.known import Known
+from streamsql.server.notifications import Listener
 from streamsql.server.reads import ReadPool, describe_on
+from streamsql.server.results import ResultColumn
 from streamsql.server.transactions import SessionTransaction
 from streamsql.server.variables import Variables
+from streamsql.sql.statements import Statement
 
 T = TypeVar("T")
 
@@ -60,6 +63,9 @@ class PreparedNames(Protocol):
     def __delitem__(self, name: str) -> None: ...
     def clear(self) -> None: ...
     def shown(self) -> Iterable[Row]: ...
+    def find(self, name: str) -> tuple[Statement, tuple[WireType, ...]] | None: ...
+    async def add(self, name: str, statement: Statement, oids: tuple[int, ...], text: str) -> None: ...
+    async def columns_of(self, name: str) -> list[ResultColumn] | None: ...
 
 
 class NothingPrepared(dict[str, object]):
@@ -67,6 +73,15 @@ class NothingPrepared(dict[str, object]):
 
     def shown(self) -> Iterable[Row]:
         return ()
+
+    def find(self, _: str) -> None:
+        return None
+
+    async def add(self, name: str, statement: Statement, oids: tuple[int, ...], text: str) -> None:
+        raise NotImplementedError
+
+    async def columns_of(self, _: str) -> None:
+        return None
 
 
 @dataclass(slots=True)
@@ -83,6 +98,10 @@ class Context:
     prepared: PreparedNames = field(default_factory=NothingPrepared)
     cancel: Cancellation = field(default_factory=Cancellation)
     cursors: SqlCursors = field(default_factory=SqlCursors)
+    listener: Listener = field(default_factory=Listener)
+
+    def __post_init__(self) -> None:
+        self.transaction.after_commit = self.listener.committed
 
     @property
     def limits(self) -> Limits:
@@ -115,7 +134,7 @@ class Context:
             self.variables.settings,
             self.sessions,
             lambda name: streams[name].rows_in if name in streams else 0,
-            OwnObjects(self.cursors.shown, self.prepared.shown),
+            OwnObjects(self.cursors.shown, self.prepared.shown, lambda: list(self.listener.listens_to)),
         )
 
     def own_cursor(self) -> duckdb.DuckDBPyConnection:

@@ -14,6 +14,7 @@ from streamsql.server.context import Context, Values
 from streamsql.server.output import Output
 from streamsql.server.results import CopyIn, CopyOut, Cursor, Done, Outcome
 from streamsql.server.statements import handler
+from streamsql.server.statements.prepared import resolve
 from streamsql.sql.statements import (
     CopyFrom,
     CopyTo,
@@ -22,8 +23,11 @@ from streamsql.sql.statements import (
     CreateTable,
     Delete,
     Drop,
+    ExecutePrepared,
     Insert,
     Query,
+    Savepoint,
+    SavepointVerb,
     Statement,
     Transaction,
     TransactionVerb,
@@ -51,15 +55,20 @@ class Execution:
             return
         if isinstance(statement, Transaction) and statement.verb is not TransactionVerb.BEGIN:
             return
+        if isinstance(statement, Savepoint) and statement.verb is SavepointVerb.ROLLBACK_TO:
+            return
         raise InFailedTransaction(
             "current transaction is aborted, commands ignored until end of transaction block", hint="send ROLLBACK"
         )
 
     async def execute(self, statement: Statement, values: Values) -> Outcome:
         self.check_transaction(statement)
+        if isinstance(statement, ExecutePrepared):
+            statement, values = await resolve(self._context, statement)
         if isinstance(statement, _WRITING) and self._context.variables.read_only:
             words = statement.text.upper().split(None, 2)
             verb = " ".join(words[: 2 if words[0] in ("CREATE", "DROP") else 1])
+            verb = "COPY FROM" if verb == "COPY" else verb
             raise ReadOnlyTransaction(f"cannot execute {verb} in a read-only transaction")
         found = handler(statement)
         transaction = self._context.transaction

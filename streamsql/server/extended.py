@@ -29,7 +29,7 @@ from streamsql.server.execution import Execution
 from streamsql.server.gathered import GatheredRows
 from streamsql.server.output import Output
 from streamsql.server.portals import Portal, Prepared, expanded
-from streamsql.server.results import CopyIn, CopyOut, Cursor, Done, Rows, described
+from streamsql.server.results import CopyIn, CopyOut, Cursor, Done, ResultColumn, Rows, described
 from streamsql.server.statements import handler
 from streamsql.sql.statements import Direction, Fetch, Insert, Query, Statement
 
@@ -67,12 +67,30 @@ class Extended:
     def __iter__(self) -> Iterator[str]:
         return iter(self._prepared)
 
+    def find(self, name: str) -> tuple[Statement, tuple[WireType, ...]] | None:
+        """Give a prepared statement, and its parameters' types."""
+        found = self._prepared.get(name)
+        return None if found is None or found.statement is None else (found.statement, found.types)
+
+    async def columns_of(self, name: str) -> list[ResultColumn] | None:
+        """Tell the columns that a prepared statement gives; None for none, and for one that is not there."""
+        found = self.find(name)
+        if found is None:
+            return None
+        return await handler(found[0]).describe(self._context, found[0], Values(found[1], None))
+
+    async def add(self, name: str, statement: Statement, oids: tuple[int, ...], text: str) -> None:
+        """Prepare a statement for the PREPARE of this text."""
+        self._check_new(name)
+        self._prepared[name] = await self._prepare(statement, oids, from_sql=text)
+
     def shown(self) -> list[dict[str, object]]:
         """Give the rows of ``pg_prepared_statements``. For any thread."""
         return [
             {
-                "name": name, "statement": p.statement.text if p.statement is not None else "", "prepare_time": p.made,
-                "parameter_types": [t.oid for t in p.types], "from_sql": p.from_sql, "generic_plans": 0, "custom_plans": 0,
+                "name": name, "statement": p.from_sql or (p.statement.text if p.statement is not None else ""),
+                "prepare_time": p.made, "parameter_types": [t.oid for t in p.types], "from_sql": p.from_sql is not None,
+                "generic_plans": 0, "custom_plans": 0,
             }
             for name, p in list(self._prepared.items())
             if name
@@ -85,23 +103,29 @@ class Extended:
     # ---- messages ----
 
     async def parse(self, event: messages.Parse) -> None:
-        limits = self._context.limits
-        if event.name and event.name in self._prepared:
-            raise DuplicateStatement(f'prepared statement "{event.name}" already exists')
-        if len(self._prepared) >= limits.statements_max and event.name not in self._prepared:
-            raise exceeded(limits, "statements_max", "the number of prepared statements")
+        self._check_new(event.name)
         statements = await self._context.known.parse(event.text)
         if len(statements) > 1:
             raise SQLSyntaxError("cannot insert multiple commands into a prepared statement")
         statement = statements[0] if statements else None
         self._execution.check_transaction(statement)
+        self._prepared[event.name] = await self._prepare(statement, event.parameter_oids)
+        self._output.say(_PARSE_COMPLETE)
+
+    def _check_new(self, name: str) -> None:
+        limits = self._context.limits
+        if name and name in self._prepared:
+            raise DuplicateStatement(f'prepared statement "{name}" already exists')
+        if len(self._prepared) >= limits.statements_max and name not in self._prepared:
+            raise exceeded(limits, "statements_max", "the number of prepared statements")
+
+    async def _prepare(self, statement: Statement | None, oids: tuple[int, ...], *, from_sql: str | None = None) -> Prepared:
         row = isinstance(statement, Insert) and statement.parameter_columns is not None
-        types = await self._types(statement, event.parameter_oids)
+        types = await self._types(statement, oids)
         if isinstance(statement, Query) and statement.emit is None:
             # as in PostgreSQL, what is wrong with it is told now; Describe will ask for the same
             await handler(statement).describe(self._context, statement, Values(types, None))
-        self._prepared[event.name] = Prepared(statement, types, row)
-        self._output.say(_PARSE_COMPLETE)
+        return Prepared(statement, types, row, from_sql)
 
     async def _types(self, statement: Statement | None, oids: tuple[int, ...]) -> tuple[WireType, ...]:
         """Find the parameters' types; asked again for the same statement, they are known."""
@@ -345,7 +369,8 @@ class Extended:
         except StreamSQLError as earlier:
             error = earlier
         self._first_done = None
-        await self.close_portals()
+        if not self._context.transaction.has_savepoints:  # else what was open then is open again after ROLLBACK TO
+            await self.close_portals()
         return error
 
     async def close_portals(self) -> None:

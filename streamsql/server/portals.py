@@ -16,13 +16,14 @@ from streamsql.sql.statements import Statement
 class Prepared:
     """A prepared statement (None: the empty query) and its parameters' types.
 
-    `row` says that it is an INSERT of one row of nothing but parameters: such rows are gathered and read by column.
+    `row` says that it is an INSERT of one row of nothing but parameters: such rows are gathered and read by column. `from_sql`
+    is the text of its PREPARE.
     """
 
     statement: Statement | None
     types: tuple[WireType, ...]
     row: bool = False
-    from_sql: bool = False
+    from_sql: str | None = None
     made: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
 
 

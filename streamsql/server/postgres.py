@@ -30,6 +30,7 @@ from streamsql.server.cancellation import shutdown
 from streamsql.server.context import Context
 from streamsql.server.cursors import SqlCursors
 from streamsql.server.known import Known
+from streamsql.server.notifications import Channels, Listener
 from streamsql.server.reads import ReadPool
 from streamsql.server.results import notice
 from streamsql.server.session import Session
@@ -53,6 +54,7 @@ class PostgresServer:
         self.limits: Limits = config.limits
         self.reads = ReadPool(engine.store, config.limits)
         self.known = Known(config.limits, self.reads)
+        self.channels = Channels()
         self.stopping = False
         self._config = config
         self._server: asyncio.Server | None = None
@@ -62,6 +64,12 @@ class PostgresServer:
     async def start(self) -> int:
         """Listen; gives the port. Raises OSError where the address cannot be had."""
         loop = asyncio.get_running_loop()
+
+        def tell(view: str, epoch: int) -> None:
+            if view in self.channels:
+                loop.call_soon_threadsafe(self.channels.view_changed, view, epoch)
+
+        self.engine.on_view_change = tell
         self._server = await loop.create_server(
             lambda: Wire(self), self._config.host, self._config.port, backlog=self.limits.connections_max
         )
@@ -247,6 +255,9 @@ class Wire(asyncio.Protocol):
                 self._transport.resume_reading()
                 self._paused = False
             self._arrived.clear()
+            if self.session is not None and self.session.has_news:
+                await self.session.tell_news()
+                continue
             await self._arrived.wait()
         return None
 
@@ -291,7 +302,7 @@ class Wire(asyncio.Protocol):
         transaction = SessionTransaction(server.engine)
         context = Context(
             server.engine, server.reads, server.known, asker, transaction, variables, server.sessions,
-            cursors=SqlCursors(server.limits),
+            cursors=SqlCursors(server.limits), listener=Listener(server.limits, server.channels, self._arrived.set),
         )
         self._context, self._began = context, dt.datetime.now(dt.UTC)
         out = self._connection.authentication_ok()

@@ -88,14 +88,41 @@ class Session:
     def _say_ready(self) -> None:
         for name, value in self._context.variables.take_changed():
             self._output.say(messages.parameter_status(name, value))
-        self._output.say(self._connection.ready_for_query(self._context.transaction.status))
+        if not self._context.transaction.explicit:
+            self._say_notifications()
+        if self._connection.owes_ready:
+            self._output.say(self._connection.ready_for_query(self._context.transaction.status))
+
+    def _say_notifications(self) -> None:
+        """Tell what the session listens to. Where some is lost the conversation ends with an error."""
+        listener = self._context.listener
+        try:
+            for told in listener.take():
+                self._output.say(messages.notification_response(told.process_id, told.channel, told.payload))
+        except StreamSQLError as error:
+            self._log.info("session ended", sqlstate=error.sqlstate, message=error.message)
+            self._output.say(self._connection.error(error))
+
+    @property
+    def has_news(self) -> bool:
+        """Tell whether there is something to be said although the client has not asked: it waits between transactions."""
+        idle = self._connection.idle and not self._context.transaction.explicit
+        return idle and self._context.listener.has_news
+
+    async def tell_news(self) -> None:
+        """Say it."""
+        self._say_notifications()
+        await self._output.flush()
 
     async def report(self, error: StreamSQLError) -> None:
         """Tell the client of an error; what it ends, ends."""
         self._execution.copy = None
         self._context.transaction.implicit = False
         error = await self._extended.fail(error)
-        self._context.transaction.fail()
+        transaction = self._context.transaction
+        transaction.fail()
+        if transaction.explicit:
+            self._context.variables.fail(transaction.savepoint_variables)
         if isinstance(error, InternalError):
             self._log.error("internal error", message=error.message, exc_info=error)
         else:
@@ -118,6 +145,7 @@ class Session:
         await self._extended.close_portals()
         await self._context.cursors.close(None)
         self._context.transaction.roll_back()
+        self._context.listener.leave(None)
 
     # ---- simple protocol ----
 

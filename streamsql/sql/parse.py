@@ -15,22 +15,23 @@ from collections.abc import Callable
 from sqlglot.tokens import Token, TokenType
 
 from streamsql.base.limits import Limits, exceeded
+from streamsql.sql.blocks import parse_lock, parse_savepoint
 from streamsql.sql.changes import parse_delete, parse_insert, parse_subscribe, parse_update
+from streamsql.sql.channels import parse_listen, parse_notify, parse_unlisten
 from streamsql.sql.copying import parse_copy
 from streamsql.sql.cursors import parse_close, parse_declare, parse_fetch
 from streamsql.sql.definitions import parse_create_stream, parse_create_table, parse_create_view, parse_drop
 from streamsql.sql.nesting import check_nesting
+from streamsql.sql.prepared import parse_deallocate, parse_execute, parse_prepare
 from streamsql.sql.query import QUERY_WORDS, parse_explain, parse_query
 from streamsql.sql.session import (
     TRANSACTION_VERBS,
-    parse_deallocate,
     parse_describe,
     parse_discard,
     parse_reset,
     parse_set,
     parse_show,
     parse_transaction,
-    parse_unlisten,
     parse_verify,
 )
 from streamsql.sql.statements import Statement
@@ -58,11 +59,19 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("describe",): parse_describe,
     ("discard",): parse_discard,
     ("drop",): parse_drop,
+    ("execute",): parse_execute,
     ("explain",): parse_explain,
     ("fetch",): parse_fetch,
     ("insert",): parse_insert,
+    ("listen",): parse_listen,
+    ("lock",): parse_lock,
     ("move",): parse_fetch,
+    ("notify",): parse_notify,
+    ("prepare",): parse_prepare,
+    ("release",): parse_savepoint,
     ("reset",): parse_reset,
+    **{("rollback", *words, "to"): parse_savepoint for words in ((), ("work",), ("transaction",))},
+    ("savepoint",): parse_savepoint,
     ("set",): parse_set,
     ("show",): parse_show,
     ("subscribe",): parse_subscribe,

@@ -33,12 +33,18 @@ from streamsql.sql.statements import (
     Discard,
     Drop,
     EmitMode,
+    ExecutePrepared,
     Explain,
     ExplainWhy,
     Fetch,
     Insert,
+    Listen,
+    LockTable,
+    Notify,
     OptionValue,
+    Prepare,
     Query,
+    Savepoint,
     SetVariable,
     Show,
     ShowVariable,
@@ -53,7 +59,9 @@ from streamsql.sql.statements import (
 from streamsql.sql.values import LiteralRows
 
 _FLOAT = re.compile(r'"(?:[^"]|"")*"|\bFLOAT\b')
-_POSITIONS = frozenset({"text", "position", "name_position", "option_positions"})
+_POSITIONS = frozenset(
+    {"text", "position", "name_position", "name_positions", "mode_position", "option_positions"}
+)
 
 
 def duckdb_sql(tree: exp.Expr) -> str:
@@ -267,6 +275,30 @@ def _fetch(statement: Fetch) -> str:
     return f"{verb} {statement.direction.value} {count} FROM {quote_name(statement.name)}{timeout}"
 
 
+def _lock(statement: LockTable) -> str:
+    nowait = " NOWAIT" if statement.nowait else ""
+    return f"LOCK TABLE {', '.join(map(quote_name, statement.names))} IN {statement.mode.upper()} MODE{nowait}"
+
+
+def _prepare(statement: Prepare) -> str:
+    types = f" ({', '.join(map(_type, statement.types))})" if statement.types else ""
+    return f"PREPARE {quote_name(statement.name)}{types} AS {render(statement.statement)}"
+
+
+def _execute(statement: ExecutePrepared) -> str:
+    values = f" ({', '.join(map(postgres_sql, statement.values))})" if statement.values else ""
+    return f"EXECUTE {quote_name(statement.name)}{values}"
+
+
+def _notify(statement: Notify) -> str:
+    payload = f", {quote_string(statement.payload)}" if statement.payload else ""
+    return f"NOTIFY {quote_name(statement.channel)}{payload}"
+
+
+def _transaction(statement: Transaction) -> str:
+    return f"{statement.verb.value} {statement.modes}{'AND CHAIN' if statement.chain else ''}".rstrip()
+
+
 def _named_or_all(word: str) -> Callable[[Any], str]:
     return lambda statement: f"{word} {'ALL' if statement.name is None else quote_name(statement.name)}"
 
@@ -284,7 +316,7 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     Delete: lambda statement: postgres_sql(statement.tree),
     Verify: lambda statement: f"VERIFY MATERIALIZED VIEW {quote_name(statement.name)}",
     Describe: lambda statement: f"DESCRIBE {quote_name(statement.name)}",
-    Discard: lambda _: "DISCARD ALL",
+    Discard: lambda statement: f"DISCARD {statement.what.upper()}",
     Drop: _drop,
     ExplainWhy: lambda statement: f"EXPLAIN WHY {quote_name(statement.name)}",
     Explain: lambda statement: f"EXPLAIN {'(FORMAT JSON) ' if statement.as_json else ''}{_query(statement.query)}",
@@ -294,7 +326,13 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     Show: _show,
     ShowVariable: _show_variable,
     Subscribe: _subscribe,
-    Transaction: lambda statement: f"{statement.verb.value} {statement.modes}".rstrip(),
-    Unlisten: lambda _: "UNLISTEN *",
+    Transaction: _transaction,
+    Unlisten: lambda statement: f"UNLISTEN {'*' if statement.channel is None else quote_name(statement.channel)}",
+    Savepoint: lambda statement: f"{statement.verb.value} {quote_name(statement.name)}",
+    LockTable: _lock,
+    Prepare: _prepare,
+    ExecutePrepared: _execute,
+    Listen: lambda statement: f"LISTEN {quote_name(statement.channel)}",
+    Notify: _notify,
     Update: lambda statement: postgres_sql(statement.tree),
 }

@@ -306,6 +306,65 @@ class Fetch(Statement):
     timeout_us: int | None = None
 
 
+class SavepointVerb(enum.Enum):
+    """What is done with a savepoint."""
+
+    SAVEPOINT = "SAVEPOINT"
+    RELEASE = "RELEASE SAVEPOINT"
+    ROLLBACK_TO = "ROLLBACK TO SAVEPOINT"
+
+
+@dataclass(frozen=True, slots=True)
+class Savepoint(Statement):
+    """SAVEPOINT name | RELEASE name | ROLLBACK TO name."""
+
+    name: str
+    verb: SavepointVerb
+
+
+@dataclass(frozen=True, slots=True)
+class LockTable(Statement):
+    """LOCK TABLE names [IN mode MODE] [NOWAIT]."""
+
+    names: tuple[str, ...]
+    mode: str = "access exclusive"
+    nowait: bool = False
+    name_positions: tuple[int, ...] = ()
+    mode_position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare(Statement):
+    """PREPARE name [(types)] AS statement; the types are DuckDB's names."""
+
+    name: str
+    types: tuple[str, ...]
+    statement: Query | Insert | Update | Delete
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutePrepared(Statement):
+    """EXECUTE name [(values)]."""
+
+    name: str
+    values: tuple[exp.Expr, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Listen(Statement):
+    """LISTEN channel."""
+
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notify(Statement):
+    """NOTIFY channel, payload."""
+
+    channel: str
+    payload: str = ""
+
+
 class TransactionVerb(enum.Enum):
     """Transaction control."""
 
@@ -316,10 +375,11 @@ class TransactionVerb(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Transaction(Statement):
-    """BEGIN | START TRANSACTION | COMMIT | END | ROLLBACK | ABORT; `modes` are the words behind BEGIN."""
+    """BEGIN | START TRANSACTION | COMMIT | END | ROLLBACK | ABORT; `modes` are the words behind BEGIN, `chain` AND CHAIN."""
 
     verb: TransactionVerb
     modes: str = ""
+    chain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,12 +391,16 @@ class Deallocate(Statement):
 
 @dataclass(frozen=True, slots=True)
 class Discard(Statement):
-    """DISCARD ALL and its kin, RESET-like clean-ups that pools send: nothing is left of the session's state."""
+    """DISCARD ALL | PLANS | SEQUENCES | TEMP: what pools send, so that nothing is left of the session's state."""
+
+    what: str = "all"
 
 
 @dataclass(frozen=True, slots=True)
 class Unlisten(Statement):
-    """UNLISTEN *: pools send it on reset; nothing is listened to, so nothing is done."""
+    """UNLISTEN channel | * (None)."""
+
+    channel: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from typing import NoReturn
 from streamsql.base.errors import FeatureNotSupported
 from streamsql.sql.tokens import Cursor
 
-_PREPARED = "use the prepared statements of your driver (the extended query protocol)"
 _OBJECTS = "the objects here are streams, tables and materialized views"
 _FILES = "the server's files and extensions cannot be reached by SQL"
 _REPLACE = "drop it first, then create it again"
@@ -77,33 +76,23 @@ UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("drop", "owned"): ("DROP OWNED", _ROLES),
     ("drop", "extension"): ("DROP EXTENSION", _FILES),
     ("drop", "trigger"): ("DROP TRIGGER", _OBJECTS),
-    ("execute",): ("EXECUTE", _PREPARED),
     ("export",): ("EXPORT", _FILES),
     ("force",): ("FORCE", _UPKEEP),
     ("grant",): ("GRANT", _ROLES),
     ("import",): ("IMPORT", _FILES),
     ("install",): ("INSTALL", _FILES),
     ("kill",): ("KILL", "cancel the query from its own client"),
-    ("listen",): ("LISTEN", _NOTIFY),
     ("load",): ("LOAD", _FILES),
-    ("lock",): ("LOCK", "leave it away: every read is a snapshot"),
     ("merge",): ("MERGE", "use INSERT, UPDATE or DELETE"),
-    ("notify",): ("NOTIFY", _NOTIFY),
     ("optimize",): ("OPTIMIZE", _UPKEEP),
     ("pragma",): ("PRAGMA", "use SET and SHOW"),
     ("prepare", "transaction"): ("PREPARE TRANSACTION", _TRANSACTIONS),
-    ("prepare",): ("PREPARE", _PREPARED),
     ("reassign",): ("REASSIGN OWNED", _ROLES),
     ("refresh",): ("REFRESH", "leave it away: a materialized view is always up to date"),
     ("reindex",): ("REINDEX", _UPKEEP),
-    ("release",): ("RELEASE SAVEPOINT", _TRANSACTIONS),
     ("revoke",): ("REVOKE", _ROLES),
-    ("rollback", "to"): ("ROLLBACK TO SAVEPOINT", _TRANSACTIONS),
-    ("rollback", "work", "to"): ("ROLLBACK TO SAVEPOINT", _TRANSACTIONS),
-    ("rollback", "transaction", "to"): ("ROLLBACK TO SAVEPOINT", _TRANSACTIONS),
     ("rollback", "prepared"): ("ROLLBACK PREPARED", _TRANSACTIONS),
     ("commit", "prepared"): ("COMMIT PREPARED", _TRANSACTIONS),
-    ("savepoint",): ("SAVEPOINT", _TRANSACTIONS),
     ("security",): ("SECURITY LABEL", _ROLES),
     ("set", "constraints"): ("SET CONSTRAINTS", "leave it away: constraints are checked at once"),
     ("summarize",): ("SUMMARIZE", "use SELECT with aggregates"),

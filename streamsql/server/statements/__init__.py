@@ -15,7 +15,9 @@ from streamsql.base.types import WireType
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Outcome, ResultColumn
 from streamsql.server.statements import (
+    block,
     change,
+    channel,
     copy_from,
     copy_to,
     create,
@@ -25,6 +27,7 @@ from streamsql.server.statements import (
     explain,
     explain_why,
     insert,
+    prepared,
     query,
     session,
     show,
@@ -55,6 +58,11 @@ class Handler:
     at_once: bool = False
 
 
+async def _resolved(context: Context, statement: s.ExecutePrepared, values: Values) -> Outcome:
+    found, given = await prepared.resolve(context, statement)
+    return await handler(found).execute(context, found, given)
+
+
 UPSERT = Handler(upsert.execute, types_of=insert.types_of, at_once=True)
 
 HANDLERS: dict[type[s.Statement], Handler] = {
@@ -66,11 +74,12 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.CreateTable: Handler(create.relation, at_once=True),
     s.DeclareCursor: Handler(cursor.declare, types_of=cursor.types_of),
     s.Fetch: Handler(cursor.fetch, cursor.columns),
-    s.Deallocate: Handler(session.deallocate),
+    s.Deallocate: Handler(prepared.deallocate),
     s.Delete: Handler(change.execute, types_of=change.types_of, at_once=True),
     s.Describe: Handler(describe.execute, describe.columns),
     s.Discard: Handler(session.discard),
     s.Drop: Handler(drop.execute, at_once=True),
+    s.ExecutePrepared: Handler(_resolved, prepared.columns),
     s.Explain: Handler(explain.execute, explain.columns),
     s.ExplainWhy: Handler(explain_why.execute, explain_why.columns),
     s.Insert: Handler(insert.execute, types_of=insert.types_of),
@@ -80,7 +89,12 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.ShowVariable: Handler(session.show_variable, session.show_columns),
     s.Subscribe: Handler(subscribe.execute, subscribe.columns, at_once=True),
     s.Transaction: Handler(transaction.execute),
-    s.Unlisten: Handler(session.unlisten),
+    s.Listen: Handler(channel.listen),
+    s.LockTable: Handler(block.lock),
+    s.Notify: Handler(channel.notify),
+    s.Prepare: Handler(prepared.prepare),
+    s.Savepoint: Handler(block.savepoint),
+    s.Unlisten: Handler(channel.unlisten),
     s.Verify: Handler(verify.execute, verify.columns),
     s.Update: Handler(change.execute, types_of=change.types_of, at_once=True),
 }

@@ -30,6 +30,7 @@ from streamsql.server.context import Context, Given, Values
 from streamsql.server.known import Bound
 from streamsql.server.reads import describe_on
 from streamsql.server.results import Batches, ResultColumn, Rows, Wake
+from streamsql.server.statements.notify_calls import rewritten, telling
 from streamsql.server.streaming import canonical, every
 from streamsql.sql.statements import EmitMode, Query
 
@@ -49,7 +50,10 @@ def types_of(
 async def columns(context: Context, statement: Query, values: Values) -> list[ResultColumn]:
     """Tell the result's columns; parameters without values are typed NULLs."""
     if statement.emit is None:
-        return list((await _bound(context, statement, values)).columns)
+        calls = rewritten(statement)
+        if calls is None:
+            return list((await _bound(context, statement, values)).columns)
+        return calls.shown((await _bound(context, calls.query, values)).columns)
     query = _with_values(statement, values)
     plan = await context.reads.run(
         lambda cursor: plan_query(query, context.catalog, describe_on(cursor), context.limits)
@@ -60,14 +64,25 @@ async def columns(context: Context, statement: Query, values: Values) -> list[Re
 async def execute(context: Context, statement: Query, values: Values) -> Rows:
     if statement.emit is not None:
         return await _live(context, _with_values(statement, values))
+    calls = rewritten(statement)
+    if calls is None:
+        return await _adhoc(context, statement, values)
+    rows = await _adhoc(context, calls.query, values)
+    if calls.calls:
+        rows.columns = calls.shown(rows.columns)
+        rows.batches = telling(rows.batches, len(calls.calls), context.asker.process_id, context.transaction.act)
+    return rows
+
+
+# ---- ad hoc ----
+
+
+async def _adhoc(context: Context, statement: Query, values: Values) -> Rows:
     if context.transaction.dirty:
         return await _with_written(context, statement, values)
     bound = await _bound(context, statement, values)
     rows = context.reads.stream(_filled(bound, values), bound.columns, context.cancel, tables=bound.tables)
     return Rows(list(bound.columns), rows, locate=lambda error: located(error, statement.tree, statement))
-
-
-# ---- ad hoc ----
 
 
 async def _bound(context: Context, query: Query, values: Values) -> Bound:

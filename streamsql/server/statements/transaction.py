@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+from streamsql.base.errors import NoActiveTransaction
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done, notice
 from streamsql.server.statements.session import set_modes
+from streamsql.server.variables import TRANSACTION_VARIABLES
 from streamsql.sql.statements import Transaction, TransactionVerb
 
 
 async def execute(context: Context, statement: Transaction, values: Values) -> Done:
     transaction = context.transaction
     if statement.verb is TransactionVerb.BEGIN:
+        tag = "START TRANSACTION" if statement.text[:5].upper() == "START" else "BEGIN"
         if transaction.explicit:
-            return Done("BEGIN", [_warning("there is already a transaction in progress", "25001")])
+            return Done(tag, [_warning("there is already a transaction in progress", "25001")])
         transaction.begin()
         context.variables.begin()
         set_modes(context, "transaction_", statement.modes)
-        return Done("BEGIN")
+        return Done(tag)
+    if statement.chain and not transaction.explicit:
+        raise NoActiveTransaction(f"{statement.verb.value} AND CHAIN can only be used in transaction blocks")
+    modes = {name: context.variables.get(name) for name in TRANSACTION_VARIABLES} if statement.chain else {}
+    try:
+        return await _end(context, statement)
+    finally:
+        if statement.chain:
+            transaction.begin()
+            context.variables.begin()
+            for name, value in modes.items():
+                context.variables.set(name, value)
+
+
+async def _end(context: Context, statement: Transaction) -> Done:
+    transaction = context.transaction
     outside = [] if transaction.explicit else [_warning("there is no transaction in progress", "25P01")]
     if statement.verb is TransactionVerb.ROLLBACK or transaction.failed:
         transaction.roll_back()

@@ -1,0 +1,67 @@
+"""Parts of transaction blocks: SAVEPOINT, RELEASE, ROLLBACK TO, LOCK TABLE."""
+
+from __future__ import annotations
+
+from streamsql.sql.statements import LockTable, Savepoint, SavepointVerb
+from streamsql.sql.tokens import Cursor
+
+# how strongly LOCK TABLE locks, as PostgreSQL has it
+LOCK_MODES: tuple[tuple[str, ...], ...] = (
+    ("access", "share"),
+    ("row", "share"),
+    ("row", "exclusive"),
+    ("share", "update", "exclusive"),
+    ("share", "row", "exclusive"),
+    ("share",),
+    ("exclusive",),
+    ("access", "exclusive"),
+)
+
+
+def parse_savepoint(cursor: Cursor) -> Savepoint:
+    """Read SAVEPOINT name, RELEASE [SAVEPOINT] name, or ROLLBACK [WORK | TRANSACTION] TO [SAVEPOINT] name."""
+    if cursor.accept("savepoint"):
+        verb = SavepointVerb.SAVEPOINT
+    elif cursor.accept("release"):
+        verb = SavepointVerb.RELEASE
+        if len(cursor.rest) > 1:
+            cursor.expect("savepoint")
+    else:
+        verb = SavepointVerb.ROLLBACK_TO
+        cursor.expect("rollback")
+        cursor.accept_any("work", "transaction")
+        cursor.expect("to")
+        if len(cursor.rest) > 1:
+            cursor.expect("savepoint")
+    name = cursor.expect_name()
+    cursor.expect_end()
+    return Savepoint(*cursor.source, name=name, verb=verb)
+
+
+def parse_lock(cursor: Cursor) -> LockTable:
+    """Read LOCK [TABLE] [ONLY] name [, ...] [IN mode MODE] [NOWAIT]."""
+    cursor.expect("lock")
+    cursor.accept("table")
+    names: list[tuple[str, int]] = []
+    while True:
+        cursor.accept("only")
+        position = cursor.position
+        names.append((cursor.expect_object_name(), position))
+        cursor.accept("*")
+        if not cursor.accept(","):
+            break
+    mode = "access exclusive"
+    mode_position = cursor.position
+    if cursor.accept("in"):
+        mode_position = cursor.position
+        found = next((words for words in LOCK_MODES if cursor.accept(*words)), None)
+        if found is None:
+            raise cursor.error()
+        mode = " ".join(found)
+        cursor.expect("mode")
+    nowait = cursor.accept("nowait")
+    cursor.expect_end()
+    return LockTable(
+        *cursor.source, names=tuple(n for n, _ in names), mode=mode, nowait=nowait,
+        name_positions=tuple(p for _, p in names), mode_position=mode_position,
+    )  # fmt: skip
