@@ -43,9 +43,9 @@ def test_asyncpgs_listeners_hear_a_view_change(server: RunningServer):
     async def talk() -> list[tuple[str, str]]:
         heard: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
 
-        def note(_: Any, pid: int, channel: str, payload: str) -> None:
+        def note(_: Any, pid: int, channel: str, payload: object) -> None:
             assert pid == 0
-            heard.put_nowait((channel, payload))
+            heard.put_nowait((channel, str(payload)))
 
         connection = await asyncpg.connect(server.dsn, user="tester")
         try:
@@ -85,13 +85,13 @@ def test_a_session_in_a_transaction_is_told_when_it_ends_and_of_a_view_only_the_
 
 
 def test_one_who_does_not_read_notifications_is_ended_and_holds_up_nobody(tmp_path: Any):
-    with RunningServer(tmp_path, ["--in-memory", "--limit", "notifications_max=100"]) as server:
-        with server.session() as slow, server.session() as other:
-            slow.execute("LISTEN flood")
-            slow.execute("BEGIN")
-            for number in range(101):
-                other.execute("SELECT pg_notify('flood', %s)", (str(number),))
-            with pytest.raises(psycopg.OperationalError, match="did not read its notifications") as ended:
-                slow.execute("COMMIT")
-            assert ended.value.sqlstate == errors.ConfigurationLimitExceeded.sqlstate
-            until(lambda: other.execute("SELECT count(*) FROM pg_stat_activity").fetchone() == (1,))
+    limits = ["--in-memory", "--limit", "notifications_max=100"]
+    with RunningServer(tmp_path, limits) as server, server.session() as slow, server.session() as other:
+        slow.execute("LISTEN flood")
+        slow.execute("BEGIN")
+        for number in range(101):
+            other.execute("SELECT pg_notify('flood', %s)", (str(number),))
+        with pytest.raises(psycopg.OperationalError, match="did not read its notifications") as ended:
+            slow.execute("COMMIT")
+        assert ended.value.sqlstate == errors.ConfigurationLimitExceeded.sqlstate
+        until(lambda: other.execute("SELECT count(*) FROM pg_stat_activity").fetchone() == (1,))

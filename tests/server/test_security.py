@@ -69,7 +69,7 @@ STATEMENTS = [
     "SHOW ALL TABLES",
     "FROM own", "DESCRIBE _engine.objects", "SUBSCRIBE _results.own_view", "INSERT INTO _engine.objects VALUES (1)",
     "INSERT INTO _rows.own VALUES (1)", "UPDATE _engine.epoch SET epoch = 0", "DELETE FROM _engine.objects",
-    "EXECUTE x", "PREPARE x AS SELECT 1", "DO $$ x $$", "EXPLAIN ANALYZE SELECT 1", "EXPLAIN COPY own TO '{file}.out'",
+    "EXECUTE x", "DO $$ x $$", "EXPLAIN ANALYZE SELECT 1", "EXPLAIN COPY own TO '{file}.out'",
     "CREATE TABLE u (a INT DEFAULT read_text('{file}'))", "CREATE TABLE u (a INT DEFAULT (SELECT count(*) FROM own))",
     "CREATE TABLE u (a INT, b INT DEFAULT a)", "CREATE TABLE u (a TEXT DEFAULT current_setting('x'))",
     "CREATE TABLE u (a TEXT DEFAULT getenv('HOME'))", "CREATE TABLE u (a TEXT DEFAULT current_user)",

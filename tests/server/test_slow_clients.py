@@ -1,4 +1,4 @@
-"""Clients that stop reading, on real sockets: each costs bounded memory, holds up nobody, and is served or told when it reads."""
+"""Clients that stop reading, on real sockets: each costs bounded memory, holds up nobody, and is told when it reads again."""
 
 from __future__ import annotations
 
