@@ -13,7 +13,7 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     ├── IntegrityError (class 23)     NotNullViolation 23502 · UniqueViolation 23505 · CheckViolation 23514
     ├── InvalidCursorName 34000 · InvalidCursorDefinition 42P11 · InvalidStatementName 26000
     ├── ActiveTransaction 25001 · NoActiveTransaction 25P01 · InFailedTransaction 25P02 · ReadOnlyTransaction 25006
-    ├── InvalidSavepoint 3B001
+    ├── InvalidSavepoint 3B001 · SerializationFailure 40001
     ├── AuthorizationError 28000 · UndefinedDatabase 3D000 · InvalidSchemaName 3F000
     ├── SQLSyntaxError                42601
     ├── Undefined... (class 42)       UndefinedTable 42P01 · UndefinedColumn 42703 · UndefinedFunction 42883
@@ -150,6 +150,10 @@ class ActiveTransaction(StreamSQLError):
 
 class NoActiveTransaction(StreamSQLError):
     sqlstate = "25P01"
+
+
+class SerializationFailure(StreamSQLError):
+    sqlstate = "40001"
 
 
 class ReadOnlyTransaction(StreamSQLError):

@@ -27,7 +27,6 @@ class Limits:
     statements_max: int = _bound(10_000, "prepared statements of one session")
     portals_max: int = _bound(1_000, "open portals of one session")
     cursor_bytes_max: int = _bound(256 << 20, "rows that the SCROLL and held cursors of one session keep in memory")
-    savepoints_max: int = _bound(1_000, "each keeps the session's variables")
     notifications_max: int = _bound(10_000, "notifications that wait for one session before it is ended")
     parameters_max: int = _bound(65_535, "the protocol counts them in 16 bits")
     columns_max: int = _bound(1_600, "PostgreSQL's own bound on columns")
@@ -37,9 +36,14 @@ class Limits:
     result_batch_rows_max: int = _bound(16_384, "rows encoded at a time, so that memory does not grow with a result")
     copy_batch_bytes_max: int = _bound(8 << 20, "COPY text gathered before it is parsed into one Arrow batch")
     transaction_rows_max: int = _bound(10_000_000, "rows that one transaction holds back until COMMIT")
+    savepoints_max: int = _bound(10_000, "savepoints of one transaction; each remembers what was written before it")
     queue_rows_max: int = _bound(1_000_000, "rows waiting for the engine before producers wait")
     queue_bytes_max: int = _bound(256 << 20, "bytes waiting for the engine before producers wait")
     epoch_rows_max: int = _bound(500_000, "rows in one epoch; larger bites gain no speed and cost latency")
+    source_batch_rows_max: int = _bound(65_536, "rows that are read from a source at a time")
+    source_ahead_rows_max: int = _bound(
+        262_144, "rows of one source that are read and not committed before it is paused"
+    )
     late_rows_max: int = _bound(100_000, "rows kept in streamsql.late_rows; the counters go on")
     subscription_rows_max: int = _bound(1_000_000, "changes of one view kept in memory for its slowest subscriber")
     subscription_bytes_max: int = _bound(256 << 20, "bytes of changes of one view kept for its slowest subscriber")

@@ -6,8 +6,9 @@ replaced only after the commit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -39,18 +40,15 @@ from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_o
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.replaced import Aside
 from streamsql.engine.subscriptions import Subscription
+from streamsql.engine.table_changes import refuse_if_append_mode
 from streamsql.engine.views import ContinuousQuery
-from streamsql.plan.continuous import plan_query
-from streamsql.plan.nodes import ContinuousPlan
 from streamsql.sql.parse import parse
 from streamsql.sql.statements import (
     CreateMaterializedView,
     CreateStream,
     CreateTable,
     Drop,
-    EmitMode,
     ObjectKind,
-    Query,
 )
 
 
@@ -119,7 +117,7 @@ def create_view(engine: Engine, statement: CreateMaterializedView) -> bool:
 
     before = engine.catalog
     try:
-        _start(engine, query, finish)
+        start_query(engine, query, finish)
     except BaseException:
         engine.queries.pop(view.name, None)
         engine.catalog = before
@@ -174,7 +172,7 @@ def _replace_view(engine: Engine, statement: CreateMaterializedView) -> None:
         _save(engine, view)
 
     try:
-        _start(engine, query, finish, aside.put)
+        start_query(engine, query, finish, aside.put)
     except BaseException:
         engine.catalog, engine.queries = before, kept
         for follower, plan, progress in states:
@@ -217,7 +215,7 @@ def _follow(engine: Engine, replaced: View, item: View, query: ContinuousQuery) 
         raise failure.error from failure
 
 
-def _start(
+def start_query(
     engine: Engine,
     query: ContinuousQuery,
     finish: Callable[[Progress], None],
@@ -278,47 +276,6 @@ def _filled(
                 break
         finish(progress)
     return changes
-
-
-@dataclass(frozen=True, slots=True)
-class LiveQuery:
-    """A live SELECT: its plan and the subscription that delivers its changes, from the first row kept."""
-
-    plan: ContinuousPlan
-    subscription: Subscription
-    name: str
-
-
-def start_live_query(engine: Engine, query: Query, wake: Callable[[], None]) -> LiveQuery:
-    """Start a continuous SELECT; end it with `stop_live_query`."""
-    engine.check_query_count()
-    plan = plan_query(query, engine.catalog, engine.describe, engine.limits)
-    number = engine.next_id()
-    name = f"query {number}"
-    running = query_of(number, name, plan, engine.store, engine.limits, temporary=True)
-    running.text = query.text
-    subscription = running.log.subscribe(wake, whole=plan.mode is EmitMode.COMPLETE)
-
-    def finish(progress: Progress) -> None:
-        running.progress = progress
-        engine.queries[name] = running
-
-    try:
-        _start(engine, running, finish)
-    except BaseException:
-        engine.queries.pop(name, None)
-        raise
-    return LiveQuery(plan, subscription, name)
-
-
-def stop_live_query(engine: Engine, live: LiveQuery) -> None:
-    """End a live query and drop its tables."""
-    live.subscription.close()
-    running = engine.queries.pop(live.name, None)
-    if running is not None:
-        with engine.store.transaction():
-            running.drop()
-        running.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,13 +342,14 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
     before, streams = engine.catalog, dict(engine.streams)
     catalog = before
     for name in names:
-        catalog = catalog.without(name)
+        catalog = catalog.without(name).without_comments(name)
     kept = dict(engine.queries)
     try:
         with engine.store.transaction():
             for item in sorted(gone, key=lambda o: not isinstance(o, View)):
                 engine.store.execute(f"DROP VIEW {item.public_name}")
                 engine.store.execute(f"DELETE FROM _engine.objects WHERE name = {literal(item.name)}")
+                engine.store.execute(f"DELETE FROM _engine.comments WHERE object = {literal(item.name)}")
                 if isinstance(item, (Stream, Table)):
                     engine.store.execute(f"DROP TABLE {item.rows_table}")
             for query in live:
@@ -412,39 +370,40 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
 
 def change_table(engine: Engine, table: Table, sql: str) -> int:
     """Run UPDATE or DELETE on a table's rows; gives how many. Refused while a query reads it that cannot take rows back."""
-    _refuse_if_append_mode(engine, table)
+    refuse_if_append_mode(engine.queries.values(), table)
     return engine.change_table(table, sql)
-
-
-def _refuse_if_append_mode(engine: Engine, table: Table) -> None:
-    readers = [q.name for q in engine.queries.values() if not q.plan.retracts and q.plan.source == table.name]
-    if readers:
-        raise FeatureNotSupported(
-            f'rows of "{table.name}" cannot be changed while a query in append mode reads it',
-            detail=f"read by: {', '.join(readers)}",
-            hint="use EMIT UPDATE in that query, which can take rows back",
-        )
 
 
 def upsert(engine: Engine, table: Table, rows: pa.Table, clause: str) -> int:
     """Run an INSERT with an ON CONFLICT clause; gives how many rows were written. Refused as `change_table` is."""
-    _refuse_if_append_mode(engine, table)
+    refuse_if_append_mode(engine.queries.values(), table)
     if not rows.num_rows:
         return 0
     engine.store.register("__given", rows)
+    check_once(table, clause, engine.store.fetch)
+    more = {
+        "__seq": f"{engine.next_sequence} - 1 + row_number() OVER ()",
+        "__arrived_at": f"make_timestamp({engine.clock.now_us()})",
+    }
+    return engine.change_table(table, upsert_sql(table, clause, table.rows_table, more), rows.num_rows)
+
+
+def check_once(table: Table, clause: str, fetch: Callable[[str], list[tuple[Any, ...]]]) -> None:
+    """Raise CardinalityViolation where two of the rows in ``__given`` that ON CONFLICT is to update with have one key."""
     key = ", ".join(quoted(c) for c in table.primary_key)
-    twice = f"SELECT 1 FROM __given GROUP BY {key} HAVING count(*) > 1 LIMIT 1"
-    if "DO UPDATE" in clause and engine.store.fetch(twice):
+    if "DO UPDATE" in clause and fetch(f"SELECT 1 FROM __given GROUP BY {key} HAVING count(*) > 1 LIMIT 1"):
         raise CardinalityViolation(
             "ON CONFLICT DO UPDATE command cannot affect row a second time",
             hint="ensure that no rows proposed for insertion within the same command have duplicate constrained values",
         )
-    names = ", ".join(quoted(c.name) for c in table.columns)
-    return engine.change_table(
-        table,
-        f"INSERT INTO {table.rows_table} AS {quoted(table.name)} ({names}, __seq, __arrived_at) SELECT {names}, "
-        f"{engine.next_sequence} - 1 + row_number() OVER (), make_timestamp({engine.clock.now_us()}) FROM __given {clause}",
-        rows.num_rows,
+
+
+def upsert_sql(table: Table, clause: str, target: str, more: Mapping[str, str]) -> str:
+    """Give the INSERT of the rows in ``__given`` into `target`, which has the table's columns and `more` besides."""
+    names = [quoted(c.name) for c in table.columns]
+    return (
+        f"INSERT INTO {target} AS {quoted(table.name)} ({', '.join([*names, *more])}) "
+        f"SELECT {', '.join([*names, *more.values()])} FROM __given {clause}"
     )
 
 

@@ -26,8 +26,6 @@ from streamsql.sql.statements import (
     ExecutePrepared,
     Insert,
     Query,
-    Savepoint,
-    SavepointVerb,
     Statement,
     Transaction,
     TransactionVerb,
@@ -38,6 +36,10 @@ from streamsql.sql.statements import (
 ROWS_ENCODED_INLINE_MAX = 1_000
 
 _WRITING = (CopyFrom, CreateMaterializedView, CreateStream, CreateTable, Delete, Drop, Insert, Update)
+
+
+# what a failed transaction takes
+_ENDING = (TransactionVerb.COMMIT, TransactionVerb.ROLLBACK, TransactionVerb.ROLLBACK_TO)
 
 
 class Execution:
@@ -53,9 +55,7 @@ class Execution:
         """Raise InFailedTransaction where the transaction has failed and this statement does not end it."""
         if not self._context.transaction.failed:
             return
-        if isinstance(statement, Transaction) and statement.verb is not TransactionVerb.BEGIN:
-            return
-        if isinstance(statement, Savepoint) and statement.verb is SavepointVerb.ROLLBACK_TO:
+        if isinstance(statement, Transaction) and statement.verb in _ENDING:
             return
         raise InFailedTransaction(
             "current transaction is aborted, commands ignored until end of transaction block", hint="send ROLLBACK"

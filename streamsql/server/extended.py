@@ -369,7 +369,7 @@ class Extended:
         except StreamSQLError as earlier:
             error = earlier
         self._first_done = None
-        if not self._context.transaction.has_savepoints:  # else what was open then is open again after ROLLBACK TO
+        if self._context.transaction.last_savepoint is None:  # else what was open then is open again after ROLLBACK TO
             await self.close_portals()
         return error
 

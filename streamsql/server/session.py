@@ -122,7 +122,8 @@ class Session:
         transaction = self._context.transaction
         transaction.fail()
         if transaction.explicit:
-            self._context.variables.fail(transaction.savepoint_variables)
+            savepoint = transaction.last_savepoint
+            self._context.variables.fail(None if savepoint is None else savepoint.settings)
         if isinstance(error, InternalError):
             self._log.error("internal error", message=error.message, exc_info=error)
         else:
@@ -135,6 +136,10 @@ class Session:
     def cancel(self) -> None:
         """End what is running, as CancelRequest asks."""
         self._context.cancel.cancel()
+
+    def leave(self) -> None:
+        """End what is running, and what would wait, because the client has gone."""
+        self._context.cancel.leave()
 
     def shut_down(self) -> None:
         """End what is running because the server stops."""

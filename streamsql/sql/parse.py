@@ -15,12 +15,13 @@ from collections.abc import Callable
 from sqlglot.tokens import Token, TokenType
 
 from streamsql.base.limits import Limits, exceeded
-from streamsql.sql.blocks import parse_lock, parse_savepoint
 from streamsql.sql.changes import parse_delete, parse_insert, parse_subscribe, parse_update
 from streamsql.sql.channels import parse_listen, parse_notify, parse_unlisten
+from streamsql.sql.comments import parse_comment
 from streamsql.sql.copying import parse_copy
 from streamsql.sql.cursors import parse_close, parse_declare, parse_fetch
 from streamsql.sql.definitions import parse_create_stream, parse_create_table, parse_create_view, parse_drop
+from streamsql.sql.locks import parse_lock
 from streamsql.sql.nesting import check_nesting
 from streamsql.sql.prepared import parse_deallocate, parse_execute, parse_prepare
 from streamsql.sql.query import QUERY_WORDS, parse_explain, parse_query
@@ -46,6 +47,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     **{(word,): parse_query for word in sorted(QUERY_WORDS)},
     **{(word,): parse_transaction for word in TRANSACTION_VERBS},
     ("close",): parse_close,
+    ("comment",): parse_comment,
     ("copy",): parse_copy,
     ("create", "materialized"): parse_create_view,
     ("create", "or", "replace", "materialized"): parse_create_view,
@@ -68,10 +70,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("move",): parse_fetch,
     ("notify",): parse_notify,
     ("prepare",): parse_prepare,
-    ("release",): parse_savepoint,
     ("reset",): parse_reset,
-    **{("rollback", *words, "to"): parse_savepoint for words in ((), ("work",), ("transaction",))},
-    ("savepoint",): parse_savepoint,
     ("set",): parse_set,
     ("show",): parse_show,
     ("subscribe",): parse_subscribe,

@@ -21,6 +21,7 @@ from streamsql.sql.names import quote_name, quote_string
 from streamsql.sql.statements import (
     CloseCursor,
     ColumnDefinition,
+    Comment,
     CopyFrom,
     CopyTo,
     CreateMaterializedView,
@@ -44,7 +45,6 @@ from streamsql.sql.statements import (
     OptionValue,
     Prepare,
     Query,
-    Savepoint,
     SetVariable,
     Show,
     ShowVariable,
@@ -153,7 +153,7 @@ def _create_stream(statement: CreateStream) -> str:
     if statement.watermark is not None:
         elements.append(f"WATERMARK {_watermark(statement.watermark)}")
     name = _if(statement.if_not_exists, "NOT EXISTS") + quote_name(statement.name)
-    text = f"CREATE STREAM {name} ({', '.join(elements)})"
+    text = f"CREATE STREAM {name}" + (f" ({', '.join(elements)})" if elements else "")
     if statement.options:
         options = (f"{_option_name(name)} = {quote_string(value)}" for name, value in statement.options.items())
         text += f" WITH ({', '.join(options)})"
@@ -188,6 +188,13 @@ def _drop(statement: Drop) -> str:
     names = ", ".join(map(quote_name, statement.names))
     cascade = " CASCADE" if statement.cascade else ""
     return f"DROP {statement.kind.value} {_if(statement.if_exists, 'EXISTS')}{names}{cascade}"
+
+
+def _comment(statement: Comment) -> str:
+    what = f"COLUMN {quote_name(statement.name)}.{quote_name(statement.column)}" if statement.column is not None else None
+    if statement.kind is not None:
+        what = f"{statement.kind.value} {quote_name(statement.name)}"
+    return f"COMMENT ON {what} IS {'NULL' if statement.comment is None else quote_string(statement.comment)}"
 
 
 def _show(statement: Show) -> str:
@@ -296,7 +303,9 @@ def _notify(statement: Notify) -> str:
 
 
 def _transaction(statement: Transaction) -> str:
-    return f"{statement.verb.value} {statement.modes}{'AND CHAIN' if statement.chain else ''}".rstrip()
+    name = quote_name(statement.name) if statement.name else ""
+    chain = "AND CHAIN" if statement.chain else ""
+    return " ".join(filter(None, (statement.verb.value, statement.modes, name, chain)))
 
 
 def _named_or_all(word: str) -> Callable[[Any], str]:
@@ -305,6 +314,7 @@ def _named_or_all(word: str) -> Callable[[Any], str]:
 
 _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CloseCursor: _named_or_all("CLOSE"),
+    Comment: _comment,
     CopyFrom: _copy_from,
     CopyTo: _copy_to,
     CreateMaterializedView: _create_view,
@@ -328,7 +338,6 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     Subscribe: _subscribe,
     Transaction: _transaction,
     Unlisten: lambda statement: f"UNLISTEN {'*' if statement.channel is None else quote_name(statement.channel)}",
-    Savepoint: lambda statement: f"{statement.verb.value} {quote_name(statement.name)}",
     LockTable: _lock,
     Prepare: _prepare,
     ExecutePrepared: _execute,

@@ -80,7 +80,10 @@ class ColumnDefinition:
 
 @dataclass(frozen=True, slots=True)
 class CreateStream(Statement):
-    """CREATE STREAM (or SOURCE) name (columns, WATERMARK FOR ...) WITH (options)."""
+    """CREATE STREAM (or SOURCE) name (columns, WATERMARK FOR ...) WITH (options).
+
+    With a connector there may be no columns: it knows them (`connectors.resolved`).
+    """
 
     name: str
     columns: tuple[ColumnDefinition, ...]
@@ -126,6 +129,17 @@ class Drop(Statement):
     names: tuple[str, ...]
     if_exists: bool = False
     cascade: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Comment(Statement):
+    """COMMENT ON kind name IS 'text' | NULL; `kind` None: ON COLUMN name.column."""
+
+    kind: ObjectKind | None
+    name: str
+    name_position: int
+    column: str | None
+    comment: str | None
 
 
 class ShowKind(enum.Enum):
@@ -306,22 +320,6 @@ class Fetch(Statement):
     timeout_us: int | None = None
 
 
-class SavepointVerb(enum.Enum):
-    """What is done with a savepoint."""
-
-    SAVEPOINT = "SAVEPOINT"
-    RELEASE = "RELEASE SAVEPOINT"
-    ROLLBACK_TO = "ROLLBACK TO SAVEPOINT"
-
-
-@dataclass(frozen=True, slots=True)
-class Savepoint(Statement):
-    """SAVEPOINT name | RELEASE name | ROLLBACK TO name."""
-
-    name: str
-    verb: SavepointVerb
-
-
 @dataclass(frozen=True, slots=True)
 class LockTable(Statement):
     """LOCK TABLE names [IN mode MODE] [NOWAIT]."""
@@ -371,14 +369,21 @@ class TransactionVerb(enum.Enum):
     BEGIN = "BEGIN"
     COMMIT = "COMMIT"
     ROLLBACK = "ROLLBACK"
+    SAVEPOINT = "SAVEPOINT"
+    RELEASE = "RELEASE"
+    ROLLBACK_TO = "ROLLBACK TO"
 
 
 @dataclass(frozen=True, slots=True)
 class Transaction(Statement):
-    """BEGIN | START TRANSACTION | COMMIT | END | ROLLBACK | ABORT; `modes` are the words behind BEGIN, `chain` AND CHAIN."""
+    """BEGIN | START TRANSACTION | COMMIT | END | ROLLBACK [TO] | ABORT | SAVEPOINT | RELEASE.
+
+    `modes` are the words behind BEGIN, `chain` is AND CHAIN, `name` a savepoint's.
+    """
 
     verb: TransactionVerb
     modes: str = ""
+    name: str = ""
     chain: bool = False
 
 

@@ -62,7 +62,7 @@ STATEMENTS = from_lark(LARK, explicit={terminal.name: drawn(terminal) for termin
 def test_a_statement_of_the_grammar_parses_renders_and_parses_to_the_same(text: str) -> None:
     try:
         (statement,) = parse(text, LIMITS)
-    except (DuplicateColumn, UndefinedParameter):  # two names drawn alike; a COPY with a parameter
+    except (DuplicateColumn, UndefinedParameter):  # two names drawn alike; a parameter in COPY, which takes none
         reject()
     written = render(statement)
     (again,) = parse(written, LIMITS)

@@ -112,6 +112,8 @@ def refusal(text: str) -> StreamSQLError:
         ("COPY t FROM STDIN (FORMAT csv, ^FORMAT csv)", "42601", "conflicting or redundant options"),
         ("SUBSCRIBE v WITH (^FOO)", "42601", 'syntax error at or near "FOO"'),
         ("SUBSCRIBE v WITH (SNAPSHOT = ^maybe)", "22023", "snapshot requires a Boolean value"),
+        ("ROLLBACK TO SAVEPOINT x ^y", "42601", 'syntax error at or near "y"'),
+        ("SAVEPOINT ^1", "42601", 'syntax error at or near "1"'),
         ("BEGIN READ ^FAST", "42601", 'syntax error at or near "FAST"'),
         ("SHOW a ^b", "42601", 'syntax error at or near "b"'),
         ("SET x ^5", "42601", 'syntax error at or near "5"'),

@@ -15,9 +15,9 @@ from streamsql.base.types import WireType
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Outcome, ResultColumn
 from streamsql.server.statements import (
-    block,
     change,
     channel,
+    comment,
     copy_from,
     copy_to,
     create,
@@ -27,6 +27,7 @@ from streamsql.server.statements import (
     explain,
     explain_why,
     insert,
+    lock,
     prepared,
     query,
     session,
@@ -67,6 +68,7 @@ UPSERT = Handler(upsert.execute, types_of=insert.types_of, at_once=True)
 
 HANDLERS: dict[type[s.Statement], Handler] = {
     s.CloseCursor: Handler(cursor.close),
+    s.Comment: Handler(comment.execute, at_once=True),
     s.CopyFrom: Handler(copy_from.execute),
     s.CopyTo: Handler(copy_to.execute),
     s.CreateMaterializedView: Handler(create.view, at_once=True),
@@ -90,10 +92,9 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.Subscribe: Handler(subscribe.execute, subscribe.columns, at_once=True),
     s.Transaction: Handler(transaction.execute),
     s.Listen: Handler(channel.listen),
-    s.LockTable: Handler(block.lock),
+    s.LockTable: Handler(lock.execute),
     s.Notify: Handler(channel.notify),
     s.Prepare: Handler(prepared.prepare),
-    s.Savepoint: Handler(block.savepoint),
     s.Unlisten: Handler(channel.unlisten),
     s.Verify: Handler(verify.execute, verify.columns),
     s.Update: Handler(change.execute, types_of=change.types_of, at_once=True),

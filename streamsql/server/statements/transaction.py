@@ -1,4 +1,4 @@
-"""BEGIN, COMMIT, ROLLBACK."""
+"""BEGIN, COMMIT, ROLLBACK, and savepoints."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ async def execute(context: Context, statement: Transaction, values: Values) -> D
         context.variables.begin()
         set_modes(context, "transaction_", statement.modes)
         return Done(tag)
+    if statement.name:
+        await _savepoint(context, statement)
+        return Done(statement.verb.value.removesuffix(" TO"))
     if statement.chain and not transaction.explicit:
         raise NoActiveTransaction(f"{statement.verb.value} AND CHAIN can only be used in transaction blocks")
     modes = {name: context.variables.get(name) for name in TRANSACTION_VARIABLES} if statement.chain else {}
@@ -51,6 +54,23 @@ async def _end(context: Context, statement: Transaction) -> Done:
         await context.cursors.end()
     context.variables.end(committed=True)
     return Done("COMMIT", outside)
+
+
+async def _savepoint(context: Context, statement: Transaction) -> None:
+    transaction, variables, name = context.transaction, context.variables, statement.name
+    if not transaction.explicit:
+        words = "ROLLBACK TO SAVEPOINT" if statement.verb is TransactionVerb.ROLLBACK_TO else statement.verb.value
+        words = "RELEASE SAVEPOINT" if statement.verb is TransactionVerb.RELEASE else words
+        raise NoActiveTransaction(f"{words} can only be used in transaction blocks", hint="send BEGIN first")
+    if statement.verb is TransactionVerb.SAVEPOINT:
+        names = frozenset(cursor.name for cursor in context.cursors)
+        transaction.set_savepoint(name, dict(variables.values), names)
+    elif statement.verb is TransactionVerb.RELEASE:
+        transaction.release(name)
+    else:
+        found = transaction.roll_back_to(name)
+        variables.restore(found.settings)
+        await context.cursors.close_since(found.cursors)
 
 
 def _warning(message: str, sqlstate: str) -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""Parts of transaction blocks: SAVEPOINT, RELEASE, ROLLBACK TO, LOCK TABLE."""
+"""LOCK TABLE. See https://www.postgresql.org/docs/15/sql-lock.html."""
 
 from __future__ import annotations
 
-from streamsql.sql.statements import LockTable, Savepoint, SavepointVerb
+from streamsql.sql.statements import LockTable
 from streamsql.sql.tokens import Cursor
 
 # how strongly LOCK TABLE locks, as PostgreSQL has it
@@ -16,26 +16,6 @@ LOCK_MODES: tuple[tuple[str, ...], ...] = (
     ("exclusive",),
     ("access", "exclusive"),
 )
-
-
-def parse_savepoint(cursor: Cursor) -> Savepoint:
-    """Read SAVEPOINT name, RELEASE [SAVEPOINT] name, or ROLLBACK [WORK | TRANSACTION] TO [SAVEPOINT] name."""
-    if cursor.accept("savepoint"):
-        verb = SavepointVerb.SAVEPOINT
-    elif cursor.accept("release"):
-        verb = SavepointVerb.RELEASE
-        if len(cursor.rest) > 1:
-            cursor.expect("savepoint")
-    else:
-        verb = SavepointVerb.ROLLBACK_TO
-        cursor.expect("rollback")
-        cursor.accept_any("work", "transaction")
-        cursor.expect("to")
-        if len(cursor.rest) > 1:
-            cursor.expect("savepoint")
-    name = cursor.expect_name()
-    cursor.expect_end()
-    return Savepoint(*cursor.source, name=name, verb=verb)
 
 
 def parse_lock(cursor: Cursor) -> LockTable:
