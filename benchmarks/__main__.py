@@ -7,12 +7,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import copy, engine, epochs, hopping, insert, latency, memory, nexmark, select, shared
+from benchmarks import copy, copy_out, engine, epochs, hopping, insert, latency, memory, nexmark, select, shared
 from benchmarks.figures import Figure, markdown, save, show
 
 BENCHMARKS: dict[str, Callable[[float], list[Figure]]] = {
     "engine": engine.run,
     "copy": copy.run,
+    "copy_out": copy_out.run,
     "insert": insert.run,
     "select": select.run,
     "latency": latency.run,

@@ -42,6 +42,8 @@ log = structlog.get_logger()
 READ_AHEAD_BYTES = 4 << 20
 # how long a client may take to read what was being sent when the server stops
 GOODBYE_SECONDS_MAX = 2.0
+# of the key for cancelling, where the protocol's version lets it be longer than 4
+SECRET_BYTES = 32
 # startup parameters that are not variables of the session
 _NOT_VARIABLES = frozenset({"user", "database", "replication", "options"})
 
@@ -304,6 +306,8 @@ class Wire(asyncio.Protocol):
             server.engine, server.reads, server.known, asker, transaction, variables, server.sessions,
             cursors=SqlCursors(server.limits), listener=Listener(server.limits, server.channels, self._arrived.set),
         )
+        if startup.protocol >= (3, 2):
+            self.secret = secrets.token_bytes(SECRET_BYTES)
         self._context, self._began = context, dt.datetime.now(dt.UTC)
         out = self._connection.authentication_ok()
         out += b"".join(messages.parameter_status(n, v) for n, v in variables.reported())
