@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import copy, copy_out, engine, epochs, hopping, insert, latency, memory, nexmark, select, shared
+from benchmarks import copy, copy_out, engine, epochs, hopping, insert, latency, memory, nexmark, select, shared, state
 from benchmarks.figures import Figure, markdown, save, show
 
 BENCHMARKS: dict[str, Callable[[float], list[Figure]]] = {
@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, Callable[[float], list[Figure]]] = {
     "nexmark": nexmark.run,
     "hopping": hopping.run,
     "shared": shared.run,
+    "state": state.run,
 }
 
 

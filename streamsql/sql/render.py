@@ -27,6 +27,7 @@ from streamsql.sql.statements import (
     CreateMaterializedView,
     CreateStream,
     CreateTable,
+    CreateTableAs,
     Deallocate,
     DeclareCursor,
     Delete,
@@ -51,6 +52,7 @@ from streamsql.sql.statements import (
     Statement,
     Subscribe,
     Transaction,
+    Truncate,
     Unlisten,
     Update,
     Verify,
@@ -169,9 +171,22 @@ def _create_table(statement: CreateTable) -> str:
     elements = [_column(column) for column in statement.columns]
     if statement.primary_key:
         elements.append(f"PRIMARY KEY{_columns(statement.primary_key)}")
-    return (
-        f"CREATE TABLE {_if(statement.if_not_exists, 'NOT EXISTS')}{quote_name(statement.name)} ({', '.join(elements)})"
-    )
+    return f"{_create_table_head(statement)} ({', '.join(elements)}){_on_commit(statement)}"
+
+
+def _create_table_head(statement: CreateTable | CreateTableAs) -> str:
+    temporary = "TEMPORARY " if statement.on_commit is not None else ""
+    return f"CREATE {temporary}TABLE {_if(statement.if_not_exists, 'NOT EXISTS')}{quote_name(statement.name)}"
+
+
+def _on_commit(statement: CreateTable | CreateTableAs) -> str:
+    return f" ON COMMIT {statement.on_commit.value}" if statement.on_commit is not None else ""
+
+
+def _create_table_as(statement: CreateTableAs) -> str:
+    names = _columns(statement.column_names) if statement.column_names else ""
+    data = "" if statement.with_data else " WITH NO DATA"
+    return f"{_create_table_head(statement)}{names}{_on_commit(statement)} AS {_query(statement.query)}{data}"
 
 
 def _create_view(statement: CreateMaterializedView) -> str:
@@ -191,7 +206,9 @@ def _drop(statement: Drop) -> str:
 
 
 def _comment(statement: Comment) -> str:
-    what = f"COLUMN {quote_name(statement.name)}.{quote_name(statement.column)}" if statement.column is not None else None
+    what = (
+        f"COLUMN {quote_name(statement.name)}.{quote_name(statement.column)}" if statement.column is not None else None
+    )
     if statement.kind is not None:
         what = f"{statement.kind.value} {quote_name(statement.name)}"
     return f"COMMENT ON {what} IS {'NULL' if statement.comment is None else quote_string(statement.comment)}"
@@ -322,6 +339,7 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CreateTable: _create_table,
     DeclareCursor: _declare,
     Fetch: _fetch,
+    CreateTableAs: _create_table_as,
     Deallocate: _named_or_all("DEALLOCATE"),
     Delete: lambda statement: postgres_sql(statement.tree),
     Verify: lambda statement: f"VERIFY MATERIALIZED VIEW {quote_name(statement.name)}",
@@ -343,5 +361,6 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     ExecutePrepared: _execute,
     Listen: lambda statement: f"LISTEN {quote_name(statement.channel)}",
     Notify: _notify,
+    Truncate: lambda statement: f"TRUNCATE {', '.join(quote_name(d.name) for d in statement.deletes)}",
     Update: lambda statement: postgres_sql(statement.tree),
 }

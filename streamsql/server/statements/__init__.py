@@ -21,6 +21,7 @@ from streamsql.server.statements import (
     copy_from,
     copy_to,
     create,
+    create_table,
     cursor,
     describe,
     drop,
@@ -34,6 +35,7 @@ from streamsql.server.statements import (
     show,
     subscribe,
     transaction,
+    truncate,
     upsert,
     verify,
 )
@@ -64,6 +66,7 @@ async def _resolved(context: Context, statement: s.ExecutePrepared, values: Valu
     return await handler(found).execute(context, found, given)
 
 
+TEMPORARY = Handler(create_table.temporary)
 UPSERT = Handler(upsert.execute, types_of=insert.types_of, at_once=True)
 
 HANDLERS: dict[type[s.Statement], Handler] = {
@@ -77,6 +80,7 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.DeclareCursor: Handler(cursor.declare, types_of=cursor.types_of),
     s.Fetch: Handler(cursor.fetch, cursor.columns),
     s.Deallocate: Handler(prepared.deallocate),
+    s.CreateTableAs: Handler(create_table.of_query, at_once=True),
     s.Delete: Handler(change.execute, types_of=change.types_of, at_once=True),
     s.Describe: Handler(describe.execute, describe.columns),
     s.Discard: Handler(session.discard),
@@ -96,6 +100,7 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.Notify: Handler(channel.notify),
     s.Prepare: Handler(prepared.prepare),
     s.Unlisten: Handler(channel.unlisten),
+    s.Truncate: Handler(truncate.execute, at_once=True),
     s.Verify: Handler(verify.execute, verify.columns),
     s.Update: Handler(change.execute, types_of=change.types_of, at_once=True),
 }
@@ -103,6 +108,8 @@ HANDLERS: dict[type[s.Statement], Handler] = {
 
 def handler(statement: s.Statement) -> Handler:
     """Give the handler of a statement."""
+    if isinstance(statement, s.CreateTable) and statement.on_commit is not None:
+        return TEMPORARY
     if isinstance(statement, s.Insert) and statement.conflict is not None:
         return UPSERT
     return HANDLERS[type(statement)]
