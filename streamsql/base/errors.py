@@ -14,7 +14,7 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     │                                 InvalidBucketCount 2201G · InvalidRegularExpression 2201B
     │                                 InvalidRowCount 2201W
     ├── IntegrityError (class 23)     NotNullViolation 23502 · UniqueViolation 23505 · CheckViolation 23514
-    ├── InvalidCursorName 34000 · InvalidStatementName 26000
+    ├── InvalidCursorName 34000 · InvalidCursorDefinition 42P11 · InvalidStatementName 26000
     ├── ActiveTransaction 25001 · NoActiveTransaction 25P01 · InFailedTransaction 25P02 · ReadOnlyTransaction 25006
     ├── InvalidSavepoint 3B001 · SerializationFailure 40001
     ├── AuthorizationError 28000 · UndefinedDatabase 3D000 · InvalidSchemaName 3F000
@@ -26,6 +26,7 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     │                                 DuplicateAlias 42712
     ├── WindowingError 42P20 · CannotCoerce 42846
     ├── GroupingError 42803 · DatatypeMismatch 42804 · AmbiguousColumn 42702 · WrongObjectType 42809
+    ├── IndeterminateDatatype 42P18
     ├── InvalidColumnReference 42P10 · CardinalityViolation 21000
     ├── NotInPrerequisiteState 55000
     ├── InvalidTableDefinition 42P16 · InvalidObjectDefinition 42P17 · InsufficientPrivilege 42501 · DependentObjectsExist 2BP01
@@ -175,10 +176,6 @@ class NoActiveTransaction(StreamSQLError):
     sqlstate = "25P01"
 
 
-class InvalidSavepoint(StreamSQLError):
-    sqlstate = "3B001"
-
-
 class SerializationFailure(StreamSQLError):
     sqlstate = "40001"
 
@@ -197,6 +194,10 @@ class InvalidStatementName(StreamSQLError):
 
 class AuthorizationError(StreamSQLError):
     sqlstate = "28000"
+
+
+class InvalidSavepoint(StreamSQLError):
+    sqlstate = "3B001"
 
 
 class DependentObjectsExist(StreamSQLError):
@@ -297,6 +298,14 @@ class DuplicateStatement(StreamSQLError):
 
 class DuplicateTable(StreamSQLError):
     sqlstate = "42P07"
+
+
+class IndeterminateDatatype(StreamSQLError):
+    sqlstate = "42P18"
+
+
+class InvalidCursorDefinition(StreamSQLError):
+    sqlstate = "42P11"
 
 
 class InvalidTableDefinition(StreamSQLError):

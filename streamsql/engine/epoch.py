@@ -79,6 +79,7 @@ class Engine:
         self.clock = clock
         self.store = store
         self.queries: dict[str, ContinuousQuery] = {}
+        self.on_view_change: Callable[[str, int], None] = lambda *_: None  # called on the engine's thread, after the commit
         self._wake = threading.Condition()
         self._queue: deque[Write | _Call] = deque()
         self.queued_rows = 0
@@ -399,6 +400,8 @@ class Engine:
         self.epoch, self.next_sequence, self.streams = epoch, sequence, streams
         for query, progress in progresses:
             query.commit(progress)
+            if query.changed:
+                self.on_view_change(query.name, epoch)
 
     # ---- time without rows ----
 

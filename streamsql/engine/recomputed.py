@@ -28,9 +28,9 @@ from streamsql.plan.nodes import ContinuousPlan, Recomputed
 from streamsql.plan.touched.plans import TOUCHED, Linear, Touched
 from streamsql.plan.touched.top import INNER
 
-# With more touched keys than this, and than this share of the result's rows, the query is run again whole.
+# With more touched keys than this, and than this share of the result's rows, running the whole query again is as fast.
 TOUCHED_KEYS_MIN = 1_000
-TOUCHED_SHARE_MAX = 0.2
+TOUCHED_SHARE_MAX = 0.3
 
 _FAST_TYPES = frozenset({"BIGINT", "DATE", "DOUBLE", "INTEGER", "SMALLINT", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE"})
 
