@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from streamsql.base.errors import FeatureNotSupported, SerializationFailure, UndefinedTable
-from streamsql.catalog.objects import Catalog, Table, quoted
+from streamsql.catalog.objects import Catalog, Stream, Table, quoted
 from streamsql.engine.store import Store
 from streamsql.engine.views import ContinuousQuery
 
@@ -54,7 +54,7 @@ def kept_columns(table: Table) -> str:
     return ", ".join([*items, "__seq"])
 
 
-def typed_columns(table: Table) -> str:
+def typed_columns(table: Stream | Table) -> str:
     """Give the SELECT list that brings rows of `kept_columns` back into the table's types; without ``__seq``."""
     return ", ".join(f"CAST({quoted(c.name)} AS {c.type}) AS {quoted(c.name)}" for c in table.columns)
 
