@@ -26,6 +26,8 @@ class Limits:
     connections_max: int = _bound(1_000, "each holds buffers and a file descriptor")
     statements_max: int = _bound(10_000, "prepared statements of one session")
     portals_max: int = _bound(1_000, "open portals of one session")
+    cursor_bytes_max: int = _bound(256 << 20, "rows that the SCROLL and held cursors of one session keep in memory")
+    notifications_max: int = _bound(10_000, "notifications that wait for one session before it is ended")
     parameters_max: int = _bound(65_535, "the protocol counts them in 16 bits")
     columns_max: int = _bound(1_600, "PostgreSQL's own bound on columns")
     identifier_bytes_max: int = _bound(63, "PostgreSQL's own bound on names")

@@ -37,7 +37,7 @@ from streamsql.server.context import Context
 from streamsql.server.http.answers import said
 from streamsql.server.http.kinds import result_fields
 from streamsql.server.http.parts import Parts
-from streamsql.server.results import ResultColumn
+from streamsql.server.results import ResultColumn, Wake
 from streamsql.server.streaming import canonical, every
 
 KEEP_ALIVE_SECONDS = 15.0
@@ -78,7 +78,7 @@ class Following:
         self._name = name
         self._after = after
         self._snapshot = snapshot and after is None
-        self._wake = asyncio.Event()
+        self._wake = Wake()
 
     async def open(self) -> ChangeLog:
         """Start reading. Raises StreamSQLError: what is no view, one that has stopped, changes that are not kept."""
