@@ -33,6 +33,11 @@ class Origin:
         """The streams, tables and views that are read, each once."""
         return tuple(dict.fromkeys(n for i in self.inputs for n in i.names))
 
+    @property
+    def followed(self) -> tuple[str, ...]:
+        """Those of them whose new rows are taken in."""
+        return tuple(dict.fromkeys(n for i in self.inputs for n in i.followed)) if self.inputs else self.names
+
     def walk(self) -> Iterator[Origin]:
         """Give all nodes, each after its inputs."""
         for item in self.inputs:
@@ -83,6 +88,10 @@ class Inner(Origin):
     def names(self) -> tuple[str, ...]:
         return self.plan.sources
 
+    @property
+    def followed(self) -> tuple[str, ...]:
+        return self.plan.followed
+
 
 @dataclass(frozen=True, slots=True)
 class Union(Origin):
@@ -97,12 +106,39 @@ class Union(Origin):
 
 
 @dataclass(frozen=True, slots=True)
+class Lookup(Origin):
+    """Rows of `left`, each with the rows of a table that match it when it arrives. `kind` is INNER or LEFT.
+
+    `condition` is SQL over ``l`` and ``r``; `chosen` are the output columns: the side, and its column. The table's changes
+    bring nothing: it is read, not followed.
+    """
+
+    left: Origin
+    table: str
+    kind: str
+    condition: str
+    chosen: tuple[tuple[str, str], ...]
+    text: str
+
+    @property
+    def inputs(self) -> tuple[Origin, ...]:
+        return (self.left,)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([*self.left.names, self.table]))
+
+
+@dataclass(frozen=True, slots=True)
 class IntervalJoin(Origin):
     """Pairs of rows whose event times are near: ``low_us <= right.time - left.time <= high_us``, and the `condition` holds.
 
     `kind` is INNER, LEFT, RIGHT, FULL, SEMI or ANTI. `condition` is SQL over ``l`` and ``r``, whose columns are the inputs'.
     `chosen` are the output columns: the side, and the input's column. The watermark is the lower of both inputs' bounds of
     their time columns; a row below it is late.
+
+    ASOF and ASOF LEFT give each row of the left the last version at its time (`strict`: before it) of the right; `keys` are
+    the right's columns that tell whose version it is.
     """
 
     left: Origin
@@ -115,6 +151,8 @@ class IntervalJoin(Origin):
     high_us: int
     chosen: tuple[tuple[str, str], ...]
     text: str
+    keys: tuple[str, ...] = ()
+    strict: bool = False
 
     @property
     def inputs(self) -> tuple[Origin, ...]:
