@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pyarrow as pa
+from sqlglot import exp
 
-from streamsql.base.errors import InFailedTransaction, ReadOnlyTransaction
+from streamsql.base.errors import InFailedTransaction, ReadOnlyTransaction, UndefinedParameter
 from streamsql.pgwire import messages
 from streamsql.pgwire.connection import Connection
 from streamsql.pgwire.values import encode_rows
@@ -30,6 +31,7 @@ from streamsql.sql.statements import (
     TransactionVerb,
     Update,
 )
+from streamsql.sql.trees import position_of
 
 # encoding so few rows takes less time than handing them to another thread
 ROWS_ENCODED_INLINE_MAX = 1_000
@@ -39,6 +41,14 @@ _WRITING = (CopyFrom, CreateMaterializedView, CreateStream, CreateTable, Delete,
 
 # what a failed transaction takes
 _ENDING = (TransactionVerb.COMMIT, TransactionVerb.ROLLBACK, TransactionVerb.ROLLBACK_TO)
+
+
+def _no_parameter(statement: Statement) -> UndefinedParameter:
+    tree = getattr(statement, "tree", None)
+    found = tree.find(exp.Parameter) if isinstance(tree, exp.Expr) else None
+    number = "1" if found is None else found.name
+    position = None if found is None else position_of(found, statement)
+    return UndefinedParameter(f"there is no parameter ${number}", position=position)
 
 
 class Execution:
@@ -66,6 +76,8 @@ class Execution:
             words = statement.text.upper().split(None, 2)
             verb = " ".join(words[: 2 if words[0] in ("CREATE", "DROP") else 1])
             raise ReadOnlyTransaction(f"cannot execute {verb} in a read-only transaction")
+        if getattr(statement, "parameter_count", 0) > len(values.types):  # by the simple protocol
+            raise _no_parameter(statement)
         found = handler(statement)
         transaction = self._context.transaction
         source = statement.query if isinstance(statement, CopyTo) else statement
