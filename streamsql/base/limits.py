@@ -38,6 +38,10 @@ class Limits:
     queue_rows_max: int = _bound(1_000_000, "rows waiting for the engine before producers wait")
     queue_bytes_max: int = _bound(256 << 20, "bytes waiting for the engine before producers wait")
     epoch_rows_max: int = _bound(500_000, "rows in one epoch; larger bites gain no speed and cost latency")
+    source_batch_rows_max: int = _bound(65_536, "rows that are read from a source at a time")
+    source_ahead_rows_max: int = _bound(
+        262_144, "rows of one source that are read and not committed before it is paused"
+    )
     late_rows_max: int = _bound(100_000, "rows kept in streamsql.late_rows; the counters go on")
     subscription_rows_max: int = _bound(1_000_000, "changes of one view kept in memory for its slowest subscriber")
     subscription_bytes_max: int = _bound(256 << 20, "bytes of changes of one view kept for its slowest subscriber")

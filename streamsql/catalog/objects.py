@@ -6,7 +6,7 @@ the object's DuckDB tables. Definitions are rows of ``_engine.objects``; nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from streamsql.base.errors import DuplicateTable, UndefinedTable, WrongObjectType
@@ -57,11 +57,15 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Stream(Relation):
-    """A stream. `retention_us` None keeps rows for ever, 0 keeps none; `idle_timeout_us` None never moves time on."""
+    """A stream. `retention_us` None keeps rows for ever, 0 keeps none; `idle_timeout_us` None never moves time on.
+
+    `connector` are the options of what its rows are read from, as they were given; none where clients send them.
+    """
 
     watermark: Watermark | None = None
     retention_us: int | None = None
     idle_timeout_us: int | None = None
+    connector: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import duckdb
@@ -31,8 +31,8 @@ from streamsql.catalog.objects import OutputColumn, Stream, Table, View
 from streamsql.engine import recovery
 from streamsql.engine.changes import Progress
 from streamsql.engine.filters import Filters
+from streamsql.engine.positions import Move, StreamProgress, moved
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of
-from streamsql.engine.recovery import StreamProgress
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.retention import CHECK_US_MIN, Retention
 from streamsql.engine.store import Delta, Store, translated
@@ -53,6 +53,7 @@ class Write:
     rows: list[tuple[str, pa.Table]]
     changes: list[TableChange] = field(default_factory=list)
     done: Future[int] = field(default_factory=Future)
+    moves: tuple[Move, ...] = ()
 
     @property
     def row_count(self) -> int:
@@ -89,7 +90,8 @@ class Engine:
         recovery.create_engine_tables(store)
         self._describe_cursor = store.cursor()
         found = recovery.recover(store, self.describe, limits)
-        self.catalog = found.catalog
+        self.catalog = self._announced = found.catalog
+        self.on_catalog_change: Callable[[], None] = lambda: None  # called on the engine's thread
         self.epoch = found.epoch
         self.streams: dict[str, StreamProgress] = found.streams
         self.next_sequence = found.next_sequence
@@ -211,6 +213,9 @@ class Engine:
             call.done.set_exception(translate(error))
         except Exception as error:  # noqa: BLE001  # whatever it is belongs to who asked; the engine goes on
             call.done.set_exception(error)
+        if self.catalog is not self._announced:
+            self._announced = self.catalog
+            self.on_catalog_change()
 
     def _run_safely(self, run: Callable[[], object]) -> None:
         call = _Call(run)
@@ -244,10 +249,12 @@ class Engine:
                 if table.num_rows:
                     batches.setdefault(name, []).append(table)
         rejected = Rejected()
+        streams = moved(self.catalog, self.streams, [move for write in writes for move in write.moves])
         while True:
             try:
                 with registered(self.store, self.catalog, self.queries.values(), changes):
-                    self._attempt({name: concatenated(tables) for name, tables in batches.items()}, rejected, changes)
+                    arrived = {name: concatenated(tables) for name, tables in batches.items()}
+                    self._attempt(arrived, changes, streams, rejected)
                 return
             except QueryFailureError as failure:
                 if not rejected.set_aside(failure):
@@ -256,11 +263,17 @@ class Engine:
                 rejected.broken.add(failure.query.name)
                 failure.query.fail(failure.error)
 
-    def _attempt(self, batches: dict[str, pa.Table], rejected: Rejected, changes: list[TableChange]) -> None:
-        """Run one epoch as one transaction. On QueryFailureError nothing has happened."""
+    def _attempt(
+        self,
+        batches: dict[str, pa.Table],
+        changes: list[TableChange],
+        streams: dict[str, StreamProgress],
+        rejected: Rejected,
+    ) -> None:
+        """Run one epoch, which starts from `streams`, as one transaction. On QueryFailureError nothing has happened."""
         now = self.clock.now_us()
         epoch, sequence = self.epoch + 1, self.next_sequence + sum(c.own.num_rows for c in changes)
-        streams = dict(self.streams)
+        streams = dict(streams)
         progresses: list[tuple[ContinuousQuery, Progress]] = []
         arrivals: list[tuple[Stream | Table, pa.Table]] = []
         idle: set[int] = set()
@@ -345,7 +358,7 @@ class Engine:
             assert relation.watermark.column is not None
             times, _ = event_times(rows.column(relation.watermark.column))
             largest = max(largest, int(times.max()))
-        return StreamProgress(before.rows_in + rows.num_rows, now, largest)
+        return replace(before, rows_in=before.rows_in + rows.num_rows, last_arrival=now, largest=largest)
 
     def _open_kept(self, relation: Stream | Table, rows: pa.Table) -> None:
         """Let SQL read the rows that arrived. Outside of a transaction: one that is rolled back takes the name with it."""

@@ -48,7 +48,7 @@ _VOLATILE_NAMES = frozenset({
     "uuidv4", "uuidv7",
     # what they say is the session's, the server's, or DuckDB's own
     "current_catalog", "current_database", "current_role", "current_schema", "current_schemas", "current_user",
-    "in_search_path", "pg_backend_pid", "session_user", "sleep_ms", "stats", "user", "vector_type", "version",
+    "in_search_path", "pg_backend_pid", "proctime", "session_user", "sleep_ms", "stats", "user", "vector_type", "version",
 })  # fmt: skip
 
 

@@ -143,7 +143,7 @@ def _create_stream(statement: CreateStream) -> str:
     if statement.watermark is not None:
         elements.append(f"WATERMARK {_watermark(statement.watermark)}")
     name = _if(statement.if_not_exists, "NOT EXISTS") + quote_name(statement.name)
-    text = f"CREATE STREAM {name} ({', '.join(elements)})"
+    text = f"CREATE STREAM {name}" + (f" ({', '.join(elements)})" if elements else "")
     if statement.options:
         options = (f"{_option_name(name)} = {quote_string(value)}" for name, value in statement.options.items())
         text += f" WITH ({', '.join(options)})"

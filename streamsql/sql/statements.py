@@ -80,7 +80,10 @@ class ColumnDefinition:
 
 @dataclass(frozen=True, slots=True)
 class CreateStream(Statement):
-    """CREATE STREAM (or SOURCE) name (columns, WATERMARK FOR ...) WITH (options)."""
+    """CREATE STREAM (or SOURCE) name (columns, WATERMARK FOR ...) WITH (options).
+
+    With a connector there may be no columns: it knows them (`connectors.resolved`).
+    """
 
     name: str
     columns: tuple[ColumnDefinition, ...]

@@ -6,6 +6,7 @@ import duckdb
 
 from streamsql.base.errors import StreamSQLError
 from streamsql.catalog.objects import Stream
+from streamsql.connectors import resolved
 from streamsql.engine import definitions
 from streamsql.plan.adhoc import check_default
 from streamsql.plan.places import located
@@ -27,6 +28,8 @@ def block_notices(context: Context, what: str) -> list[dict[str, str]]:
 
 async def relation(context: Context, statement: CreateStream | CreateTable, values: Values) -> Done:
     what = "CREATE STREAM" if isinstance(statement, CreateStream) else "CREATE TABLE"
+    if isinstance(statement, CreateStream):
+        statement = resolved(statement)
     if any(c.default is not None for c in statement.columns):
         await context.reads.run(lambda cursor: _check_defaults(context, statement, cursor))
     made = await context.on_engine(lambda: definitions.create_relation(context.engine, statement))
