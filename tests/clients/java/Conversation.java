@@ -224,9 +224,13 @@ public class Conversation {
             }
             try (ResultSet r = s.executeQuery("SELECT n FROM events EMIT APPEND")) {
                 while (seen.size() < 2 && r.next()) seen.add(r.getInt(1));
+                int pid = follower.unwrap(org.postgresql.PGConnection.class).getBackendPID();
                 Thread canceller = new Thread(() -> {
-                    try {
-                        s.cancel();
+                    try (Statement watcher = c.createStatement()) {
+                        String query = "SELECT state FROM pg_stat_activity WHERE pid = " + pid;
+                        while (!text(watcher.executeQuery(query)).equals("active")) Thread.onSpinWait();
+                        follower.unwrap(org.postgresql.PGConnection.class).cancelQuery();
+                        // what waits for the third row; Statement.cancel() ends no fetch
                     } catch (SQLException e) {
                         throw new RuntimeException(e);
                     }
