@@ -114,6 +114,8 @@ class Catalog:
     """All objects by name. Immutable: the engine thread makes a new one, every other thread reads the one it got."""
 
     objects: dict[str, CatalogObject] = field(default_factory=dict)
+    # by (object, column), the column '' for the object itself
+    comments: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[CatalogObject]:
         return iter(self.objects.values())
@@ -129,6 +131,15 @@ class Catalog:
 
     def without(self, name: str) -> Catalog:
         return replace(self, objects={n: o for n, o in self.objects.items() if n != name})
+
+    def with_comment(self, name: str, column: str, comment: str | None) -> Catalog:
+        """Give a catalog with this comment on an object, or on one of its columns; None takes one away."""
+        comments = {k: c for k, c in self.comments.items() if k != (name, column)}
+        return replace(self, comments=comments if comment is None else {**comments, (name, column): comment})
+
+    def without_comments(self, name: str) -> Catalog:
+        """Give a catalog without the comments on an object and its columns."""
+        return replace(self, comments={k: c for k, c in self.comments.items() if k[0] != name})
 
     def find(self, name: str, position: int | None = None) -> CatalogObject:
         """Give the object of this name, or raise UndefinedTable with the nearest name as a hint."""

@@ -342,13 +342,14 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
     before, streams = engine.catalog, dict(engine.streams)
     catalog = before
     for name in names:
-        catalog = catalog.without(name)
+        catalog = catalog.without(name).without_comments(name)
     kept = dict(engine.queries)
     try:
         with engine.store.transaction():
             for item in sorted(gone, key=lambda o: not isinstance(o, View)):
                 engine.store.execute(f"DROP VIEW {item.public_name}")
                 engine.store.execute(f"DELETE FROM _engine.objects WHERE name = {literal(item.name)}")
+                engine.store.execute(f"DELETE FROM _engine.comments WHERE object = {literal(item.name)}")
                 if isinstance(item, (Stream, Table)):
                     engine.store.execute(f"DROP TABLE {item.rows_table}")
             for query in live:

@@ -32,6 +32,7 @@ _TABLES = (
     "(epoch BIGINT, committed_at TIMESTAMP, next_sequence BIGINT, next_id BIGINT, progress VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.late_rows (epoch BIGINT, seq BIGINT, arrived_at TIMESTAMP, view VARCHAR, "
     "stream VARCHAR, reason VARCHAR, event_time TIMESTAMP, watermark TIMESTAMP, late_by INTERVAL, row_json VARCHAR)",
+    "CREATE TABLE IF NOT EXISTS _engine.comments (object VARCHAR, column_name VARCHAR, comment VARCHAR)",
 )
 
 _WATERMARK_STRUCT = (
@@ -184,6 +185,8 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
             assert isinstance(statement, (CreateStream, CreateTable)), statement
             found.catalog = found.catalog.with_object(relation_of(statement, object_id, statement.text))
     _drop_orphans(store, set(found.views))
+    for name, column, comment in store.fetch("SELECT object, column_name, comment FROM _engine.comments"):
+        found.catalog = found.catalog.with_comment(name, column, comment)
     return found
 
 

@@ -16,6 +16,7 @@ from sqlglot.tokens import Token, TokenType
 
 from streamsql.base.limits import Limits, exceeded
 from streamsql.sql.changes import parse_delete, parse_insert, parse_subscribe, parse_update
+from streamsql.sql.comments import parse_comment
 from streamsql.sql.copying import parse_copy
 from streamsql.sql.definitions import parse_create_stream, parse_create_table, parse_create_view, parse_drop
 from streamsql.sql.nesting import check_nesting
@@ -45,6 +46,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     **{(word,): parse_query for word in sorted(QUERY_WORDS)},
     **{(word,): parse_transaction for word in TRANSACTION_VERBS},
     ("close",): parse_close,
+    ("comment",): parse_comment,
     ("copy",): parse_copy,
     ("create", "materialized"): parse_create_view,
     ("create", "or", "replace", "materialized"): parse_create_view,

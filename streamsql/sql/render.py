@@ -21,6 +21,7 @@ from streamsql.sql.names import quote_name, quote_string
 from streamsql.sql.statements import (
     CloseCursor,
     ColumnDefinition,
+    Comment,
     CopyFrom,
     CopyTo,
     CreateMaterializedView,
@@ -180,6 +181,13 @@ def _drop(statement: Drop) -> str:
     return f"DROP {statement.kind.value} {_if(statement.if_exists, 'EXISTS')}{names}{cascade}"
 
 
+def _comment(statement: Comment) -> str:
+    what = f"COLUMN {quote_name(statement.name)}.{quote_name(statement.column)}" if statement.column is not None else None
+    if statement.kind is not None:
+        what = f"{statement.kind.value} {quote_name(statement.name)}"
+    return f"COMMENT ON {what} IS {'NULL' if statement.comment is None else quote_string(statement.comment)}"
+
+
 def _show(statement: Show) -> str:
     return f"SHOW {'MATERIALIZED ' if statement.kind.value == 'VIEWS' else ''}{statement.kind.value}"
 
@@ -256,6 +264,7 @@ def _named_or_all(word: str) -> Callable[[Any], str]:
 
 _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CloseCursor: _named_or_all("CLOSE"),
+    Comment: _comment,
     CopyFrom: _copy_from,
     CopyTo: _copy_to,
     CreateMaterializedView: _create_view,

@@ -131,6 +131,17 @@ class Drop(Statement):
     cascade: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Comment(Statement):
+    """COMMENT ON kind name IS 'text' | NULL; `kind` None: ON COLUMN name.column."""
+
+    kind: ObjectKind | None
+    name: str
+    name_position: int
+    column: str | None
+    comment: str | None
+
+
 class ShowKind(enum.Enum):
     """What SHOW lists."""
 

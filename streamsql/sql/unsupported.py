@@ -29,7 +29,6 @@ UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("call",): ("CALL", _OBJECTS),
     ("checkpoint",): ("CHECKPOINT", _UPKEEP),
     ("cluster",): ("CLUSTER", _UPKEEP),
-    ("comment",): ("COMMENT", "keep the comment in the text of the statement"),
     ("create", "or", "replace"): ("CREATE OR REPLACE", _REPLACE),
     ("create", "view"): ("CREATE VIEW", "use CREATE MATERIALIZED VIEW: it is kept up to date"),
     ("create", "recursive", "view"): ("CREATE RECURSIVE VIEW", "use CREATE MATERIALIZED VIEW"),
