@@ -34,10 +34,13 @@ def _found(kind: str, oid: str = "$1") -> str:
 def _oid(kind: str) -> str:
     """Read an OID, or a name, as one."""
     kinds = "('type', 'typname')" if kind == "type" else f"('{kind}')"
-    text = "replace(replace(CAST($1 AS VARCHAR), 'pg_catalog.', ''), 'public.', '')"
+    # without the schema that is looked in anyway; as it stands, without quotes that it does not need, or folded
+    text = r"""regexp_replace(CAST($1 AS VARCHAR), '^\s*"?(pg_catalog|public)"?\s*\.\s*', '', 'i')"""
+    bare = rf"""regexp_replace({text}, '^"([a-z_][a-z0-9_$]*)"$', '\1')"""
+    folded = f"""CASE WHEN contains({text}, '"') THEN {text} ELSE lower({text}) END"""
     return (
-        f"coalesce(TRY_CAST(CAST($1 AS VARCHAR) AS INTEGER), "
-        f"(SELECT CAST({OID} AS INTEGER) FROM {NAMES} WHERE {KIND} IN {kinds} AND {NAME} = {text} LIMIT 1))"
+        f"coalesce(TRY_CAST(CAST($1 AS VARCHAR) AS INTEGER), (SELECT CAST({OID} AS INTEGER) FROM {NAMES} "
+        f"WHERE {KIND} IN {kinds} AND {NAME} IN ({text}, {bare}, {folded}) LIMIT 1))"
     )
 
 
@@ -388,6 +391,7 @@ def _registered(cast: exp.Cast, type_name: str, statement: Statement, names: Nam
 
 def _folded(part: str) -> str:
     """Write a part of a name as `names` does: in quotes only where it needs them."""
+    part = part.strip()
     return quote_name(part[1:-1].replace('""', '"')) if part.startswith('"') else part.lower()
 
 
