@@ -21,7 +21,7 @@ class ResultColumn:
     """A column as the client is told of it.
 
     `cast` is the SQL type that brings DuckDB's column into canonical Arrow, or else `shown` an expression, ``{}`` being the
-    column's value.
+    column's value. `exact` says that a column which has that type already is canonical.
     """
 
     name: str
@@ -29,12 +29,14 @@ class ResultColumn:
     modifier: int = -1
     cast: str | None = None
     shown: str | None = None
+    exact: bool = False
 
     @staticmethod
     def of(name: str, duckdb_type: str, *, exact: bool = False) -> ResultColumn:
         """Make the column of a DuckDB type; `exact` casts to it even where the type is canonical already."""
         shown: WireColumn = wire_column(duckdb_type)
-        return ResultColumn(name, shown.type, shown.modifier, shown.cast or (duckdb_type if exact else None))
+        needless = exact and shown.cast is None
+        return ResultColumn(name, shown.type, shown.modifier, duckdb_type if needless else shown.cast, exact=needless)
 
     @staticmethod
     def told(name: str, wire_type: WireType) -> ResultColumn:
