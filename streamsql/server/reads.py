@@ -111,6 +111,8 @@ class ReadPool:
     async def _on_thread(
         self, work: Callable[[], T], cursor: duckdb.DuckDBPyConnection, cancellation: Cancellation | None
     ) -> T:
+        if cancellation is not None:
+            cancellation.check()  # before the connection is busy: who cancels closes it
         running = self._executor.submit(work)
         if cancellation is None:
             return await asyncio.wrap_future(running)

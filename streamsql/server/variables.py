@@ -139,7 +139,9 @@ def command_line_options(text: str) -> list[tuple[str, str]]:
         elif word.startswith(("--", "-c")):
             word = word[2:]
         else:
-            raise SQLSyntaxError(f'invalid command-line argument for server process: "{word}"', hint="use -c name=value")
+            raise SQLSyntaxError(
+                f'invalid command-line argument for server process: "{word}"', hint="use -c name=value"
+            )
         name, equals, value = word.partition("=")
         if not equals:
             raise SQLSyntaxError(f"-c {name} requires a value")

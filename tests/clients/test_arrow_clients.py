@@ -41,8 +41,8 @@ def connection(server: RunningServer) -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def kept(server: RunningServer) -> None:
     server.execute(
-        "CREATE TABLE kept (id INT PRIMARY KEY, l BIGINT, s SMALLINT, f DOUBLE PRECISION, r REAL, b BOOLEAN, t TEXT, raw BYTEA, "
-        "d DATE, at TIMESTAMP, tags TEXT[])",
+        "CREATE TABLE kept (id INT PRIMARY KEY, l BIGINT, s SMALLINT, f DOUBLE PRECISION, r REAL, b BOOLEAN, t TEXT, "
+        "raw BYTEA, d DATE, at TIMESTAMP, tags TEXT[])",
         "CREATE MATERIALIZED VIEW kinds AS SELECT b, count(*) AS n FROM kept GROUP BY b EMIT UPDATE",
     )
 
@@ -99,7 +99,9 @@ def test_polars_reads_by_its_own_ways(server: RunningServer, kept: None):
         frame = pl.read_database(query, connection)
     assert frame.shape == (1000, 3)
     assert frame["i"].sum() == 500_500
-    by_adbc = pl.read_database_uri("SELECT i::int AS i, 't' || i AS t FROM generate_series(1, 1000) AS g(i)", server.dsn, engine="adbc")
+    by_adbc = pl.read_database_uri(
+        "SELECT i::int AS i, 't' || i AS t FROM generate_series(1, 1000) AS g(i)", server.dsn, engine="adbc"
+    )
     assert by_adbc.schema == {"i": pl.Int32, "t": pl.String}
     assert by_adbc["t"][-1] == "t1000"
     by_adbc.write_database("made_by_polars", server.dsn, engine="adbc")
@@ -107,7 +109,9 @@ def test_polars_reads_by_its_own_ways(server: RunningServer, kept: None):
 
 
 def test_polars_reads_a_live_query_in_batches(server: RunningServer):
-    server.execute("CREATE STREAM ticks (n INT)", "INSERT INTO ticks SELECT i::int FROM generate_series(1, 100) AS g(i)")
+    server.execute(
+        "CREATE STREAM ticks (n INT)", "INSERT INTO ticks SELECT i::int FROM generate_series(1, 100) AS g(i)"
+    )
     with server.session() as connection:
         frame = pl.read_database("SELECT n FROM ticks WHERE n > 50 EMIT APPEND LIMIT 10", connection)
     assert frame["n"].to_list() == list(range(51, 61))

@@ -121,7 +121,11 @@ def test_a_live_query_with_a_limit_is_read(server: RunningServer, shop: None):
     opened = connect(server, autocommit=True)
     cursor = opened.cursor()
     cursor.execute("INSERT INTO visits VALUES ('ann'), ('bob'), ('ann')")
-    assert [tuple(row) for row in cursor.execute("SELECT who FROM visits EMIT APPEND LIMIT 3")] == [("ann",), ("bob",), ("ann",)]
+    assert [tuple(row) for row in cursor.execute("SELECT who FROM visits EMIT APPEND LIMIT 3")] == [
+        ("ann",),
+        ("bob",),
+        ("ann",),
+    ]
     assert [tuple(row) for row in cursor.execute("SELECT * FROM visitors ORDER BY who")] == [("ann", 2), ("bob", 1)]
     opened.close()
 

@@ -45,7 +45,9 @@ VALUES: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("type_name", "value"), VALUES)
 def test_a_value_comes_back_as_it_was_sent(connection: Any, type_name: str, value: object):
-    assert connection.run(f"SELECT CAST(:v AS {type_name}), CAST(:n AS {type_name})", v=value, n=None) == [[value, None]]
+    assert connection.run(f"SELECT CAST(:v AS {type_name}), CAST(:n AS {type_name})", v=value, n=None) == [
+        [value, None]
+    ]
 
 
 def test_rows_are_written_read_and_described(connection: Any):

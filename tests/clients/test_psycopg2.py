@@ -73,10 +73,15 @@ def test_a_with_block_is_a_transaction(connection: Any):
     with connection, connection.cursor() as cursor:
         cursor.execute("CREATE TABLE blocks (k INT PRIMARY KEY, n INT)")
         cursor.execute("INSERT INTO blocks VALUES (1, 1), (2, 2)")
-    with pytest.raises(ZeroDivisionError), connection, connection.cursor() as cursor:
-        cursor.execute("UPDATE blocks SET n = 0")
-        assert cursor.rowcount == 2
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with connection, connection.cursor() as cursor:
+            cursor.execute("UPDATE blocks SET n = 0")
+            assert cursor.rowcount == 2
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     with connection, connection.cursor() as cursor:
         cursor.execute("DELETE FROM blocks WHERE k = %s", (1,))
         assert (cursor.rowcount, cursor.statusmessage) == (1, "DELETE 1")
@@ -131,7 +136,9 @@ def test_rows_can_be_dictionaries_and_cursors_describe_them(connection: Any):
 def test_the_session_can_be_set_up_as_the_client_does(server: RunningServer):
     opened = psycopg2.connect(server.dsn, user="tester", options="-c statement_timeout=12345 -c application_name=mine")
     opened.set_session(isolation_level="SERIALIZABLE", readonly=True)
-    assert rows(opened, "SELECT current_setting('application_name'), current_setting('statement_timeout')")[0][0] == "mine"
+    assert (
+        rows(opened, "SELECT current_setting('application_name'), current_setting('statement_timeout')")[0][0] == "mine"
+    )
     with pytest.raises(psycopg2.errors.ReadOnlySqlTransaction), opened.cursor() as cursor:
         cursor.execute("CREATE TABLE never (n INT)")
     opened.rollback()
@@ -147,7 +154,12 @@ def test_a_live_query_is_cancelled_from_another_thread(server: RunningServer):
     opened.autocommit = True
     with opened.cursor() as cursor:
         cursor.execute("CREATE STREAM live2 (n INT)")
-    threading.Thread(target=lambda: (server.wait_for_live_queries(1), opened.cancel())).start()
+
+    def cancel() -> None:
+        server.wait_for_live_queries(1)
+        opened.cancel()
+
+    threading.Thread(target=cancel).start()
     with pytest.raises(psycopg2.errors.QueryCanceled), opened.cursor() as cursor:
         cursor.execute("SELECT n FROM live2 EMIT APPEND")
     assert rows(opened, "SELECT 'usable'") == [("usable",)]

@@ -73,7 +73,7 @@ def test_the_inspector_finds_relations_columns_and_keys(engine: sa.Engine, shop:
     assert found.default_schema_name == "public"
     assert {"information_schema", "public"} <= set(found.get_schema_names())
     assert {"goods", "sales"} <= set(found.get_table_names())
-    assert "sold" in found.get_materialized_view_names()  # type: ignore[attr-defined]  # of PostgreSQL's inspector
+    assert "sold" in found.get_materialized_view_names()
     assert found.has_table("sold")
     assert not found.has_table("nothing")
     columns = {c["name"]: (str(c["type"]), c["nullable"]) for c in found.get_columns("goods")}

@@ -337,7 +337,9 @@ def test_random_transactions_leave_what_duckdb_leaves(server: RunningServer, see
                 if saved is not None and draw.random() < 0.3:
                     one.execute("ROLLBACK TO s")
                     put(oracle, saved)
-                assert sorted(rows(one, "SELECT * FROM t")) == sorted(oracle.execute("SELECT * FROM t").fetchall()), text
+                assert sorted(rows(one, "SELECT * FROM t")) == sorted(oracle.execute("SELECT * FROM t").fetchall()), (
+                    text
+                )
             if draw.random() < 0.2:
                 one.execute("ROLLBACK")
                 put(oracle, kept)
