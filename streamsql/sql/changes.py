@@ -155,6 +155,30 @@ def parse_delete(cursor: Cursor) -> Delete:
     return Delete(*cursor.source, name=name, tree=tree, parameter_count=count_parameters(cursor.tokens, cursor.limits))
 
 
+_IDENTITY = "leave it away: the rows of a table are not numbered"
+
+
+def parse_truncate(cursor: Cursor) -> Delete:
+    """Read TRUNCATE [TABLE] name [CONTINUE IDENTITY] [CASCADE | RESTRICT]: a DELETE of all rows."""
+    cursor.expect("truncate")
+    cursor.accept("table")
+    if cursor.sees("only"):
+        refuse("ONLY", "leave it away: tables have no children", cursor)
+    start = cursor.position
+    name = cursor.expect_object_name()
+    end = cursor.position
+    if cursor.sees(","):
+        refuse("TRUNCATE of several tables", "send one TRUNCATE for each, in a transaction", cursor)
+    if cursor.sees("restart", "identity"):
+        refuse("RESTART IDENTITY", _IDENTITY, cursor)
+    cursor.accept("continue", "identity")
+    cursor.accept_any("cascade", "restrict")  # no other table refers to it
+    cursor.expect_end()
+    target = exp.to_identifier(name, quoted=True)
+    target.meta.update(start=start, end=end)
+    return Delete(*cursor.source, name=name, tree=exp.Delete(this=exp.Table(this=target)), truncate=True)
+
+
 def _parse_change(cursor: Cursor, words: tuple[str, ...], kind: type[exp.Expression]) -> tuple[str, exp.Expression]:
     cursor.expect(*words)
     if cursor.sees("only"):

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from sqlglot.tokens import Token, TokenType
 
 from streamsql.base.limits import Limits, exceeded
-from streamsql.sql.changes import parse_delete, parse_insert, parse_subscribe, parse_update
+from streamsql.sql.changes import parse_delete, parse_insert, parse_subscribe, parse_truncate, parse_update
 from streamsql.sql.comments import parse_comment
 from streamsql.sql.copying import parse_copy
 from streamsql.sql.definitions import parse_create_stream, parse_create_table, parse_create_view, parse_drop
@@ -27,6 +27,7 @@ from streamsql.sql.session import (
     parse_deallocate,
     parse_describe,
     parse_discard,
+    parse_refresh,
     parse_reset,
     parse_set,
     parse_show,
@@ -61,10 +62,12 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("drop",): parse_drop,
     ("explain",): parse_explain,
     ("insert",): parse_insert,
+    ("refresh",): parse_refresh,
     ("reset",): parse_reset,
     ("set",): parse_set,
     ("show",): parse_show,
     ("subscribe",): parse_subscribe,
+    ("truncate",): parse_truncate,
     ("unlisten",): parse_unlisten,
     ("update",): parse_update,
     ("verify",): parse_verify,

@@ -38,6 +38,7 @@ from streamsql.sql.statements import (
     Insert,
     OptionValue,
     Query,
+    Refresh,
     SetVariable,
     Show,
     ShowVariable,
@@ -271,7 +272,10 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CreateStream: _create_stream,
     CreateTable: _create_table,
     Deallocate: _named_or_all("DEALLOCATE"),
-    Delete: lambda statement: postgres_sql(statement.tree),
+    Delete: lambda statement: (
+        f"TRUNCATE TABLE {quote_name(statement.name)}" if statement.truncate else postgres_sql(statement.tree)
+    ),
+    Refresh: lambda statement: f"REFRESH MATERIALIZED VIEW {quote_name(statement.name)}",
     Verify: lambda statement: f"VERIFY MATERIALIZED VIEW {quote_name(statement.name)}",
     Describe: lambda statement: f"DESCRIBE {quote_name(statement.name)}",
     Discard: lambda _: "DISCARD ALL",

@@ -176,6 +176,14 @@ class SetVariable(Statement):
 
 
 @dataclass(frozen=True, slots=True)
+class Refresh(Statement):
+    """REFRESH MATERIALIZED VIEW name: tools send it; there is nothing to do."""
+
+    name: str
+    name_position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Verify(Statement):
     """VERIFY MATERIALIZED VIEW name."""
 
@@ -238,11 +246,12 @@ class Update(Statement):
 
 @dataclass(frozen=True, slots=True)
 class Delete(Statement):
-    """DELETE from a table; `tree` is sqlglot's."""
+    """DELETE from a table; `tree` is sqlglot's. `truncate`: it was written as TRUNCATE."""
 
     name: str
     tree: exp.Expr
     parameter_count: int = 0
+    truncate: bool = False
 
 
 # an option of COPY: text, or names of columns

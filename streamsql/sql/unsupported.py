@@ -97,7 +97,6 @@ UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("prepare", "transaction"): ("PREPARE TRANSACTION", _TRANSACTIONS),
     ("prepare",): ("PREPARE", _PREPARED),
     ("reassign",): ("REASSIGN OWNED", _ROLES),
-    ("refresh",): ("REFRESH", "leave it away: a materialized view is always up to date"),
     ("reindex",): ("REINDEX", _UPKEEP),
     ("revoke",): ("REVOKE", _ROLES),
     ("rollback", "prepared"): ("ROLLBACK PREPARED", _TRANSACTIONS),
@@ -105,7 +104,6 @@ UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("security",): ("SECURITY LABEL", _ROLES),
     ("set", "constraints"): ("SET CONSTRAINTS", "leave it away: constraints are checked at once"),
     ("summarize",): ("SUMMARIZE", "use SELECT with aggregates"),
-    ("truncate",): ("TRUNCATE", "use DELETE FROM table"),
     ("use",): ("USE", "the one database is streamsql"),
     ("vacuum",): ("VACUUM", _UPKEEP),
 }  # fmt: skip

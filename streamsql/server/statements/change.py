@@ -44,13 +44,19 @@ async def execute(context: Context, statement: Update | Delete, values: Values) 
             count = await context.reads.compute(lambda: _in_transaction(context, statement, target, values))
         except StreamSQLError as error:
             raise located(error, statement.tree, statement) from error
-        return Done(f"{verb} {count}")
+        return _done(statement, count)
     sql = await context.reads.run(lambda cursor: _sql(context, statement, target, values, cursor))
     try:
         count = await context.on_engine(lambda: definitions.change_table(context.engine, target, sql))
     except StreamSQLError as error:
         raise located(error, statement.tree, statement) from error
-    return Done(f"{verb} {count}")
+    return _done(statement, count)
+
+
+def _done(statement: Update | Delete, count: int) -> Done:
+    if isinstance(statement, Delete):
+        return Done("TRUNCATE TABLE" if statement.truncate else f"DELETE {count}")
+    return Done(f"UPDATE {count}")
 
 
 def _sql(
