@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import copy, engine, epochs, hopping, insert, latency, memory, nexmark, select, shared
+from benchmarks import clients, copy, engine, epochs, hopping, insert, latency, memory, nexmark, select, shared
 from benchmarks.figures import Figure, markdown, save, show
 
 BENCHMARKS: dict[str, Callable[[float], list[Figure]]] = {
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Callable[[float], list[Figure]]] = {
     "insert": insert.run,
     "select": select.run,
     "latency": latency.run,
+    "clients": clients.run,
     "memory": memory.run,
     "epochs": epochs.run,
     "nexmark": nexmark.run,
