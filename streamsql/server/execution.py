@@ -12,6 +12,7 @@ from streamsql.pgwire import messages
 from streamsql.pgwire.connection import Connection
 from streamsql.pgwire.values import encode_rows
 from streamsql.server.context import Context, Values
+from streamsql.server.known import SHARED_ROWS_MAX
 from streamsql.server.output import Output
 from streamsql.server.portals import Cursor
 from streamsql.server.results import CopyIn, CopyOut, Done, Outcome
@@ -113,7 +114,20 @@ class Execution:
     async def send_rows(self, cursor: Cursor, formats: list[int], rows_max: int | None) -> int:
         """Send rows until `rows_max` or the end; a live result's portion also ends when there are no more just now."""
         types = [c.type for c in cursor.rows.columns]
-        return await self._send(cursor, lambda batch: encode_rows(batch, types, formats), rows_max)
+        if not cursor.rows.shared:
+            return await self._send(cursor, lambda batch: encode_rows(batch, types, formats), rows_max)
+        shared, key = self._context.known.encoded, (tuple(formats), tuple(types))
+
+        def encoded(batch: pa.RecordBatch) -> memoryview:
+            if batch.num_rows > SHARED_ROWS_MAX:
+                return encode_rows(batch, types, formats)
+            made = shared.get(batch, key)
+            if made is None:
+                made = encode_rows(batch, types, formats)
+                shared.put(batch, made, key)
+            return made
+
+        return await self._send(cursor, encoded, rows_max)
 
     async def _send(self, cursor: Cursor, encode: Callable[[pa.RecordBatch], memoryview], rows_max: int | None) -> int:
         sent = 0

@@ -82,7 +82,8 @@ class Rows:
     """Rows to be sent.
 
     `release` lets go of what the rows come from. It is called once, at the end of the rows or when nobody wants more, even
-    if `batches` was never asked for any. `locate` gives an error of the rows its place in the client's text.
+    if `batches` was never asked for any. `locate` gives an error of the rows its place in the client's text. `shared` says that
+    other sessions are given the same batches.
     """
 
     columns: list[ResultColumn]
@@ -92,6 +93,7 @@ class Rows:
     limit: int | None = None
     release: Callable[[], Awaitable[object]] | None = None
     locate: Callable[[StreamSQLError], StreamSQLError] | None = None
+    shared: bool = False
 
     def tag_of(self, count: int) -> str:
         """Give the tag of CommandComplete after so many rows."""
