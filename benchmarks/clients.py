@@ -70,7 +70,8 @@ def _fill(server: Server) -> None:
     rows = "SELECT i::int, 'owner ' || i, i::int % 7 FROM generate_series(1, {}) AS g(i)"
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute("CREATE TABLE payments (account INT, owner TEXT, amount INT)")
-        view = "CREATE MATERIALIZED VIEW balances AS SELECT account, max(owner) AS owner, sum(amount) AS total FROM payments GROUP BY 1"
+        query = "SELECT account, max(owner) AS owner, sum(amount) AS total FROM payments GROUP BY 1"
+        view = f"CREATE MATERIALIZED VIEW balances AS {query}"
         connection.execute(view if server.name == "streamsql" else view + " WITH NO DATA")
         connection.execute("INSERT INTO payments " + rows.format(ROWS))
         if server.name != "streamsql":

@@ -6,12 +6,14 @@ or a definition up does so in one relation (`names.NAMES`), whose columns no cli
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.errors import ParseError
 
 from streamsql.base.errors import InvalidSchemaName, StreamSQLError, UndefinedFunction, UndefinedObject, UndefinedTable
 from streamsql.base.types import INT2VECTOR, OIDVECTOR, WireType
@@ -239,10 +241,18 @@ def _known(called: exp.Anonymous) -> exp.Expr:
     return made
 
 
+_SYMBOL = re.compile(r"[-+*/<>=~!@#%^&|`?]+")
+
+
 def _operator(node: exp.Expr) -> exp.Expr:
-    """Write ``a OPERATOR(pg_catalog.~) b`` as ``a ~ b``."""
+    """Write ``a OPERATOR(pg_catalog.~) b`` as ``a ~ b``. Raises UndefinedFunction."""
     symbol = str(node.args["operator"]).rpartition(".")[2].strip()
-    made = sqlglot.parse_one(f"a {symbol} b", read="postgres")
+    try:
+        if not _SYMBOL.fullmatch(symbol) or "--" in symbol or "/*" in symbol:
+            raise ParseError(symbol)
+        made = sqlglot.parse_one(f"a {symbol} b", read="postgres")
+    except ParseError as error:
+        raise UndefinedFunction(f"operator does not exist: {symbol}") from error
     operands = {"a": node.this, "b": node.expression}
     for column in list(made.find_all(exp.Column)):
         column.replace(operands[column.name])

@@ -19,7 +19,8 @@ PROFILE = """\
 clicks:
   target: dev
   outputs:
-    dev: {{type: postgres, host: 127.0.0.1, port: {port}, user: tester, password: "", dbname: streamsql, schema: public, threads: 1}}
+    dev:
+      {{type: postgres, host: 127.0.0.1, port: {port}, user: tester, password: "", dbname: streamsql, schema: public, threads: 1}}
 """
 
 
