@@ -7,7 +7,21 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import clients, copy, engine, epochs, hopping, insert, latency, memory, nexmark, select, shared
+from benchmarks import (
+    clients,
+    copy,
+    cost,
+    engine,
+    epochs,
+    hopping,
+    insert,
+    latency,
+    memory,
+    nexmark,
+    select,
+    shared,
+    state,
+)
 from benchmarks.figures import Figure, markdown, save, show
 
 BENCHMARKS: dict[str, Callable[[float], list[Figure]]] = {
@@ -19,9 +33,11 @@ BENCHMARKS: dict[str, Callable[[float], list[Figure]]] = {
     "clients": clients.run,
     "memory": memory.run,
     "epochs": epochs.run,
+    "cost": cost.run,
     "nexmark": nexmark.run,
     "hopping": hopping.run,
     "shared": shared.run,
+    "state": state.run,
 }
 
 

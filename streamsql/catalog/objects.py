@@ -6,8 +6,11 @@ the object's DuckDB tables. Definitions are rows of ``_engine.objects``; nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
 
 from streamsql.base.errors import DuplicateTable, UndefinedTable, WrongObjectType
 from streamsql.sql.statements import ColumnDefinition, EmitMode, ObjectKind, Watermark
@@ -18,6 +21,9 @@ RESULTS_SCHEMA = "_results"
 STATE_SCHEMA = "_state"
 ENGINE_SCHEMA = "_engine"
 SYSTEM_SCHEMA = "streamsql"
+
+# From watermarks to lower bounds of a column, in microseconds: see plan.bounds.
+TimeBound = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]]
 
 
 def quoted(name: str) -> str:
@@ -68,11 +74,20 @@ class Stream(Relation):
     connector: Mapping[str, str] = field(default_factory=dict)
 
 
+# ids of sessions' temporary tables: no object of the database comes so far
+TEMPORARY_IDS_FROM = 1 << 24
+
+
 @dataclass(frozen=True, slots=True)
 class Table(Relation):
     """A table: rows are kept until they are deleted."""
 
     primary_key: tuple[str, ...] = ()
+
+    @property
+    def temporary(self) -> bool:
+        """Tell whether it is a session's own (`server.temporary`)."""
+        return self.id >= TEMPORARY_IDS_FROM
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +100,10 @@ class OutputColumn:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A materialized view: its rendered query, its output columns, and the relations that it reads."""
+    """A materialized view: its rendered query, its output columns, and the relations that it reads.
+
+    `append_only`: no row that it has shown ever goes. `times` are the bounds of its columns that its watermark tells of.
+    """
 
     id: int
     name: str
@@ -93,6 +111,8 @@ class View:
     text: str
     sources: tuple[str, ...]
     mode: EmitMode
+    append_only: bool = False
+    times: tuple[tuple[str, TimeBound], ...] = ()
 
     @property
     def source(self) -> str:

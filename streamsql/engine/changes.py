@@ -37,6 +37,21 @@ class Change:
         return replace(self, rows=self.rows.take(pc.sort_indices(self.order, sort_keys=keys)), order=None)
 
 
+# The rows that an epoch brought to relations and took from them, by name: their columns, in order, and ``__weight``
+# (BIGINT). None: they changed, and nobody knows by what.
+Changes = dict[str, pa.Table | None]
+
+
+def weighted_rows(changes: list[Change]) -> pa.Table:
+    """Give the rows of changes with ``__weight`` (BIGINT) as the last column, as `Changes` has them."""
+    found = [
+        c.rows.append_column("__weight", pa.repeat(1, c.rows.num_rows) if c.weights is None else c.weights.cast(pa.int64()))
+        for c in changes
+        if not c.whole
+    ]
+    return pa.concat_tables(found) if found else pa.table({})
+
+
 def sorts(data_type: pa.DataType) -> bool:
     """Tell whether Arrow sorts values of this type, and as DuckDB does."""
     kinds = pa.types
@@ -53,8 +68,11 @@ class Progress:
     closed_to    windows that end at or before it are closed
     pane_low     no pane in the state starts before it        } only a guide for what can be skipped:
     pane_high    no pane in the state starts after it         } the state itself tells the truth
+    idle_moves   how often an idle timeout has moved it on
     moved_at     the wall clock of the last epoch that moved `largest`
     compacted    rows in the state after it was last compacted
+    computed_at  the wall clock of the epoch that a query which asks the time was last run for
+    inner        how far the nodes of the query's origin are, each after its inputs
     """
 
     rows_in: int = 0
@@ -68,13 +86,20 @@ class Progress:
     state_rows: int = 0
     compacted: int = 0
     moved_at: int = NEVER
+    idle_moves: int = 0
     last_epoch: int = 0
+    computed_at: int = NEVER
     error: str | None = None
+    inner: tuple[Progress, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        values = {name: getattr(self, name) for name in self.__slots__}
+        if self.inner:
+            values["inner"] = [progress.as_json() for progress in self.inner]
+        return values
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Progress:
         known = {f.name for f in fields(Progress)}
-        return Progress(**{k: v for k, v in values.items() if k in known})
+        inner = tuple(Progress.from_json(v) for v in values.get("inner", ()))
+        return Progress(**{**{k: v for k, v in values.items() if k in known}, "inner": inner})

@@ -30,11 +30,12 @@ class ChangeLog:
         self._at: Counter[int] = Counter()  # how many subscriptions read on from a change's number
         self._failure: StreamSQLError | None = None
         self._epoch = 0
+        self.followed = False  # whether a query above is kept by these changes, within the epoch
 
     @property
     def wanted(self) -> bool:
         """Tell whether anybody reads."""
-        return bool(self._subscriptions)
+        return self.followed or bool(self._subscriptions)
 
     @property
     def readers(self) -> int:

@@ -17,7 +17,7 @@ from sqlglot import exp
 
 from streamsql.base.errors import FeatureNotSupported, InvalidTableDefinition, StreamSQLError
 from streamsql.base.limits import Limits
-from streamsql.catalog.objects import Catalog, Stream
+from streamsql.catalog.objects import Catalog, CatalogObject, Stream, View
 from streamsql.catalog.relation import CatalogRelation, Snapshot
 from streamsql.plan.adhoc import Scope, adhoc_sql
 from streamsql.plan.bind import bind
@@ -25,6 +25,10 @@ from streamsql.plan.functions import Asker, refuse_session_functions
 from streamsql.plan.nodes import EPOCH_US, ContinuousPlan, Describe, Output, Recomputed
 from streamsql.plan.places import located
 from streamsql.plan.properties import refuse_sampling, refuse_volatile
+from streamsql.plan.touched.blocks import NotKeyed
+from streamsql.plan.touched.choose import choose
+from streamsql.plan.touched.plans import Linear
+from streamsql.plan.touched.top import top_of
 from streamsql.plan.windows.tables import without_window_tables
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
@@ -47,7 +51,7 @@ def plan_query(query: Query, catalog: Catalog, describe: Describe, limits: Limit
     query = replace(query, emit=mode, tree=query.tree.copy())
     without_window_tables(query.tree, query)
     bound_by_time = query.watermark is not None or query.lateness is not None
-    reads_streams = all(isinstance(catalog.get(n), Stream) for n in _sources(query, catalog))
+    reads_streams = all(_appends(catalog.get(n)) for n in _sources(query, catalog))
     if reads_streams or mode is EmitMode.APPEND or bound_by_time:
         try:
             return bind(query, catalog, describe, limits)
@@ -58,6 +62,11 @@ def plan_query(query: Query, catalog: Catalog, describe: Describe, limits: Limit
     else:
         reason = "what it reads can lose rows"
     return _recomputed(query, mode, reason, catalog, describe, limits)
+
+
+def _appends(found: CatalogObject | None) -> bool:
+    """Tell whether rows of it never go."""
+    return isinstance(found, Stream) or (isinstance(found, View) and found.append_only)
 
 
 def _recomputed(
@@ -79,9 +88,39 @@ def _recomputed(
     names = ", ".join(f"o{i}" for i in range(len(outputs)))
     shown = ", ".join(f"{o.sql} AS o{i}" for i, o in enumerate(outputs))
     recomputed = Recomputed(f"SELECT {shown} FROM ({sql}) AS q({names})", sources, temporal, reason)
+    recomputed = _in_part(recomputed, sql, shown, len(outputs), catalog, describe)
     return ContinuousPlan(
         ", ".join(sources), "", None, None, outputs, mode, None, query.every_us, limit, recomputed=recomputed
     )
+
+
+def _in_part(made: Recomputed, sql: str, shown: str, outputs: int, catalog: Catalog, describe: Describe) -> Recomputed:
+    """Find how to run a query for the part of its result that an epoch changes; `shown` is its select list over ``o0``.. ."""
+    now = EPOCH_US if made.temporal else None
+    try:
+        return replace(made, part=choose(sql, shown, made.sources, catalog, describe, now))
+    except NotKeyed as why:
+        whole = replace(made, whole_because=str(why))
+    top = top_of(sql, shown, outputs) if now is None else None
+    if top is None:
+        return whole
+    names = [f"o{i}" for i in range(top.columns)]
+    try:
+        inner_sql = f"SELECT {', '.join(names)} FROM ({top.inner}) AS q({', '.join(names)})"
+        columns = describe(inner_sql)
+        part = choose(top.inner, ", ".join(f"{n} AS {n}" for n in names), made.sources, catalog, describe)
+        if isinstance(part, Linear) and not part.joins:
+            return whole  # there is nothing to group or join: the sources can be read as fast
+        inner = Recomputed(
+            f"SELECT {', '.join(names)} FROM ({top.inner}) AS q({', '.join(names)})", made.sources, False, "", part
+        )
+        kept = tuple(Output(n, n, c.type) for n, c in zip(names, columns, strict=True))
+        plan = ContinuousPlan(", ".join(made.sources), "", None, None, kept, EmitMode.UPDATE, recomputed=inner)
+        described = describe(top.whole(inner.sql))
+    except (NotKeyed, StreamSQLError):
+        return whole
+    assert len(described) == outputs
+    return replace(whole, sql=top.whole(inner.sql), inner=plan, over_inner=top.outer)
 
 
 def _no_catalog(relation: CatalogRelation | None) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from streamsql.plan.nodes import ContinuousPlan, Strategy, Window, WindowKind
+from streamsql.plan.explain_origins import origin_lines
+from streamsql.plan.nodes import ContinuousPlan, Recomputed, Strategy, Window, WindowKind
 from streamsql.plan.stages import group_columns, result_keys
+from streamsql.plan.touched.plans import Linear, Touched
 from streamsql.sql.durations import render_duration
 from streamsql.sql.statements import EmitMode
 
@@ -18,14 +20,22 @@ def explain(plan: ContinuousPlan) -> list[str]:
     """Describe a plan; the lines are indented as the stages feed each other, the source last."""
     every = f", at most every {render_duration(plan.every_us)}" if plan.every_us else ""
     lines = [f"Emit {plan.mode.value.lower()}: {_SHOWN[plan.mode]}{every}"]
-    stages = _stages(plan)
-    for depth, stage in enumerate(stages):
-        indent = "  " * depth
-        lines += [f"{indent}-> {stage[0]}", *(f"{indent}     {detail}" for detail in stage[1:])]
+    lines += _lines(plan, 0)
     lines.append(f"Watermark: {_watermark(plan)}")
     lines += [f"State table: {line}" for line in _state(plan)]
     lines.append(f"Output: {'retracts' if plan.retracts else 'append-only'}")
     return lines
+
+
+def _lines(plan: ContinuousPlan, depth: int) -> list[str]:
+    """Describe the stages from a depth on, and what the last of them reads."""
+    lines: list[str] = []
+    stages = _stages(plan)
+    for stage in stages if plan.origin is None else stages[:-1]:
+        indent = "  " * depth
+        lines += [f"{indent}-> {stage[0]}", *(f"{indent}     {detail}" for detail in stage[1:])]
+        depth += 1
+    return lines if plan.origin is None else [*lines, *origin_lines(plan.origin, depth, _lines)]
 
 
 def _stages(plan: ContinuousPlan) -> list[list[str]]:
@@ -36,12 +46,7 @@ def _stages(plan: ContinuousPlan) -> list[list[str]]:
         linear.append(f"filter: {plan.condition}")
     grouping = plan.grouping
     if plan.recomputed is not None:
-        why = [
-            f"because: {plan.recomputed.reason}",
-            *(["changes with time: now()"] if plan.recomputed.temporal else []),
-        ]
-        name = f"Recompute and compare  (strategy: {Strategy.RECOMPUTE.value})"
-        return [[name, f"output: {outputs}", *why], scan]
+        return [_recomputed(plan.recomputed, outputs), scan]
     if grouping is None:
         return [[linear[0], f"output: {outputs}", *linear[1:]], scan]
     project = [f"Project  (strategy: {Strategy.LINEAR.value})", f"output: {outputs}"]
@@ -63,6 +68,34 @@ def _stages(plan: ContinuousPlan) -> list[list[str]]:
     return [*stages, scan]
 
 
+def _recomputed(recomputed: Recomputed, outputs: str) -> list[str]:
+    part = recomputed.part
+    output = f"output: {outputs}"
+    if isinstance(part, Linear):
+        if part.joins:
+            return [f"Join, Project  (strategy: {Strategy.BILINEAR.value})", output]
+        return [f"Filter, Project  (strategy: {Strategy.LINEAR.value})", output]
+    why = f"because: {recomputed.reason}"
+    if isinstance(part, Touched):
+        name = f"Recompute touched keys and compare  (strategy: {Strategy.RECOMPUTE.value})"
+        found = [f"changes of {', '.join(part.joined)} find their keys by joining"] if part.joined else []
+        found += ["changes with time: now()"] if recomputed.temporal else []
+        return [name, output, f"keys: {', '.join(part.keys)}", *found, why]
+    if recomputed.inner is not None:
+        assert recomputed.inner.recomputed is not None
+        inside = _recomputed(recomputed.inner.recomputed, "")
+        return [
+            f"Top-N over a table  (strategy: {Strategy.RECOMPUTE.value})",
+            output,
+            f"the table: {inside[0]}",
+            *inside[2:-1],
+            why,
+        ]
+    name = f"Recompute and compare  (strategy: {Strategy.RECOMPUTE.value})"
+    whole = [f"run again whole: {recomputed.whole_because}"]
+    return [name, output, why, *(["changes with time: now()"] if recomputed.temporal else []), *whole]
+
+
 def _window(window: Window) -> tuple[str, str]:
     """Give the name of a window's stage, and its shape in words."""
     size, slide, pane = (window.ruler.render(length) for length in (window.size_us, window.slide_us, window.pane_us))
@@ -78,10 +111,15 @@ def _window(window: Window) -> tuple[str, str]:
 
 
 def _watermark(plan: ContinuousPlan) -> str:
+    if plan.window is None and (plan.origin is not None or plan.time is not None) and plan.times:
+        return f"handed on, as a bound of {', '.join(name for name, _ in plan.times)}"
     if plan.window is None:
         return "none: nothing is late, and no result is final"
     if plan.watermark_delay_us is None:
         return f"none on {plan.window.time_sql}: no window closes"
+    if plan.bound is not None:
+        delay = f", less {render_duration(plan.watermark_delay_us)}" if plan.watermark_delay_us else ""
+        return f"as {plan.source} hand{'s' * (len(plan.sources) < 2)} it on, as a bound of {plan.window.time_sql}{delay}"
     allowed = f"; allowed lateness {render_duration(plan.allowed_lateness_us)}" if plan.allowed_lateness_us else ""
     return f"{plan.window.time_sql} - {render_duration(plan.watermark_delay_us)}{allowed}"
 

@@ -23,6 +23,7 @@ from streamsql.sql.statements import (
     CreateMaterializedView,
     CreateStream,
     CreateTable,
+    CreateTableAs,
     Delete,
     Drop,
     Insert,
@@ -30,6 +31,7 @@ from streamsql.sql.statements import (
     Statement,
     Transaction,
     TransactionVerb,
+    Truncate,
     Update,
 )
 from streamsql.sql.trees import position_of
@@ -37,7 +39,9 @@ from streamsql.sql.trees import position_of
 # encoding so few rows takes less time than handing them to another thread
 ROWS_ENCODED_INLINE_MAX = 1_000
 
-_WRITING = (CopyFrom, CreateMaterializedView, CreateStream, CreateTable, Delete, Drop, Insert, Update)
+_WRITING = (
+    CopyFrom, CreateMaterializedView, CreateStream, CreateTable, CreateTableAs, Delete, Drop, Insert, Truncate, Update,
+)  # fmt: skip
 
 
 # what a failed transaction takes

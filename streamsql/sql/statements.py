@@ -93,14 +93,35 @@ class CreateStream(Statement):
     option_positions: dict[str, int] = field(default_factory=dict)
 
 
+class OnCommit(enum.Enum):
+    """What becomes of a temporary table at the end of a transaction."""
+
+    PRESERVE = "PRESERVE ROWS"
+    DELETE = "DELETE ROWS"
+    DROP = "DROP"
+
+
 @dataclass(frozen=True, slots=True)
 class CreateTable(Statement):
-    """CREATE TABLE name (columns [, PRIMARY KEY (...)])."""
+    """CREATE [TEMP] TABLE name (columns [, PRIMARY KEY (...)]) [ON COMMIT ...]; `on_commit` None: no temporary one."""
 
     name: str
     columns: tuple[ColumnDefinition, ...]
     primary_key: tuple[str, ...] = ()
     if_not_exists: bool = False
+    on_commit: OnCommit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CreateTableAs(Statement):
+    """CREATE [TEMP] TABLE name [(columns)] [ON COMMIT ...] AS query [WITH [NO] DATA]."""
+
+    name: str
+    column_names: tuple[str, ...]
+    query: Query
+    with_data: bool = True
+    if_not_exists: bool = False
+    on_commit: OnCommit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +243,7 @@ class Insert(Statement):
     `rows` is set for VALUES of nothing but literals: a `LiteralRows` (see `sql.values`), else None. `source` is the
     tree of the VALUES or SELECT otherwise (None for DEFAULT VALUES). `parameter_columns` is set where the one VALUES row
     holds nothing but parameters: the 1-based parameter number of each target column in order (`source` is set too).
-    `conflict` is sqlglot's tree of ON CONFLICT.
+    `conflict` is sqlglot's tree of ON CONFLICT, `returning` the query that RETURNING is (`sql.returning`).
     """
 
     name: str
@@ -233,29 +254,38 @@ class Insert(Statement):
     parameter_count: int = 0
     name_position: int = 0
     conflict: exp.OnConflict | None = None
+    returning: Query | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Update(Statement):
-    """UPDATE of a table; `tree` is sqlglot's."""
+    """UPDATE of a table; `tree` is sqlglot's, without RETURNING."""
 
     name: str
     tree: exp.Expr
     parameter_count: int = 0
+    returning: Query | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Delete(Statement):
-    """DELETE from a table; `tree` is sqlglot's. `truncate`: it was written as TRUNCATE."""
+    """DELETE from a table; `tree` is sqlglot's, without RETURNING."""
 
     name: str
     tree: exp.Expr
     parameter_count: int = 0
-    truncate: bool = False
+    returning: Query | None = None
 
 
 # an option of COPY: text, or names of columns
 OptionValue = str | tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Truncate(Statement):
+    """TRUNCATE tables: `deletes` are the statements that it stands for."""
+
+    deletes: tuple[Delete, ...]
 
 
 @dataclass(frozen=True, slots=True)

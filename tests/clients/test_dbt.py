@@ -20,7 +20,8 @@ clicks:
   target: dev
   outputs:
     dev:
-      {{type: postgres, host: 127.0.0.1, port: {port}, user: tester, password: "", dbname: streamsql, schema: public, threads: 1}}
+      {{type: postgres, host: 127.0.0.1, port: {port}, user: tester, password: "", dbname: streamsql, schema: public,
+        threads: 1}}
 """
 
 

@@ -14,12 +14,14 @@ from typing import Any
 from streamsql.base.types import WireType
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Outcome, ResultColumn
+from streamsql.server.returning import returned_columns
 from streamsql.server.statements import (
     change,
     comment,
     copy_from,
     copy_to,
     create,
+    create_table,
     describe,
     drop,
     explain,
@@ -31,6 +33,7 @@ from streamsql.server.statements import (
     show,
     subscribe,
     transaction,
+    truncate,
     upsert,
     verify,
 )
@@ -56,7 +59,8 @@ class Handler:
     at_once: bool = False
 
 
-UPSERT = Handler(upsert.execute, types_of=insert.types_of, at_once=True)
+TEMPORARY = Handler(create_table.temporary)
+UPSERT = Handler(upsert.execute, returned_columns, insert.types_of, at_once=True)
 
 HANDLERS: dict[type[s.Statement], Handler] = {
     s.CloseCursor: Handler(session.close_cursor),
@@ -66,14 +70,15 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.CreateMaterializedView: Handler(create.view, at_once=True),
     s.CreateStream: Handler(create.relation, at_once=True),
     s.CreateTable: Handler(create.relation, at_once=True),
+    s.CreateTableAs: Handler(create_table.of_query, at_once=True),
     s.Deallocate: Handler(session.deallocate),
-    s.Delete: Handler(change.execute, types_of=change.types_of, at_once=True),
+    s.Delete: Handler(change.execute, returned_columns, change.types_of, at_once=True),
     s.Describe: Handler(describe.execute, describe.columns),
     s.Discard: Handler(session.discard),
     s.Drop: Handler(drop.execute, at_once=True),
     s.Explain: Handler(explain.execute, explain.columns),
     s.ExplainWhy: Handler(explain_why.execute, explain_why.columns),
-    s.Insert: Handler(insert.execute, types_of=insert.types_of),
+    s.Insert: Handler(insert.execute, returned_columns, insert.types_of),
     s.Query: Handler(query.execute, query.columns, query.types_of),
     s.Refresh: Handler(refresh.execute),
     s.SetVariable: Handler(session.set_variable),
@@ -81,14 +86,17 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.ShowVariable: Handler(session.show_variable, session.show_columns),
     s.Subscribe: Handler(subscribe.execute, subscribe.columns, at_once=True),
     s.Transaction: Handler(transaction.execute),
+    s.Truncate: Handler(truncate.execute, at_once=True),
     s.Unlisten: Handler(session.unlisten),
     s.Verify: Handler(verify.execute, verify.columns),
-    s.Update: Handler(change.execute, types_of=change.types_of, at_once=True),
+    s.Update: Handler(change.execute, returned_columns, change.types_of, at_once=True),
 }
 
 
 def handler(statement: s.Statement) -> Handler:
     """Give the handler of a statement."""
+    if isinstance(statement, s.CreateTable) and statement.on_commit is not None:
+        return TEMPORARY
     if isinstance(statement, s.Insert) and statement.conflict is not None:
         return UPSERT
     return HANDLERS[type(statement)]

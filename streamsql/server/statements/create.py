@@ -10,8 +10,10 @@ from streamsql.connectors import resolved
 from streamsql.engine import definitions
 from streamsql.plan.adhoc import check_default
 from streamsql.plan.places import located
+from streamsql.plan.unbounded import missing_bound
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done, notice
+from streamsql.server.statements.query import check_continuous
 from streamsql.sql.statements import CreateMaterializedView, CreateStream, CreateTable
 
 
@@ -30,10 +32,15 @@ async def relation(context: Context, statement: CreateStream | CreateTable, valu
     what = "CREATE STREAM" if isinstance(statement, CreateStream) else "CREATE TABLE"
     if isinstance(statement, CreateStream):
         statement = resolved(statement)
-    if any(c.default is not None for c in statement.columns):
-        await context.reads.run(lambda cursor: _check_defaults(context, statement, cursor))
+    await check_defaults(context, statement)
     made = await context.on_engine(lambda: definitions.create_relation(context.engine, statement))
     return Done(what, block_notices(context, what) if made else [exists_notice(statement.name)])
+
+
+async def check_defaults(context: Context, statement: CreateStream | CreateTable) -> None:
+    """Raise StreamSQLError where a DEFAULT cannot be one."""
+    if any(c.default is not None for c in statement.columns):
+        await context.reads.run(lambda cursor: _check_defaults(context, statement, cursor))
 
 
 def _check_defaults(context: Context, statement: CreateStream | CreateTable, cursor: duckdb.DuckDBPyConnection) -> None:
@@ -47,6 +54,7 @@ def _check_defaults(context: Context, statement: CreateStream | CreateTable, cur
 
 async def view(context: Context, statement: CreateMaterializedView, values: Values) -> Done:
     what = "CREATE MATERIALIZED VIEW"
+    check_continuous(context, statement.query)
     made = await context.on_engine(lambda: definitions.create_view(context.engine, statement))
     if not made:
         return Done(what, [exists_notice(statement.name)])
@@ -59,6 +67,9 @@ async def view(context: Context, statement: CreateMaterializedView, values: Valu
                 hint="add WITH WATERMARK '10 minutes', or declare WATERMARK FOR the column in CREATE STREAM",
             )
         )
+    missing = missing_bound(statement.query, plan, context.catalog)
+    if missing is not None:
+        notices.append(notice(f'"{statement.name}" needs all rows of its streams for ever', hint=missing))
     trimmed = [s for s in plan.sources if isinstance(o := context.catalog.get(s), Stream) and o.retention_us]
     if plan.recomputed is not None and trimmed:
         notices.append(

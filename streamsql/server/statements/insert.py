@@ -27,7 +27,8 @@ from streamsql.server import written
 from streamsql.server.context import Context, Values
 from streamsql.server.gathered import VALUES_READ_INLINE_MAX, modifier_of
 from streamsql.server.reads import next_batch
-from streamsql.server.results import Done
+from streamsql.server.results import Done, Rows
+from streamsql.server.returning import returned
 from streamsql.sql.statements import ColumnDefinition, Insert
 from streamsql.sql.tokens import tokenize
 from streamsql.sql.values import LiteralRows
@@ -53,11 +54,14 @@ def types_of(
     return tuple(infer_types(statement.source, statement.parameter_count, declared, describe, targets))
 
 
-async def execute(context: Context, statement: Insert, values: Values) -> Done:
+async def execute(context: Context, statement: Insert, values: Values) -> Done | Rows:
     relation = context.catalog.relation(statement.name, statement.name_position + 1)
     rows = await rows_of(context, statement, values, relation)
     await written.write(context, relation, rows)
-    return Done(f"INSERT 0 {rows.num_rows}")
+    tag = f"INSERT 0 {rows.num_rows}"
+    if statement.returning is None:
+        return Done(tag)
+    return await returned(context, statement.returning, relation, rows, tag)
 
 
 async def rows_of(context: Context, statement: Insert, values: Values, relation: Stream | Table) -> pa.Table:
@@ -66,7 +70,7 @@ async def rows_of(context: Context, statement: Insert, values: Values, relation:
         return await _literal_rows(context, statement, statement.rows, relation)
     if statement.source is None:
         return await context.reads.run(lambda cursor: default_rows(1, relation, cursor))
-    if not context.transaction.dirty:
+    if not context.transaction.private:
         return await context.reads.run(
             lambda cursor: _selected(context, statement, values, relation, cursor, context.scope(cursor)),
             context.cancel,
@@ -186,7 +190,7 @@ def _selected(
         sql = adhoc_sql(in_types(source, columns), statement, scope)
         columns = _leading(columns, _width(source, sql, scope), statement)
         casts = ", ".join(f"CAST(#{i + 1} AS {c.type}) AS {quoted(c.name)}" for i, c in enumerate(columns))
-        given = _read_all(f"SELECT {casts} FROM ({sql})", cursor, context.limits)
+        given = read_all(f"SELECT {casts} FROM ({sql})", cursor, context.limits)
     except StreamSQLError as error:
         raise located(error, source, statement) from error
     return conform(given, columns, relation, context.known.schema(relation, cursor), cursor)
@@ -199,7 +203,7 @@ def _width(source: exp.Expr, sql: str, scope: Scope) -> int:
     return len(scope.describe(sql))
 
 
-def _read_all(sql: str, cursor: duckdb.DuckDBPyConnection, limits: Limits) -> pa.Table:
+def read_all(sql: str, cursor: duckdb.DuckDBPyConnection, limits: Limits) -> pa.Table:
     """Read a query's rows, but no more of them than a transaction may hold."""
     with translated():
         reader = cursor.sql(sql).to_arrow_reader(limits.result_batch_rows_max)
