@@ -11,7 +11,7 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     │                                 BadCopyFormat 22P04 · InvalidParameterValue 22023
     │                                 CharacterNotInRepertoire 22021
     ├── IntegrityError (class 23)     NotNullViolation 23502 · UniqueViolation 23505 · CheckViolation 23514
-    ├── InvalidCursorName 34000 · InvalidStatementName 26000
+    ├── InvalidCursorName 34000 · InvalidCursorDefinition 42P11 · InvalidStatementName 26000
     ├── ActiveTransaction 25001 · NoActiveTransaction 25P01 · InFailedTransaction 25P02 · ReadOnlyTransaction 25006
     ├── InvalidSavepoint 3B001 · SerializationFailure 40001
     ├── AuthorizationError 28000 · UndefinedDatabase 3D000 · InvalidSchemaName 3F000
@@ -22,6 +22,7 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     │                                 DuplicateStatement 42P05 · DuplicateCursor 42P03
     │                                 DuplicateAlias 42712
     ├── GroupingError 42803 · DatatypeMismatch 42804 · AmbiguousColumn 42702 · WrongObjectType 42809
+    ├── IndeterminateDatatype 42P18
     ├── InvalidColumnReference 42P10 · CardinalityViolation 21000
     ├── NotInPrerequisiteState 55000
     ├── InvalidTableDefinition 42P16 · InvalidObjectDefinition 42P17 · InsufficientPrivilege 42501 · DependentObjectsExist 2BP01
@@ -151,10 +152,6 @@ class NoActiveTransaction(StreamSQLError):
     sqlstate = "25P01"
 
 
-class InvalidSavepoint(StreamSQLError):
-    sqlstate = "3B001"
-
-
 class SerializationFailure(StreamSQLError):
     sqlstate = "40001"
 
@@ -173,6 +170,10 @@ class InvalidStatementName(StreamSQLError):
 
 class AuthorizationError(StreamSQLError):
     sqlstate = "28000"
+
+
+class InvalidSavepoint(StreamSQLError):
+    sqlstate = "3B001"
 
 
 class DependentObjectsExist(StreamSQLError):
@@ -261,6 +262,14 @@ class DuplicateStatement(StreamSQLError):
 
 class DuplicateTable(StreamSQLError):
     sqlstate = "42P07"
+
+
+class IndeterminateDatatype(StreamSQLError):
+    sqlstate = "42P18"
+
+
+class InvalidCursorDefinition(StreamSQLError):
+    sqlstate = "42P11"
 
 
 class InvalidTableDefinition(StreamSQLError):

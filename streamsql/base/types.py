@@ -71,6 +71,7 @@ PG_NDISTINCT = WireType("pg_ndistinct", 3361, 0, -1)
 PG_DEPENDENCIES = WireType("pg_dependencies", 3402, 0, -1)
 PG_MCV_LIST = WireType("pg_mcv_list", 5017, 0, -1)
 ANYARRAY = WireType("anyarray", 2277, 0, -1)
+VOID = WireType("void", 2278, 0, 4)
 TEXT = WireType("text", 25, 1009, -1)
 JSON = WireType("json", 114, 199, -1)
 FLOAT4 = WireType("float4", 700, 1021, 4)
@@ -94,7 +95,7 @@ USER_SCALARS = (
 # what only the system's own relations (``pg_catalog``) have
 CATALOG_SCALARS = (
     CHAR, NAME, INT2VECTOR, OIDVECTOR, REGPROC, REGCLASS, REGTYPE, REGROLE, REGNAMESPACE, ACLITEM, XID, INET, PG_LSN,
-    PG_NODE_TREE, PG_NDISTINCT, PG_DEPENDENCIES, PG_MCV_LIST, ANYARRAY,
+    PG_NODE_TREE, PG_NDISTINCT, PG_DEPENDENCIES, PG_MCV_LIST, ANYARRAY, VOID,
 )  # fmt: skip
 SCALARS = (*USER_SCALARS, *CATALOG_SCALARS)
 ARRAYS = {t.name: WireType("_" + t.name, t.array_oid, 0, -1, element=t) for t in SCALARS if t.array_oid}

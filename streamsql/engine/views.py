@@ -249,8 +249,7 @@ class ContinuousQuery(Sink):
         self._store.unregister(self._delta_name)
 
     @property
-    def state_names(self) -> list[str]:
-        """Names of the tables of what is inside of the query, without their schema."""
+    def state_names(self) -> list[str]:  # of what is inside of the query, without their schema
         return []
 
     def _begin(self, epoch: int, progress: Progress) -> None:

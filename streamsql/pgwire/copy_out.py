@@ -1,7 +1,7 @@
 r"""COPY TO STDOUT: canonical Arrow batches to CopyData messages, one a row, as PostgreSQL sends them.
 
-Encoding goes by column. Each column is written by its codec, escaped or quoted where any of its values must be (one regular
-expression over the column tells), and two Arrow kernels join columns to lines and lines to messages. The binary format is
+Encoding goes by column. Each column is written by its codec, escaped or quoted where any of its values must be (a search of
+the column's bytes tells), and two Arrow kernels join columns to lines and lines to messages. The binary format is
 that of DataRow behind another first byte. Cost: 0.1 us a row, and what the columns' codecs take.
 
 Drivers take each message for one row (psycopg's ``rows()``), so rows are not sent together. See `copyto.c` in PostgreSQL and
@@ -126,8 +126,7 @@ class CopyEncoder:
 
     def _escaped(self, texts: pa.Array) -> pa.Array:
         delimiter = self._options.delimiter
-        special = "\\\\" + "".join(f"\\x{ord(c):02x}" for c in {*_LETTERS, delimiter})
-        if not pc.any(pc.match_substring_regex(texts, f"[{special}]")).as_py():
+        if not _holds_any(texts, "\\", *_LETTERS, delimiter):
             return texts
         texts = pc.replace_substring(texts, "\\", "\\\\")
         for character in dict.fromkeys([*_LETTERS, delimiter]):
@@ -141,8 +140,11 @@ class CopyEncoder:
             return self._between_quotes(texts)
         if not self._may_need_marks(column):
             return texts
-        special = "".join(f"\\x{ord(c):02x}" for c in (options.delimiter, options.quote, "\n", "\r"))
-        needed = pc.or_(pc.match_substring_regex(texts, f"[{special}]"), pc.equal(texts, options.null))
+        characters = (options.delimiter, options.quote, "\n", "\r")
+        needed = pc.equal(texts, options.null)
+        if _holds_any(texts, *characters):
+            special = "".join(f"\\x{ord(c):02x}" for c in characters)
+            needed = pc.or_(pc.match_substring_regex(texts, f"[{special}]"), needed)
         if len(self._columns) == 1:
             needed = pc.or_(needed, pc.equal(texts, "\\."))  # alone on its line it would end the data
         if not pc.any(needed).as_py():
@@ -167,3 +169,14 @@ class CopyEncoder:
         special = {self._options.delimiter, self._options.quote, "\n", "\r"}
         odd = bool(special & set(name)) or (name == "\\." and len(self._columns) == 1) or name == self._options.null
         return (str(self._between_quotes(texts)[0]) if odd else name).encode()
+
+
+def _holds_any(texts: pa.Array, *characters: str) -> bool:
+    """Say whether any of these ASCII characters is in any of the texts: a search of their bytes, several times as fast."""
+    if not len(texts):
+        return False
+    _, offset_buffer, data = texts.buffers()
+    offsets = np.frombuffer(offset_buffer, np.int32, len(texts) + 1, texts.offset * 4)
+    start, end = int(offsets[0]), int(offsets[-1])
+    held = data.slice(start, end - start).to_pybytes() if data is not None else b""
+    return any(character.encode() in held for character in characters)

@@ -16,7 +16,7 @@ from decimal import Decimal, InvalidOperation
 import pyarrow as pa
 from sqlglot import exp
 
-from streamsql.base.errors import InvalidTextRepresentation, NumericOutOfRange, StreamSQLError
+from streamsql.base.errors import IndeterminateDatatype, InvalidTextRepresentation, NumericOutOfRange, StreamSQLError
 from streamsql.base.types import (
     ARRAYS,
     BOOL,
@@ -86,7 +86,8 @@ def infer_types(
     """Give the type of each parameter 1..count.
 
     `declared` is what the client said in Parse (None: nothing) and counts before all. `targets` are the types of the columns
-    that the tree's own columns are written to, where it is the source of an INSERT. Never fails: text is the last resort.
+    that the tree's own columns are written to, where it is the source of an INSERT. Text is the last resort; raises
+    IndeterminateDatatype for a parameter that stands nowhere.
     """
     types: list[WireType | None] = [declared[i] if i < len(declared) else None for i in range(count)]
     types = [None if t is UNKNOWN else t for t in types]
@@ -98,6 +99,10 @@ def infer_types(
         index = number_of(parameter) - 1
         if types[index] is None:
             types[index] = written.get(id(parameter)) or asked.type_of(parameter)
+    numbers = {number_of(parameter) for parameter in tree.find_all(exp.Parameter)}
+    unused = next((number for number, found in enumerate(types, 1) if found is None and number not in numbers), None)
+    if unused is not None:
+        raise IndeterminateDatatype(f"could not determine data type of parameter ${unused}")
     return [t or TEXT for t in types]
 
 

@@ -12,9 +12,9 @@ from streamsql.pgwire.connection import Connection
 from streamsql.pgwire.values import encode_rows
 from streamsql.server.context import Context, Values
 from streamsql.server.output import Output
-from streamsql.server.portals import Cursor
-from streamsql.server.results import CopyIn, CopyOut, Done, Outcome
+from streamsql.server.results import CopyIn, CopyOut, Cursor, Done, Outcome
 from streamsql.server.statements import handler
+from streamsql.server.statements.prepared import resolve
 from streamsql.sql.statements import (
     CopyFrom,
     CopyTo,
@@ -24,6 +24,7 @@ from streamsql.sql.statements import (
     CreateTableAs,
     Delete,
     Drop,
+    ExecutePrepared,
     Insert,
     Query,
     Statement,
@@ -66,9 +67,12 @@ class Execution:
 
     async def execute(self, statement: Statement, values: Values) -> Outcome:
         self.check_transaction(statement)
+        if isinstance(statement, ExecutePrepared):
+            statement, values = await resolve(self._context, statement)
         if isinstance(statement, _WRITING) and self._context.variables.read_only:
             words = statement.text.upper().split(None, 2)
             verb = " ".join(words[: 2 if words[0] in ("CREATE", "DROP") else 1])
+            verb = "COPY FROM" if verb == "COPY" else verb
             raise ReadOnlyTransaction(f"cannot execute {verb} in a read-only transaction")
         found = handler(statement)
         transaction = self._context.transaction
@@ -77,6 +81,12 @@ class Execution:
         if (handler(source).at_once or live) and transaction.dirty and not transaction.explicit:
             await transaction.commit()
         return await found.execute(self._context, statement, values)
+
+    async def commit(self) -> None:
+        """End a transaction that no BEGIN began: what was written is durable, and cursors that do not outlive it close."""
+        await self._context.cursors.hold()
+        await self._context.transaction.commit()
+        await self._context.cursors.end()
 
     def finish(self, done: Done) -> None:
         """Say what a statement without rows has done."""
@@ -94,6 +104,8 @@ class Execution:
         cursor = Cursor(copy.rows)
         encoder = copy.encoder
         try:
+            if not copy.rows.live:
+                await cursor.look_ahead()
             self._output.say(messages.copy_out_response(encoder.formats))
             self._output.say(encoder.head())
             sent = await self._send(cursor, encoder.rows, None)

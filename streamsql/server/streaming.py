@@ -14,7 +14,7 @@ from streamsql.engine.store import translated
 from streamsql.engine.subscriptions import Subscription
 from streamsql.server.cancellation import Cancellation
 from streamsql.server.reads import ReadPool, canonical_sql
-from streamsql.server.results import ResultColumn
+from streamsql.server.results import ResultColumn, Wake
 
 # while changes are held back, so many rows of them are added up, so that memory does not grow with the time
 HELD_ROWS_MAX = 100_000
@@ -23,7 +23,7 @@ HELD_ROWS_MAX = 100_000
 async def every(
     reads: ReadPool,
     subscription: Subscription,
-    wake: asyncio.Event,
+    wake: Wake,
     every_us: int | None,
     cancellation: Cancellation,
 ) -> AsyncIterator[tuple[list[Change], int]]:
@@ -54,7 +54,11 @@ async def every(
         elif held_rows > HELD_ROWS_MAX:
             held = await reads.run(lambda cursor, all_of=held: consolidated(all_of, cursor))  # type: ignore[misc]
             held_rows = 0
-        await cancellation.wait(wake, max(due - loop.time(), 0.0) if held else None)
+        wake.waiting.set()
+        try:
+            await cancellation.wait(wake, max(due - loop.time(), 0.0) if held else None)
+        finally:
+            wake.waiting.clear()
 
 
 def consolidated(changes: list[Change], cursor: duckdb.DuckDBPyConnection) -> list[Change]:

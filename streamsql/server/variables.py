@@ -109,6 +109,8 @@ _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(us|ms|s|min|h|d|)\s*\Z")
 # of one transaction; what they are set to in none is forgotten
 _OF_TRANSACTION = "transaction_"
 
+TRANSACTION_VARIABLES = tuple(name for name in VARIABLES if name.startswith(_OF_TRANSACTION))
+
 # the spelling in which Postgres reports them
 _SPELLING = {"datestyle": "DateStyle", "intervalstyle": "IntervalStyle", "timezone": "TimeZone"}
 _ALIASES = {"names": "client_encoding", "time zone": "timezone"}
@@ -199,6 +201,13 @@ class Variables:
             del self.values[key]
         self._local.clear()
         self._changed = True
+
+    def fail(self, savepoint: dict[str, str] | None) -> None:
+        """Undo, as soon as a statement fails, what its transaction set: since the last savepoint, if it has one."""
+        if savepoint is None:
+            self.end(committed=False)
+        else:
+            self.restore(savepoint)
 
     def restore(self, values: dict[str, str]) -> None:
         """Undo what was set since a savepoint; `values` are those of that time."""

@@ -24,7 +24,7 @@ from streamsql.pgwire.auth import authenticate
 from streamsql.server.postgres import is_loopback
 from tests.pgwire.wire import startup
 from tests.running import RunningServer, until
-from tests.server.raw import RawClient
+from tests.server.raw import RawClient, cancel_request
 
 LOG_LINE = re.compile(
     r'timestamp=\S+Z level=(debug|info|warning|error) event=(?:\w+|"[^"]+")( \w+=(?:[^\s"]*|"(?:[^"\\]|\\.)*"))*\Z'
@@ -362,3 +362,15 @@ def test_a_session_that_is_ended_is_an_admin_shutdown_to_its_driver(tmp_path: Pa
         with pytest.raises((errors.AdminShutdown, psycopg.OperationalError)):
             session.execute("SELECT 1")
         session.close()
+
+
+def test_protocol_3_2_gives_a_longer_key_which_cancels(server: RunningServer):
+    with RawClient(server.port, log_in=False) as client:
+        client.send_bytes(startup({"user": "tester", "database": "streamsql"}, (3, 2)))
+        client.greeting = client.greeted()
+        assert len(client.secret) == 32
+        client.send("Query", {"text": "SELECT count(*) FROM range(100000000000)"})
+        until(lambda: server.execute("SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%100000000000)'"))
+        cancel_request(server.port, client.process_id, client.secret[:4])  # part of the key is not the key
+        cancel_request(server.port, client.process_id, client.secret)
+        assert '"code": "57014"' in client.until_ready()[-2]

@@ -21,7 +21,7 @@ from streamsql.engine import definitions
 from streamsql.engine.changes import Change
 from streamsql.engine.definitions import ViewSubscription
 from streamsql.server.context import Context, Values
-from streamsql.server.results import Batches, ResultColumn, Rows
+from streamsql.server.results import Batches, ResultColumn, Rows, Wake
 from streamsql.server.streaming import canonical, every
 from streamsql.sql.statements import Subscribe
 
@@ -36,7 +36,7 @@ async def columns(context: Context, statement: Subscribe, values: Values) -> lis
 
 async def execute(context: Context, statement: Subscribe, values: Values) -> Rows:
     found = await columns(context, statement, values)
-    wake = asyncio.Event()
+    wake = Wake()
     loop = asyncio.get_running_loop()
 
     def waken() -> None:
@@ -51,14 +51,14 @@ async def execute(context: Context, statement: Subscribe, values: Values) -> Row
         following.snapshot.close()
 
     batches = _batches(context, statement, following, wake, found)
-    return Rows(found, batches, tag="SUBSCRIBE", live=True, release=release)
+    return Rows(found, batches, tag="SUBSCRIBE", live=True, wake=wake, release=release)
 
 
 async def _batches(
     context: Context,
     statement: Subscribe,
     following: ViewSubscription,
-    wake: asyncio.Event,
+    wake: Wake,
     found: list[ResultColumn],
 ) -> Batches:
     shown = found[3:] if statement.progress else found[2:]
