@@ -7,7 +7,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import copy, copy_out, engine, epochs, hopping, insert, latency, memory, nexmark, select, shared, state
+from benchmarks import (
+    copy,
+    copy_out,
+    cost,
+    engine,
+    epochs,
+    formats,
+    hopping,
+    insert,
+    latency,
+    memory,
+    nexmark,
+    select,
+    shared,
+    state,
+)  # fmt: skip
 from benchmarks.figures import Figure, markdown, save, show
 
 BENCHMARKS: dict[str, Callable[[float], list[Figure]]] = {
@@ -19,6 +34,8 @@ BENCHMARKS: dict[str, Callable[[float], list[Figure]]] = {
     "latency": latency.run,
     "memory": memory.run,
     "epochs": epochs.run,
+    "cost": cost.run,
+    "formats": formats.run,
     "nexmark": nexmark.run,
     "hopping": hopping.run,
     "shared": shared.run,

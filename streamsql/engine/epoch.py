@@ -20,24 +20,23 @@ import duckdb
 import pyarrow as pa
 
 from streamsql.base.clock import Clock
-from streamsql.base.errors import (
-    AdminShutdown,
-    InternalError,
-    StreamSQLError,
-)
+from streamsql.base.errors import AdminShutdown, InternalError, StreamSQLError
 from streamsql.base.faults import reached
 from streamsql.base.limits import Limits, exceeded
+from streamsql.base.metrics import Durations
 from streamsql.catalog.objects import OutputColumn, Stream, Table, View
-from streamsql.engine import chains, recovery
-from streamsql.engine.changes import Progress
+from streamsql.engine import chains, receipts, recovery
+from streamsql.engine.changes import Changes, Progress
 from streamsql.engine.filters import Filters
 from streamsql.engine.flow import Arriving
 from streamsql.engine.positions import Move, StreamProgress, moved
-from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of
+from streamsql.engine.receipts import Receipt
+from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of, recompute_readers
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.retention import CHECK_US_MIN, Retention
 from streamsql.engine.store import Delta, Store, translated
 from streamsql.engine.table_changes import TableChange, applied, registered
+from streamsql.engine.touched_rows import Snapshot, mark_followed, rows_of
 from streamsql.engine.translate import translate
 from streamsql.engine.views import ContinuousQuery
 from streamsql.engine.watermark import NEVER, event_times
@@ -55,6 +54,7 @@ class Write:
     changes: list[TableChange] = field(default_factory=list)
     done: Future[int] = field(default_factory=Future)
     moves: tuple[Move, ...] = ()
+    receipt: Receipt | None = None
 
     @property
     def row_count(self) -> int:
@@ -82,13 +82,15 @@ class Engine:
         self.on_view_change: Callable[[str, int], None] = lambda *_: None  # called on the engine's thread, after the commit
         self._wake = threading.Condition()
         self._queue: deque[Write | _Call] = deque()
-        self._queued_rows = 0
-        self._queued_bytes = 0
+        self.queued_rows = 0
+        self.queued_bytes = 0
         self._room_waiters: list[Callable[[], None]] = []
         self._stopping = False
+        self.seconds = Durations()
         self._retention = Retention(store, limits)
         self._kept: dict[int, Delta] = {}
         self._filters = Filters(store)
+        self._snapshot = Snapshot(store)
         recovery.create_engine_tables(store)
         self._describe_cursor = store.cursor()
         found = recovery.recover(store, self.describe, limits)
@@ -132,8 +134,8 @@ class Engine:
             if self._stopping:
                 raise AdminShutdown("the server is shutting down")
             self._queue.append(write)
-            self._queued_rows += write.row_count
-            self._queued_bytes += write.byte_count
+            self.queued_rows += write.row_count
+            self.queued_bytes += write.byte_count
             self._wake.notify()
         return write.done
 
@@ -150,7 +152,7 @@ class Engine:
     @property
     def full(self) -> bool:
         """Tell whether producers should wait before they submit more."""
-        return self._queued_rows >= self.limits.queue_rows_max or self._queued_bytes >= self.limits.queue_bytes_max
+        return self.queued_rows >= self.limits.queue_rows_max or self.queued_bytes >= self.limits.queue_bytes_max
 
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call back, from any thread, once the queue is no longer full."""
@@ -179,7 +181,8 @@ class Engine:
             if isinstance(taken, _Call):
                 self._run_call(taken)
             elif taken:
-                self._run_writes(taken)
+                with self.seconds.measured():
+                    self._run_writes(taken)
             else:
                 self._run_safely(self.tick)
 
@@ -199,8 +202,8 @@ class Engine:
             assert isinstance(write, Write)
             taken.append(write)
             rows += count
-            self._queued_bytes -= write.byte_count
-        self._queued_rows -= rows
+            self.queued_bytes -= write.byte_count
+        self.queued_rows -= rows
         if self._room_waiters and not self.full:
             waiters, self._room_waiters = self._room_waiters, []
             for callback in waiters:
@@ -249,12 +252,14 @@ class Engine:
         first = self.next_sequence + sum(c.own.num_rows for c in changes)
         batches, sequence = chains.numbered([w.rows for w in writes], first)
         rejected = Rejected()
+        beside = [write.receipt for write in writes if write.receipt is not None]
         streams = moved(self.catalog, self.streams, [move for write in writes for move in write.moves])
+        streams = receipts.counted(streams, beside)
         while True:
             try:
                 with registered(self.store, self.catalog, self.queries.values(), changes):
                     rows = {name: chains.concatenated(tables) for name, tables in batches.items()}
-                    self._attempt(rows, sequence, changes, streams, rejected)
+                    self._attempt(rows, sequence, changes, streams, rejected, beside)
                 return
             except QueryFailureError as failure:
                 if not rejected.set_aside(failure):
@@ -270,6 +275,7 @@ class Engine:
         changes: list[TableChange],
         streams: dict[str, StreamProgress],
         rejected: Rejected,
+        beside: list[Receipt],
     ) -> None:
         """Run one epoch, which starts from `streams`, as one transaction; `sequence` is the next arrival number after it.
 
@@ -287,6 +293,7 @@ class Engine:
             self._open_kept(*arrivals[-1])
             # a failing condition would take the transaction with it, so they are asked before
             idle |= self._filters.without_rows(f'"__kept {relation.id}"', table.num_rows, self._readers(name))
+        followed = mark_followed(self.queries.values())
         chains.mark_handed_on(self.queries)
         with self.store.transaction():
             reached("epoch.begun")
@@ -303,8 +310,9 @@ class Engine:
             progresses += chains.follow(self.queries, arriving, progresses)
             changed.update((r.name, t.num_rows) for r, t in arrivals)
             changed.update((q.name, 0) for q, _ in progresses if q.changed)
-            progresses += self._recompute(epoch, now, changed, rejected.broken)
+            progresses += self._recompute(epoch, now, changed, rejected.broken, rows_of(arrivals, changes, followed))
             reached("epoch.operators_applied")
+            receipts.write(self.store, self.limits, beside, epoch, now)
             self._trim(now)
             self._save(epoch, now, sequence, streams, {q.name: p for q, p in progresses})
         self._committed(epoch, sequence, streams, progresses)
@@ -316,23 +324,9 @@ class Engine:
         ]  # fmt: skip
 
     def _recompute(
-        self, epoch: int, now: int, changed: dict[str, int], broken: set[str]
+        self, epoch: int, now: int, changed: dict[str, int], broken: set[str], rows: Changes
     ) -> list[tuple[ContinuousQuery, Progress]]:
-        """Run the queries again that read what has changed: names, each with the number of rows that came.
-
-        A query is made after what it reads, so one pass in the order of their making sees every change.
-        """
-        changed = dict(changed)
-        found: list[tuple[ContinuousQuery, Progress]] = []
-        for query in self.queries.values():
-            if isinstance(query, RecomputedQuery):
-                reads = [s for s in query.plan.sources if s in changed]
-                if query.name in broken or not (reads or query.name in changed):
-                    continue
-                found.append((query, query.recompute(epoch, now, sum(changed[s] for s in reads))))
-                if query.changed:
-                    changed[query.name] = 0
-        return found
+        return recompute_readers(list(self.queries.values()), epoch, now, changed, rows, broken)
 
     def change_table(self, table: Table, sql: str, arrivals: int = 0) -> int:
         """Run a statement that changes a table's rows as an epoch, with all its effects; gives how many rows it changed.
@@ -343,9 +337,10 @@ class Engine:
         while True:
             now, epoch, sequence = self.clock.now_us(), self.epoch + 1, self.next_sequence + arrivals
             try:
+                followed = mark_followed(self.queries.values())
                 with self.store.transaction():
-                    count = self.store.execute(sql)
-                    progresses = self._recompute(epoch, now, {table.name: count}, broken) if count else []
+                    count, rows = self._snapshot.change(table, sql, followed=table.name in followed)
+                    progresses = self._recompute(epoch, now, {table.name: count}, broken, rows) if count else []
                     self._save(epoch, now, sequence, self.streams, {q.name: p for q, p in progresses})
             except RecomputeError as failure:
                 broken.add(failure.query.name)
@@ -461,13 +456,14 @@ class Engine:
     ) -> None:  # fmt: skip
         epoch, position = self.epoch + 1, self.next_sequence - 1
         chains.mark_handed_on(self.queries)
+        mark_followed(self.queries.values())
         with self.store.transaction():
             running = [(query, largest) for query, largest in due if query.progress.error is None]
             progresses = [(query, query.advance(epoch, largest, now, position)) for query, largest in running]
             arriving = Arriving(epoch, now, position, rejected.apply, moved=moved)
             progresses += chains.follow(self.queries, arriving, progresses)
             changed = dict.fromkeys([*(q.name for q, _ in progresses if q.changed), *temporal], 0)
-            progresses += self._recompute(epoch, now, changed, rejected.broken)
+            progresses += self._recompute(epoch, now, changed, rejected.broken, {})
             self._trim(now)
             self._save(epoch, now, self.next_sequence, self.streams, {q.name: p for q, p in progresses})
         self._committed(epoch, self.next_sequence, self.streams, progresses)

@@ -99,6 +99,23 @@ def conform(
     return made
 
 
+def with_defaults(rows: pa.Table, relation: Stream | Table, cursor: duckdb.DuckDBPyConnection) -> pa.Table:
+    """Put defaults in for what is NULL: of a format's record, a column that is not there and one that is null are the same."""
+    defaults = [c for c in relation.columns if c.default is not None and rows.column(c.name).null_count]
+    if not defaults:
+        return rows
+    items = ", ".join(
+        f"coalesce(CAST({quoted(c.name)} AS {c.type}), CAST({duckdb_sql(default_of(c))} AS {c.type})) AS {quoted(c.name)}"
+        for c in defaults
+    )
+    with translated():
+        cursor.register("__given", rows)
+        try:
+            return cursor.sql(f"SELECT * REPLACE ({items}) FROM __given").to_arrow_table()
+        finally:
+            cursor.unregister("__given")
+
+
 def default_rows(count: int, relation: Stream | Table, cursor: duckdb.DuckDBPyConnection) -> pa.Table:
     """Make rows of nothing but defaults."""
     return _checked(_cast(pa.table({"__row": pa.nulls(count, pa.int8())}), relation, cursor), relation)

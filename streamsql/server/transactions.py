@@ -214,7 +214,7 @@ class SessionTransaction:
             pending = [(name, rows) for name, rows in pending if name not in temporary]
             changes = {name: change for name, change in changes.items() if name not in temporary}
         if pending or changes:
-            await self._room()
+            await room(self._engine)
             await asyncio.wrap_future(self._engine.submit(Write(pending, list(changes.values()))))
         if temporary:
             self._temporary = self._temporary_before = after_commit(own)
@@ -239,14 +239,15 @@ class SessionTransaction:
             return temporary
         return await asyncio.get_running_loop().run_in_executor(None, work)
 
-    async def _room(self) -> None:
-        """Wait while too much is queued for the engine: its producers, and nobody else, are held up."""
-        loop = asyncio.get_running_loop()
-        while self._engine.full:
-            room = asyncio.Event()
 
-            def wake(room: asyncio.Event = room) -> None:
-                loop.call_soon_threadsafe(room.set)
+async def room(engine: Engine) -> None:
+    """Wait while too much is queued for the engine: its producers, and nobody else, are held up."""
+    loop = asyncio.get_running_loop()
+    while engine.full:
+        free = asyncio.Event()
 
-            self._engine.when_room(wake)
-            await room.wait()
+        def wake(free: asyncio.Event = free) -> None:
+            loop.call_soon_threadsafe(free.set)
+
+        engine.when_room(wake)
+        await free.wait()

@@ -14,6 +14,7 @@ from typing import Any
 from streamsql.base.types import WireType
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Outcome, ResultColumn
+from streamsql.server.returning import returned_columns
 from streamsql.server.statements import (
     change,
     channel,
@@ -67,7 +68,7 @@ async def _resolved(context: Context, statement: s.ExecutePrepared, values: Valu
 
 
 TEMPORARY = Handler(create_table.temporary)
-UPSERT = Handler(upsert.execute, types_of=insert.types_of, at_once=True)
+UPSERT = Handler(upsert.execute, returned_columns, insert.types_of, at_once=True)
 
 HANDLERS: dict[type[s.Statement], Handler] = {
     s.CloseCursor: Handler(cursor.close),
@@ -81,14 +82,14 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.Fetch: Handler(cursor.fetch, cursor.columns),
     s.Deallocate: Handler(prepared.deallocate),
     s.CreateTableAs: Handler(create_table.of_query, at_once=True),
-    s.Delete: Handler(change.execute, types_of=change.types_of, at_once=True),
+    s.Delete: Handler(change.execute, returned_columns, change.types_of, at_once=True),
     s.Describe: Handler(describe.execute, describe.columns),
     s.Discard: Handler(session.discard),
     s.Drop: Handler(drop.execute, at_once=True),
     s.ExecutePrepared: Handler(_resolved, prepared.columns),
     s.Explain: Handler(explain.execute, explain.columns),
     s.ExplainWhy: Handler(explain_why.execute, explain_why.columns),
-    s.Insert: Handler(insert.execute, types_of=insert.types_of),
+    s.Insert: Handler(insert.execute, returned_columns, insert.types_of),
     s.Query: Handler(query.execute, query.columns, query.types_of),
     s.SetVariable: Handler(session.set_variable),
     s.Show: Handler(show.execute, show.columns),
@@ -102,7 +103,7 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.Unlisten: Handler(channel.unlisten),
     s.Truncate: Handler(truncate.execute, at_once=True),
     s.Verify: Handler(verify.execute, verify.columns),
-    s.Update: Handler(change.execute, types_of=change.types_of, at_once=True),
+    s.Update: Handler(change.execute, returned_columns, change.types_of, at_once=True),
 }
 
 

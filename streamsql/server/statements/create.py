@@ -9,8 +9,8 @@ from streamsql.catalog.objects import Stream
 from streamsql.connectors import resolved
 from streamsql.engine import definitions
 from streamsql.plan.adhoc import check_default
-from streamsql.plan.joins import missing_bound
 from streamsql.plan.places import located
+from streamsql.plan.unbounded import missing_bound
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done, notice
 from streamsql.server.statements.query import check_continuous
