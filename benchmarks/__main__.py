@@ -10,9 +10,11 @@ from pathlib import Path
 from benchmarks import (
     clients,
     copy,
+    copy_out,
     cost,
     engine,
     epochs,
+    formats,
     hopping,
     insert,
     latency,
@@ -27,6 +29,7 @@ from benchmarks.figures import Figure, markdown, save, show
 BENCHMARKS: dict[str, Callable[[float], list[Figure]]] = {
     "engine": engine.run,
     "copy": copy.run,
+    "copy_out": copy_out.run,
     "insert": insert.run,
     "select": select.run,
     "latency": latency.run,
@@ -34,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[float], list[Figure]]] = {
     "memory": memory.run,
     "epochs": epochs.run,
     "cost": cost.run,
+    "formats": formats.run,
     "nexmark": nexmark.run,
     "hopping": hopping.run,
     "shared": shared.run,

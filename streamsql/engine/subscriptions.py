@@ -31,11 +31,13 @@ class ChangeLog:
         self._failure: StreamSQLError | None = None
         self._epoch = 0
         self.followed = False  # whether a query above is kept by these changes, within the epoch
+        self._kept_rows = 0  # so many rows of changes stay for readers who come back
+        self._floor = 0  # all changes of later epochs are kept
 
     @property
     def wanted(self) -> bool:
-        """Tell whether anybody reads."""
-        return self.followed or bool(self._subscriptions)
+        """Tell whether anybody reads, or may come back to read."""
+        return self.followed or bool(self._subscriptions) or self._kept_rows > 0
 
     @property
     def readers(self) -> int:
@@ -60,11 +62,31 @@ class ChangeLog:
             self._at[made.position] += 1
             return made
 
+    def keep(self, rows_max: int, epoch: int) -> None:
+        """From now, at `epoch`, keep the last so many rows of changes also when they are read; 0: no more."""
+        with self._lock:
+            if not self._kept_rows:
+                self._floor = epoch
+            self._kept_rows = rows_max
+            if not rows_max:
+                self._drop_read()
+
+    def resume(self, epoch: int, wake: Callable[[], None]) -> Subscription | None:
+        """Start reading after an epoch that a reader has seen; None where changes since are not kept any more."""
+        with self._lock:
+            if not self._kept_rows or epoch < self._floor:
+                return None
+            later = (i for i, change in enumerate(self._changes) if change.epoch > epoch)
+            made = Subscription(self, self._first + next(later, len(self._changes)), wake, False, ())
+            self._subscriptions.add(made)
+            self._at[made.position] += 1
+            return made
+
     def publish(self, changes: list[Change], epoch: int) -> None:
         """Add an epoch's changes, and wake the subscribers. An epoch without changes is progress, too."""
         with self._lock:
             self._epoch = epoch
-            if self._subscriptions:
+            if self._subscriptions or self._kept_rows:
                 for change in changes:
                     self._changes.append(change)
                     self._rows += change.rows.num_rows
@@ -85,8 +107,14 @@ class ChangeLog:
         for reader in readers:
             reader.wake()
 
+    def _drop_read(self) -> None:
+        """Drop what nobody will read any more, but for what is kept; who has fallen behind reads none. The lock is held."""
+        while self._changes and not self._at[self._first] and self._rows > self._kept_rows:
+            self._drop_oldest()
+
     def _drop_oldest(self) -> None:
         gone = self._changes.popleft()
+        self._floor = max(self._floor, gone.epoch)
         self._first += 1
         self._rows -= gone.rows.num_rows
         self._bytes -= gone.rows.nbytes
@@ -124,11 +152,6 @@ class ChangeLog:
             self._at[reader.position] -= 1
             if self._at[reader.position] <= 0:
                 del self._at[reader.position]
-
-    def _drop_read(self) -> None:
-        """Drop the changes that nobody will read any more. A reader that has fallen behind reads none."""
-        while self._changes and not self._at[self._first]:
-            self._drop_oldest()
 
 
 class Subscription:

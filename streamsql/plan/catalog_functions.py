@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import NoReturn
 
 import sqlglot
 from sqlglot import exp
@@ -23,6 +24,7 @@ from streamsql.catalog.pg_catalog.pg_get_keywords import must_be_quoted
 from streamsql.catalog.pg_catalog.pg_settings import PG_SETTINGS
 from streamsql.catalog.relation import CatalogRelation
 from streamsql.plan.functions import VALUES_IN_FROM, function_name
+from streamsql.plan.postgres_functions import has_template
 from streamsql.plan.result_types import ResultTypes, named_type
 from streamsql.sql.names import quote_name
 from streamsql.sql.statements import Statement
@@ -106,7 +108,8 @@ _CODECS = {
 TEMPLATES: dict[str, str] = {
     **{f"has_{what}_privilege": _TRUE for what in _PRIVILEGES},
     **{f"pg_{what}_is_visible": _TRUE for what in _VISIBLE},
-    "array_length": "CASE WHEN $2 = 1 THEN nullif(len($1), 0) END",
+    "array_length": "CASE WHEN $2 = 1 THEN nullif(len($1), 0) WHEN typeof($1) LIKE '%[][]' "
+    "THEN error('{0A000} inner dimensions of an array of arrays are not supported') END",
     "array_lower": "CASE WHEN $2 = 1 AND len($1) > 0 THEN 1 END",
     "array_upper": "CASE WHEN $2 = 1 THEN nullif(len($1), 0) END",
     "col_description": _found("'comment:' || $2"),
@@ -116,6 +119,9 @@ TEMPLATES: dict[str, str] = {
     "every": "bool_and($1)",
     "format_type": _MODIFIED,
     "getdatabaseencoding": "'UTF8'",
+    # what sqlglot makes of it loses how concat() takes NULL
+    "initcap": "array_to_string(list_transform(regexp_extract_all($1, '[\\p{L}\\p{N}]+|[^\\p{L}\\p{N}]+'), "
+    "lambda s: upper(s[1]) || lower(s[2:])), '')",
     "octet_length": "strlen(CAST($1 AS VARCHAR))",
     "obj_description": f"CASE WHEN $1 = 2200 THEN 'standard public schema' ELSE {_found(literal('comment'))} END",
     "justify_days": "to_months(CAST(datepart('day', $1) // 30 AS INTEGER)) + "
@@ -268,6 +274,8 @@ def rewrite(tree: exp.Expr, statement: Statement, names: Names, types: ResultTyp
     }
     templates = {id(node): template for node in nodes if (template := _by_type(node, types)) is not None}
     for node in nodes:
+        if has_template(node):
+            continue
         template = templates.get(id(node))
         if template is not None:
             node.replace(_filled(template, [node.this], names))
@@ -278,6 +286,25 @@ def rewrite(tree: exp.Expr, statement: Statement, names: Names, types: ResultTyp
             _rewrite_cast(node, statement, names)
         elif isinstance(node, exp.Any) or (isinstance(node, exp.Func) and not isinstance(node, (exp.Binary, exp.Case))):
             _rewrite_function(node, statement, names)
+
+
+# Those that look nothing up, and so mean the same in a continuous query.
+_WITHOUT_CATALOG = frozenset({
+    "array_length", "array_lower", "array_upper", "format", "initcap", "justify_days", "octet_length", "parse_ident",
+    "quote_literal", "quote_nullable", "to_hex",
+})  # fmt: skip
+
+
+def rewrite_without_catalog(tree: exp.Expr, statement: Statement) -> None:
+    """Do the same for a continuous query, which cannot read the catalog: for the functions that need not."""
+
+    def refuse(*_: object) -> NoReturn:
+        raise AssertionError("a function that needs the catalog")
+
+    for node in reversed(list(tree.walk())):
+        coded = isinstance(node, (exp.Encode, exp.Decode))
+        if coded or (isinstance(node, exp.Func) and function_name(node, statement) in _WITHOUT_CATALOG):
+            _rewrite_function(node, statement, Names(refuse, refuse))
 
 
 def _by_type(node: exp.Expr, types: ResultTypes) -> str | None:

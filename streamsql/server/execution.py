@@ -14,9 +14,9 @@ from streamsql.pgwire.values import encode_rows
 from streamsql.server.context import Context, Values
 from streamsql.server.known import SHARED_ROWS_MAX
 from streamsql.server.output import Output
-from streamsql.server.portals import Cursor
-from streamsql.server.results import CopyIn, CopyOut, Done, Outcome
+from streamsql.server.results import CopyIn, CopyOut, Cursor, Done, Outcome
 from streamsql.server.statements import handler
+from streamsql.server.statements.prepared import resolve
 from streamsql.sql.statements import (
     CopyFrom,
     CopyTo,
@@ -26,6 +26,7 @@ from streamsql.sql.statements import (
     CreateTableAs,
     Delete,
     Drop,
+    ExecutePrepared,
     Insert,
     Query,
     Statement,
@@ -77,9 +78,12 @@ class Execution:
 
     async def execute(self, statement: Statement, values: Values) -> Outcome:
         self.check_transaction(statement)
+        if isinstance(statement, ExecutePrepared):
+            statement, values = await resolve(self._context, statement)
         if isinstance(statement, _WRITING) and self._context.variables.read_only:
             words = statement.text.upper().split(None, 2)
             verb = " ".join(words[: 2 if words[0] in ("CREATE", "DROP") else 1])
+            verb = "COPY FROM" if verb == "COPY" else verb
             raise ReadOnlyTransaction(f"cannot execute {verb} in a read-only transaction")
         if getattr(statement, "parameter_count", 0) > len(values.types):  # by the simple protocol
             raise _no_parameter(statement)
@@ -90,6 +94,12 @@ class Execution:
         if (handler(source).at_once or live) and transaction.dirty and not transaction.explicit:
             await transaction.commit()
         return await found.execute(self._context, statement, values)
+
+    async def commit(self) -> None:
+        """End a transaction that no BEGIN began: what was written is durable, and cursors that do not outlive it close."""
+        await self._context.cursors.hold()
+        await self._context.transaction.commit()
+        await self._context.cursors.end()
 
     def finish(self, done: Done) -> None:
         """Say what a statement without rows has done."""
@@ -107,6 +117,8 @@ class Execution:
         cursor = Cursor(copy.rows)
         encoder = copy.encoder
         try:
+            if not copy.rows.live:
+                await cursor.look_ahead()
             self._output.say(messages.copy_out_response(encoder.formats))
             self._output.say(encoder.head())
             sent = await self._send(cursor, encoder.rows, None)
@@ -117,17 +129,18 @@ class Execution:
 
     async def send_rows(self, cursor: Cursor, formats: list[int], rows_max: int | None) -> int:
         """Send rows until `rows_max` or the end; a live result's portion also ends when there are no more just now."""
+        zone = self._context.zone
         types = [c.type for c in cursor.rows.columns]
         if not cursor.rows.shared:
-            return await self._send(cursor, lambda batch: encode_rows(batch, types, formats), rows_max)
-        shared, key = self._context.known.encoded, (tuple(formats), tuple(types))
+            return await self._send(cursor, lambda batch: encode_rows(batch, types, formats, zone=zone), rows_max)
+        shared, key = self._context.known.encoded, (tuple(formats), tuple(types), zone)
 
         def encoded(batch: pa.RecordBatch) -> memoryview:
             if batch.num_rows > SHARED_ROWS_MAX:
-                return encode_rows(batch, types, formats)
+                return encode_rows(batch, types, formats, zone=zone)
             made = shared.get(batch, key)
             if made is None:
-                made = encode_rows(batch, types, formats)
+                made = encode_rows(batch, types, formats, zone=zone)
                 shared.put(batch, made, key)
             return made
 

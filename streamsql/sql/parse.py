@@ -16,15 +16,17 @@ from sqlglot.tokens import Token, TokenType
 
 from streamsql.base.limits import Limits, exceeded
 from streamsql.sql.changes import parse_delete, parse_insert, parse_subscribe, parse_truncate, parse_update
+from streamsql.sql.channels import parse_listen, parse_notify, parse_unlisten
 from streamsql.sql.comments import parse_comment
 from streamsql.sql.copying import parse_copy
+from streamsql.sql.cursors import parse_close, parse_declare, parse_fetch
 from streamsql.sql.definitions import parse_create_stream, parse_create_table, parse_create_view, parse_drop
+from streamsql.sql.locks import parse_lock
 from streamsql.sql.nesting import check_nesting
+from streamsql.sql.prepared import parse_deallocate, parse_execute, parse_prepare
 from streamsql.sql.query import QUERY_WORDS, parse_explain, parse_query
 from streamsql.sql.session import (
     TRANSACTION_VERBS,
-    parse_close,
-    parse_deallocate,
     parse_describe,
     parse_discard,
     parse_refresh,
@@ -32,7 +34,6 @@ from streamsql.sql.session import (
     parse_set,
     parse_show,
     parse_transaction,
-    parse_unlisten,
     parse_verify,
 )
 from streamsql.sql.statements import Statement
@@ -58,14 +59,22 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("create", "temporary"): parse_create_table,
     ("create", "local"): parse_create_table,
     ("create", "global"): parse_create_table,
+    ("declare",): parse_declare,
     ("deallocate",): parse_deallocate,
     ("delete",): parse_delete,
     ("desc",): parse_describe,
     ("describe",): parse_describe,
     ("discard",): parse_discard,
     ("drop",): parse_drop,
+    ("execute",): parse_execute,
     ("explain",): parse_explain,
+    ("fetch",): parse_fetch,
     ("insert",): parse_insert,
+    ("listen",): parse_listen,
+    ("lock",): parse_lock,
+    ("move",): parse_fetch,
+    ("notify",): parse_notify,
+    ("prepare",): parse_prepare,
     ("refresh",): parse_refresh,
     ("reset",): parse_reset,
     ("set",): parse_set,

@@ -296,16 +296,6 @@ def test_deallocate_and_discard_forget_prepared_statements(connection: Connectio
         connection.execute("DEALLOCATE mine")
 
 
-def test_server_side_cursors_are_refused_with_what_to_do_instead(server: RunningServer):
-    with server.session(autocommit=False) as other:
-        cursor = other.cursor("named")
-        with pytest.raises(errors.FeatureNotSupported) as refused:
-            cursor.execute("SELECT 1")
-        assert "EMIT" in (refused.value.diag.message_hint or "")
-        cursor.close()
-        other.rollback()
-
-
 def test_columns_are_described_before_any_row(connection: Connection):
     cursor = connection.execute("SELECT 1::smallint AS a, 'x' AS b, 1.50::numeric(5,2) AS c, now() AS d, ARRAY[1] AS e")
     assert cursor.description is not None

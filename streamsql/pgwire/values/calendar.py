@@ -67,10 +67,17 @@ def read_timestamp(text: str, sql_name: str, use_zone: bool) -> int:
         microseconds += _time_us(match, text)
     zone = match["zone"] or match["of_date"]
     if use_zone and zone is not None:
-        microseconds -= _zone_us(zone, text)
+        microseconds -= zone_us(zone, text)
     if not DATE_MIN * DAY_US <= microseconds < DATE_MAX * DAY_US:
         raise DatetimeFieldOverflow(f'timestamp out of range: "{text}"')
     return microseconds
+
+
+def has_zone(text: str) -> bool:
+    """Tell whether a timestamp's text says which moment it is: by an offset, or a word; also where it is none at all."""
+    word = text.strip(WHITE_SPACE).lower()
+    match = _TIMESTAMP.match(word)
+    return match is None or match["zone"] is not None
 
 
 def read_date(text: str) -> int:
@@ -124,7 +131,8 @@ def _time_us(match: re.Match[str], text: str) -> int:
     return microseconds
 
 
-def _zone_us(zone: str, text: str) -> int:
+def zone_us(zone: str, text: str) -> int:
+    """Give an offset from UTC in microseconds, east being positive."""
     if zone[0] not in "+-":
         return 0
     digits = zone[1:].replace(":", "")

@@ -22,7 +22,7 @@ from streamsql.engine.changes import Change
 from streamsql.engine.definitions import ViewSubscription
 from streamsql.server.context import Context, Values
 from streamsql.server.known import SHARED_ROWS_MAX
-from streamsql.server.results import Batches, ResultColumn, Rows
+from streamsql.server.results import Batches, ResultColumn, Rows, Wake
 from streamsql.server.streaming import canonical, every
 from streamsql.sql.statements import Subscribe
 
@@ -37,7 +37,7 @@ async def columns(context: Context, statement: Subscribe, values: Values) -> lis
 
 async def execute(context: Context, statement: Subscribe, values: Values) -> Rows:
     found = await columns(context, statement, values)
-    wake = asyncio.Event()
+    wake = Wake()
     loop = asyncio.get_running_loop()
 
     def waken() -> None:
@@ -52,14 +52,14 @@ async def execute(context: Context, statement: Subscribe, values: Values) -> Row
         following.snapshot.close()
 
     batches = _batches(context, statement, following, wake, found)
-    return Rows(found, batches, tag="SUBSCRIBE", live=True, release=release, shared=True)
+    return Rows(found, batches, tag="SUBSCRIBE", live=True, wake=wake, release=release, shared=True)
 
 
 async def _batches(
     context: Context,
     statement: Subscribe,
     following: ViewSubscription,
-    wake: asyncio.Event,
+    wake: Wake,
     found: list[ResultColumn],
 ) -> Batches:
     shown = found[3:] if statement.progress else found[2:]
