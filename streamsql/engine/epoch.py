@@ -258,8 +258,7 @@ class Engine:
         while True:
             try:
                 with registered(self.store, self.catalog, self.queries.values(), changes):
-                    rows = {name: chains.concatenated(tables) for name, tables in batches.items()}
-                    self._attempt(rows, sequence, changes, streams, rejected, beside)
+                    self._attempt(batches, sequence, changes, streams, rejected, beside)
                 return
             except QueryFailureError as failure:
                 if not rejected.set_aside(failure):

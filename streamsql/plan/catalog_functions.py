@@ -6,6 +6,7 @@ or a definition up does so in one relation (`names.NAMES`), whose columns no cli
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +14,7 @@ from typing import NoReturn
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.errors import ParseError
 
 from streamsql.base.errors import InvalidSchemaName, StreamSQLError, UndefinedFunction, UndefinedObject, UndefinedTable
 from streamsql.base.types import INT2VECTOR, OIDVECTOR, WireType
@@ -36,10 +38,13 @@ def _found(kind: str, oid: str = "$1") -> str:
 def _oid(kind: str) -> str:
     """Read an OID, or a name, as one."""
     kinds = "('type', 'typname')" if kind == "type" else f"('{kind}')"
-    text = "replace(replace(CAST($1 AS VARCHAR), 'pg_catalog.', ''), 'public.', '')"
+    # without the schema that is looked in anyway; as it stands, without quotes that it does not need, or folded
+    text = r"""regexp_replace(CAST($1 AS VARCHAR), '^\s*"?(pg_catalog|public)"?\s*\.\s*', '', 'i')"""
+    bare = rf"""regexp_replace({text}, '^"([a-z_][a-z0-9_$]*)"$', '\1')"""
+    folded = f"""CASE WHEN contains({text}, '"') THEN {text} ELSE lower({text}) END"""
     return (
-        f"coalesce(TRY_CAST(CAST($1 AS VARCHAR) AS INTEGER), "
-        f"(SELECT CAST({OID} AS INTEGER) FROM {NAMES} WHERE {KIND} IN {kinds} AND {NAME} = {text} LIMIT 1))"
+        f"coalesce(TRY_CAST(CAST($1 AS VARCHAR) AS INTEGER), (SELECT CAST({OID} AS INTEGER) FROM {NAMES} "
+        f"WHERE {KIND} IN {kinds} AND {NAME} IN ({text}, {bare}, {folded}) LIMIT 1))"
     )
 
 
@@ -242,10 +247,18 @@ def _known(called: exp.Anonymous) -> exp.Expr:
     return made
 
 
+_SYMBOL = re.compile(r"[-+*/<>=~!@#%^&|`?]+")
+
+
 def _operator(node: exp.Expr) -> exp.Expr:
-    """Write ``a OPERATOR(pg_catalog.~) b`` as ``a ~ b``."""
+    """Write ``a OPERATOR(pg_catalog.~) b`` as ``a ~ b``. Raises UndefinedFunction."""
     symbol = str(node.args["operator"]).rpartition(".")[2].strip()
-    made = sqlglot.parse_one(f"a {symbol} b", read="postgres")
+    try:
+        if not _SYMBOL.fullmatch(symbol) or "--" in symbol or "/*" in symbol:
+            raise ParseError(symbol)
+        made = sqlglot.parse_one(f"a {symbol} b", read="postgres")
+    except ParseError as error:
+        raise UndefinedFunction(f"operator does not exist: {symbol}") from error
     operands = {"a": node.this, "b": node.expression}
     for column in list(made.find_all(exp.Column)):
         column.replace(operands[column.name])
@@ -415,6 +428,7 @@ def _registered(cast: exp.Cast, type_name: str, statement: Statement, names: Nam
 
 def _folded(part: str) -> str:
     """Write a part of a name as `names` does: in quotes only where it needs them."""
+    part = part.strip()
     return quote_name(part[1:-1].replace('""', '"')) if part.startswith('"') else part.lower()
 
 

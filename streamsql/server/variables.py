@@ -87,7 +87,9 @@ VARIABLES: dict[str, Variable] = {
     "lc_monetary": Variable("C", "how money is shown", _only("c", "posix")),
     "lc_numeric": Variable("C", "how numbers are shown", _only("c", "posix")),
     "lc_time": Variable("C", "how times are shown", _only("c", "posix")),
+    "max_function_args": Variable("100", "arguments of a function, as drivers are told", writable=False),
     "max_identifier_length": Variable("63", "bytes in a name", writable=False),
+    "max_index_keys": Variable("32", "columns of a key, as drivers are told", writable=False),
     "role": Variable("none", "the role that is acted in: none", _only("none")),
     "row_security": Variable("on", "there are no policies that hide rows", None),
     "search_path": Variable('"$user", public', "where PostgreSQL looks names up: here always in pg_catalog and public", None),
@@ -141,7 +143,9 @@ def command_line_options(text: str) -> list[tuple[str, str]]:
         elif word.startswith(("--", "-c")):
             word = word[2:]
         else:
-            raise SQLSyntaxError(f'invalid command-line argument for server process: "{word}"', hint="use -c name=value")
+            raise SQLSyntaxError(
+                f'invalid command-line argument for server process: "{word}"', hint="use -c name=value"
+            )
         name, equals, value = word.partition("=")
         if not equals:
             raise SQLSyntaxError(f"-c {name} requires a value")

@@ -23,6 +23,7 @@ from streamsql.plan.adhoc import Scope, adhoc_sql
 from streamsql.plan.insertion import in_types
 from streamsql.plan.parameters import infer_types, substituted
 from streamsql.plan.places import located, place_of_word
+from streamsql.server import written
 from streamsql.server.context import Context, Values
 from streamsql.server.gathered import VALUES_READ_INLINE_MAX, modifier_of
 from streamsql.server.reads import next_batch
@@ -56,7 +57,7 @@ def types_of(
 async def execute(context: Context, statement: Insert, values: Values) -> Done | Rows:
     relation = context.catalog.relation(statement.name, statement.name_position + 1)
     rows = await rows_of(context, statement, values, relation)
-    context.transaction.write(relation.name, rows)
+    await written.write(context, relation, rows)
     tag = f"INSERT 0 {rows.num_rows}"
     if statement.returning is None:
         return Done(tag)
