@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from streamsql.base.errors import DuplicateTable, UndefinedTable, WrongObjectType
+from streamsql.catalog.access import Access
 from streamsql.sql.statements import ColumnDefinition, EmitMode, ObjectKind, Watermark
 
 PUBLIC_SCHEMA = "public"
@@ -110,6 +111,7 @@ class Catalog:
     """All objects by name. Immutable: the engine thread makes a new one, every other thread reads the one it got."""
 
     objects: dict[str, CatalogObject] = field(default_factory=dict)
+    access: Access = field(default_factory=Access)
 
     def __iter__(self) -> Iterator[CatalogObject]:
         return iter(self.objects.values())
