@@ -32,6 +32,7 @@ from streamsql.base.clock import SystemClock
 from streamsql.base.limits import Limits
 from streamsql.engine import definitions
 from streamsql.engine.epoch import Engine, Write
+from streamsql.engine.live import start_live_query, stop_live_query
 from streamsql.engine.store import Store
 from streamsql.sql.parse import parse
 from streamsql.sql.statements import CreateMaterializedView, CreateStream, Query
@@ -144,7 +145,7 @@ def live_rate(table: pa.Table, threads: int) -> tuple[float, int, str]:
         statement = parse(QUERY, engine.limits)[0]
         assert isinstance(statement, Query)
         awake, ended = threading.Event(), threading.Event()
-        live = engine.call(lambda: definitions.start_live_query(engine, statement, awake.set)).result()
+        live = engine.call(lambda: start_live_query(engine, statement, awake.set)).result()
         taken = 0
 
         def read() -> None:
@@ -161,6 +162,6 @@ def live_rate(table: pa.Table, threads: int) -> tuple[float, int, str]:
         awake.set()
         reader.join()
         taken += sum(c.rows.num_rows for c in live.subscription.take()[0])
-        engine.call(lambda: definitions.stop_live_query(engine, live)).result()
+        engine.call(lambda: stop_live_query(engine, live)).result()
         engine.stop()
     return table.num_rows / seconds, taken, "one subscriber"

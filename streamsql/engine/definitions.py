@@ -40,17 +40,13 @@ from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.replaced import Aside
 from streamsql.engine.subscriptions import Subscription
 from streamsql.engine.views import ContinuousQuery
-from streamsql.plan.continuous import plan_query
-from streamsql.plan.nodes import ContinuousPlan
 from streamsql.sql.parse import parse
 from streamsql.sql.statements import (
     CreateMaterializedView,
     CreateStream,
     CreateTable,
     Drop,
-    EmitMode,
     ObjectKind,
-    Query,
 )
 
 
@@ -119,7 +115,7 @@ def create_view(engine: Engine, statement: CreateMaterializedView) -> bool:
 
     before = engine.catalog
     try:
-        _start(engine, query, finish)
+        start_query(engine, query, finish)
     except BaseException:
         engine.queries.pop(view.name, None)
         engine.catalog = before
@@ -174,7 +170,7 @@ def _replace_view(engine: Engine, statement: CreateMaterializedView) -> None:
         _save(engine, view)
 
     try:
-        _start(engine, query, finish, aside.put)
+        start_query(engine, query, finish, aside.put)
     except BaseException:
         engine.catalog, engine.queries = before, kept
         for follower, plan, progress in states:
@@ -217,7 +213,7 @@ def _follow(engine: Engine, replaced: View, item: View, query: ContinuousQuery) 
         raise failure.error from failure
 
 
-def _start(
+def start_query(
     engine: Engine,
     query: ContinuousQuery,
     finish: Callable[[Progress], None],
@@ -278,47 +274,6 @@ def _filled(
                 break
         finish(progress)
     return changes
-
-
-@dataclass(frozen=True, slots=True)
-class LiveQuery:
-    """A live SELECT: its plan and the subscription that delivers its changes, from the first row kept."""
-
-    plan: ContinuousPlan
-    subscription: Subscription
-    name: str
-
-
-def start_live_query(engine: Engine, query: Query, wake: Callable[[], None]) -> LiveQuery:
-    """Start a continuous SELECT; end it with `stop_live_query`."""
-    engine.check_query_count()
-    plan = plan_query(query, engine.catalog, engine.describe, engine.limits)
-    number = engine.next_id()
-    name = f"query {number}"
-    running = query_of(number, name, plan, engine.store, engine.limits, temporary=True)
-    running.text = query.text
-    subscription = running.log.subscribe(wake, whole=plan.mode is EmitMode.COMPLETE)
-
-    def finish(progress: Progress) -> None:
-        running.progress = progress
-        engine.queries[name] = running
-
-    try:
-        _start(engine, running, finish)
-    except BaseException:
-        engine.queries.pop(name, None)
-        raise
-    return LiveQuery(plan, subscription, name)
-
-
-def stop_live_query(engine: Engine, live: LiveQuery) -> None:
-    """End a live query and drop its tables."""
-    live.subscription.close()
-    running = engine.queries.pop(live.name, None)
-    if running is not None:
-        with engine.store.transaction():
-            running.drop()
-        running.close()
 
 
 @dataclass(frozen=True, slots=True)

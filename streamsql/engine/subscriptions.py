@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from streamsql.base.errors import StreamSQLError, SubscriptionTooSlow
 from streamsql.base.limits import Limits
@@ -36,14 +36,24 @@ class ChangeLog:
         return bool(self._subscriptions)
 
     @property
+    def readers(self) -> int:
+        """How many read."""
+        return len(self._subscriptions)
+
+    @property
     def wants_whole(self) -> bool:
         """Tell whether anybody reads the whole result each time (EMIT COMPLETE)."""
         return any(s.whole for s in list(self._subscriptions))
 
-    def subscribe(self, wake: Callable[[], None], *, whole: bool = False) -> Subscription:
-        """Start reading after the changes published so far. `wake` is called, from any thread, when there is more."""
+    def subscribe(
+        self, wake: Callable[[], None], *, whole: bool = False, before: Sequence[Change] = ()
+    ) -> Subscription:
+        """Start reading after the changes published so far, which `before` stands for.
+
+        `wake` is called, from any thread, when there is more.
+        """
         with self._lock:
-            made = Subscription(self, self._first + len(self._changes), wake, whole)
+            made = Subscription(self, self._first + len(self._changes), wake, whole, before)
             self._subscriptions.add(made)
             return made
 
@@ -109,8 +119,11 @@ class ChangeLog:
 class Subscription:
     """One reader of a change log."""
 
-    def __init__(self, log: ChangeLog, position: int, wake: Callable[[], None], whole: bool) -> None:
+    def __init__(
+        self, log: ChangeLog, position: int, wake: Callable[[], None], whole: bool, before: Sequence[Change]
+    ) -> None:
         self._log = log
+        self._before = before
         self.position = position
         self.wake = wake
         self.whole = whole
@@ -121,7 +134,8 @@ class Subscription:
         Raises SubscriptionTooSlow where changes were dropped unread, and the query's own error where it has stopped.
         """
         changes, epoch = self._log._take(self)
-        return [change.sorted() for change in changes], epoch
+        before, self._before = self._before, ()
+        return [change.sorted() for change in (*before, *changes)], epoch
 
     def close(self) -> None:
         """Stop reading. May be called again."""

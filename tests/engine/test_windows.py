@@ -66,11 +66,14 @@ def local(zone: str, unit: str) -> Kind:
 @st.composite
 def kinds(draw: st.DrawFn) -> Kind:
     size = draw(st.integers(1, 12))
-    match draw(st.sampled_from(["hop", "hop", "cumulate", "cumulate", "local"])):
+    match draw(st.sampled_from(["hop", "hop", "fine", "fine", "cumulate", "cumulate", "local"])):
         case "hop":
             slide = draw(st.integers(1, size))
             offset = draw(st.integers(-30, 30)) * SECOND_US + draw(st.sampled_from([0, 0, 1]))
             return hopping(size * SECOND_US, slide * SECOND_US, offset)
+        case "fine":  # so many panes that windows are found by frames
+            slide = size * SECOND_US // 12
+            return hopping(slide * draw(st.integers(32, 50)), slide, draw(st.integers(-30, 30)) * SECOND_US)
         case "cumulate":
             return cumulating(size * SECOND_US, draw(st.integers(1, 5)), draw(st.integers(-30, 30)) * SECOND_US)
     return local(draw(st.sampled_from(["UTC", "Europe/London"])), draw(st.sampled_from(["day", "month"])))

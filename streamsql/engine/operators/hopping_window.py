@@ -16,7 +16,15 @@ from streamsql.engine.changes import Progress
 from streamsql.engine.operators.base import Arrival, Operator, Sink, compacted, merge_partials
 from streamsql.engine.operators.tumbling_window import after_drop
 from streamsql.plan import stages
+from streamsql.plan.frames import (
+    FRAMED_WINDOWS_MIN,
+    framed,
+    groups_of_frames,
+    windows_due,
+    windows_of_panes,
+)
 from streamsql.plan.windows import windows_of_place
+from streamsql.plan.windows.hopping import floor_to
 
 
 class _Hopping(Operator):
@@ -55,9 +63,15 @@ class HoppingAppend(_Hopping):
         watermark = self.watermark(progress)
         assert watermark is not None
         if progress.state_rows and self._first_end(progress) <= watermark:
-            due = f"v.w + {size} <= $1 AND v.w + {size} > $2"
             states = f"(SELECT * FROM {self.tables.state} WHERE w < $1)"
-            groups = stages.groups_of_panes(grouping, states, due)
+            if framed(grouping) and watermark - self._first_end(progress) >= FRAMED_WINDOWS_MIN * self.window.slide_us:
+                slide = self.window.slide_us
+                first, last = (f"{floor_to(f'({end} - {size})', slide)}" for end in ("$2", "$1"))
+                windows = windows_due(grouping, states, f"{first} + {slide}", last)
+                groups = groups_of_frames(grouping, states, windows)
+            else:
+                due = f"v.w + {size} <= $1 AND v.w + {size} > $2"
+                groups = stages.groups_of_panes(grouping, states, due)
             sink.append(groups, watermark, progress.closed_to)
         progress = self._drop(progress, watermark)
         return compacted(self, replace(progress, closed_to=max(progress.closed_to, watermark)))
@@ -98,15 +112,11 @@ class HoppingUpdate(_Hopping):
         """Groups of all windows that hold a pane which this epoch changed; ``$1`` and ``$2`` bound those panes."""
         grouping, tables = self.plan.grouping, self.tables
         assert grouping is not None
-        keys = stages.key_columns(grouping)
-        first, last = windows_of_place(self.window, "m.w")
-        columns = ", ".join(["v.w AS w", *(f"m.{k} AS {k}" for k in keys)])
         self.store.run(f"DELETE FROM {tables.touched}")
-        self.store.run(
-            f"INSERT INTO {tables.touched} SELECT DISTINCT {columns} FROM {tables.merged} AS m, "
-            f"LATERAL (SELECT unnest(generate_series({first}, {last}, {self.window.slide_us})) AS w) AS v "
-            f"WHERE v.w + {self.window.size_us} >= m.f"
-        )
+        self.store.run(f"INSERT INTO {tables.touched} {windows_of_panes(grouping, tables.merged)}")
         states = f"(SELECT * FROM {tables.state} WHERE w >= $1 AND w < $2)"
+        if framed(grouping):
+            return groups_of_frames(grouping, states, f"SELECT * FROM {tables.touched}")
+        keys = stages.key_columns(grouping)
         same = " AND ".join(["t.w = v.w", *(f"t.{k} IS NOT DISTINCT FROM s.{k}" for k in keys)])
         return stages.groups_of_panes(grouping, states, f"EXISTS (SELECT 1 FROM {tables.touched} AS t WHERE {same})")

@@ -16,9 +16,8 @@ from sqlglot import exp
 from streamsql.base.errors import AdminShutdown, StreamSQLError
 from streamsql.base.types import WireType
 from streamsql.catalog.objects import OutputColumn
-from streamsql.engine import definitions
 from streamsql.engine.changes import Change
-from streamsql.engine.definitions import LiveQuery
+from streamsql.engine.live import LiveQuery, start_live_query, stop_live_query
 from streamsql.plan.adhoc import adhoc_query
 from streamsql.plan.continuous import plan_query
 from streamsql.plan.functions import asks_settings
@@ -173,11 +172,11 @@ async def _live(context: Context, query: Query) -> Rows:
     def waken() -> None:
         loop.call_soon_threadsafe(wake.set)
 
-    live = await context.on_engine(lambda: definitions.start_live_query(context.engine, query, waken))
+    live = await context.on_engine(lambda: start_live_query(context.engine, query, waken))
 
     async def release() -> None:
         try:
-            await context.on_engine(lambda: definitions.stop_live_query(context.engine, live))
+            await context.on_engine(lambda: stop_live_query(context.engine, live))
         except AdminShutdown:
             live.subscription.close()  # the engine has stopped, and its temporary tables are gone with it
 

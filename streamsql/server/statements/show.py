@@ -16,7 +16,7 @@ _COLUMNS: dict[ShowKind, tuple[tuple[str, type], ...]] = {
     ShowKind.VIEWS: (("name", str), ("source", str), ("mode", str), ("definition", str)),
     ShowKind.QUERIES: (
         ("name", str), ("kind", str), ("source", str), ("mode", str), ("rows_in", int), ("rows_out", int),
-        ("rows_late", int), ("state_rows", int), ("status", str),
+        ("rows_late", int), ("state_rows", int), ("readers", int), ("status", str),
     ),
 }  # fmt: skip
 
@@ -81,6 +81,7 @@ def _queries(context: Context) -> list[tuple[object, ...]]:
             q.progress.rows_out,
             q.progress.rows_late,
             q.progress.state_rows,
+            q.log.readers,
             "running" if q.progress.error is None else f"failed: {q.progress.error}",
         )
         for q in context.engine.queries.values()
