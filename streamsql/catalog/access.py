@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from streamsql.base.errors import DuplicateObject, UndefinedObject
+from streamsql.sql.role_statements import RELATION_PRIVILEGES, SCHEMA_PRIVILEGES
 
 OWNER = 10
 PUBLIC = 0  # the grantee that means everybody
@@ -30,8 +31,6 @@ LETTERS: Mapping[str, str] = MappingProxyType(
         "USAGE": "U", "CREATE": "C",
     }
 )  # fmt: skip
-RELATION_PRIVILEGES = frozenset({"INSERT", "SELECT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"})
-SCHEMA_PRIVILEGES = frozenset({"USAGE", "CREATE"})
 NONE: frozenset[str] = frozenset()
 
 
@@ -93,7 +92,7 @@ SYSTEM_MEMBERS = (Membership(READ_ALL_SETTINGS, MONITOR, OWNER), Membership(READ
 class Access:
     """All of it. `acls` has an entry only for objects whose privileges are not the default ones."""
 
-    roles: Mapping[int, Role] = SYSTEM_ROLES
+    roles: Mapping[int, Role] = field(default_factory=lambda: SYSTEM_ROLES)
     members: tuple[Membership, ...] = SYSTEM_MEMBERS
     owners: Mapping[int, int] = field(default_factory=dict)
     acls: Mapping[int, tuple[Grant, ...]] = field(default_factory=dict)

@@ -125,6 +125,9 @@ class Catalog:
             raise DuplicateTable(f'relation "{made.name}" already exists')
         return replace(self, objects={**self.objects, made.name: made})
 
+    def with_access(self, access: Access) -> Catalog:
+        return replace(self, access=access)
+
     def without(self, name: str) -> Catalog:
         return replace(self, objects={n: o for n, o in self.objects.items() if n != name})
 

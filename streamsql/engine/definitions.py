@@ -23,6 +23,7 @@ from streamsql.base.errors import (
     WrongObjectType,
 )
 from streamsql.base.faults import reached
+from streamsql.catalog.access import OWNER, Access
 from streamsql.catalog.objects import (
     KIND_OF,
     CatalogObject,
@@ -33,6 +34,7 @@ from streamsql.catalog.objects import (
     quoted,
 )
 from streamsql.engine import recovery
+from streamsql.engine.access import save_access
 from streamsql.engine.changes import Change, Progress
 from streamsql.engine.epoch import Engine
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of
@@ -50,8 +52,8 @@ from streamsql.sql.statements import (
 )
 
 
-def create_relation(engine: Engine, statement: CreateStream | CreateTable) -> bool:
-    """CREATE STREAM or CREATE TABLE; False where it exists already and IF NOT EXISTS was said."""
+def create_relation(engine: Engine, statement: CreateStream | CreateTable, owner: int = OWNER) -> bool:
+    """CREATE STREAM or CREATE TABLE; False where it exists already and IF NOT EXISTS was said. `owner` is a role's OID."""
     if _exists(engine, statement.name, statement.if_not_exists):
         return False
     made = recovery.relation_of(statement, engine.next_id(), statement.text)
@@ -59,7 +61,7 @@ def create_relation(engine: Engine, statement: CreateStream | CreateTable) -> bo
         engine.store.execute(_rows_table(made))
         names = ", ".join(quoted(c.name) for c in made.columns)
         engine.store.execute(f"CREATE VIEW {made.public_name} AS SELECT {names} FROM {made.rows_table}")
-        _save(engine, made)
+        _save(engine, made, owner)
     return True
 
 
@@ -85,11 +87,13 @@ def _exists(engine: Engine, name: str, may: bool) -> bool:
     raise DuplicateTable(f'relation "{name}" already exists')
 
 
-def _save(engine: Engine, made: CatalogObject) -> None:
+def _save(engine: Engine, made: CatalogObject, owner: int = OWNER) -> None:
     """Make an object durable and known, as the last act of its transaction."""
     before = engine.catalog
     engine.catalog = before.with_object(made)
     try:
+        if owner != OWNER:
+            _set_access(engine, before.access.with_owner(made.id, owner))
         recovery.save_object(engine.store, made)
         engine.save()
     except BaseException:
@@ -97,7 +101,14 @@ def _save(engine: Engine, made: CatalogObject) -> None:
         raise
 
 
-def create_view(engine: Engine, statement: CreateMaterializedView) -> bool:
+def _set_access(engine: Engine, access: Access) -> None:
+    """Change owners and privileges together with the objects, within the caller's transaction."""
+    if access != engine.catalog.access:
+        engine.catalog = engine.catalog.with_access(access)
+        save_access(engine.store, access)
+
+
+def create_view(engine: Engine, statement: CreateMaterializedView, owner: int = OWNER) -> bool:
     """CREATE MATERIALIZED VIEW: makes it and fills it from the rows kept, in one transaction."""
     if statement.or_replace and engine.catalog.get(statement.name) is not None:
         _replace_view(engine, statement)
@@ -111,7 +122,7 @@ def create_view(engine: Engine, statement: CreateMaterializedView) -> bool:
         engine.store.execute(show)
         query.progress = progress
         engine.queries[view.name] = query
-        _save(engine, view)
+        _save(engine, view, owner)
 
     before = engine.catalog
     try:
@@ -145,7 +156,7 @@ def _planned(engine: Engine, statement: CreateMaterializedView) -> tuple[View, C
 def _replace_view(engine: Engine, statement: CreateMaterializedView) -> None:
     """CREATE OR REPLACE: the new query takes the old one's place in one transaction, and the views above it follow."""
     name, before, kept = statement.name, engine.catalog, dict(engine.queries)
-    engine.catalog.view(name)
+    old_id = engine.catalog.view(name).id
     view, query, show = _planned(engine, statement)
     above = engine.catalog.all_dependents(name)
     cycle = [v.name for v in above if v.name in view.sources] + ([name] if name in view.sources else [])
@@ -167,6 +178,7 @@ def _replace_view(engine: Engine, statement: CreateMaterializedView) -> None:
         for item, follower in zip(above, followers, strict=True):
             _follow(engine, view, item, follower)
         engine.reorder(view)
+        _set_access(engine, before.access.handed_on(old_id, view.id))
         _save(engine, view)
 
     try:
@@ -355,6 +367,7 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
             engine.catalog = catalog
             for name in names:
                 engine.streams.pop(name, None)
+            _set_access(engine, before.access.without_objects(o.id for o in gone))
             engine.save()
     except BaseException:
         engine.catalog, engine.queries, engine.streams = before, kept, streams

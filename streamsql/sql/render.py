@@ -18,6 +18,7 @@ from sqlglot.dialects.postgres import Postgres
 from streamsql.base.errors import FeatureNotSupported, ProgramLimitExceeded
 from streamsql.sql.durations import render_duration
 from streamsql.sql.names import quote_name, quote_string
+from streamsql.sql.render_roles import ROLE_RENDERERS
 from streamsql.sql.statements import (
     CloseCursor,
     ColumnDefinition,
@@ -253,4 +254,5 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     Transaction: lambda statement: f"{statement.verb.value} {statement.modes}".rstrip(),
     Unlisten: lambda _: "UNLISTEN *",
     Update: lambda statement: postgres_sql(statement.tree),
+    **ROLE_RENDERERS,
 }
