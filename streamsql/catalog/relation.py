@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from streamsql.base.types import ARRAYS, BY_NAME, OID, WireType, canonical_arrow
+from streamsql.catalog.access import OWNER, OWNER_NAME, PUBLIC
 from streamsql.catalog.objects import Catalog
 
 PG_CATALOG = "pg_catalog"
@@ -64,6 +65,7 @@ class Snapshot:
     """What the relations tell of: the catalog at one epoch, who asks, and the server around.
 
     `settings`, `sessions` and `rows_in` are asked by relations that are not lasting; `relations` are all of the system's.
+    `role` is the OID of who asks, `owner` the name by which the first owner is shown to him.
     """
 
     catalog: Catalog
@@ -73,6 +75,14 @@ class Snapshot:
     sessions: Callable[[], Sequence[SessionRow]] = field(default=tuple, compare=False)
     rows_in: Callable[[str], int] = field(default=lambda _: 0, compare=False)
     relations: Mapping[tuple[str, str], CatalogRelation] = field(default_factory=dict, compare=False)
+    role: int = OWNER
+    owner: str = OWNER_NAME
+
+    def role_name(self, oid: int) -> str:
+        """Name a role as whoever asks sees it; 0 is everybody, who has no name."""
+        if oid == PUBLIC:
+            return ""
+        return self.owner if oid == OWNER else self.catalog.access.name_of(oid)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from streamsql.catalog import information_schema, pg_catalog
+from streamsql.catalog.access import OWNER
 from streamsql.catalog.objects import Catalog
 from streamsql.catalog.relation import CatalogRelation, SessionRow, Setting, Snapshot
 
@@ -21,6 +22,9 @@ def snapshot(
     settings: Callable[[], Sequence[Setting]] = tuple,
     sessions: Callable[[], Sequence[SessionRow]] = tuple,
     rows_in: Callable[[str], int] = lambda _: 0,
+    *,
+    role: int = OWNER,
+    owner: str = "",
 ) -> Snapshot:
     """Make a snapshot with all relations in it."""
-    return Snapshot(catalog, user, database, settings, sessions, rows_in, STANDARD)
+    return Snapshot(catalog, user, database, settings, sessions, rows_in, STANDARD, role, owner or user)

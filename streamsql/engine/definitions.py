@@ -328,19 +328,25 @@ def drop(engine: Engine, statement: Drop) -> list[str]:
                 f'"{name}" is not a {statement.kind.value.lower()}', hint=f"use DROP {kind} to remove it"
             )
         gone.append(found)
-    named = set(statement.names)
+    drop_objects(engine, gone, cascade=statement.cascade)
+    return missing
+
+
+def drop_objects(engine: Engine, gone: list[CatalogObject], *, cascade: bool) -> None:
+    """Drop objects, and what depends on them where `cascade` says so. Raises DependentObjectsExist."""
+    named = {o.name for o in gone}
     for item in gone:  # which grows as dependents are found
         known = named | {o.name for o in gone}
         views = [v for v in engine.catalog.dependents(item.name) if v.name not in known]
-        if views and not statement.cascade:
+        if views and not cascade:
             raise DependentObjectsExist(
-                f"cannot drop {statement.kind.value.lower()} {item.name} because other objects depend on it",
+                f"cannot drop {KIND_OF[type(item)].value.lower()} {item.name} because other objects depend on it",
                 detail="\n".join(f"materialized view {v.name} depends on {item.name}" for v in views),
                 hint="use DROP ... CASCADE to drop the dependent objects too",
             )
         gone += views
-    _drop_all(engine, gone)
-    return missing
+    if gone:
+        _drop_all(engine, gone)
 
 
 def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from streamsql.base.errors import AuthorizationError, InvalidPassword, ProtocolViolation, UndefinedDatabase
+from streamsql.base.errors import AuthorizationError, ProtocolViolation, UndefinedDatabase
 from streamsql.pgwire.rules import Method, Rule, rule_for
 
 DATABASE_NAMES = ("streamsql", "postgres")
@@ -64,11 +64,6 @@ def method_for(rules: tuple[Rule, ...], wanted: Asked, address: str, *, tls: boo
     if rule.method is Method.REJECT:
         raise AuthorizationError(f"authentication rule rejects connection for {where}", severity="FATAL")
     return rule.method
-
-
-def password_failed(user: str) -> InvalidPassword:
-    """Make the error of a login that failed, whatever the reason."""
-    return InvalidPassword(f'password authentication failed for user "{user}"', severity="FATAL")
 
 
 def initial_response(body: bytes) -> tuple[str, bytes]:

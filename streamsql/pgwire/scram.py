@@ -152,7 +152,11 @@ class Exchange:
         without_proof, bound, nonce, proof_text = found.groups()
         expected = self._header.encode() + (self._binding or b"" if self._plus else b"")
         if not hmac.compare_digest(_bytes(bound), expected):
-            raise ProtocolViolation("SCRAM channel binding check failed" if self._plus else "unexpected SCRAM channel-binding attribute in client-final-message")
+            raise ProtocolViolation(
+                "SCRAM channel binding check failed"
+                if self._plus
+                else "unexpected SCRAM channel-binding attribute in client-final-message"
+            )
         if nonce != self._nonce:
             raise ProtocolViolation("invalid SCRAM response", detail="nonce does not match")
         proof = _bytes(proof_text)

@@ -27,6 +27,7 @@ from streamsql.catalog.objects import PUBLIC_SCHEMA, ROWS_SCHEMA, SYSTEM_SCHEMA,
 from streamsql.catalog.pg_catalog import FUNCTIONS
 from streamsql.catalog.pg_catalog.names import oid_of
 from streamsql.catalog.relation import PG_CATALOG, CatalogRelation, Snapshot
+from streamsql.catalog.rights import require_read
 from streamsql.catalog.standard import STANDARD
 from streamsql.plan import catalog_functions, postgres_operators, stages
 from streamsql.plan.bind import check_time_type
@@ -35,6 +36,7 @@ from streamsql.plan.insertion import default_of
 from streamsql.plan.macros import write_out
 from streamsql.plan.nodes import Describe, Window
 from streamsql.plan.output_names import name_outputs
+from streamsql.plan.permission import TARGET, hide_rows, require_change
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.result_types import Columns, ResultTypes
 from streamsql.plan.windows import bind_window, is_window, windows_of_place
@@ -133,9 +135,11 @@ def change_sql(tree: exp.Expr, statement: Statement, table: Table, scope: Scope)
     hidden = next((c for c in tree.find_all(exp.Column) if c.name.startswith("__")), None)
     if hidden is not None:
         raise UndefinedColumn(f'column "{hidden.name}" does not exist', position=position_of(hidden, statement))
-    _resolve_names(tree, statement, replace(scope, provide=_refuse_standard))
     target = tree.this
     assert isinstance(target, exp.Table), tree
+    target.meta[TARGET] = True
+    require_change(tree, target, table, scope.catalog, scope.asker.role)
+    _resolve_names(tree, statement, replace(scope, provide=_refuse_standard))
     _check_assigned(tree, statement, table)
     target.set("db", exp.to_identifier(ROWS_SCHEMA))
     return duckdb_sql(_answered(tree, statement, scope))
@@ -195,6 +199,7 @@ def _resolve_names(tree: exp.Expr, statement: Statement, scope: Scope) -> None:
                 f"cross-database references are not implemented: {table.catalog}.{schema}.{name}", position=position
             )
         if schema == SYSTEM_SCHEMA and name in scope.system:
+            hide_rows(table, name, scope.catalog, scope.asker.role)
             continue
         relation = STANDARD.get((schema or PG_CATALOG, name))
         if relation is not None:
@@ -206,6 +211,8 @@ def _resolve_names(tree: exp.Expr, statement: Statement, scope: Scope) -> None:
             raise UndefinedTable(f'relation "{shown}" does not exist', hint=nearest(name, known), position=position)
         if not table.alias:
             table.set("alias", exp.TableAlias(this=exp.to_identifier(name, quoted=True)))
+        if table.meta.get(TARGET) is None:
+            require_read(scope.catalog, scope.asker.role, scope.catalog.objects[name])
         if name in scope.stand_ins:
             table.set("this", exp.to_identifier(scope.stand_ins[name], quoted=True))
         else:

@@ -20,6 +20,7 @@ from streamsql.engine.recovery import SYSTEM_RELATIONS
 from streamsql.plan.adhoc import Scope
 from streamsql.plan.functions import Asker
 from streamsql.server.cancellation import Cancellation
+from streamsql.server.identity import Identity
 from streamsql.server.known import Known
 from streamsql.server.reads import ReadPool, describe_on
 from streamsql.server.transactions import SessionTransaction
@@ -67,12 +68,18 @@ class Context:
     engine: Engine
     reads: ReadPool
     known: Known
-    asker: Asker
+    logged_in: Asker
     transaction: SessionTransaction
     variables: Variables
     sessions: Callable[[], Sequence[SessionRow]] = tuple
     prepared: PreparedNames = field(default_factory=dict[str, object])
     cancel: Cancellation = field(default_factory=Cancellation)
+    identity: Identity | None = None
+
+    @property
+    def asker(self) -> Asker:
+        """Who asks now: whoever has logged in, or the role that has been set since."""
+        return self.logged_in if self.identity is None else self.identity.asker(self.variables)
 
     @property
     def limits(self) -> Limits:
@@ -105,6 +112,8 @@ class Context:
             self.variables.settings,
             self.sessions,
             lambda name: streams[name].rows_in if name in streams else 0,
+            role=self.asker.role,
+            owner=self.asker.owner_shown,
         )
 
     def own_cursor(self) -> duckdb.DuckDBPyConnection:

@@ -17,8 +17,9 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from streamsql.base.config import ConfigError
+from streamsql.base.config import Config, ConfigError
 from streamsql.base.errors import ProtocolViolation
 
 TLS_FIRST_BYTE = 0x16  # a handshake record; no startup packet is so long that it begins with this
@@ -35,15 +36,6 @@ _HASHES: dict[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """The files of ``--tls-cert``, ``--tls-key`` and ``--tls-ca``."""
-
-    certificate: Path
-    key: Path
-    authority: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Credentials:
     """What the files hold: the context of new connections, and what SCRAM binds to (None: nothing is defined for it)."""
 
@@ -51,22 +43,29 @@ class Credentials:
     binding: bytes | None
 
 
-def load(files: TlsFiles) -> Credentials:
-    """Read the files. Raises ConfigError, in one line, for what cannot be used."""
+def credentials(config: Config) -> Credentials | None:
+    """Read the files of the settings; None where there is no encryption. Raises ConfigError."""
+    if config.tls_certificate is None or config.tls_key is None:
+        return None
+    return load(config.tls_certificate, config.tls_key, config.tls_authority)
+
+
+def load(certificate: Path, key: Path, authority: Path | None) -> Credentials:
+    """Read certificate, key and authorities. Raises ConfigError, in one line, where they cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_COMPRESSION
     context.set_alpn_protocols([ALPN])
     try:
-        context.load_cert_chain(files.certificate, files.key, password=_no_passphrase)
-        first = ssl.PEM_cert_to_DER_cert(_first_certificate(files.certificate.read_text("ascii", "replace")))
+        context.load_cert_chain(certificate, key, password=_no_passphrase)
+        first = ssl.PEM_cert_to_DER_cert(_first_certificate(certificate.read_text("ascii", "replace")))
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise ConfigError(f"cannot use {files.certificate} with {files.key}: {_reason(error)}") from None
-    if files.authority is not None:
+        raise ConfigError(f"cannot use {certificate} with {key}: {_reason(error)}") from None
+    if authority is not None:
         try:
-            context.load_verify_locations(files.authority)
+            context.load_verify_locations(authority)
         except (OSError, ValueError) as error:
-            raise ConfigError(f"cannot use {files.authority}: {_reason(error)}") from None
+            raise ConfigError(f"cannot use {authority}: {_reason(error)}") from None
         context.verify_mode = ssl.CERT_OPTIONAL
     return Credentials(context, end_point_hash(first))
 
@@ -199,6 +198,6 @@ class Tls:
 
     def client_name(self) -> str | None:
         """Give the common name of the client's certificate, which has been verified; None where there is none."""
-        certificate = self._tls.getpeercert() or {}
+        certificate: dict[str, Any] = self._tls.getpeercert() or {}
         pairs = [pair for part in certificate.get("subject", ()) for pair in part]
         return next((str(value) for name, value in pairs if name == "commonName"), None)

@@ -352,7 +352,7 @@ def _expect_objects(cursor: Cursor) -> tuple[bool, bool, tuple[str, ...]]:
     if cursor.sees("all") or any(cursor.sees(word) for word in _NO_SUCH_OBJECTS):
         following = cursor.rest[1].text if len(cursor.rest) > 1 else ""
         if cursor.sees("all") or following not in (",", "to", "from", "."):
-            refuse("a privilege on such objects", "privileges are on streams, tables, materialized views and the schema", cursor)
+            refuse("a privilege on such objects", "privileges are on streams, tables, views and the schema", cursor)
     for words in _OWNED:
         following = cursor.rest[len(words)].text if len(cursor.rest) > len(words) else ""
         if cursor.sees(*words) and following not in (",", "to", "from", "."):

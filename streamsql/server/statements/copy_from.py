@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from streamsql.base.limits import exceeded
 from streamsql.base.types import wire_column
+from streamsql.catalog.rights import require
 from streamsql.engine.ingest import conform, target_columns
 from streamsql.pgwire.copy import CopyColumn, CopyDecoder, copy_options
 from streamsql.plan.places import place_of_word
@@ -19,6 +20,7 @@ from streamsql.sql.statements import CopyFrom
 
 async def execute(context: Context, statement: CopyFrom, values: Values) -> CopyIn:
     relation = context.catalog.relation(statement.name, statement.name_position + 1)
+    require(context.catalog, context.asker.role, relation, "INSERT")
     place = partial(place_of_word, statement=statement, after=statement.name_position, limits=context.limits)
     columns = target_columns(relation, statement.columns, place)
     decoder = CopyDecoder(
@@ -39,6 +41,7 @@ async def finish(context: Context, copy: CopyIn) -> int:
     """Decode what is left and hand all rows to the transaction; gives their number."""
     _gather(context, copy, await context.reads.compute(copy.decoder.finish))
     relation = context.catalog.relation(copy.relation)
+    require(context.catalog, context.asker.role, relation, "INSERT")
     columns = target_columns(relation, copy.column_names)
     if not copy.batches:
         return 0

@@ -6,8 +6,10 @@ import duckdb
 
 from streamsql.base.errors import StreamSQLError
 from streamsql.catalog.objects import Stream
+from streamsql.catalog.rights import require_create, require_owner
 from streamsql.engine import definitions
 from streamsql.plan.adhoc import check_default
+from streamsql.plan.continuous import require_sources
 from streamsql.plan.places import located
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done, notice
@@ -29,7 +31,13 @@ async def relation(context: Context, statement: CreateStream | CreateTable, valu
     what = "CREATE STREAM" if isinstance(statement, CreateStream) else "CREATE TABLE"
     if any(c.default is not None for c in statement.columns):
         await context.reads.run(lambda cursor: _check_defaults(context, statement, cursor))
-    made = await context.on_engine(lambda: definitions.create_relation(context.engine, statement))
+    engine, role = context.engine, context.asker.role
+
+    def create() -> bool:
+        require_create(engine.catalog, role)
+        return definitions.create_relation(engine, statement, role)
+
+    made = await context.on_engine(create)
     return Done(what, block_notices(context, what) if made else [exists_notice(statement.name)])
 
 
@@ -44,7 +52,18 @@ def _check_defaults(context: Context, statement: CreateStream | CreateTable, cur
 
 async def view(context: Context, statement: CreateMaterializedView, values: Values) -> Done:
     what = "CREATE MATERIALIZED VIEW"
-    made = await context.on_engine(lambda: definitions.create_view(context.engine, statement))
+    engine, role = context.engine, context.asker.role
+
+    def create() -> bool:
+        require_create(engine.catalog, role)
+        require_sources(engine.catalog, role, statement.query)
+        replaced = engine.catalog.get(statement.name) if statement.or_replace else None
+        if replaced is not None:
+            require_owner(engine.catalog, role, replaced)
+            require_sources(engine.catalog, engine.catalog.access.owner_of(replaced.id), statement.query)
+        return definitions.create_view(engine, statement, role)
+
+    made = await context.on_engine(create)
     if not made:
         return Done(what, [exists_notice(statement.name)])
     notices = block_notices(context, what)

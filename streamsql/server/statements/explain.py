@@ -11,7 +11,7 @@ from streamsql.base.errors import FeatureNotSupported, StreamSQLError
 from streamsql.base.types import JSON, TEXT
 from streamsql.engine.store import translated
 from streamsql.plan.adhoc import adhoc_sql
-from streamsql.plan.continuous import plan_query
+from streamsql.plan.continuous import plan_query, require_sources
 from streamsql.plan.explain import explain
 from streamsql.plan.places import located
 from streamsql.server.context import Context, Values
@@ -29,6 +29,7 @@ async def execute(context: Context, statement: Explain, values: Values) -> Rows:
     if query.parameter_count:
         raise FeatureNotSupported("EXPLAIN of a query with parameters is not supported", hint="write the values out")
     if query.emit is not None:
+        require_sources(context.catalog, context.asker.role, query)
         plan = await context.reads.run(
             lambda cursor: plan_query(query, context.catalog, describe_on(cursor), context.limits)
         )

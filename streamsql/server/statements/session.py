@@ -67,7 +67,7 @@ async def deallocate(context: Context, statement: Deallocate, values: Values) ->
 
 async def discard(context: Context, statement: Discard, values: Values) -> Done:
     context.prepared.clear()
-    context.variables.reset_all()
+    context.variables.discard_all()
     return Done("DISCARD ALL")
 
 
