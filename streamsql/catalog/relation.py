@@ -58,6 +58,7 @@ class SessionRow:
     began: dt.datetime
     state: str
     query: str
+    role: int = OWNER
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,8 @@ def stored_type(wire_type: WireType) -> pa.DataType:
     return canonical_arrow(OID if wire_type.name in REGISTERED else wire_type)
 
 
-def _columns(text: str) -> tuple[CatalogColumn, ...]:
+def columns(text: str) -> tuple[CatalogColumn, ...]:
+    """Read a list of columns: names and PostgreSQL's types."""
     found = []
     for item in text.split(","):
         name, type_name = item.split()
@@ -147,16 +149,16 @@ def _columns(text: str) -> tuple[CatalogColumn, ...]:
     return tuple(found)
 
 
-def table(oid: int, name: str, columns: str, rows: RowsOf = no_rows, *, lasting: bool = True) -> CatalogRelation:
-    """Make a table of ``pg_catalog``; `columns` is a list of names and types."""
-    return CatalogRelation(PG_CATALOG, name, oid, "r", _columns(columns), rows, lasting)
+def table(oid: int, name: str, listed: str, rows: RowsOf = no_rows, *, lasting: bool = True) -> CatalogRelation:
+    """Make a table of ``pg_catalog``; `listed` are its columns: names and types."""
+    return CatalogRelation(PG_CATALOG, name, oid, "r", columns(listed), rows, lasting)
 
 
-def view(oid: int, name: str, columns: str, rows: RowsOf = no_rows, *, lasting: bool = True) -> CatalogRelation:
+def view(oid: int, name: str, listed: str, rows: RowsOf = no_rows, *, lasting: bool = True) -> CatalogRelation:
     """Make a view of ``pg_catalog``."""
-    return CatalogRelation(PG_CATALOG, name, oid, "v", _columns(columns), rows, lasting)
+    return CatalogRelation(PG_CATALOG, name, oid, "v", columns(listed), rows, lasting)
 
 
-def standard(oid: int, name: str, columns: str, rows: RowsOf = no_rows) -> CatalogRelation:
+def standard(oid: int, name: str, listed: str, rows: RowsOf = no_rows) -> CatalogRelation:
     """Make a view of ``information_schema``."""
-    return CatalogRelation(INFORMATION_SCHEMA, name, oid, "v", _columns(columns), rows)
+    return CatalogRelation(INFORMATION_SCHEMA, name, oid, "v", columns(listed), rows)

@@ -16,6 +16,7 @@ from sqlglot import exp
 
 from streamsql.base.errors import (
     FeatureNotSupported,
+    InsufficientPrivilege,
     ProgramLimitExceeded,
     SQLSyntaxError,
     UndefinedColumn,
@@ -46,6 +47,8 @@ from streamsql.sql.parse import position_of
 from streamsql.sql.render import duckdb_sql
 from streamsql.sql.statements import ColumnDefinition, Statement
 
+# relations that hold verifiers, which only superusers may read, and what they are
+_SECRET = {"pg_authid": "table", "pg_shadow": "view"}
 _FUNCTIONS = {function.name: function for function in FUNCTIONS}
 
 
@@ -70,7 +73,8 @@ class Scope:
     @property
     def names(self) -> catalog_functions.Names:
         """Where functions and casts look names up."""
-        return catalog_functions.Names(partial(oid_of, self.snapshot), self.provide)
+        superuser = self.catalog.access.is_superuser(self.asker.role)
+        return catalog_functions.Names(partial(oid_of, self.snapshot), self.provide, superuser)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +224,8 @@ def _resolve_names(tree: exp.Expr, statement: Statement, scope: Scope) -> None:
 
 
 def _read_standard(table: exp.Table, relation: CatalogRelation, scope: Scope) -> None:
+    if relation.name in _SECRET and not scope.catalog.access.is_superuser(scope.asker.role):
+        raise InsufficientPrivilege(f"permission denied for {_SECRET[relation.name]} {relation.name}")
     scope.provide(relation)
     if not table.alias:
         table.set("alias", exp.TableAlias(this=exp.to_identifier(relation.name, quoted=True)))

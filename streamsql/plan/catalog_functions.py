@@ -19,8 +19,10 @@ from streamsql.catalog.objects import literal
 from streamsql.catalog.pg_catalog.names import KIND, NAME, NAMES, OID
 from streamsql.catalog.pg_catalog.pg_get_keywords import must_be_quoted
 from streamsql.catalog.pg_catalog.pg_settings import PG_SETTINGS
+from streamsql.catalog.pg_catalog.rights_table import ALL_RIGHTS, OWN_RIGHTS
 from streamsql.catalog.relation import CatalogRelation
 from streamsql.plan.functions import VALUES_IN_FROM, function_name
+from streamsql.plan.privilege_functions import privilege_template
 from streamsql.plan.result_types import ResultTypes, named_type
 from streamsql.sql.names import quote_name
 from streamsql.sql.statements import Statement
@@ -31,12 +33,12 @@ def _found(kind: str, oid: str = "$1") -> str:
     return f"(SELECT {NAME} FROM {NAMES} WHERE {KIND} = {kind} AND {OID} = CAST({oid} AS BIGINT) LIMIT 1)"
 
 
-def _oid(kind: str) -> str:
+def _oid(kind: str, argument: str = "$1") -> str:
     """Read an OID, or a name, as one."""
     kinds = "('type', 'typname')" if kind == "type" else f"('{kind}')"
-    text = "replace(replace(CAST($1 AS VARCHAR), 'pg_catalog.', ''), 'public.', '')"
+    text = f"replace(replace(CAST({argument} AS VARCHAR), 'pg_catalog.', ''), 'public.', '')"
     return (
-        f"coalesce(TRY_CAST(CAST($1 AS VARCHAR) AS INTEGER), "
+        f"coalesce(TRY_CAST(CAST({argument} AS VARCHAR) AS INTEGER), "
         f"(SELECT CAST({OID} AS INTEGER) FROM {NAMES} WHERE {KIND} IN {kinds} AND {NAME} = {text} LIMIT 1))"
     )
 
@@ -188,6 +190,7 @@ class Names:
 
     oid_of: Callable[[str, str], int | None]
     provide: Callable[[CatalogRelation | None], None]
+    superuser: bool = True  # who asks may do everything
 
 
 def unqualified_functions(tree: exp.Expr) -> exp.Expr:
@@ -304,8 +307,9 @@ def _rewrite_function(node: exp.Expr, statement: Statement, names: Names) -> Non
         return
     if name == "quote_ident":
         template = _quoting()
+    arguments = list(node.expressions) if isinstance(node, exp.Anonymous) else list(node.iter_expressions())
+    template = privilege_template(name or "", len(arguments), _oid, superuser=names.superuser) or template
     if template is not None:
-        arguments = list(node.expressions) if isinstance(node, exp.Anonymous) else list(node.iter_expressions())
         node.replace(_filled(template, arguments, names))
 
 
@@ -406,6 +410,9 @@ def _filled(template: str, arguments: list[exp.Expr], names: Names) -> exp.Expr:
         names.provide(None)
     if template is _SETTING:
         names.provide(PG_SETTINGS)
+    for rights in (OWN_RIGHTS, ALL_RIGHTS):
+        if rights.read_as in template:
+            names.provide(rights)
     made = _parsed(template).copy()
     for table in made.find_all(exp.Table):
         table.meta[PROVIDED] = True

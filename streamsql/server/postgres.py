@@ -253,8 +253,9 @@ class Wire(asyncio.Protocol):
         address, port = found[:2] if isinstance(found, tuple) else (None, None)
         asker = context.asker
         return SessionRow(
-            asker.process_id, asker.user, asker.database, context.variables.get("application_name"), address, port,
-            self._began, "active" if self._busy else idle, self._query,
+            asker.process_id, asker.session_user or asker.user, asker.database,
+            context.variables.get("application_name"), address, port, self._began,
+            "active" if self._busy else idle, self._query, self.role_oid,
         )  # fmt: skip
 
     def shut_down(self) -> None:

@@ -50,8 +50,8 @@ def _entries(snapshot: Snapshot) -> Iterator[Entry]:
     yield from _of_types()
     for name, (oid, _) in SCHEMAS.items():
         yield "namespace", oid, name
-    yield "role", oids.OWNER, snapshot.user
-    yield "role", oids.PUBLIC_OWNER, "pg_database_owner"
+    for oid in snapshot.catalog.access.roles:
+        yield "role", oid, snapshot.role_name(oid)
     for row in functions():
         oid = int(str(row["oid"]))
         yield "proc", oid, str(row["proname"])
