@@ -20,8 +20,8 @@ from psycopg import errors
 
 from streamsql.base.config import Config, ConfigError, add_arguments, config_of
 from streamsql.base.errors import AuthorizationError
-from streamsql.pgwire.auth import authenticate
-from streamsql.server.postgres import is_loopback
+from streamsql.pgwire.auth import Asked, method_for
+from streamsql.pgwire.rules import DEFAULT_RULES, Method, is_loopback, read_rules
 from tests.pgwire.wire import startup
 from tests.running import RunningServer, until
 from tests.server.raw import RawClient
@@ -77,7 +77,7 @@ def test_the_command_line_counts_before_the_environment():
         ([], {"STREAMSQL_PORT": "x"}, "port must be a number, not 'x'"),
         ([], {"STREAMSQL_LOG_LEVEL": "loud"}, "log level must be one of debug, info, warning, error, not 'loud'"),
         (["--in-memory", "--data-dir", "x"], {}, "--in-memory and --data-dir exclude each other"),
-        (["--limit", "nosuch=1"], {}, "there is no limit 'nosuch'; limits: columns_max, "),
+        (["--limit", "nosuch=1"], {}, "there is no limit 'nosuch'; limits: authentication_message_bytes_max, "),
         (["--limit", "portals_max"], {}, "limit portals_max must be a number, not ''"),
         (["--limit", "portals_max=0"], {}, "limit portals_max must be between 1 and "),
         ([], {"STREAMSQL_LIMIT_PORTALS_MAX": "x"}, "limit portals_max must be a number, not 'x'"),
@@ -176,9 +176,11 @@ def test_a_port_in_use_is_told_in_one_line(tmp_path: Path):
 
 
 def test_an_address_that_is_not_this_machines_is_told_in_one_line(tmp_path: Path):
-    done = start(tmp_path, "--host", "192.0.2.1", "--port", "0", "--in-memory")
+    secret = {"STREAMSQL_PASSWORD": "secret"}
+    done = start(tmp_path, "--host", "192.0.2.1", "--port", "0", "--in-memory", environment=secret)
     refused(done, "cannot listen on 192.0.2.1:0: cannot assign requested address")
-    done = start(tmp_path, "--host", "no.such.host.invalid", "--port", "0", "--in-memory", "--log-level", "error")
+    done = start(tmp_path, "--host", "no.such.host.invalid", "--port", "0", "--in-memory", "--log-level", "error",
+                 environment=secret)  # fmt: skip
     assert done.returncode == 1
     assert re.fullmatch(r"streamsql: cannot listen on no\.such\.host\.invalid:0: .+\n", done.stderr)
 
@@ -276,14 +278,14 @@ def test_encryption_is_declined_and_the_session_begins(idle: RunningServer):
         ("10.0.0.1", False), ("192.168.1.5", False), ("::ffff:10.0.0.1", False), ("fe80::1%eth0", False), ("0.0.0.0", False),
     ],
 )  # fmt: skip
-def test_only_this_machine_is_let_in(address: str, local: bool):
+def test_only_this_machine_is_let_in_without_a_password(address: str, local: bool):
     assert is_loopback(address) is local
-    if local:
-        assert authenticate({"user": "ann"}, is_loopback(address)) == "ann"
-    else:
-        with pytest.raises(AuthorizationError) as refused:
-            authenticate({"user": "ann"}, is_loopback(address))
-        assert (refused.value.severity, refused.value.sqlstate) == ("FATAL", "28000")
+    asked = Asked("ann", "streamsql")
+    method = method_for(read_rules(DEFAULT_RULES), asked, address, tls=False, tls_required=False)
+    assert method is (Method.TRUST if local else Method.SCRAM)
+    with pytest.raises(AuthorizationError) as refused:
+        method_for(read_rules("trust 127.0.0.1 tls"), asked, address, tls=False, tls_required=False)
+    assert (refused.value.severity, refused.value.sqlstate) == ("FATAL", "28000")
 
 
 # --------------------------------------------------------------------------------------------------------------- stopping
