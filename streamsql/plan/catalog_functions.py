@@ -22,7 +22,7 @@ from streamsql.catalog.pg_catalog.pg_settings import PG_SETTINGS
 from streamsql.catalog.pg_catalog.rights_table import ALL_RIGHTS, OWN_RIGHTS
 from streamsql.catalog.relation import CatalogRelation
 from streamsql.plan.functions import VALUES_IN_FROM, function_name
-from streamsql.plan.privilege_functions import privilege_template
+from streamsql.plan.privilege_functions import is_privilege_function, privilege_template
 from streamsql.plan.result_types import ResultTypes, named_type
 from streamsql.sql.names import quote_name
 from streamsql.sql.statements import Statement
@@ -37,9 +37,10 @@ def _oid(kind: str, argument: str = "$1") -> str:
     """Read an OID, or a name, as one."""
     kinds = "('type', 'typname')" if kind == "type" else f"('{kind}')"
     text = f"replace(replace(CAST({argument} AS VARCHAR), 'pg_catalog.', ''), 'public.', '')"
+    bare = f"""regexp_replace(replace(replace({text}, '"pg_catalog".', ''), '"public".', ''), '"([a-z_][a-z0-9_$]*)"', '\\1', 'g')"""
     return (
         f"coalesce(TRY_CAST(CAST({argument} AS VARCHAR) AS INTEGER), "
-        f"(SELECT CAST({OID} AS INTEGER) FROM {NAMES} WHERE {KIND} IN {kinds} AND {NAME} = {text} LIMIT 1))"
+        f"(SELECT CAST({OID} AS INTEGER) FROM {NAMES} WHERE {KIND} IN {kinds} AND {NAME} IN ({text}, {bare}) LIMIT 1))"
     )
 
 
@@ -308,6 +309,8 @@ def _rewrite_function(node: exp.Expr, statement: Statement, names: Names) -> Non
     if name == "quote_ident":
         template = _quoting()
     arguments = list(node.expressions) if isinstance(node, exp.Anonymous) else list(node.iter_expressions())
+    if is_privilege_function(name) and isinstance(arguments[0], exp.CurrentUser):
+        del arguments[0]  # that is what is meant without it
     template = privilege_template(name or "", len(arguments), _oid, superuser=names.superuser) or template
     if template is not None:
         node.replace(_filled(template, arguments, names))

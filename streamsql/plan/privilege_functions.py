@@ -21,6 +21,11 @@ _ASKED: dict[str, tuple[str, int]] = {
 _ALWAYS = "TRUE"
 
 
+def is_privilege_function(name: str | None) -> bool:
+    """Tell whether a function may begin with a role."""
+    return name in _ASKED or name == "has_database_privilege"
+
+
 def privilege_template(name: str, count: int, oid: Callable[[str, str], str], *, superuser: bool) -> str | None:
     """Give the template of a call with so many arguments; None for other functions.
 

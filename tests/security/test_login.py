@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -11,11 +12,13 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import psycopg
 import pytest
 from psycopg import errors
+from psycopg.rows import TupleRow
 
 from tests.pgwire.wire import frame, startup, string
 from tests.running import RunningServer, until
@@ -45,13 +48,13 @@ def server(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates)
         yield running
 
 
-def connect(server: RunningServer, user: str = "ann", password: str | None = PASSWORD, **options: object) -> psycopg.Connection:
+def connect(server: RunningServer, user: str = "ann", password: str | None = PASSWORD, **options: Any) -> psycopg.Connection[TupleRow]:
     return psycopg.connect(
         host="127.0.0.1", port=server.port, dbname="streamsql", user=user, password=password, autocommit=True, **options
-    )  # type: ignore[call-overload]
+    )
 
 
-def refused(server: RunningServer, user: str, password: str | None, **options: object) -> str:
+def refused(server: RunningServer, user: str, password: str | None, **options: Any) -> str:
     with pytest.raises(psycopg.OperationalError) as failed:
         connect(server, user, password, **options)
     return str(failed.value)
@@ -90,7 +93,7 @@ def test_a_large_result_and_a_large_copy_come_through_encrypted(server: RunningS
 
 
 def test_asyncpg_logs_in(server: RunningServer, certificates: Certificates):
-    async def ask(**options: object) -> object:
+    async def ask(**options: Any) -> object:
         connection = await asyncpg.connect(
             host="127.0.0.1", port=server.port, user="ann", database="streamsql", **options
         )
@@ -121,19 +124,20 @@ def test_psql_logs_in(server: RunningServer, certificates: Certificates):
     wrong = run(strict, "wrong")
     assert wrong.returncode == 2
     assert 'FATAL:  password authentication failed for user "ann"' in wrong.stderr
-    assert "certificate verify failed" in run(f"user=ann sslmode=verify-full sslrootcert={certificates.of('bob')[0]}", "x").stderr
+    other = certificates.of("bob")[0]
+    assert "certificate verify failed" in run(f"user=ann sslmode=verify-full sslrootcert={other}", "x").stderr
 
 
 def test_a_certificate_proves_who_its_name_says(server: RunningServer, certificates: Certificates):
     certificate, key = certificates.of("bob")
 
-    def by_certificate(user: str, **options: object) -> psycopg.Connection:
+    def by_certificate(user: str, **options: Any) -> psycopg.Connection[TupleRow]:
         with socket.create_connection(("127.0.0.1", server.port), source_address=("127.0.0.9", 0)):
             pass  # the address can be used here
         return psycopg.connect(
             host="127.0.0.1", port=server.port, dbname="streamsql", user=user, sslmode="require",
             sslcert=str(certificate), sslkey=str(key), **options,
-        )  # type: ignore[call-overload]  # fmt: skip
+        )  # fmt: skip
 
     context = ssl.create_default_context(cafile=str(certificates.authority))
     context.load_cert_chain(certificate, key)
@@ -195,7 +199,7 @@ def test_a_role_that_may_not_log_in_is_told_so_once_it_has_proven_itself(server:
 
 
 def test_the_database_is_looked_up_after_the_password(server: RunningServer):
-    wrong = {"host": "127.0.0.1", "port": server.port, "dbname": "nosuch", "user": "ann"}
+    wrong: dict[str, Any] = {"host": "127.0.0.1", "port": server.port, "dbname": "nosuch", "user": "ann"}
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(**wrong, password="x")
     with pytest.raises(psycopg.OperationalError, match='database "nosuch" does not exist'):
@@ -390,7 +394,7 @@ def test_a_session_that_idles_for_too_long_is_ended(server: RunningServer):
         _wait_for_end(connection)
 
 
-def _wait_for_end(connection: psycopg.Connection) -> None:
+def _wait_for_end(connection: psycopg.Connection[TupleRow]) -> None:
     """Wait until the server has said its last word, then ask."""
     with socket.socket(fileno=os.dup(connection.fileno())) as watched:
         watched.settimeout(20)
@@ -400,16 +404,16 @@ def _wait_for_end(connection: psycopg.Connection) -> None:
 
 def test_a_login_that_takes_too_long_is_ended(tmp_path: Path):
     arguments = ["--in-memory", "--auth", "scram all", "--limit", "startup_seconds_max=1", "--limit", "logins_max=2"]
-    with RunningServer(tmp_path, arguments, {"STREAMSQL_PASSWORD": "x"}) as server, RawClient(
-        server.port, log_in=False
-    ) as slow, RawClient(server.port, log_in=False) as silent:
+    with contextlib.ExitStack() as stack:
+        running = stack.enter_context(RunningServer(tmp_path, arguments, {"STREAMSQL_PASSWORD": "x"}))
+        slow, silent = (stack.enter_context(RawClient(running.port, log_in=False)) for _ in range(2))
         slow.send_bytes(startup({"user": "streamsql"}))
         assert slow.lines(1) == ['Authentication {"code": 10}']
-        with RawClient(server.port, log_in=False) as third:
+        with RawClient(running.port, log_in=False) as third:
             (line,) = third.lines(1)
             assert '"code": "53300", "message": "sorry, too many clients are logging in"' in line
         (line,) = slow.lines(1)
         assert '"code": "57014", "message": "canceling authentication due to timeout"' in line
         assert slow.at_end()
         assert silent.at_end()
-        connect(server, "streamsql", "x").close()
+        connect(running, "streamsql", "x").close()

@@ -74,8 +74,8 @@ def _changed(
         raise InsufficientPrivilege(f"permission denied for {called}")
     given = wanted & may
     if given != wanted and not (given and not statement.privileges):
-        verb = "revoked" if statement.revoke else "granted"
-        text = f'{"not all" if given else "no"} privileges were {verb} for "{called.rpartition(" ")[2]}"'
+        verb = "could be revoked" if statement.revoke else "were granted"
+        text = f'{"not all" if given else "no"} privileges {verb} for "{called.rpartition(" ")[2]}"'
         notices.append(notice(text, severity="WARNING", sqlstate="01006" if statement.revoke else "01007"))
     if not given:
         return access
