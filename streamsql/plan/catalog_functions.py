@@ -22,7 +22,7 @@ from streamsql.catalog.pg_catalog.pg_settings import PG_SETTINGS
 from streamsql.catalog.pg_catalog.rights_table import ALL_RIGHTS, OWN_RIGHTS
 from streamsql.catalog.relation import CatalogRelation
 from streamsql.plan.functions import VALUES_IN_FROM, function_name
-from streamsql.plan.privilege_functions import is_privilege_function, privilege_template
+from streamsql.plan.privilege_functions import PRIVILEGE_FUNCTIONS, asked_kinds, privilege_template
 from streamsql.plan.result_types import ResultTypes, named_type
 from streamsql.sql.names import quote_name
 from streamsql.sql.statements import Statement
@@ -37,7 +37,8 @@ def _oid(kind: str, argument: str = "$1") -> str:
     """Read an OID, or a name, as one."""
     kinds = "('type', 'typname')" if kind == "type" else f"('{kind}')"
     text = f"replace(replace(CAST({argument} AS VARCHAR), 'pg_catalog.', ''), 'public.', '')"
-    bare = f"""regexp_replace(replace(replace({text}, '"pg_catalog".', ''), '"public".', ''), '"([a-z_][a-z0-9_$]*)"', '\\1', 'g')"""
+    own = f"""replace(replace({text}, '"pg_catalog".', ''), '"public".', '')"""
+    bare = f"""regexp_replace({own}, '"([a-z_][a-z0-9_$]*)"', '\\1', 'g')"""
     return (
         f"coalesce(TRY_CAST(CAST({argument} AS VARCHAR) AS INTEGER), "
         f"(SELECT CAST({OID} AS INTEGER) FROM {NAMES} WHERE {KIND} IN {kinds} AND {NAME} IN ({text}, {bare}) LIMIT 1))"
@@ -184,6 +185,8 @@ KINDS: dict[str, tuple[str, Callable[[str], StreamSQLError]]] = {
     "regtype": ("type", lambda name: UndefinedObject(f'type "{name}" does not exist')),
 }
 
+_REGISTERED = {kind: name for name, (kind, _) in KINDS.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class Names:
@@ -309,11 +312,26 @@ def _rewrite_function(node: exp.Expr, statement: Statement, names: Names) -> Non
     if name == "quote_ident":
         template = _quoting()
     arguments = list(node.expressions) if isinstance(node, exp.Anonymous) else list(node.iter_expressions())
-    if is_privilege_function(name) and isinstance(arguments[0], exp.CurrentUser):
-        del arguments[0]  # that is what is meant without it
-    template = privilege_template(name or "", len(arguments), _oid, superuser=names.superuser) or template
+    if name in PRIVILEGE_FUNCTIONS:
+        if isinstance(arguments[0], exp.CurrentUser):
+            del arguments[0]  # that is what is meant without it
+        kinds = asked_kinds(name, len(arguments))
+        arguments = [_looked_up(a, k, statement, names) for a, k in zip(arguments, kinds, strict=False)]
+        template = privilege_template(name, arguments, _oid, superuser=names.superuser)
     if template is not None:
         node.replace(_filled(template, arguments, names))
+
+
+def _looked_up(argument: exp.Expr, kind: str | None, statement: Statement, names: Names) -> exp.Expr:
+    """Give the OID of what a literal names; anything else as it is."""
+    if kind is None or not isinstance(argument, exp.Literal) or not argument.is_string or argument.name.isdecimal():
+        return argument
+    oid = names.oid_of(kind, argument.name if kind == "role" else ".".join(map(_folded, argument.name.split("."))))
+    if oid is None:
+        error = KINDS[_REGISTERED[kind]][1](argument.name)
+        error.position = position_of(argument, statement)
+        raise error
+    return exp.Literal.number(oid)
 
 
 def _json_aggregate(node: exp.Expr) -> None:
@@ -405,7 +423,10 @@ def shown_as(wire_type: WireType) -> str | None:
 
 @cache
 def _parsed(template: str) -> exp.Expr:
-    return sqlglot.parse_one(template, read="duckdb")
+    made = sqlglot.parse_one(template, read="duckdb")
+    for node in made.walk():
+        node.meta.clear()  # places in this text, which would be taken for places in the client's
+    return made
 
 
 def _filled(template: str, arguments: list[exp.Expr], names: Names) -> exp.Expr:

@@ -83,8 +83,8 @@ def _parsed_in_secret(text: str, limits: Limits) -> list[Statement]:
     try:
         return parse(text, limits)
     except StreamSQLError as error:
-        if not isinstance(error, SQLSyntaxError):
-            raise
+        if '"' not in error.message and "'" not in error.message:
+            raise  # it repeats nothing
         raise SQLSyntaxError(
             "syntax error in a statement with a password", hint=error.hint, position=error.position
         ) from None

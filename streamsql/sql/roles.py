@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from streamsql.base.errors import ReservedName, SQLSyntaxError
+from streamsql.base.errors import InvalidGrantOperation, ReservedName, SQLSyntaxError
 from streamsql.base.limits import exceeded
 from streamsql.sql.role_statements import (
     RELATION_PRIVILEGES,
@@ -144,11 +144,11 @@ def _expect_options(cursor: Cursor, *, new: bool) -> RoleOptions:
     options = _Options()
     while cursor.peek is not None:
         start = cursor.peek
-        seen = (dict(options.flags), options.connection_limit, options.valid_until, options.password)
         if not _accept_option(cursor, options, new=new):
-            raise cursor.error()
-        if seen == (options.flags, options.connection_limit, options.valid_until, options.password) and new is False:
-            raise SQLSyntaxError("conflicting or redundant options", position=start.start + 1)
+            word = cursor.accept_name()
+            if word is None:
+                raise cursor.error()
+            raise SQLSyntaxError(f'unrecognized role option "{word}"', position=start.start + 1)
     return options.made()
 
 
@@ -291,15 +291,13 @@ def _accept_grantor(cursor: Cursor) -> None:
 
 
 def _parse_privileges(cursor: Cursor, *, revoke: bool, with_option: bool) -> GrantPrivileges:
-    first = cursor.position
     privileges = _expect_privileges(cursor)
     cursor.expect("on")
     on_schema, whole_schema, names = _expect_objects(cursor)
     allowed = SCHEMA_PRIVILEGES if on_schema else RELATION_PRIVILEGES
     wrong = next((p for p in privileges if p not in allowed), None)
     if wrong is not None:
-        kind = "schema" if on_schema else "relation"
-        raise _invalid_privilege(wrong, kind, first)
+        raise InvalidGrantOperation(f"invalid privilege type {wrong} for {'schema' if on_schema else 'table'}")
     cursor.expect("from" if revoke else "to")
     cursor.accept("group")
     roles = _expect_roles(cursor, public=True)
@@ -369,10 +367,6 @@ def _expect_schemas(cursor: Cursor) -> tuple[str, ...]:
     while cursor.accept(","):
         names.append(cursor.expect_name())
     return tuple(names)
-
-
-def _invalid_privilege(privilege: str, kind: str, position: int) -> SQLSyntaxError:
-    return SQLSyntaxError(f"invalid privilege type {privilege} for {kind}", position=position + 1)
 
 
 # ---- owners ----

@@ -48,7 +48,9 @@ def server(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates)
         yield running
 
 
-def connect(server: RunningServer, user: str = "ann", password: str | None = PASSWORD, **options: Any) -> psycopg.Connection[TupleRow]:
+def connect(
+    server: RunningServer, user: str = "ann", password: str | None = PASSWORD, **options: Any
+) -> psycopg.Connection[TupleRow]:
     return psycopg.connect(
         host="127.0.0.1", port=server.port, dbname="streamsql", user=user, password=password, autocommit=True, **options
     )
@@ -345,31 +347,31 @@ def test_certificates_and_rules_are_read_again_at_sighup(tmp_path: Path, certifi
     rules.write_text("trust loopback\n")
     arguments = ["--in-memory", "--tls-cert", str(certificate), "--tls-key", str(key), "--auth", f"@{rules}"]
 
-    def shown() -> bytes:
+    def shown(port: int) -> bytes:
         context = ssl.create_default_context(cafile=str(certificates.authority))
         context.set_alpn_protocols(["postgresql"])
-        with context.wrap_socket(socket.create_connection(("127.0.0.1", server.port)), server_hostname="localhost") as s:
+        with context.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="localhost") as s:
             found = s.getpeercert(binary_form=True)
             assert found is not None
             return found
 
     with RunningServer(tmp_path, arguments) as server:
         assert server.process is not None
-        first = shown()
+        first = shown(server.port)
         open_before = connect(server, "tester", None, sslmode="require")
         for name, path in zip(certificates.of("server again"), (certificate, key), strict=True):
             shutil.copy(name, path)
         server.process.send_signal(signal.SIGHUP)
         until(lambda: "event=reloaded" in server.log())
-        assert shown() != first
+        assert shown(server.port) != first
         assert open_before.execute("SELECT 1").fetchone() == (1,)
         open_before.close()
-        second = shown()
+        second = shown(server.port)
         certificate.write_text("nonsense")
         rules.write_text("reject all")
         server.process.send_signal(signal.SIGHUP)
         until(lambda: 'event="not reloaded"' in server.log())
-        assert shown() == second
+        assert shown(server.port) == second
         connect(server, "tester", None).close()
         shutil.copy(certificates.of("server")[0], certificate)
         shutil.copy(certificates.of("server")[1], key)

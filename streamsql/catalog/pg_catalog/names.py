@@ -37,6 +37,9 @@ def names_table(snapshot: Snapshot) -> pa.Table:
 
 def oid_of(snapshot: Snapshot, kind: str, name: str) -> int | None:
     """Find the OID of what is called so; the name may have its schema before it."""
+    if kind == "role":
+        role = snapshot.catalog.access.named(name)
+        return oids.OWNER if name == snapshot.owner else None if role is None else role.oid
     wanted = {name, name.removeprefix("pg_catalog."), name.removeprefix("public.")}
     kinds = (kind, "typname") if kind == "type" else (kind,)
     return next((oid for k, oid, text in _entries(snapshot) if k in kinds and text in wanted), None)

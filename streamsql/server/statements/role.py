@@ -197,7 +197,7 @@ async def rename(context: Context, statement: RenameRole, values: Values) -> Don
         access = catalog.access
         role = role_of(context, access, statement.role)
         if role.oid == context.asker.role:
-            raise ObjectInUse("session user cannot be renamed")
+            raise FeatureNotSupported("session user cannot be renamed")
         _require_changeable(role)
         if role.superuser:
             _require_superuser(access, asking, "must be superuser to rename superusers")
