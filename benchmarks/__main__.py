@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import copy, engine, epochs, hopping, insert, latency, memory, select
+from benchmarks import copy, engine, epochs, hopping, insert, latency, memory, nexmark, select, shared
 from benchmarks.figures import Figure, markdown, save, show
 
 BENCHMARKS: dict[str, Callable[[float], list[Figure]]] = {
@@ -18,7 +18,9 @@ BENCHMARKS: dict[str, Callable[[float], list[Figure]]] = {
     "latency": latency.run,
     "memory": memory.run,
     "epochs": epochs.run,
+    "nexmark": nexmark.run,
     "hopping": hopping.run,
+    "shared": shared.run,
 }
 
 

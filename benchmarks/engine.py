@@ -12,7 +12,10 @@ ceiling. A second thread halves the whole, but takes only a tenth off a piece. B
 
 So 100,000 rows over 24 h and 1,000 keys take 12 ms live, where the bound takes 6 to 8: a ratio of 0.5 to 0.6; with 100,000 keys
 the pieces' smaller hash tables make up for all else. As a view they take 20 ms and 38. Over 1 h and 1,000 keys an epoch's
-fixed costs stand against 2 ms. Committing one epoch while the next is grouped would come nearer.
+fixed costs stand against 2 ms. Committing one epoch while a second connection groups the next was tried on the bare statements:
+13.7 ms instead of 15.5 an epoch, since the commit itself then takes 8.4 ms instead of 6.3. A piece of 100,000 rows is one task
+for DuckDB, so that two threads, which halve the bound, leave the pieces as they are: with 1,000 keys their grouping alone is
+then four fifths of the bound's share.
 """
 
 from __future__ import annotations

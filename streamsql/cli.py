@@ -21,6 +21,7 @@ from streamsql import __version__
 from streamsql.base.clock import SystemClock
 from streamsql.base.config import Config, ConfigError, add_arguments, config_of
 from streamsql.catalog.objects import Stream, Table, View
+from streamsql.connectors.readers import SourceReaders
 from streamsql.engine.epoch import Engine
 from streamsql.engine.store import DataDirectoryError, Store
 from streamsql.pgwire.rules import Method, is_loopback
@@ -106,6 +107,8 @@ async def _serve(engine: Engine, config: Config) -> int:
     except OSError as error:
         return _refuse(f"cannot listen on {config.host}:{config.port}: {_reason(error)}")
     engine.start()
+    readers = SourceReaders(engine)
+    readers.start()
     stop = asyncio.Event()
     for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -118,6 +121,7 @@ async def _serve(engine: Engine, config: Config) -> int:
         log.warning("connections are not encrypted: use --tls-cert and --tls-key", host=config.host)
     await stop.wait()
     log.info("stopping")
+    await asyncio.to_thread(readers.stop)
     await server.stop()
     return 0
 

@@ -33,7 +33,7 @@ from streamsql.server.context import Context, Values
 from streamsql.server.known import Known
 from streamsql.server.portals import Cursor
 from streamsql.server.reads import ReadPool
-from streamsql.server.results import CopyIn, Done, ResultColumn, Rows
+from streamsql.server.results import CopyIn, CopyOut, Done, ResultColumn, Rows
 from streamsql.server.statements import handler
 from streamsql.server.transactions import SessionTransaction
 from streamsql.server.variables import Variables
@@ -245,7 +245,7 @@ class Database:
             results = []
             for index, statement in enumerate(statements):
                 outcome = await handler(statement).execute(context, statement, Values())
-                assert not isinstance(outcome, CopyIn), "COPY takes its rows from push"
+                assert not isinstance(outcome, CopyIn | CopyOut), "COPY takes its rows from push, and gives none"
                 results.append(await self._result(outcome))  # reads what is written and not committed
                 if index == len(statements) - 1 and not context.transaction.explicit:
                     await context.transaction.commit()

@@ -12,7 +12,8 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     │                                 CharacterNotInRepertoire 22021
     ├── IntegrityError (class 23)     NotNullViolation 23502 · UniqueViolation 23505 · CheckViolation 23514
     ├── InvalidCursorName 34000 · InvalidStatementName 26000
-    ├── ActiveTransaction 25001 · IdleInTransaction 25P03 · InFailedTransaction 25P02 · ReadOnlyTransaction 25006
+    ├── ActiveTransaction 25001 · NoActiveTransaction 25P01 · IdleInTransaction 25P03 · InFailedTransaction 25P02
+    ├── ReadOnlyTransaction 25006 · InvalidSavepoint 3B001 · SerializationFailure 40001
     ├── AuthorizationError 28000 · InvalidPassword 28P01 · UndefinedDatabase 3D000 · InvalidSchemaName 3F000
     ├── SQLSyntaxError                42601
     ├── Undefined... (class 42)       UndefinedTable 42P01 · UndefinedColumn 42703 · UndefinedFunction 42883
@@ -145,6 +146,18 @@ class CheckViolation(IntegrityError):
 
 class ActiveTransaction(StreamSQLError):
     sqlstate = "25001"
+
+
+class NoActiveTransaction(StreamSQLError):
+    sqlstate = "25P01"
+
+
+class InvalidSavepoint(StreamSQLError):
+    sqlstate = "3B001"
+
+
+class SerializationFailure(StreamSQLError):
+    sqlstate = "40001"
 
 
 class ReadOnlyTransaction(StreamSQLError):

@@ -40,9 +40,14 @@ class Limits:
     result_batch_rows_max: int = _bound(16_384, "rows encoded at a time, so that memory does not grow with a result")
     copy_batch_bytes_max: int = _bound(8 << 20, "COPY text gathered before it is parsed into one Arrow batch")
     transaction_rows_max: int = _bound(10_000_000, "rows that one transaction holds back until COMMIT")
+    savepoints_max: int = _bound(10_000, "savepoints of one transaction; each remembers what was written before it")
     queue_rows_max: int = _bound(1_000_000, "rows waiting for the engine before producers wait")
     queue_bytes_max: int = _bound(256 << 20, "bytes waiting for the engine before producers wait")
     epoch_rows_max: int = _bound(500_000, "rows in one epoch; larger bites gain no speed and cost latency")
+    source_batch_rows_max: int = _bound(65_536, "rows that are read from a source at a time")
+    source_ahead_rows_max: int = _bound(
+        262_144, "rows of one source that are read and not committed before it is paused"
+    )
     late_rows_max: int = _bound(100_000, "rows kept in streamsql.late_rows; the counters go on")
     subscription_rows_max: int = _bound(1_000_000, "changes of one view kept in memory for its slowest subscriber")
     subscription_bytes_max: int = _bound(256 << 20, "bytes of changes of one view kept for its slowest subscriber")

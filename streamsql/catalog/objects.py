@@ -6,7 +6,7 @@ the object's DuckDB tables. Definitions are rows of ``_engine.objects``; nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from streamsql.base.errors import DuplicateTable, UndefinedTable, WrongObjectType
@@ -58,11 +58,15 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Stream(Relation):
-    """A stream. `retention_us` None keeps rows for ever, 0 keeps none; `idle_timeout_us` None never moves time on."""
+    """A stream. `retention_us` None keeps rows for ever, 0 keeps none; `idle_timeout_us` None never moves time on.
+
+    `connector` are the options of what its rows are read from, as they were given; none where clients send them.
+    """
 
     watermark: Watermark | None = None
     retention_us: int | None = None
     idle_timeout_us: int | None = None
+    connector: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,8 @@ class Catalog:
 
     objects: dict[str, CatalogObject] = field(default_factory=dict)
     access: Access = field(default_factory=Access)
+    # by (object, column), the column '' for the object itself
+    comments: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[CatalogObject]:
         return iter(self.objects.values())
@@ -130,6 +136,15 @@ class Catalog:
 
     def without(self, name: str) -> Catalog:
         return replace(self, objects={n: o for n, o in self.objects.items() if n != name})
+
+    def with_comment(self, name: str, column: str, comment: str | None) -> Catalog:
+        """Give a catalog with this comment on an object, or on one of its columns; None takes one away."""
+        comments = {k: c for k, c in self.comments.items() if k != (name, column)}
+        return replace(self, comments=comments if comment is None else {**comments, (name, column): comment})
+
+    def without_comments(self, name: str) -> Catalog:
+        """Give a catalog without the comments on an object and its columns."""
+        return replace(self, comments={k: c for k, c in self.comments.items() if k[0] != name})
 
     def find(self, name: str, position: int | None = None) -> CatalogObject:
         """Give the object of this name, or raise UndefinedTable with the nearest name as a hint."""

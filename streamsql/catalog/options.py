@@ -1,23 +1,24 @@
 """The options of CREATE STREAM ... WITH (...): which there are, what they take, what they mean.
 
+connector      what reads the rows; all options that are not named here are its own (`connectors`)
 retention      how long rows are kept, by arrival: a duration, 'forever', or '0' for none. Default 7 days
 idle_timeout   after that long without a row, time moves the watermark on. Default: never
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
-from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue, StreamSQLError
+from streamsql.base.errors import InvalidParameterValue, StreamSQLError
 from streamsql.catalog.objects import nearest
 from streamsql.sql.durations import parse_duration
 from streamsql.sql.statements import CreateStream
 
 RETENTION_DEFAULT_US = 7 * 86_400 * 1_000_000
 
-# options of connectors that are known but not built, so that the error can say so
-_CONNECTOR_OPTIONS = {"connector", "format", "topic", "backfill", "path", "url", "on_error"}
+# options of connectors, so that an error can say what is missing
+_CONNECTOR_OPTIONS = {"format", "topic", "backfill", "path", "url", "on_error", "table", "events", "seed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class StreamOptions:
 
     retention_us: int | None = RETENTION_DEFAULT_US
     idle_timeout_us: int | None = None
+    connector: Mapping[str, str] = field(default_factory=dict)
 
 
 def _retention(text: str) -> int | None:
@@ -47,9 +49,13 @@ _OPTIONS: dict[str, Callable[[str], int | None]] = {"idle_timeout": _idle_timeou
 def stream_options(statement: CreateStream) -> StreamOptions:
     """Read the options of a CREATE STREAM; raises at the option that is wrong."""
     values: dict[str, int | None] = {}
+    connector: dict[str, str] = {}
     for name, text in statement.options.items():
         position = statement.option_positions.get(name)
         read = _OPTIONS.get(name)
+        if read is None and "connector" in statement.options:
+            connector[name] = text
+            continue
         if read is None:
             raise _unknown(name, position)
         try:
@@ -58,15 +64,13 @@ def stream_options(statement: CreateStream) -> StreamOptions:
             raise InvalidParameterValue(
                 f'invalid value for option "{name}": {error.message}', hint=error.hint, position=position
             ) from error
-    return StreamOptions(**values)
+    return StreamOptions(**values, connector=connector)
 
 
 def _unknown(name: str, position: int | None) -> StreamSQLError:
     if name in _CONNECTOR_OPTIONS:
-        return FeatureNotSupported(
-            f'the option "{name}" is not supported yet: connectors are not built',
-            hint="send rows with INSERT or COPY",
-            position=position,
+        return InvalidParameterValue(
+            f'the option "{name}" needs a connector', hint="name it: WITH (connector = '...')", position=position
         )
     hint = nearest(name, _OPTIONS) or f"options that there are: {', '.join(_OPTIONS)}"
     return InvalidParameterValue(f'unrecognized option "{name}"', hint=hint, position=position)

@@ -6,8 +6,9 @@ replaced only after the commit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -41,6 +42,7 @@ from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_o
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.replaced import Aside
 from streamsql.engine.subscriptions import Subscription
+from streamsql.engine.table_changes import refuse_if_append_mode
 from streamsql.engine.views import ContinuousQuery
 from streamsql.sql.parse import parse
 from streamsql.sql.statements import (
@@ -358,13 +360,14 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
     before, streams = engine.catalog, dict(engine.streams)
     catalog = before
     for name in names:
-        catalog = catalog.without(name)
+        catalog = catalog.without(name).without_comments(name)
     kept = dict(engine.queries)
     try:
         with engine.store.transaction():
             for item in sorted(gone, key=lambda o: not isinstance(o, View)):
                 engine.store.execute(f"DROP VIEW {item.public_name}")
                 engine.store.execute(f"DELETE FROM _engine.objects WHERE name = {literal(item.name)}")
+                engine.store.execute(f"DELETE FROM _engine.comments WHERE object = {literal(item.name)}")
                 if isinstance(item, (Stream, Table)):
                     engine.store.execute(f"DROP TABLE {item.rows_table}")
             for query in live:
@@ -386,39 +389,40 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
 
 def change_table(engine: Engine, table: Table, sql: str) -> int:
     """Run UPDATE or DELETE on a table's rows; gives how many. Refused while a query reads it that cannot take rows back."""
-    _refuse_if_append_mode(engine, table)
+    refuse_if_append_mode(engine.queries.values(), table)
     return engine.change_table(table, sql)
-
-
-def _refuse_if_append_mode(engine: Engine, table: Table) -> None:
-    readers = [q.name for q in engine.queries.values() if not q.plan.retracts and q.plan.source == table.name]
-    if readers:
-        raise FeatureNotSupported(
-            f'rows of "{table.name}" cannot be changed while a query in append mode reads it',
-            detail=f"read by: {', '.join(readers)}",
-            hint="use EMIT UPDATE in that query, which can take rows back",
-        )
 
 
 def upsert(engine: Engine, table: Table, rows: pa.Table, clause: str) -> int:
     """Run an INSERT with an ON CONFLICT clause; gives how many rows were written. Refused as `change_table` is."""
-    _refuse_if_append_mode(engine, table)
+    refuse_if_append_mode(engine.queries.values(), table)
     if not rows.num_rows:
         return 0
     engine.store.register("__given", rows)
+    check_once(table, clause, engine.store.fetch)
+    more = {
+        "__seq": f"{engine.next_sequence} - 1 + row_number() OVER ()",
+        "__arrived_at": f"make_timestamp({engine.clock.now_us()})",
+    }
+    return engine.change_table(table, upsert_sql(table, clause, table.rows_table, more), rows.num_rows)
+
+
+def check_once(table: Table, clause: str, fetch: Callable[[str], list[tuple[Any, ...]]]) -> None:
+    """Raise CardinalityViolation where two of the rows in ``__given`` that ON CONFLICT is to update with have one key."""
     key = ", ".join(quoted(c) for c in table.primary_key)
-    twice = f"SELECT 1 FROM __given GROUP BY {key} HAVING count(*) > 1 LIMIT 1"
-    if "DO UPDATE" in clause and engine.store.fetch(twice):
+    if "DO UPDATE" in clause and fetch(f"SELECT 1 FROM __given GROUP BY {key} HAVING count(*) > 1 LIMIT 1"):
         raise CardinalityViolation(
             "ON CONFLICT DO UPDATE command cannot affect row a second time",
             hint="ensure that no rows proposed for insertion within the same command have duplicate constrained values",
         )
-    names = ", ".join(quoted(c.name) for c in table.columns)
-    return engine.change_table(
-        table,
-        f"INSERT INTO {table.rows_table} AS {quoted(table.name)} ({names}, __seq, __arrived_at) SELECT {names}, "
-        f"{engine.next_sequence} - 1 + row_number() OVER (), make_timestamp({engine.clock.now_us()}) FROM __given {clause}",
-        rows.num_rows,
+
+
+def upsert_sql(table: Table, clause: str, target: str, more: Mapping[str, str]) -> str:
+    """Give the INSERT of the rows in ``__given`` into `target`, which has the table's columns and `more` besides."""
+    names = [quoted(c.name) for c in table.columns]
+    return (
+        f"INSERT INTO {target} AS {quoted(table.name)} ({', '.join([*names, *more])}) "
+        f"SELECT {', '.join([*names, *more.values()])} FROM __given {clause}"
     )
 
 

@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import duckdb
@@ -30,10 +30,13 @@ from streamsql.base.limits import Limits, exceeded
 from streamsql.catalog.objects import OutputColumn, Stream, Table, View
 from streamsql.engine import recovery
 from streamsql.engine.changes import Progress
+from streamsql.engine.filters import Filters
+from streamsql.engine.positions import Move, StreamProgress, moved
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of
-from streamsql.engine.recovery import StreamProgress
 from streamsql.engine.rejected import QueryFailureError, Rejected
+from streamsql.engine.retention import CHECK_US_MIN, Retention
 from streamsql.engine.store import Delta, Store, translated
+from streamsql.engine.table_changes import TableChange, applied, registered
 from streamsql.engine.translate import translate
 from streamsql.engine.views import ContinuousQuery, concatenated, with_sequence
 from streamsql.engine.watermark import NEVER, event_times
@@ -41,23 +44,24 @@ from streamsql.engine.watermark import NEVER, event_times
 T = TypeVar("T")
 
 IDLE_TICK_US_MAX = 1_000_000
-RETENTION_CHECK_US_MIN = 1_000_000
 
 
 @dataclass(slots=True)
 class Write:
-    """Rows that are acknowledged together: all of them are committed in one epoch. `done` gives the epoch's number."""
+    """Rows and changes acknowledged together: all of them are committed in one epoch. `done` gives the epoch's number."""
 
     rows: list[tuple[str, pa.Table]]
+    changes: list[TableChange] = field(default_factory=list)
     done: Future[int] = field(default_factory=Future)
+    moves: tuple[Move, ...] = ()
 
     @property
     def row_count(self) -> int:
-        return sum(table.num_rows for _, table in self.rows)
+        return sum([table.num_rows for _, table in self.rows] + [c.row_count for c in self.changes])
 
     @property
     def byte_count(self) -> int:
-        return sum(table.nbytes for _, table in self.rows)
+        return sum([table.nbytes for _, table in self.rows] + [c.byte_count for c in self.changes])
 
 
 @dataclass(slots=True)
@@ -80,12 +84,14 @@ class Engine:
         self._queued_bytes = 0
         self._room_waiters: list[Callable[[], None]] = []
         self._stopping = False
-        self._last_trim: dict[str, int] = {}
+        self._retention = Retention(store, limits)
         self._kept: dict[int, Delta] = {}
+        self._filters = Filters(store)
         recovery.create_engine_tables(store)
         self._describe_cursor = store.cursor()
         found = recovery.recover(store, self.describe, limits)
-        self.catalog = found.catalog
+        self.catalog = self._announced = found.catalog
+        self.on_catalog_change: Callable[[], None] = lambda: None  # called on the engine's thread
         self.epoch = found.epoch
         self.streams: dict[str, StreamProgress] = found.streams
         self.next_sequence = found.next_sequence
@@ -184,8 +190,8 @@ class Engine:
         rows = 0
         while self._queue and isinstance(self._queue[0], Write):
             count = self._queue[0].row_count
-            if taken and rows + count > self.limits.epoch_rows_max:
-                break
+            if taken and (rows + count > self.limits.epoch_rows_max or self._queue[0].changes or taken[0].changes):
+                break  # changes of tables have an epoch of their own
             write = self._queue.popleft()
             assert isinstance(write, Write)
             taken.append(write)
@@ -207,6 +213,9 @@ class Engine:
             call.done.set_exception(translate(error))
         except Exception as error:  # noqa: BLE001  # whatever it is belongs to who asked; the engine goes on
             call.done.set_exception(error)
+        if self.catalog is not self._announced:
+            self._announced = self.catalog
+            self.on_catalog_change()
 
     def _run_safely(self, run: Callable[[], object]) -> None:
         call = _Call(run)
@@ -234,14 +243,18 @@ class Engine:
 
     def _epoch_of(self, writes: list[Write]) -> None:
         batches: dict[str, list[pa.Table]] = {}
+        changes = writes[0].changes
         for write in writes:
             for name, table in write.rows:
                 if table.num_rows:
                     batches.setdefault(name, []).append(table)
         rejected = Rejected()
+        streams = moved(self.catalog, self.streams, [move for write in writes for move in write.moves])
         while True:
             try:
-                self._attempt({name: concatenated(tables) for name, tables in batches.items()}, rejected)
+                with registered(self.store, self.catalog, self.queries.values(), changes):
+                    arrived = {name: concatenated(tables) for name, tables in batches.items()}
+                    self._attempt(arrived, changes, streams, rejected)
                 return
             except QueryFailureError as failure:
                 if not rejected.set_aside(failure):
@@ -250,26 +263,40 @@ class Engine:
                 rejected.broken.add(failure.query.name)
                 failure.query.fail(failure.error)
 
-    def _attempt(self, batches: dict[str, pa.Table], rejected: Rejected) -> None:
-        """Run one epoch as one transaction. On QueryFailureError nothing has happened."""
+    def _attempt(
+        self,
+        batches: dict[str, pa.Table],
+        changes: list[TableChange],
+        streams: dict[str, StreamProgress],
+        rejected: Rejected,
+    ) -> None:
+        """Run one epoch, which starts from `streams`, as one transaction. On QueryFailureError nothing has happened."""
         now = self.clock.now_us()
-        epoch, sequence = self.epoch + 1, self.next_sequence
-        streams = dict(self.streams)
+        epoch, sequence = self.epoch + 1, self.next_sequence + sum(c.own.num_rows for c in changes)
+        streams = dict(streams)
         progresses: list[tuple[ContinuousQuery, Progress]] = []
         arrivals: list[tuple[Stream | Table, pa.Table]] = []
+        idle: set[int] = set()
         for name, table in batches.items():
-            arrivals.append((self.catalog.relation(name), with_sequence(table, sequence)))
+            relation = self.catalog.relation(name)
+            arrivals.append((relation, with_sequence(table, sequence)))
             sequence += table.num_rows
             self._open_kept(*arrivals[-1])
+            # a failing condition would take the transaction with it, so they are asked before
+            idle |= self._filters.without_rows(f'"__kept {relation.id}"', table.num_rows, self._readers(name))
         with self.store.transaction():
             reached("epoch.begun")
+            changed = applied(self.store, changes, self.next_sequence, now)
             for relation, rows in arrivals:
                 name = relation.name
                 streams[name] = self._stream_progress(relation, rows, streams.get(name), now)
-                self._keep(relation, rows, now)
+                self._keep(relation, now)
                 reached("epoch.rows_written")
-                progresses += [(q, rejected.apply(q, epoch, rows, now, q.progress)) for q in self._readers(name)]
-            progresses += self._recompute(epoch, now, {r.name: t.num_rows for r, t in arrivals}, rejected.broken)
+                for query in self._readers(name):
+                    progress = rejected.apply(query, epoch, rows, now, query.progress, matching=query.id not in idle)
+                    progresses.append((query, progress))
+            changed.update((r.name, t.num_rows) for r, t in arrivals)
+            progresses += self._recompute(epoch, now, changed, rejected.broken)
             reached("epoch.operators_applied")
             self._trim(now)
             self._save(epoch, now, sequence, streams, {q.name: p for q, p in progresses})
@@ -331,19 +358,19 @@ class Engine:
             assert relation.watermark.column is not None
             times, _ = event_times(rows.column(relation.watermark.column))
             largest = max(largest, int(times.max()))
-        return StreamProgress(before.rows_in + rows.num_rows, now, largest)
+        return replace(before, rows_in=before.rows_in + rows.num_rows, last_arrival=now, largest=largest)
 
     def _open_kept(self, relation: Stream | Table, rows: pa.Table) -> None:
-        """Let SQL read the rows to keep. Outside of a transaction: one that is rolled back takes the name with it."""
+        """Let SQL read the rows that arrived. Outside of a transaction: one that is rolled back takes the name with it."""
         if relation.id not in self._kept:
             self._kept[relation.id] = Delta(rows.slice(0, 0))
             self.store.register(f"__kept {relation.id}", self._kept[relation.id])
+        self._kept[relation.id].batch = rows
 
-    def _keep(self, relation: Stream | Table, rows: pa.Table, now: int) -> None:
+    def _keep(self, relation: Stream | Table, now: int) -> None:
         if isinstance(relation, Stream) and relation.retention_us == 0:
             return
         try:
-            self._kept[relation.id].batch = rows
             self.store.run(
                 f'INSERT INTO {relation.rows_table} SELECT *, make_timestamp($1) FROM "__kept {relation.id}"', now
             )
@@ -351,29 +378,9 @@ class Engine:
             raise translate(error) from error
 
     def _trim(self, now: int) -> None:
-        """Drop rows past their stream's retention, and the ledger's oldest; now and then, since it costs a scan."""
-        for stream in self.catalog:
-            if not isinstance(stream, Stream) or not stream.retention_us or self._reads_again(stream.name):
-                continue
-            last = self._last_trim.get(stream.name, 0)
-            if now - last < max(RETENTION_CHECK_US_MIN, stream.retention_us // 100):
-                continue
-            self._last_trim[stream.name] = now
-            self.store.execute(
-                f"DELETE FROM {stream.rows_table} WHERE __arrived_at < make_timestamp({now - stream.retention_us})"
-            )
-            reached("retention.trimmed")
-        ledger = sum(q.progress.rows_late for q in self.queries.values())
-        if ledger - self._last_trim.get("", 0) > self.limits.late_rows_max // 10:
-            self._last_trim[""] = ledger
-            self.store.execute(
-                "DELETE FROM _engine.late_rows WHERE rowid IN (SELECT rowid FROM _engine.late_rows "
-                f"ORDER BY epoch DESC, seq DESC OFFSET {self.limits.late_rows_max})"
-            )
-
-    def _reads_again(self, name: str) -> bool:
-        """Tell whether some query needs all rows of a stream, in every epoch."""
-        return any(q.plan.recomputed is not None and name in q.plan.sources for q in self.queries.values())
+        read_again = {n for q in self.queries.values() if q.plan.recomputed is not None for n in q.plan.sources}
+        late = sum(q.progress.rows_late for q in self.queries.values())
+        self._retention.trim(self.catalog, read_again, late, now)
 
     def _save(
         self, epoch: int, now: int, sequence: int, streams: dict[str, StreamProgress], changed: dict[str, Progress]
@@ -404,7 +411,7 @@ class Engine:
         if timeouts:
             return min(*timeouts, IDLE_TICK_US_MAX) / 2e6
         if retentions:
-            return max(RETENTION_CHECK_US_MIN, min(retentions) // 100) / 1e6
+            return max(CHECK_US_MIN, min(retentions) // 100) / 1e6
         return None
 
     def tick(self) -> None:
@@ -427,16 +434,8 @@ class Engine:
             q.name for q in self.queries.values()
             if isinstance(q, RecomputedQuery) and q.recomputed.temporal and q.would_change(now)
         ]  # fmt: skip
-        if due or temporal or self._trim_due(now):
+        if due or temporal or self._retention.due(self.catalog, now):
             self._idle_epoch(due, temporal, now)
-
-    def _trim_due(self, now: int) -> bool:
-        return any(
-            isinstance(o, Stream)
-            and o.retention_us
-            and now - self._last_trim.get(o.name, 0) >= max(RETENTION_CHECK_US_MIN, o.retention_us // 100)
-            for o in self.catalog
-        )
 
     def _idle_epoch(self, due: list[tuple[ContinuousQuery, int]], temporal: list[str], now: int) -> None:
         broken: set[str] = set()

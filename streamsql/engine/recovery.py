@@ -19,6 +19,7 @@ from streamsql.base.limits import Limits
 from streamsql.catalog.objects import RESULTS_SCHEMA, STATE_SCHEMA, Catalog, CatalogObject, Stream, Table, View, quoted
 from streamsql.engine import access
 from streamsql.engine.changes import Progress
+from streamsql.engine.positions import StreamProgress
 from streamsql.engine.store import Store
 from streamsql.engine.watermark import NEVER
 from streamsql.plan.continuous import named_relations, plan_query
@@ -32,12 +33,14 @@ _TABLES = (
     "(epoch BIGINT, committed_at TIMESTAMP, next_sequence BIGINT, next_id BIGINT, progress VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.late_rows (epoch BIGINT, seq BIGINT, arrived_at TIMESTAMP, view VARCHAR, "
     "stream VARCHAR, reason VARCHAR, event_time TIMESTAMP, watermark TIMESTAMP, late_by INTERVAL, row_json VARCHAR)",
+    "CREATE TABLE IF NOT EXISTS _engine.comments (object VARCHAR, column_name VARCHAR, comment VARCHAR)",
 )
 
 _WATERMARK_STRUCT = (
     '[{"name":"VARCHAR","source":"VARCHAR","kind":"VARCHAR","event_time_column":"VARCHAR","largest":"BIGINT",'
     '"delay":"BIGINT","last_arrival":"BIGINT","rows_in":"BIGINT"}]'
 )
+_SOURCE_STRUCT = '[{"name":"VARCHAR","connector":"VARCHAR","positions":"JSON","rows_in":"BIGINT"}]'
 _VIEW_STRUCT = (
     '[{"name":"VARCHAR","source":"VARCHAR","mode":"VARCHAR","rows_in":"BIGINT","rows_out":"BIGINT","rows_late":"BIGINT",'
     '"state_rows":"BIGINT","last_epoch":"BIGINT","error":"VARCHAR","largest":"BIGINT","delay":"BIGINT"}]'
@@ -56,6 +59,9 @@ _VIEWS = (
     "CREATE OR REPLACE VIEW streamsql.streams AS SELECT w.name, w.rows_in, "
     f"{_time('w.last_arrival')} AS last_arrival "
     f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_WATERMARK_STRUCT}')) AS w FROM _engine.epoch)",
+    "CREATE OR REPLACE VIEW streamsql.sources AS SELECT w.name, w.connector, w.positions, w.rows_in "
+    f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_SOURCE_STRUCT}')) AS w FROM _engine.epoch) "
+    "WHERE w.connector IS NOT NULL",
     "CREATE OR REPLACE VIEW streamsql.views AS SELECT v.name, v.source, v.mode, v.rows_in, v.rows_out, v.rows_late, "
     f"v.state_rows, CASE WHEN v.largest > {NEVER} THEN make_timestamp(v.largest - v.delay) END AS watermark, "
     "v.last_epoch, CASE WHEN v.error IS NULL THEN 'running' ELSE 'failed: ' || v.error END AS status "
@@ -65,16 +71,7 @@ _VIEWS = (
     "CREATE OR REPLACE VIEW streamsql.epoch AS SELECT epoch, committed_at, next_sequence FROM _engine.epoch",
 )
 
-SYSTEM_RELATIONS = ("epoch", "late_rows", "streams", "views", "watermarks")
-
-
-@dataclass(slots=True)
-class StreamProgress:
-    """How far a stream or table is: rows taken in, the last arrival (wall clock), and its declared watermark's time."""
-
-    rows_in: int = 0
-    last_arrival: int = NEVER
-    largest: int = NEVER
+SYSTEM_RELATIONS = ("epoch", "late_rows", "sources", "streams", "views", "watermarks")
 
 
 @dataclass(slots=True)
@@ -118,7 +115,7 @@ def progress_of(
         if isinstance(item, (Stream, Table)):
             at = streams.get(item.name) or StreamProgress()
             entry = {"name": item.name, "rows_in": at.rows_in, "last_arrival": at.last_arrival, "largest": at.largest}
-            progress["streams"].append(entry)
+            progress["streams"].append(entry | _source_of(item, at))
             if isinstance(item, Stream) and item.watermark is not None:
                 progress["watermarks"].append(
                     {**entry, "source": item.name, "kind": "stream", "event_time_column": item.watermark.column,
@@ -137,6 +134,13 @@ def progress_of(
                  "largest": at_query.largest, "delay": plan.watermark_delay_us}
             )  # fmt: skip
     return progress
+
+
+def _source_of(item: Stream | Table, at: StreamProgress) -> dict[str, Any]:
+    """Say what a connector reads a stream from, and how far it is."""
+    if not isinstance(item, Stream) or not item.connector:
+        return {}
+    return {"connector": item.connector["connector"], "positions": dict(at.positions)}
 
 
 def save_progress(
@@ -160,7 +164,10 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
         "SELECT epoch, next_sequence, next_id, progress FROM _engine.epoch"
     )[0]
     progress = json.loads(text)
-    streams = {s["name"]: StreamProgress(s["rows_in"], s["last_arrival"], s["largest"]) for s in progress["streams"]}
+    streams = {
+        s["name"]: StreamProgress(s["rows_in"], s["last_arrival"], s["largest"], s.get("positions", {}))
+        for s in progress["streams"]
+    }
     views = {v["name"]: Progress.from_json(v) for v in progress["views"]}
     found = Recovered(Catalog(access=access.read_access(store)), epoch, next_sequence, next_id, streams)
     waiting = [
@@ -179,6 +186,8 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
             assert isinstance(statement, (CreateStream, CreateTable)), statement
             found.catalog = found.catalog.with_object(relation_of(statement, object_id, statement.text))
     _drop_orphans(store, set(found.views))
+    for name, column, comment in store.fetch("SELECT object, column_name, comment FROM _engine.comments"):
+        found.catalog = found.catalog.with_comment(name, column, comment)
     return found
 
 
@@ -214,6 +223,7 @@ def relation_of(statement: CreateStream | CreateTable, object_id: int, text: str
         statement.watermark,
         options.retention_us,
         options.idle_timeout_us,
+        options.connector,
     )
 
 

@@ -37,8 +37,13 @@ class Rejected:
         self._by_query: dict[int, dict[int, tuple[pa.Table, str]]] = {}
         self.broken: set[str] = set()  # the names of queries that could not be recomputed
 
-    def apply(self, query: ContinuousQuery, epoch: int, rows: pa.Table, now: int, progress: Progress) -> Progress:
-        """Let a query take in all rows but those set aside; give its progress. Raises QueryFailureError."""
+    def apply(
+        self, query: ContinuousQuery, epoch: int, rows: pa.Table, now: int, progress: Progress, *, matching: bool = True
+    ) -> Progress:
+        """Let a query take in all rows but those set aside; give its progress. Raises QueryFailureError.
+
+        `matching` False says that its condition holds for none of them.
+        """
         set_aside = self._by_query.get(query.id)
         if set_aside is not None:
             numbers = rows.column("__seq").to_numpy()
@@ -49,7 +54,7 @@ class Rejected:
             progress = replace(progress, rows_in=progress.rows_in + count, rows_late=progress.rows_late + count)
             rows = rows.filter(pa.array(~here))
         try:
-            return query.apply(epoch, rows, now, progress)
+            return query.apply(epoch, rows, now, progress, matching=matching)
         except duckdb.Error as error:
             raise QueryFailureError(query, rows, progress, translate(error)) from error
 

@@ -127,13 +127,18 @@ class ContinuousQuery(Sink):
         self._delta.batch = self._with_window_columns(rows, times, first_ends)
         self._arrived = rows.num_rows
 
-    def apply(self, epoch: int, rows: pa.Table, arrived_at_us: int, progress: Progress) -> Progress:
-        """Take the rows of an epoch in, in the order of ``__seq``; give the progress to commit with it."""
+    def apply(
+        self, epoch: int, rows: pa.Table, arrived_at_us: int, progress: Progress, *, matching: bool = True
+    ) -> Progress:
+        """Take the rows of an epoch in, in the order of ``__seq``; give the progress to commit with it.
+
+        Where none is `matching` the query's condition, they only move time on.
+        """
         self._begin(epoch)
         progress = replace(progress, rows_in=progress.rows_in + rows.num_rows)
         if self.plan.window is None:
             self._see(rows)
-            return self._finish(self._operator.apply(Arrival(rows.num_rows), progress, self))
+            return self._finish(self._operator.apply(Arrival(rows.num_rows if matching else 0), progress, self))
         times, valid = self._times(rows)
         before, largest = largest_before(times, progress.largest)
         arrival, late = self._admitted(rows, times, valid, before)
@@ -142,7 +147,7 @@ class ContinuousQuery(Sink):
         progress = replace(progress, largest=largest, moved_at=moved_at)
         if late is not None:
             progress = self._record_late(late, arrived_at_us, progress)
-        return self._finish(self._operator.apply(arrival, progress, self))
+        return self._finish(self._operator.apply(arrival if matching else Arrival(0), progress, self))
 
     def advance(self, epoch: int, largest: int, now_us: int) -> Progress:
         """Move event time on without rows (idle timeout): the watermark becomes `largest` less the delay."""

@@ -15,7 +15,7 @@ See https://www.postgresql.org/docs/current/sql-copy.html.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -24,16 +24,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from streamsql.base.errors import (
-    BadCopyFormat,
-    FeatureNotSupported,
-    InvalidParameterValue,
-    SQLSyntaxError,
-    StreamSQLError,
-)
+from streamsql.base.errors import BadCopyFormat, StreamSQLError
 from streamsql.base.limits import Limits, exceeded
 from streamsql.base.types import WireType, canonical_arrow
-from streamsql.pgwire.copy_records import CopyOptions, cut, records_of, unescape
+from streamsql.pgwire.copy_options import CopyOptions, copy_options
+from streamsql.pgwire.copy_records import cut, records_of, unescape
 from streamsql.pgwire.values import BadValue, parse_text
 from streamsql.pgwire.values.text import decode
 
@@ -48,23 +43,6 @@ _DIRECT = _INTEGERS | _FLOATS | _STRINGS | {"bool", "date", "timestamp"}
 _TRUE = ["t", "true", "yes", "y", "on", "1", "T", "TRUE", "True"]
 _FALSE = ["f", "false", "no", "n", "off", "0", "F", "FALSE", "False"]
 
-_HEADERS = {
-    "": "skip", "true": "skip", "on": "skip", "1": "skip", "match": "match", "false": "none", "off": "none", "0": "none",
-}  # fmt: skip
-_NOT_BUILT = (
-    "default",
-    "force_not_null",
-    "force_null",
-    "force_quote",
-    "freeze",
-    "log_verbosity",
-    "on_error",
-    "reject_limit",
-)
-_RECOGNIZED = ("delimiter", "encoding", "escape", "format", "header", "null", "quote", *_NOT_BUILT)
-_TEXT_DELIMITERS_REFUSED = "\\.abcdefghijklmnopqrstuvwxyz0123456789"
-
-
 @dataclass(frozen=True, slots=True)
 class CopyColumn:
     """One column that COPY fills, in the order of the fields; `modifier` as in `canonical_arrow`."""
@@ -72,64 +50,6 @@ class CopyColumn:
     name: str
     type: WireType
     modifier: int = -1
-
-
-def copy_options(given: Mapping[str, str]) -> CopyOptions:
-    """Check the options of a COPY, by their lower-case names; a HEADER without a value comes as "".
-
-    Raises SQLSyntaxError for what is not an option, InvalidParameterValue for what is not its value, and
-    FeatureNotSupported for what PostgreSQL has and we do not.
-    """
-    for name in given:
-        if name not in _RECOGNIZED:
-            raise SQLSyntaxError(f'option "{name}" not recognized')
-        if name in _NOT_BUILT:
-            raise FeatureNotSupported(f"COPY option {name.upper()} is not supported")
-    if given.get("encoding", "utf8").lower().replace("-", "") not in ("utf8", "unicode"):
-        raise FeatureNotSupported("COPY reads UTF-8 only")
-    format_name = given.get("format", "text").lower()
-    if format_name == "binary":
-        raise FeatureNotSupported("COPY format binary is not supported", hint="use format text or csv")
-    if format_name not in ("text", "csv"):
-        raise InvalidParameterValue(f'COPY format "{given["format"]}" not recognized')
-    is_csv = format_name == "csv"
-    header = _HEADERS.get(given.get("header", "false").lower())
-    if header is None:
-        raise SQLSyntaxError('header requires a Boolean value or "match"')
-    for name in ("quote", "escape"):
-        if name in given and not is_csv:
-            raise FeatureNotSupported(f"COPY {name} available only in CSV mode")
-    quote = given.get("quote", '"')
-    options = CopyOptions(
-        format="csv" if is_csv else "text",
-        delimiter=given.get("delimiter", "," if is_csv else "\t"),
-        null=given.get("null", "" if is_csv else "\\N"),
-        header=header,  # type: ignore[arg-type]  # the values of _HEADERS
-        quote=quote,
-        escape=given.get("escape", quote),
-    )
-    _check(options, is_csv)
-    return options
-
-
-def _check(options: CopyOptions, is_csv: bool) -> None:
-    for name, value in (("delimiter", options.delimiter), ("quote", options.quote), ("escape", options.escape)):
-        if len(value.encode()) != 1:
-            raise FeatureNotSupported(f"COPY {name} must be a single one-byte character")
-        if value in "\r\n":
-            raise InvalidParameterValue(f"COPY {name} cannot be newline or carriage return")
-    if "\n" in options.null or "\r" in options.null:
-        raise InvalidParameterValue("COPY null representation cannot use newline or carriage return")
-    if options.delimiter in options.null:
-        raise InvalidParameterValue("COPY delimiter must not appear in the NULL specification")
-    if not is_csv:
-        if options.delimiter in _TEXT_DELIMITERS_REFUSED:
-            raise InvalidParameterValue(f'COPY delimiter cannot be "{options.delimiter}"')
-        return
-    if options.delimiter == options.quote:
-        raise InvalidParameterValue("COPY delimiter and quote must be different")
-    if options.quote in options.null:
-        raise InvalidParameterValue("CSV quote character must not appear in the NULL specification")
 
 
 class CopyDecoder:
@@ -245,13 +165,15 @@ class CopyDecoder:
         return bool(kinds & _FLOATS) and (_holds(data, b"e-") or _holds(data, b"E-"))
 
     def _read_direct(self, data: bytes) -> pa.RecordBatch:
-        direct = [column.type.name in _DIRECT for column in self._columns]
+        forced = {*self._options.force_null, *self._options.force_not_null}
+        direct = [column.type.name in _DIRECT and column.name not in forced for column in self._columns]
         fields = zip(direct, self._schema, strict=True)
         table = self._arrow_csv(data, [field.type if is_direct else pa.string() for is_direct, field in fields])
         arrays: list[pa.Array] = []
         for index, column in enumerate(self._columns):
             values = _contiguous(table.column(index))
             if not direct[index]:
+                values = self._with_nulls(values, column)
                 values = parse_text(self._checked(values), column.type, column.modifier)
             elif column.type.name in _FLOATS and pc.any(pc.is_inf(values)).as_py():
                 raise pa.ArrowInvalid("infinity, or a number out of range")
@@ -326,8 +248,21 @@ class CopyDecoder:
             return BadCopyFormat("extra data after last expected column")
         return None
 
+    def _with_nulls(self, strings: pa.Array, column: CopyColumn) -> pa.Array:
+        """Do what FORCE_NOT_NULL (no NULLs) and FORCE_NULL (NULLs in quotes, too) say of a column of a CSV."""
+        options = self._options
+        there = strings
+        if column.name in options.force_not_null:
+            there = pc.fill_null(there, options.null)
+        if column.name in options.force_null:
+            there = pc.if_else(pc.equal(strings, options.null), pa.scalar(None, pa.string()), there)
+            if column.name in options.force_not_null:  # what was NULL before stays the text
+                there = pc.if_else(strings.is_null(), pa.scalar(options.null), there)
+        return there
+
     def _convert(self, strings: list[pa.Array], data: bytes, *, escaped: bool = True) -> pa.RecordBatch:
         """Read columns of strings, whose escapes are still to be resolved if `escaped`."""
+        strings = [self._with_nulls(array, column) for array, column in zip(strings, self._columns, strict=True)]
         arrays: list[pa.Array] = []
         first: tuple[BadValue, int] | None = None
         for index, column in enumerate(self._columns):

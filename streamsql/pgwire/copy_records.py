@@ -12,30 +12,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from streamsql.base.errors import BadCopyFormat
+from streamsql.pgwire.copy_options import CopyOptions
 from streamsql.pgwire.values.column import Numbers
 from streamsql.pgwire.values.text import decode
 
 _LETTERS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{1,2}|[0-7]{1,3}|.|\Z)", re.DOTALL)
 _END_MARKER = re.compile(rb"(?:\A|\n)(\\\.)(?:\r?\n|\r?\Z)")
-
-
-@dataclass(frozen=True, slots=True)
-class CopyOptions:
-    """The options of one COPY, checked: `copy.copy_options` makes them. The characters are single ASCII ones."""
-
-    format: Literal["text", "csv"] = "text"
-    delimiter: str = "\t"
-    null: str = "\\N"
-    header: Literal["none", "skip", "match"] = "none"
-    quote: str = '"'
-    escape: str = '"'
 
 
 class Records(Protocol):

@@ -133,6 +133,18 @@ def _adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQue
 
 def change_sql(tree: exp.Expr, statement: Statement, table: Table, scope: Scope) -> str:
     """Give the DuckDB SQL of an UPDATE or DELETE, aimed at the table's rows. Raises as `adhoc_sql` does."""
+    return duckdb_sql(aimed_at(change_tree(tree, statement, table, scope), table.name, ROWS_SCHEMA))
+
+
+def aimed_at(tree: exp.Expr, name: str, schema: str | None = None) -> exp.Expr:
+    """Aim an UPDATE or DELETE at the relation of this name."""
+    tree.this.set("this", exp.to_identifier(name, quoted=True))
+    tree.this.set("db", exp.to_identifier(schema) if schema else None)
+    return tree
+
+
+def change_tree(tree: exp.Expr, statement: Statement, table: Table, scope: Scope) -> exp.Expr:
+    """Give an UPDATE or DELETE with its names looked up, to be aimed at rows. Raises as `adhoc_sql` does."""
     tree = catalog_functions.unqualified_functions(tree.copy())
     refuse_functions(tree, statement)
     as_postgres_reads(tree, statement)
@@ -145,8 +157,7 @@ def change_sql(tree: exp.Expr, statement: Statement, table: Table, scope: Scope)
     require_change(tree, target, table, scope.catalog, scope.asker.role)
     _resolve_names(tree, statement, replace(scope, provide=_refuse_standard))
     _check_assigned(tree, statement, table)
-    target.set("db", exp.to_identifier(ROWS_SCHEMA))
-    return duckdb_sql(_answered(tree, statement, scope))
+    return _answered(tree, statement, scope)
 
 
 def check_default(column: ColumnDefinition, statement: Statement, scope: Scope) -> None:
@@ -329,7 +340,9 @@ def _rewrite_window(select: exp.Select, statement: Statement, scope: Scope) -> N
             raise FeatureNotSupported("a query has one window", position=position_of(other, statement))
 
     def type_of(node: exp.Expr) -> str:
-        probe = exp.select(node.copy()).from_(select.args["from_"].this.copy())
+        probe = exp.select(node.copy())
+        if select.args.get("from_"):
+            probe = probe.from_(select.args["from_"].this.copy())
         for join in select.args.get("joins") or []:
             probe.append("joins", join.copy())
         around = [cte.copy() for cte in _visible_ctes(call, recursive=False)]

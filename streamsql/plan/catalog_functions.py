@@ -108,7 +108,7 @@ TEMPLATES: dict[str, str] = {
     "array_length": "CASE WHEN $2 = 1 THEN nullif(len($1), 0) END",
     "array_lower": "CASE WHEN $2 = 1 AND len($1) > 0 THEN 1 END",
     "array_upper": "CASE WHEN $2 = 1 THEN nullif(len($1), 0) END",
-    "col_description": _NO_TEXT,
+    "col_description": _found("'comment:' || $2"),
     "current_setting": _SETTING,  # of what is no literal: others are answered before
     "clock_timestamp": "now()",
     "current_schemas": "CASE WHEN $1 THEN ['pg_catalog', 'public'] ELSE ['public'] END",
@@ -116,7 +116,7 @@ TEMPLATES: dict[str, str] = {
     "format_type": _MODIFIED,
     "getdatabaseencoding": "'UTF8'",
     "octet_length": "strlen(CAST($1 AS VARCHAR))",
-    "obj_description": "CASE WHEN $1 = 2200 THEN 'standard public schema' END",
+    "obj_description": f"CASE WHEN $1 = 2200 THEN 'standard public schema' ELSE {_found(literal('comment'))} END",
     "justify_days": "to_months(CAST(datepart('day', $1) // 30 AS INTEGER)) + "
     "($1 - to_days(CAST(datepart('day', $1) // 30 * 30 AS INTEGER)))",
     "parse_ident": f"list_transform({_PARTS}, lambda x: {_UNQUOTED})",
@@ -235,7 +235,10 @@ def values_in_from(tree: exp.Expr, statement: Statement) -> None:
 
 
 def _known(called: exp.Anonymous) -> exp.Expr:
-    made = exp.func(str(called.this), *called.expressions, dialect="postgres")
+    try:
+        made = exp.func(str(called.this), *called.expressions, dialect="postgres")
+    except ValueError:  # not so many arguments; DuckDB says what it takes
+        return called
     made.meta.update(called.meta)
     return made
 

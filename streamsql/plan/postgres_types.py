@@ -1,7 +1,8 @@
 """Types and typed literals as PostgreSQL reads them: ``'{1,2}'::int[]``, ``'\\xff'::bytea``, ``'P1D'::interval``, ``numeric``.
 
 DuckDB reads most texts as PostgreSQL does; where it does not, the literal is read here and written anew. ``numeric`` without
-a precision, of which DuckDB keeps three places, is what it is for a column: DECIMAL(38,10).
+a precision, of which DuckDB keeps three places, is what it is for a column: DECIMAL(38,10). A function of DuckDB's that the
+stock parser misreads is put right as well.
 """
 
 from __future__ import annotations
@@ -33,6 +34,12 @@ def as_postgres_reads(tree: exp.Expr, statement: Statement) -> None:
         except StreamSQLError as error:
             error.position = position_of(text, statement)
             raise
+    for call in tree.find_all(exp.RegexpExtract):
+        # regexp_extract(text, pattern, group, options) is DuckDB's; sqlglot takes it for another's, with a position
+        call.set("group", call.args.get("group") or call.args.get("position"))
+        call.set("parameters", call.args.get("parameters") or call.args.get("occurrence"))
+        call.set("position", None)
+        call.set("occurrence", None)
 
 
 def _read_here(data_type: exp.Expr) -> WireType | None:

@@ -48,7 +48,7 @@ _VOLATILE_NAMES = frozenset({
     "uuidv4", "uuidv7",
     # what they say is the session's, the server's, or DuckDB's own
     "current_catalog", "current_database", "current_role", "current_schema", "current_schemas", "current_user",
-    "in_search_path", "pg_backend_pid", "session_user", "sleep_ms", "stats", "user", "vector_type", "version",
+    "in_search_path", "pg_backend_pid", "proctime", "session_user", "sleep_ms", "stats", "user", "vector_type", "version",
 })  # fmt: skip
 
 
@@ -73,6 +73,8 @@ def refuse_shapes(tree: exp.Expr, query: Query) -> None:
         for kind_of_node, what in _REFUSED_NODES:
             if isinstance(node, kind_of_node):
                 raise _refusal(what, node, query)
+        if isinstance(node, exp.Select) and node is not tree:  # = ALL (SELECT ...) has no node of a subquery
+            raise _refusal("subqueries", node, query)
     refuse_volatile(tree, query)
     if not isinstance(table.this, exp.Table) or not isinstance(table.this.this, exp.Identifier):
         raise _refusal("table functions", table.this, query)

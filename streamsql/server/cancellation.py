@@ -16,11 +16,12 @@ class Cancellation:
     event.
     """
 
-    __slots__ = ("_error", "_interrupts")
+    __slots__ = ("_error", "_interrupts", "_left")
 
     def __init__(self) -> None:
         self._error: StreamSQLError | None = None
         self._interrupts: list[Callable[[], None]] = []
+        self._left = False
 
     def reset(self) -> None:
         """Forget a request that came for what has ended since."""
@@ -33,6 +34,11 @@ class Cancellation:
             for interrupt in self._interrupts:
                 interrupt()
 
+    def leave(self) -> None:
+        """Note that the client has gone: what runs ends, and what it has asked for besides does not wait for anything."""
+        self._left = True
+        self.cancel()
+
     def check(self) -> None:
         """Raise if the end was asked for."""
         if self._error is not None:
@@ -40,6 +46,8 @@ class Cancellation:
 
     async def wait(self, event: asyncio.Event, timeout_seconds: float | None) -> None:
         """Wait for an event, but not longer than the timeout; raise if the end is asked for."""
+        if self._left:
+            self.cancel()
         with self.interrupting(event.set):
             try:
                 async with asyncio.timeout(timeout_seconds):

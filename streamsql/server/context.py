@@ -17,6 +17,7 @@ from streamsql.catalog.relation import CatalogRelation, SessionRow, Snapshot
 from streamsql.catalog.standard import snapshot
 from streamsql.engine.epoch import Engine
 from streamsql.engine.recovery import SYSTEM_RELATIONS
+from streamsql.engine.table_changes import remaining
 from streamsql.plan.adhoc import Scope
 from streamsql.plan.functions import Asker
 from streamsql.server.cancellation import Cancellation
@@ -119,17 +120,20 @@ class Context:
     def own_cursor(self) -> duckdb.DuckDBPyConnection:
         """Open a connection that sees the rows which the session has written and not committed; the caller closes it."""
         cursor = self.engine.store.cursor()
-        for number, (name, rows) in enumerate(self.transaction.pending().items()):
-            cursor.register(f"__rows_{number}", rows)
-            cursor.execute(
-                f"CREATE TEMP VIEW __written_{number} AS SELECT * FROM {self.catalog.relation(name).public_name} "
-                f"UNION ALL SELECT * FROM __rows_{number}"
-            ).fetchall()
+        pending, changes = self.transaction.pending(), self.transaction.changes
+        for number, name in enumerate(self.transaction.written):
+            parts = [f"SELECT * FROM {self.catalog.relation(name).public_name}"]
+            if name in changes:
+                parts = remaining(changes[name], number, cursor)
+            if name in pending:
+                cursor.register(f"__rows_{number}", pending[name])
+                parts.append(f"SELECT * FROM __rows_{number}")
+            cursor.execute(f"CREATE TEMP VIEW __written_{number} AS {' UNION ALL '.join(parts)}").fetchall()
         return cursor
 
     def own_scope(self, cursor: duckdb.DuckDBPyConnection, given: Given | None = None) -> Scope:
         """Say where the names of a query are looked up that a connection of `own_cursor` runs."""
-        stand_ins = {name: f"__written_{number}" for number, name in enumerate(self.transaction.pending())}
+        stand_ins = {name: f"__written_{number}" for number, name in enumerate(self.transaction.written)}
         return replace(self.scope(cursor, given), stand_ins=stand_ins)
 
     async def on_engine(self, run: Callable[[], T]) -> T:

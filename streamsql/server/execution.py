@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pyarrow as pa
+
 from streamsql.base.errors import InFailedTransaction, ReadOnlyTransaction
 from streamsql.pgwire import messages
 from streamsql.pgwire.connection import Connection
@@ -9,10 +13,11 @@ from streamsql.pgwire.values import encode_rows
 from streamsql.server.context import Context, Values
 from streamsql.server.output import Output
 from streamsql.server.portals import Cursor
-from streamsql.server.results import CopyIn, Done, Outcome, Rows
+from streamsql.server.results import CopyIn, CopyOut, Done, Outcome
 from streamsql.server.statements import handler
 from streamsql.sql.statements import (
     CopyFrom,
+    CopyTo,
     CreateMaterializedView,
     CreateStream,
     CreateTable,
@@ -32,6 +37,10 @@ ROWS_ENCODED_INLINE_MAX = 1_000
 _WRITING = (CopyFrom, CreateMaterializedView, CreateStream, CreateTable, Delete, Drop, Insert, Update)
 
 
+# what a failed transaction takes
+_ENDING = (TransactionVerb.COMMIT, TransactionVerb.ROLLBACK, TransactionVerb.ROLLBACK_TO)
+
+
 class Execution:
     """Executes one session's statements."""
 
@@ -45,7 +54,7 @@ class Execution:
         """Raise InFailedTransaction where the transaction has failed and this statement does not end it."""
         if not self._context.transaction.failed:
             return
-        if isinstance(statement, Transaction) and statement.verb is not TransactionVerb.BEGIN:
+        if isinstance(statement, Transaction) and statement.verb in _ENDING:
             return
         raise InFailedTransaction(
             "current transaction is aborted, commands ignored until end of transaction block", hint="send ROLLBACK"
@@ -59,8 +68,9 @@ class Execution:
             raise ReadOnlyTransaction(f"cannot execute {verb} in a read-only transaction")
         found = handler(statement)
         transaction = self._context.transaction
-        live = isinstance(statement, Query) and statement.emit is not None  # it may never end
-        if (found.at_once or live) and transaction.dirty and not transaction.explicit:
+        source = statement.query if isinstance(statement, CopyTo) else statement
+        live = isinstance(source, Query) and source.emit is not None  # it may never end
+        if (handler(source).at_once or live) and transaction.dirty and not transaction.explicit:
             await transaction.commit()
         return await found.execute(self._context, statement, values)
 
@@ -73,12 +83,27 @@ class Execution:
     def begin_copy(self, copy: CopyIn) -> None:
         """Ask for COPY data."""
         self.copy = copy
-        self._output.say(self._connection.copy_in_response([0] * len(copy.column_names)))
+        self._output.say(self._connection.copy_in_response([int(copy.binary)] * len(copy.column_names)))
+
+    async def copy_out(self, copy: CopyOut) -> str:
+        """Send all rows as COPY data; gives the tag. What comes behind the data is said, not yet sent."""
+        cursor = Cursor(copy.rows)
+        encoder = copy.encoder
+        try:
+            self._output.say(messages.copy_out_response(encoder.formats))
+            self._output.say(encoder.head())
+            sent = await self._send(cursor, encoder.rows, None)
+        finally:
+            await cursor.close()
+        self._output.say(encoder.tail() + messages.copy_done())
+        return f"COPY {sent}"
 
     async def send_rows(self, cursor: Cursor, formats: list[int], rows_max: int | None) -> int:
         """Send rows until `rows_max` or the end; a live result's portion also ends when there are no more just now."""
-        rows: Rows = cursor.rows
-        types = [c.type for c in rows.columns]
+        types = [c.type for c in cursor.rows.columns]
+        return await self._send(cursor, lambda batch: encode_rows(batch, types, formats), rows_max)
+
+    async def _send(self, cursor: Cursor, encode: Callable[[pa.RecordBatch], memoryview], rows_max: int | None) -> int:
         sent = 0
         while rows_max is None or sent < rows_max:
             batch = await cursor.take(None if rows_max is None else rows_max - sent)
@@ -91,9 +116,9 @@ class Execution:
                 await self._output.flush()
                 continue
             if batch.num_rows <= ROWS_ENCODED_INLINE_MAX:
-                data = encode_rows(batch, types, formats)
+                data = encode(batch)
             else:
-                data = await self._context.reads.compute(lambda rows=batch: encode_rows(rows, types, formats))  # type: ignore[misc]
+                data = await self._context.reads.compute(lambda rows=batch: encode(rows))  # type: ignore[misc]
             await self._output.say_rows(data)
             sent += batch.num_rows
             self._context.cancel.check()

@@ -27,7 +27,7 @@ from streamsql.server.execution import Execution
 from streamsql.server.gathered import GatheredRows
 from streamsql.server.output import Output
 from streamsql.server.portals import Cursor, Portal, Prepared, expanded
-from streamsql.server.results import CopyIn, Done, described
+from streamsql.server.results import CopyIn, CopyOut, Done, described
 from streamsql.server.statements import handler
 from streamsql.sql.statements import Insert, Query, Statement
 
@@ -181,6 +181,8 @@ class Extended:
                 return
             if self._first_done is None:
                 self._first_done = self._output.position
+            if isinstance(outcome, CopyOut):
+                outcome = Done(await self._execution.copy_out(outcome))
             if isinstance(outcome, Done):
                 portal.done = True
                 self._execution.finish(outcome)

@@ -43,7 +43,7 @@ from streamsql.server.results import notice
 from streamsql.server.session import Session
 from streamsql.server.tls import TLS_FIRST_BYTE, Tls, credentials
 from streamsql.server.transactions import SessionTransaction
-from streamsql.server.variables import Variables
+from streamsql.server.variables import Variables, command_line_options
 from streamsql.sql.secrets import redacted
 
 log = structlog.get_logger()
@@ -233,7 +233,7 @@ class Wire(asyncio.Protocol):
             self._connection.receive_data(b"")
         self._arrived.set()
         if self.session is not None:
-            self.session.cancel()  # nobody is there to read what runs
+            self.session.leave()  # nobody is there to read what runs
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -464,9 +464,8 @@ def _set_variables(variables: Variables, parameters: dict[str, str]) -> list[dic
     not. What is in force is reported, and a warning says so.
     """
     notices = []
-    for name, value in parameters.items():
-        if name in _NOT_VARIABLES:
-            continue
+    given = [item for item in parameters.items() if item[0] not in _NOT_VARIABLES]
+    for name, value in [*command_line_options(parameters.get("options", "")), *given]:
         try:
             variables.set(name, value)
         except FeatureNotSupported as error:

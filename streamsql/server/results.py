@@ -1,4 +1,4 @@
-"""What executing a statement gives: a tag, rows, or a request for COPY data."""
+"""What executing a statement gives: a tag, rows (also in the form of COPY), or a request for COPY data."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pyarrow as pa
 from streamsql.base.errors import StreamSQLError
 from streamsql.base.types import BOOL, DUCKDB_NAME, INT8, TEXT, WireColumn, WireType, canonical_arrow, wire_column
 from streamsql.pgwire.copy import CopyDecoder
+from streamsql.pgwire.copy_binary import BinaryCopyDecoder
+from streamsql.pgwire.copy_out import CopyEncoder
 from streamsql.pgwire.messages import FieldDescription, row_description
 from streamsql.plan.catalog_functions import shown_as
 
@@ -96,16 +98,29 @@ class Rows:
 
 @dataclass(slots=True)
 class CopyIn:
-    """COPY FROM STDIN has begun: the client sends data for `decoder`, which gives `batches`."""
+    """COPY FROM STDIN has begun: the client sends data for `decoder`, which gives `batches`.
 
-    decoder: CopyDecoder
+    `where` is the SQL of a WHERE clause, over the rows once they have the relation's shape.
+    """
+
+    decoder: CopyDecoder | BinaryCopyDecoder
     relation: str
     column_names: tuple[str, ...]
+    binary: bool = False
+    where: str | None = None
     batches: list[pa.RecordBatch] = field(default_factory=list)
     row_count: int = 0
 
 
-Outcome = Done | Rows | CopyIn
+@dataclass(slots=True)
+class CopyOut:
+    """COPY TO STDOUT: rows that are sent as `encoder` writes them."""
+
+    rows: Rows
+    encoder: CopyEncoder
+
+
+Outcome = Done | Rows | CopyIn | CopyOut
 
 
 def notice(

@@ -30,7 +30,7 @@ from streamsql.server.execution import Execution
 from streamsql.server.extended import Extended
 from streamsql.server.output import Output
 from streamsql.server.portals import Cursor
-from streamsql.server.results import CopyIn, Rows, described
+from streamsql.server.results import CopyIn, CopyOut, Done, Rows, described
 from streamsql.server.statements import copy_from
 from streamsql.sql.secrets import redacted
 
@@ -128,6 +128,10 @@ class Session:
         """End what is running, as CancelRequest asks."""
         self._context.cancel.cancel()
 
+    def leave(self) -> None:
+        """End what is running, and what would wait, because the client has gone."""
+        self._context.cancel.leave()
+
     def shut_down(self) -> None:
         """End what is running because the server stops."""
         self._context.cancel.cancel(shutdown())
@@ -157,6 +161,8 @@ class Session:
             if isinstance(outcome, Rows):
                 await self._send_all(outcome, last=last)
                 continue
+            if isinstance(outcome, CopyOut):
+                outcome = Done(await self._execution.copy_out(outcome))
             if last and not transaction.explicit:
                 await transaction.commit()
             self._execution.finish(outcome)

@@ -1,18 +1,33 @@
-"""A session's transaction: rows written and not yet committed.
+"""A session's transaction: what was written and is not committed yet.
 
-Rows of INSERT and COPY are held back until the transaction ends and are then one `Write`: all of them become durable in
-one epoch, or none. Outside BEGIN ... COMMIT a transaction ends with its statement, or with the query string it is in.
+Rows of INSERT and COPY, and what UPDATE, DELETE and ON CONFLICT make of a table's rows (`server.written`), are held back
+until the transaction ends and are then one `Write`: all of it becomes durable in one epoch, or none. Outside
+BEGIN ... COMMIT a transaction ends with its statement, or with the query string it is in.
 """
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
 
+from streamsql.base.errors import InvalidSavepoint
 from streamsql.base.limits import exceeded
 from streamsql.engine.epoch import Engine, Write
+from streamsql.engine.table_changes import TableChange
+
+
+@dataclass(frozen=True, slots=True)
+class Savepoint:
+    """What was written when it was set: the first `count` of `pending`, and `changes`. `settings` are the session's."""
+
+    name: str
+    pending: list[tuple[str, pa.Table]]
+    count: int
+    changes: dict[str, TableChange]
+    settings: dict[str, str]
 
 
 class SessionTransaction:
@@ -20,8 +35,11 @@ class SessionTransaction:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        # only ever appended to, or replaced: savepoints hold on to it
         self._pending: list[tuple[str, pa.Table]] = []
+        self._changes: dict[str, TableChange] = {}  # replaced, never changed
         self._row_count = 0
+        self._savepoints: list[Savepoint] = []
         self.explicit = False
         self.failed = False
 
@@ -34,48 +52,109 @@ class SessionTransaction:
 
     @property
     def dirty(self) -> bool:
-        return bool(self._pending)
+        return bool(self._pending or self._changes)
 
     def pending(self) -> dict[str, pa.Table]:
-        """Give the rows written so far, by relation, so that the session's own reads can see them."""
+        """Give the rows written so far, by relation, so that the session's own reads can see them.
+
+        Those of a changed table are the ones written after its change.
+        """
         found: dict[str, list[pa.Table]] = {}
         for name, rows in self._pending:
             found.setdefault(name, []).append(rows)
         return {name: pa.concat_tables(tables) for name, tables in found.items()}
 
+    @property
+    def changes(self) -> dict[str, TableChange]:
+        """What was changed, by table."""
+        return self._changes
+
+    @property
+    def written(self) -> list[str]:
+        """Name the relations that the transaction has written or changed."""
+        return sorted({name for name, _ in self._pending} | self._changes.keys())
+
     def write(self, relation: str, rows: pa.Table) -> None:
         """Hold rows back until the commit."""
-        limits = self._engine.limits
-        self._row_count += rows.num_rows
-        if self._row_count > limits.transaction_rows_max:
-            raise exceeded(limits, "transaction_rows_max", "the number of rows in a transaction")
         if rows.num_rows:
             self._pending.append((relation, rows))
+            self._count(rows.num_rows)
+
+    def change(self, change: TableChange) -> None:
+        """Hold a table's change back until the commit; the table's rows written before are part of it."""
+        name = change.table.name
+        before = self._changes[name].row_count if name in self._changes else 0
+        before += sum(rows.num_rows for relation, rows in self._pending if relation == name)
+        self._pending = [(relation, rows) for relation, rows in self._pending if relation != name]
+        self._changes = {**self._changes, name: change}
+        self._count(change.row_count - before)
+
+    def _count(self, rows: int) -> None:
+        limits = self._engine.limits
+        self._row_count += rows
+        if self._row_count > limits.transaction_rows_max:
+            raise exceeded(limits, "transaction_rows_max", "the number of rows in a transaction")
 
     def begin(self) -> None:
         self.explicit = True
 
     def fail(self) -> None:
-        """Note that a statement failed: an explicit transaction then only takes ROLLBACK."""
-        if self.explicit:
-            self.failed = True
-            self._pending = []  # nothing of it can be committed any more
-        else:
+        """Note that a statement failed: an explicit transaction then only takes ROLLBACK, to a savepoint or of it all."""
+        if not self.explicit:
             self.roll_back()
+            return
+        self.failed = True
+        if not self._savepoints:
+            self._forget()  # nothing of it can be committed any more
+
+    def _forget(self) -> None:
+        self._pending, self._changes, self._row_count = [], {}, 0
 
     def roll_back(self) -> None:
-        self._pending = []
-        self._row_count = 0
+        self._forget()
+        self._savepoints = []
         self.explicit = self.failed = False
+
+    # ---- savepoints ----
+
+    def set_savepoint(self, name: str, settings: dict[str, str]) -> None:
+        """Remember what was written up to here. Of several savepoints of one name, the last one set counts."""
+        limits = self._engine.limits
+        if len(self._savepoints) >= limits.savepoints_max:
+            raise exceeded(limits, "savepoints_max", "the number of savepoints in a transaction")
+        self._savepoints.append(Savepoint(name, self._pending, len(self._pending), self._changes, settings))
+
+    def release(self, name: str) -> None:
+        """Forget a savepoint, and those set after it; what was written since stays."""
+        del self._savepoints[self._find(name) :]
+
+    def roll_back_to(self, name: str) -> dict[str, str]:
+        """Undo what was written since a savepoint, which stays; gives the settings of that time."""
+        place = self._find(name)
+        del self._savepoints[place + 1 :]
+        found = self._savepoints[place]
+        self._pending, self._changes = found.pending[: found.count], found.changes
+        self._row_count = sum(rows.num_rows for _, rows in self._pending)
+        self._row_count += sum(change.row_count for change in self._changes.values())
+        self.failed = False
+        return found.settings
+
+    def _find(self, name: str) -> int:
+        for place in reversed(range(len(self._savepoints))):
+            if self._savepoints[place].name == name:
+                return place
+        raise InvalidSavepoint(f'savepoint "{name}" does not exist')
+
+    # ---- the end ----
 
     async def commit(self) -> None:
         """Make what was written durable, with all its effects; returns after the epoch's commit."""
-        pending = self._pending
+        pending, changes = self._pending, list(self._changes.values())
         self.roll_back()
-        if not pending:
+        if not pending and not changes:
             return
         await self._room()
-        await asyncio.wrap_future(self._engine.submit(Write(pending)))
+        await asyncio.wrap_future(self._engine.submit(Write(pending, changes)))
 
     async def _room(self) -> None:
         """Wait while too much is queued for the engine: its producers, and nobody else, are held up."""

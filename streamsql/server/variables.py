@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue, UndefinedObject
+from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue, SQLSyntaxError, UndefinedObject
 from streamsql.catalog.objects import nearest
 from streamsql.catalog.relation import Setting
 from streamsql.plan.functions import SERVER_VERSION
@@ -132,6 +132,28 @@ def key_of(name: str) -> str:
     return _ALIASES.get(lowered, lowered)
 
 
+def command_line_options(text: str) -> list[tuple[str, str]]:
+    """Read the startup parameter ``options``: ``-c name=value``, ``--name=value``; a backslash quotes what follows.
+
+    Raises SQLSyntaxError for any other option of the `postgres` program.
+    """
+    words = [re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL) for word in re.findall(r"(?:\\.|\S)+", text, re.DOTALL)]
+    found: list[tuple[str, str]] = []
+    while words:
+        word = words.pop(0)
+        if word == "-c" and words:
+            word = words.pop(0)
+        elif word.startswith(("--", "-c")):
+            word = word[2:]
+        else:
+            raise SQLSyntaxError(f'invalid command-line argument for server process: "{word}"', hint="use -c name=value")
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise SQLSyntaxError(f"-c {name} requires a value")
+        found.append((name.replace("-", "_").lower(), value))
+    return found
+
+
 @dataclass(slots=True)
 class Variables:
     """The values in one session."""
@@ -191,6 +213,11 @@ class Variables:
         for key in [k for k in self.values if k.startswith(_OF_TRANSACTION)]:
             del self.values[key]
         self._local.clear()
+        self._changed = True
+
+    def restore(self, values: dict[str, str]) -> None:
+        """Undo what was set since a savepoint; `values` are those of that time."""
+        self.values = dict(values)
         self._changed = True
 
     def _put_back(self, key: str, value: str | None) -> None:

@@ -1,4 +1,4 @@
-"""Statements that change or move rows: INSERT, UPDATE, DELETE, COPY ... FROM STDIN, SUBSCRIBE."""
+"""Statements that change or follow rows: INSERT, UPDATE, DELETE, SUBSCRIBE."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from streamsql.base.errors import (
     SQLSyntaxError,
 )
 from streamsql.sql.query import QUERY_WORDS, check_values
-from streamsql.sql.statements import CopyFrom, Delete, Insert, Subscribe, Update
+from streamsql.sql.statements import Delete, Insert, Subscribe, Update
 from streamsql.sql.tokens import Cursor, tokenize
 from streamsql.sql.trees import count_parameters, parse_tree, start_of
-from streamsql.sql.unsupported import refuse, refuse_anywhere, refuse_here, unsupported
+from streamsql.sql.unsupported import refuse, refuse_anywhere, refuse_here
 from streamsql.sql.values import rows_of_tree
 
 INSERT_UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
@@ -29,7 +29,7 @@ _INSERT_AHEAD: dict[tuple[str, ...], tuple[str, str]] = {
     ("as",): ("an alias of the table of INSERT", "leave it away"),
     ("overriding",): ("OVERRIDING", "leave it away: no column is generated"),
 }
-_BOOLEANS = {
+BOOLEANS = {
     **dict.fromkeys(("true", "on", "1", "yes"), "true"),
     **dict.fromkeys(("false", "off", "0", "no"), "false"),
 }
@@ -41,7 +41,7 @@ def parse_insert(cursor: Cursor) -> Insert:
     name_position = cursor.position
     name = cursor.expect_object_name()
     refuse_here(cursor, _INSERT_AHEAD)
-    columns = () if _sees_query_in_parentheses(cursor) or not cursor.sees("(") else _expect_columns(cursor)
+    columns = () if _sees_query_in_parentheses(cursor) or not cursor.sees("(") else expect_columns(cursor)
     refuse_here(cursor, _INSERT_AHEAD)
     refuse_anywhere(cursor, INSERT_UNSUPPORTED)
     if cursor.accept("default", "values"):
@@ -107,7 +107,8 @@ def _sees_query_in_parentheses(cursor: Cursor) -> bool:
     return any(cursor.sees("(", word) for word in QUERY_WORDS)
 
 
-def _expect_columns(cursor: Cursor) -> tuple[str, ...]:
+def expect_columns(cursor: Cursor) -> tuple[str, ...]:
+    """Read names of columns between parentheses. Raises DuplicateColumn where one comes twice."""
     start = cursor.index
     columns = cursor.expect_names()
     seen: set[str] = set()
@@ -170,125 +171,6 @@ def _parse_change(cursor: Cursor, words: tuple[str, ...], kind: type[exp.Express
     return name, tree
 
 
-# options of COPY: name -> the statement that is made of a bad value, or None where any text will do
-COPY_OPTIONS = frozenset({"format", "delimiter", "null", "header", "quote", "escape", "encoding"})
-COPY_UNSUPPORTED: dict[str, str] = {
-    "freeze": "leave it away",
-    "default": "leave the columns with a default out of the column list",
-    "force_quote": "it belongs to COPY TO",
-    "force_not_null": "leave it away",
-    "force_null": "leave it away",
-    "on_error": "a bad line stops the whole COPY",
-    "reject_limit": "a bad line stops the whole COPY",
-    "log_verbosity": "leave it away",
-    "oids": "leave it away",
-    "binary": "use FORMAT csv or FORMAT text",
-}
-_TO_FILE = "use psql's \\copy, which reads the client's file and sends it with COPY ... FROM STDIN"
-_TO_CLIENT = "write the results of a SELECT to a file with psql's \\g file, or \\copy in csv with --csv"
-
-
-def parse_copy(cursor: Cursor) -> CopyFrom:
-    """Read COPY name [(columns)] FROM STDIN with its options, new or old."""
-    cursor.expect("copy")
-    if cursor.sees("("):
-        refuse("COPY ... TO", _TO_CLIENT, cursor)
-    name_position = cursor.position
-    name = cursor.expect_object_name()
-    columns = _expect_columns(cursor) if cursor.sees("(") else ()
-    if cursor.sees("to"):
-        refuse("COPY ... TO", _TO_CLIENT, cursor)
-    cursor.expect("from")
-    if cursor.sees("program"):
-        refuse("COPY FROM PROGRAM", _TO_FILE, cursor)
-    if cursor.peek is not None and cursor.peek.token_type is TokenType.STRING:
-        refuse("COPY FROM a file of the server", _TO_FILE, cursor)
-    cursor.expect("stdin")
-    cursor.accept("with")
-    options = _copy_options(cursor) if cursor.sees("(") else _old_copy_options(cursor)
-    if cursor.sees("where"):
-        refuse("COPY ... WHERE", "copy all, and filter in the query", cursor)
-    cursor.expect_end()
-    return CopyFrom(*cursor.source, name=name, columns=columns, options=options, name_position=name_position)
-
-
-def _copy_options(cursor: Cursor) -> dict[str, str]:
-    cursor.expect("(")
-    options: dict[str, str] = {}
-    while True:
-        position = cursor.position
-        name = cursor.accept_word()
-        if name is None:
-            raise cursor.error()
-        if name in COPY_UNSUPPORTED:
-            raise unsupported(f"COPY option {name.upper()}", COPY_UNSUPPORTED[name], position)
-        if name not in COPY_OPTIONS:
-            raise SQLSyntaxError(f'option "{name}" not recognized', position=position + 1)
-        bare = cursor.sees(",") or cursor.sees(")")
-        if bare and name != "header":
-            raise cursor.error()
-        _set_option(options, name, "true" if bare else _option_value(cursor), position)
-        if not cursor.accept(","):
-            break
-    cursor.expect(")")
-    return options
-
-
-def _option_value(cursor: Cursor) -> str:
-    for accept in (cursor.accept_string, cursor.accept_number, cursor.accept_name, cursor.accept_word):
-        value = accept()
-        if value is not None:
-            return value
-    raise cursor.error()
-
-
-def _old_copy_options(cursor: Cursor) -> dict[str, str]:
-    """Read the options as PostgreSQL wrote them before version 9: ``CSV HEADER DELIMITER AS ','``."""
-    options: dict[str, str] = {}
-    while cursor.peek is not None and not cursor.sees("where"):
-        position = cursor.position
-        word = cursor.accept_word()
-        if word == "csv":
-            _set_option(options, "format", "csv", position)
-        elif word == "header":
-            _set_option(options, "header", "true", position)
-        elif word in ("delimiter", "null", "quote", "escape", "encoding"):
-            cursor.accept("as")
-            _set_option(options, word, cursor.expect_string(), position)
-        elif word is not None and word in COPY_UNSUPPORTED:
-            raise unsupported(f"COPY option {word.upper()}", COPY_UNSUPPORTED[word], position)
-        else:
-            cursor.index -= word is not None
-            raise cursor.error()
-    return options
-
-
-def _set_option(options: dict[str, str], name: str, value: str, position: int) -> None:
-    if name in options:
-        raise SQLSyntaxError("conflicting or redundant options", position=position + 1)
-    match name:
-        case "format":
-            value = value.lower()
-            if value == "binary":
-                raise unsupported("COPY in binary format", "use FORMAT csv or FORMAT text", position)
-            if value not in ("text", "csv"):
-                raise InvalidParameterValue(f'COPY format "{value}" not recognized', position=position + 1)
-        case "header":
-            found = _BOOLEANS.get(value.lower())
-            if value.lower() == "match":
-                raise unsupported("HEADER MATCH", "use HEADER, and name the columns in the column list", position)
-            if found is None:
-                raise InvalidParameterValue("header requires a Boolean value", position=position + 1)
-            value = found
-        case "encoding":
-            if value.lower().replace("-", "").replace("_", "") not in ("utf8", "unicode"):
-                raise FeatureNotSupported(
-                    f'COPY in encoding "{value}" is not supported', hint="send UTF-8", position=position + 1
-                )
-            return
-    options[name] = value
-
-
 def parse_subscribe(cursor: Cursor) -> Subscribe:
     """Read SUBSCRIBE [TO] name [WITH (SNAPSHOT [= bool], PROGRESS [= bool])]."""
     cursor.expect("subscribe")
@@ -305,6 +187,15 @@ def parse_subscribe(cursor: Cursor) -> Subscribe:
     return Subscribe(*cursor.source, name=name, snapshot=snapshot, progress=progress, name_position=name_position)
 
 
+def option_value(cursor: Cursor) -> str:
+    """Read the value of an option: a string, a number, a name or a word. Raises SQLSyntaxError."""
+    for accept in (cursor.accept_string, cursor.accept_number, cursor.accept_name, cursor.accept_word):
+        value = accept()
+        if value is not None:
+            return value
+    raise cursor.error()
+
+
 def _subscribe_options(cursor: Cursor) -> dict[str, bool]:
     cursor.expect("(")
     given: dict[str, bool] = {}
@@ -319,7 +210,7 @@ def _subscribe_options(cursor: Cursor) -> dict[str, bool]:
         if not (cursor.sees(",") or cursor.sees(")")):
             cursor.accept("=")
             value_position = cursor.position
-            value = _BOOLEANS.get(_option_value(cursor).lower())
+            value = BOOLEANS.get(option_value(cursor).lower())
             if value is None:
                 raise InvalidParameterValue(f"{name} requires a Boolean value", position=value_position + 1)
             given[name] = value == "true"

@@ -68,6 +68,8 @@ class _Elements:
     columns: list[ColumnDefinition] = field(default_factory=list)
     primary_key: tuple[str, ...] = ()
     watermark: Watermark | None = None
+    watermark_position: int = 0
+    end: int | None = None
 
 
 def parse_create_stream(cursor: Cursor) -> CreateStream:
@@ -77,9 +79,12 @@ def parse_create_stream(cursor: Cursor) -> CreateStream:
         raise cursor.error()
     if_not_exists = cursor.accept("if", "not", "exists")
     name = _expect_new_name(cursor)
-    elements = _expect_elements(cursor, is_stream=True)
+    elements = _Elements()
+    if cursor.sees("(") or not cursor.sees("with"):
+        elements = _expect_elements(cursor, is_stream=True)
     options, positions = _expect_options(cursor) if cursor.accept("with") else ({}, {})
     cursor.expect_end()
+    _check_elements(elements, given_by_connector="connector" in options)
     return CreateStream(
         *cursor.source,
         name=name,
@@ -98,6 +103,7 @@ def parse_create_table(cursor: Cursor) -> CreateTable:
     name = _expect_new_name(cursor)
     refuse_here(cursor, _AFTER_TABLE)
     elements = _expect_elements(cursor, is_stream=False)
+    _check_elements(elements)
     refuse_here(cursor, _AFTER_TABLE)
     cursor.expect_end()
     key = frozenset(elements.primary_key)
@@ -155,10 +161,9 @@ def _check_length(name: str, limits: Limits) -> None:
 def _expect_elements(cursor: Cursor, *, is_stream: bool) -> _Elements:
     cursor.expect("(")
     elements = _Elements()
-    watermark_position = 0
     while not (cursor.sees(")") and not elements.columns and elements.watermark is None):
         if cursor.sees("watermark", "for") and is_stream:
-            watermark_position = cursor.position
+            elements.watermark_position = cursor.position
             _expect_watermark(cursor, elements)
         elif not _accept_table_constraint(cursor, elements, is_stream=is_stream):
             _expect_column(cursor, elements, is_stream=is_stream)
@@ -167,12 +172,20 @@ def _expect_elements(cursor: Cursor, *, is_stream: bool) -> _Elements:
     cursor.expect(")")
     if len(elements.columns) > cursor.limits.columns_max:
         raise exceeded(cursor.limits, "columns_max", "the number of columns")
+    elements.end = cursor.tokens[cursor.index - 1].start + 1
+    return elements
+
+
+def _check_elements(elements: _Elements, *, given_by_connector: bool = False) -> None:
+    """Raise where there is no column; a connector may know them by itself."""
     if not elements.columns:
-        raise SQLSyntaxError("at least one column is needed", position=cursor.tokens[cursor.index - 1].start + 1)
+        if given_by_connector:
+            return
+        raise SQLSyntaxError("at least one column is needed", position=elements.end)
     known = {column.name for column in elements.columns}
     if elements.watermark is not None and elements.watermark.column not in known:
-        raise _no_column(elements.watermark.column or "", (elements.watermark.position or watermark_position) + 1)
-    return elements
+        position = (elements.watermark.position or elements.watermark_position) + 1
+        raise _no_column(elements.watermark.column or "", position)
 
 
 def _no_column(name: str, position: int) -> UndefinedColumn:

@@ -15,7 +15,9 @@ from collections.abc import Callable
 from sqlglot.tokens import Token, TokenType
 
 from streamsql.base.limits import Limits, exceeded
-from streamsql.sql.changes import parse_copy, parse_delete, parse_insert, parse_subscribe, parse_update
+from streamsql.sql.changes import parse_delete, parse_insert, parse_subscribe, parse_update
+from streamsql.sql.comments import parse_comment
+from streamsql.sql.copying import parse_copy
 from streamsql.sql.definitions import parse_create_stream, parse_create_table, parse_create_view, parse_drop
 from streamsql.sql.nesting import check_nesting
 from streamsql.sql.query import QUERY_WORDS, parse_explain, parse_query
@@ -62,6 +64,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("alter", "stream"): parse_alter_owner,
     ("alter", "table"): parse_alter_owner,
     ("close",): parse_close,
+    ("comment",): parse_comment,
     ("copy",): parse_copy,
     ("create", "materialized"): parse_create_view,
     ("create", "or", "replace", "materialized"): parse_create_view,

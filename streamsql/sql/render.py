@@ -22,7 +22,9 @@ from streamsql.sql.render_roles import ROLE_RENDERERS
 from streamsql.sql.statements import (
     CloseCursor,
     ColumnDefinition,
+    Comment,
     CopyFrom,
+    CopyTo,
     CreateMaterializedView,
     CreateStream,
     CreateTable,
@@ -35,6 +37,7 @@ from streamsql.sql.statements import (
     Explain,
     ExplainWhy,
     Insert,
+    OptionValue,
     Query,
     SetVariable,
     Show,
@@ -142,7 +145,7 @@ def _create_stream(statement: CreateStream) -> str:
     if statement.watermark is not None:
         elements.append(f"WATERMARK {_watermark(statement.watermark)}")
     name = _if(statement.if_not_exists, "NOT EXISTS") + quote_name(statement.name)
-    text = f"CREATE STREAM {name} ({', '.join(elements)})"
+    text = f"CREATE STREAM {name}" + (f" ({', '.join(elements)})" if elements else "")
     if statement.options:
         options = (f"{_option_name(name)} = {quote_string(value)}" for name, value in statement.options.items())
         text += f" WITH ({', '.join(options)})"
@@ -177,6 +180,13 @@ def _drop(statement: Drop) -> str:
     names = ", ".join(map(quote_name, statement.names))
     cascade = " CASCADE" if statement.cascade else ""
     return f"DROP {statement.kind.value} {_if(statement.if_exists, 'EXISTS')}{names}{cascade}"
+
+
+def _comment(statement: Comment) -> str:
+    what = f"COLUMN {quote_name(statement.name)}.{quote_name(statement.column)}" if statement.column is not None else None
+    if statement.kind is not None:
+        what = f"{statement.kind.value} {quote_name(statement.name)}"
+    return f"COMMENT ON {what} IS {'NULL' if statement.comment is None else quote_string(statement.comment)}"
 
 
 def _show(statement: Show) -> str:
@@ -216,10 +226,32 @@ def _insert_rows(statement: Insert) -> str:
     return f"{head} {postgres_sql(statement.source)}"
 
 
-def _copy(statement: CopyFrom) -> str:
-    options = ", ".join(f"{name.upper()} {quote_string(value)}" for name, value in statement.options.items())
-    tail = f" WITH ({options})" if options else ""
-    return f"COPY {quote_name(statement.name)}{_columns(statement.columns)} FROM STDIN{tail}"
+def _copy_from(statement: CopyFrom) -> str:
+    where = "" if statement.where is None else f" WHERE {postgres_sql(statement.where)}"
+    name = f"{quote_name(statement.name)}{_columns(statement.columns)}"
+    return f"COPY {name} FROM STDIN{_copy_options(statement.options)}{where}"
+
+
+def _copy_to(statement: CopyTo) -> str:
+    query = statement.query
+    if statement.name is None:
+        source = f"({render(query)})"
+    else:
+        assert isinstance(query, Query)
+        columns = [] if query.tree.is_star else [postgres_sql(column) for column in query.tree.expressions]
+        relation = query.tree.args["from_"].this
+        source = postgres_sql(relation) + (f" ({', '.join(columns)})" if columns else "")
+    return f"COPY {source} TO STDOUT{_copy_options(statement.options)}"
+
+
+def _copy_options(options: dict[str, OptionValue]) -> str:
+    def written(value: OptionValue) -> str:
+        if isinstance(value, str):
+            return value if value == "*" else quote_string(value)
+        return f"({', '.join(map(quote_name, value))})"
+
+    found = ", ".join(f"{name.upper()} {written(value)}" for name, value in options.items())
+    return f" WITH ({found})" if found else ""
 
 
 def _subscribe(statement: Subscribe) -> str:
@@ -233,7 +265,9 @@ def _named_or_all(word: str) -> Callable[[Any], str]:
 
 _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CloseCursor: _named_or_all("CLOSE"),
-    CopyFrom: _copy,
+    Comment: _comment,
+    CopyFrom: _copy_from,
+    CopyTo: _copy_to,
     CreateMaterializedView: _create_view,
     CreateStream: _create_stream,
     CreateTable: _create_table,
@@ -251,7 +285,9 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     Show: _show,
     ShowVariable: _show_variable,
     Subscribe: _subscribe,
-    Transaction: lambda statement: f"{statement.verb.value} {statement.modes}".rstrip(),
+    Transaction: lambda statement: " ".join(
+        filter(None, (statement.verb.value, statement.modes, statement.name and quote_name(statement.name)))
+    ),
     Unlisten: lambda _: "UNLISTEN *",
     Update: lambda statement: postgres_sql(statement.tree),
     **ROLE_RENDERERS,

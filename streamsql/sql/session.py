@@ -54,6 +54,8 @@ TRANSACTION_VERBS: dict[str, TransactionVerb] = {
     "end": TransactionVerb.COMMIT,
     "rollback": TransactionVerb.ROLLBACK,
     "abort": TransactionVerb.ROLLBACK,
+    "savepoint": TransactionVerb.SAVEPOINT,
+    "release": TransactionVerb.RELEASE,
 }
 
 
@@ -198,13 +200,17 @@ def parse_verify(cursor: Cursor) -> Verify:
 
 
 def parse_transaction(cursor: Cursor) -> Transaction:
-    """Read BEGIN, START TRANSACTION, COMMIT, END, ROLLBACK, ABORT."""
+    """Read BEGIN, START TRANSACTION, COMMIT, END, ROLLBACK [TO], ABORT, SAVEPOINT, RELEASE."""
     word = cursor.advance().text
     verb = TRANSACTION_VERBS[word]
+    if verb in (TransactionVerb.SAVEPOINT, TransactionVerb.RELEASE):
+        return _savepoint(cursor, verb)
     if word == "start":
         cursor.expect("transaction")
     else:
         cursor.accept_any("work", "transaction")
+    if word == "rollback" and cursor.accept("to"):
+        return _savepoint(cursor, TransactionVerb.ROLLBACK_TO)
     modes = ""
     if verb is TransactionVerb.BEGIN:
         modes = _accept_modes(cursor).upper()
@@ -214,6 +220,14 @@ def parse_transaction(cursor: Cursor) -> Transaction:
         cursor.accept("and", "no", "chain")
     cursor.expect_end()
     return Transaction(*cursor.source, verb=verb, modes=modes)
+
+
+def _savepoint(cursor: Cursor, verb: TransactionVerb) -> Transaction:
+    if verb is not TransactionVerb.SAVEPOINT:
+        cursor.accept("savepoint")
+    name = cursor.expect_name()
+    cursor.expect_end()
+    return Transaction(*cursor.source, verb=verb, name=name)
 
 
 def parse_deallocate(cursor: Cursor) -> Deallocate:

@@ -80,7 +80,10 @@ class ColumnDefinition:
 
 @dataclass(frozen=True, slots=True)
 class CreateStream(Statement):
-    """CREATE STREAM (or SOURCE) name (columns, WATERMARK FOR ...) WITH (options)."""
+    """CREATE STREAM (or SOURCE) name (columns, WATERMARK FOR ...) WITH (options).
+
+    With a connector there may be no columns: it knows them (`connectors.resolved`).
+    """
 
     name: str
     columns: tuple[ColumnDefinition, ...]
@@ -126,6 +129,17 @@ class Drop(Statement):
     names: tuple[str, ...]
     if_exists: bool = False
     cascade: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Comment(Statement):
+    """COMMENT ON kind name IS 'text' | NULL; `kind` None: ON COLUMN name.column."""
+
+    kind: ObjectKind | None
+    name: str
+    name_position: int
+    column: str | None
+    comment: str | None
 
 
 class ShowKind(enum.Enum):
@@ -231,17 +245,23 @@ class Delete(Statement):
     parameter_count: int = 0
 
 
+# an option of COPY: text, or names of columns
+OptionValue = str | tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class CopyFrom(Statement):
-    """COPY name [(columns)] FROM STDIN [WITH] (options).
+    """COPY name [(columns)] FROM STDIN [WITH] (options) [WHERE condition].
 
-    Options, as text and only where given: format text|csv, delimiter, null, header true|false, quote, escape.
+    Options, only where given: format text|csv|binary, delimiter, null, header true|false|match, quote, escape as text;
+    force_null and force_not_null as names of columns.
     """
 
     name: str
     columns: tuple[str, ...] = ()
-    options: dict[str, str] = field(default_factory=dict)
+    options: dict[str, OptionValue] = field(default_factory=dict)
     name_position: int = 0
+    where: exp.Expr | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,20 +274,40 @@ class Subscribe(Statement):
     name_position: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class CopyTo(Statement):
+    """COPY (query | SUBSCRIBE ...) TO STDOUT [WITH] (options).
+
+    COPY name [(columns)] TO STDOUT has the query ``SELECT * | columns FROM name``, and `name`. Options as in `CopyFrom`, with
+    force_quote (names of columns, or "*").
+    """
+
+    query: Query | Subscribe
+    options: dict[str, OptionValue] = field(default_factory=dict)
+    name: str | None = None
+
+
 class TransactionVerb(enum.Enum):
     """Transaction control."""
 
     BEGIN = "BEGIN"
     COMMIT = "COMMIT"
     ROLLBACK = "ROLLBACK"
+    SAVEPOINT = "SAVEPOINT"
+    RELEASE = "RELEASE"
+    ROLLBACK_TO = "ROLLBACK TO"
 
 
 @dataclass(frozen=True, slots=True)
 class Transaction(Statement):
-    """BEGIN | START TRANSACTION | COMMIT | END | ROLLBACK | ABORT; `modes` are the words behind BEGIN."""
+    """BEGIN | START TRANSACTION | COMMIT | END | ROLLBACK [TO] | ABORT | SAVEPOINT | RELEASE.
+
+    `modes` are the words behind BEGIN, `name` is a savepoint's.
+    """
 
     verb: TransactionVerb
     modes: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

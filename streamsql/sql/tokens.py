@@ -358,6 +358,10 @@ class Cursor:
         parts = [self.expect_name()]
         while len(parts) < 3 and self.accept("."):
             parts.append(self._expect_label())
+        return self.object_name(parts, start)
+
+    def object_name(self, parts: list[str], start: int) -> str:
+        """Take the database and schema off a name that begins at `start`; raises as `expect_object_name` does."""
         if len(parts) == 3 and parts[0] not in DATABASES:
             raise UndefinedDatabase(f'database "{parts[0]}" does not exist', position=start + 1)
         if len(parts) > 1 and parts[-2] != SCHEMA:

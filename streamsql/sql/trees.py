@@ -154,13 +154,29 @@ def check_tree(tree: exp.Expression, text: str, tokens: list[Token]) -> None:
     for node in tree.walk():
         kind = type(node)
         if kind is exp.Table or kind is exp.Column:
+            if "" in (node.args.get("db"), node.args.get("catalog")):  # ..name
+                raise syntax_error(text, next((t for t in tokens if t.text == "."), tokens[0]))
             _unqualify(node)
+        elif kind is exp.Star and isinstance(node.parent, (exp.Paren, exp.Alias)):
+            raise syntax_error(text, _stray_star(tokens))
         elif kind in REFUSED and node is not tree:
             message, hint = REFUSED[kind]
             start = start_of(node)
             raise FeatureNotSupported(message, hint=hint, position=None if start is None else start + 1)
         elif kind in FOREIGN or (kind is exp.Parameter and not isinstance(node.this, exp.Literal)):
             raise _foreign(node, text, tokens)
+
+
+def _stray_star(tokens: list[Token]) -> Token:
+    """Find the star that is no list of columns: between parentheses that call nothing, or before a name."""
+    stars = [i for i, token in enumerate(tokens) if token.token_type is TokenType.STAR]
+    for i in stars:
+        following = tokens[i + 1 : i + 2]
+        if following and following[0].token_type in (TokenType.VAR, TokenType.IDENTIFIER, TokenType.ALIAS):
+            return tokens[i]
+        if i > 1 and tokens[i - 1].text == "(" and tokens[i - 2].token_type is not TokenType.VAR:
+            return tokens[i]
+    return tokens[stars[0]] if stars else tokens[0]
 
 
 def _foreign(node: exp.Expr, text: str, tokens: list[Token]) -> SQLSyntaxError:

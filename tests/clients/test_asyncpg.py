@@ -202,17 +202,27 @@ def test_copy_takes_files_of_text_and_csv(server: RunningServer):
     assert run(server, talk) == (["COPY 2", "COPY 2"], [("a", 1), (None, 2), ("c,d", 3), (None, 4)])
 
 
-def test_binary_copy_is_refused_and_the_session_goes_on(server: RunningServer):
-    async def talk(connection: Connection) -> Any:
-        await connection.execute("CREATE STREAM not_binary (x INT)")
-        with pytest.raises(asyncpg.FeatureNotSupportedError) as refused:
-            await connection.copy_records_to_table("not_binary", records=[(1,), (2,)])
-        assert refused.value.hint == "use FORMAT csv or FORMAT text"
-        with pytest.raises(asyncpg.FeatureNotSupportedError):
-            await connection.copy_from_query("SELECT 1", output=io.BytesIO())
-        return await connection.fetchval("SELECT count(*) FROM not_binary")
+def test_records_are_copied_in_and_out_in_binary(server: RunningServer):
+    rows = [
+        (1, "a", 0.5, dt.datetime(2024, 1, 1), Decimal("12.34"), [1, None], b"\0\x0c", uuid.UUID(int=1), dt.date(1, 1, 1)),
+        (2, None, float("inf"), None, Decimal("-0.05"), [], b"", None, dt.date.max),
+        (None, "", None, dt.datetime.min, None, None, None, uuid.UUID(int=2), None),
+    ]  # fmt: skip
 
-    assert run(server, talk) == 0
+    async def talk(connection: Connection) -> Any:
+        for name in ("records", "records_again"):
+            await connection.execute(
+                f"CREATE TABLE {name} "
+                "(i INT, t TEXT, x FLOAT8, ts TIMESTAMP, n NUMERIC(10, 2), a INT[], b BYTEA, u UUID, d DATE)"
+            )
+        tag = await connection.copy_records_to_table("records", records=rows)
+        copied = io.BytesIO()
+        tags = [tag, await connection.copy_from_table("records", output=copied, format="binary")]
+        copied.seek(0)
+        tags.append(await connection.copy_to_table("records_again", source=copied, format="binary"))
+        return tags, [tuple(row) for row in await connection.fetch("SELECT * FROM records_again ORDER BY i")]
+
+    assert run(server, talk) == (["COPY 3", "COPY 3", "COPY 3"], rows)
 
 
 def test_a_cursor_in_a_transaction_follows_a_live_query_until_it_is_left(server: RunningServer):

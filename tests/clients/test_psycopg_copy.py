@@ -74,15 +74,60 @@ def test_a_copy_in_a_transaction_is_part_of_it(server: RunningServer, connection
     assert connection.execute("SELECT count(*) FROM copied_later").fetchone() == (0,)
 
 
-@pytest.mark.parametrize(
-    "statement", ["COPY {} FROM STDIN (FORMAT binary)", "COPY {} TO STDOUT", "COPY (SELECT 1) TO STDOUT"]
-)
-def test_other_ways_of_copy_are_refused_by_name(connection: Connection, statement: str):
-    connection.execute("CREATE TABLE IF NOT EXISTS other_ways (n INT)")
-    with (
-        pytest.raises(errors.FeatureNotSupported) as refused,
-        connection.cursor().copy(statement.format("other_ways")) as copy,
-    ):
-        copy.write(b"")
-    assert refused.value.diag.message_hint
-    assert connection.execute("SELECT 1").fetchone() == (1,)
+def test_copy_gives_rows_one_by_one_in_each_format(connection: Connection):
+    connection.execute("CREATE TABLE given (id INT, name TEXT, tags TEXT[], made TIMESTAMPTZ)")
+    moment = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+    rows = [(1, "tab\tand \\ and\nline", ["a", None], moment), (2, None, [], moment), (3, "", ["b,c"], moment)]
+    with connection.cursor().copy("COPY given FROM STDIN (FORMAT binary)") as copy:
+        copy.set_types(["int4", "text", "text[]", "timestamptz"])
+        for row in rows:
+            copy.write_row(row)
+    for options in ("", "(FORMAT binary)"):
+        with connection.cursor().copy(f"COPY given TO STDOUT {options}") as copy:
+            copy.set_types(["int4", "text", "text[]", "timestamptz"])
+            assert list(copy.rows()) == rows
+    with connection.cursor().copy("COPY (SELECT id, name FROM given WHERE id > 1 ORDER BY 1) TO STDOUT CSV HEADER") as copy:
+        assert b"".join(copy) == b'id,name\n2,\n3,""\n'
+
+
+def test_a_copy_of_a_subscription_goes_on_until_it_is_cancelled(server: RunningServer, connection: Connection):
+    connection.execute("CREATE STREAM watched (name TEXT)")
+    connection.execute("CREATE MATERIALIZED VIEW by_name AS SELECT name, count(*) AS n FROM watched GROUP BY 1 EMIT UPDATE")
+    connection.execute("INSERT INTO watched VALUES ('a')")
+
+    def talk() -> None:
+        with connection.cursor().copy("COPY (SUBSCRIBE by_name) TO STDOUT") as copy:
+            rows = copy.rows()
+            seen.append(next(rows)[1:])
+            server.execute("INSERT INTO watched VALUES ('b')")
+            seen.append(next(rows)[1:])
+            connection.cancel()
+            next(rows)
+
+    seen: list[tuple[object, ...]] = []
+    with pytest.raises(errors.QueryCanceled):
+        talk()
+    assert seen == [("1", "a", "1"), ("1", "b", "1")]
+    assert connection.execute("SELECT count(*) FROM by_name").fetchone() == (2,)
+
+
+def test_a_copy_of_a_live_query_gives_rows_as_they_come(server: RunningServer, connection: Connection):
+    connection.execute("CREATE STREAM coming (n INT)")
+    with connection.cursor().copy("COPY (SELECT n FROM coming WHERE n > 1 EMIT APPEND LIMIT 2) TO STDOUT") as copy:
+        rows = copy.rows()
+        server.execute("INSERT INTO coming VALUES (1), (2)")
+        assert next(rows) == ("2",)
+        server.execute("INSERT INTO coming VALUES (3), (4)")
+        assert list(rows) == [("3",)]
+
+
+def test_rows_that_where_lets_in_are_counted(connection: Connection):
+    connection.execute("CREATE TABLE let_in (n INT, t TEXT)")
+    cursor = connection.cursor()
+    with cursor.copy("COPY let_in (n) FROM STDIN WHERE n % 2 = 0 AND t IS NULL") as copy:
+        for number in range(100):
+            copy.write_row((number,))
+    assert cursor.rowcount == 50
+    assert connection.execute("SELECT count(*), min(n) FROM let_in").fetchone() == (50, 0)
+    with pytest.raises(errors.DatatypeMismatch, match="argument of COPY FROM WHERE must be type boolean, not type integer"):
+        connection.execute("COPY let_in FROM STDIN WHERE n")

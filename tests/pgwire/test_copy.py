@@ -343,7 +343,9 @@ def test_options_have_postgres_defaults(given_options: dict[str, str], expected:
     ("given_options", "sqlstate", "message"),
     [
         ({"nonsense": "1"}, "42601", 'option "nonsense" not recognized'),
-        ({"format": "binary"}, "0A000", "COPY format binary is not supported"),
+        ({"format": "binary", "delimiter": ","}, "42601", "cannot specify DELIMITER in BINARY mode"),
+        ({"format": "binary", "header": ""}, "0A000", "cannot specify HEADER in BINARY mode"),
+        ({"format": "binary", "quote": "'"}, "0A000", "COPY quote available only in CSV mode"),
         ({"format": "xml"}, "22023", 'COPY format "xml" not recognized'),
         ({"header": "perhaps"}, "42601", 'header requires a Boolean value or "match"'),
         ({"delimiter": "ab"}, "0A000", "COPY delimiter must be a single one-byte character"),
@@ -356,8 +358,10 @@ def test_options_have_postgres_defaults(given_options: dict[str, str], expected:
         ({"escape": "'"}, "0A000", "COPY escape available only in CSV mode"),
         ({"format": "csv", "quote": ","}, "22023", "COPY delimiter and quote must be different"),
         ({"format": "csv", "null": '"'}, "22023", "CSV quote character must not appear in the NULL specification"),
-        ({"force_null": "a"}, "0A000", "COPY option FORCE_NULL is not supported"),
-        ({"encoding": "latin1"}, "0A000", "COPY reads UTF-8 only"),
+        ({"force_null": ("a",)}, "0A000", "COPY force null available only in CSV mode"),
+        ({"format": "csv", "force_quote": "*"}, "0A000", "COPY force quote only available using COPY TO"),
+        ({"on_error": "ignore"}, "0A000", "COPY option ON_ERROR is not supported"),
+        ({"encoding": "latin1"}, "0A000", "COPY reads and writes UTF-8 only"),
     ],
 )
 def test_a_wrong_option_is_refused(given_options: dict[str, str], sqlstate: str, message: str) -> None:

@@ -52,6 +52,20 @@ COMPLETIONS = [
 ]
 
 
+COMMENTS = [
+    "COMMENT ON TABLE games IS 'all that was played'", "COMMENT ON COLUMN games.id IS 'the game''s number'",
+    "COMMENT ON COLUMN public.clubs.city IS 'x'", "COMMENT ON COLUMN clubs.country IS NULL",
+    "COMMENT ON MATERIALIZED VIEW per_key IS 'kept'", "COMMENT ON COLUMN per_key.n IS 'how many'",
+]  # fmt: skip
+COMMENTED = [
+    r"\dt+ nope",
+    "SELECT obj_description('games'::regclass, 'pg_class'), obj_description('clubs'::regclass)",
+    "SELECT col_description('games'::regclass, 1), col_description('clubs'::regclass, 2), col_description('per_key'::regclass, 9)",
+    "SELECT objoid::regclass, objsubid, description FROM pg_description WHERE classoid = 'pg_class'::regclass"
+    " AND objoid >= 16384 ORDER BY 3",
+]
+
+
 def psql(port: int, database: str, text: str) -> str:
     done = subprocess.run(
         ["psql", "-X", "-h", "127.0.0.1", "-p", str(port), "-U", "tester", "-c", text, database],
@@ -63,7 +77,7 @@ def psql(port: int, database: str, text: str) -> str:
 @pytest.fixture(scope="module")
 def ours(server: RunningServer) -> int:
     with server.session() as opened:
-        for statement in (*OBJECTS, *OURS):
+        for statement in (*OBJECTS, *OURS, *COMMENTS):
             opened.execute(statement)
     return server.port
 
@@ -75,11 +89,13 @@ def theirs(postgres_port: int) -> int:
         opened.execute("DROP DATABASE IF EXISTS backslash")
         opened.execute("CREATE DATABASE backslash")
     with psycopg.connect(dsn.replace("/postgres", "/backslash"), autocommit=True) as opened:
-        for statement in (*OBJECTS, *(s.replace("STREAM", "TABLE").replace(" EMIT UPDATE", "") for s in OURS)):
+        for statement in (
+            *OBJECTS, *(s.replace("STREAM", "TABLE").replace(" EMIT UPDATE", "") for s in OURS), *COMMENTS,
+        ):  # fmt: skip
             opened.execute(statement)
     return postgres_port
 
 
-@pytest.mark.parametrize("command", [*SAME, *COMPLETIONS])
+@pytest.mark.parametrize("command", [*SAME, *COMMENTED, *COMPLETIONS])
 def test_a_command_shows_what_it_shows_on_postgres(ours: int, theirs: int, command: str):
     assert psql(ours, "streamsql", command) == psql(theirs, "backslash", command)

@@ -56,7 +56,8 @@ SCALARS = [
     "pg_read_file('{file}')", "pg_ls_dir('/')", "lo_import('{file}')", "dblink('x', 'y')",
 ]  # fmt: skip
 STATEMENTS = [
-    "COPY own TO '{file}.out'", "COPY own TO STDOUT", "COPY (SELECT 1) TO '{file}.out'", "COPY own FROM '{file}'",
+    "COPY own TO '{file}.out'", "COPY (SELECT 1) TO '{file}.out'", "COPY own FROM '{file}'",
+    "COPY _engine.objects TO STDOUT", "COPY (SELECT * FROM read_csv('{file}')) TO STDOUT",
     "COPY own FROM PROGRAM 'cat {file}'", "COPY own TO PROGRAM 'cat'", "ATTACH '{file}' AS other", "DETACH state",
     "INSTALL httpfs", "LOAD httpfs", "FORCE INSTALL httpfs", "LOAD '{file}'", "SET enable_external_access = true",
     "SET python_enable_replacements TO true", "SET memory_limit = '1GB'", "SET lock_configuration = false",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.lark import from_lark
 from lark.lexer import PatternStr, TerminalDef
 
-from streamsql.base.errors import DuplicateColumn, StreamSQLError
+from streamsql.base.errors import DuplicateColumn, StreamSQLError, UndefinedParameter
 from streamsql.base.limits import Limits
 from streamsql.sql.names import RESERVED
 from streamsql.sql.parse import parse
@@ -62,7 +62,7 @@ STATEMENTS = from_lark(LARK, explicit={terminal.name: drawn(terminal) for termin
 def test_a_statement_of_the_grammar_parses_renders_and_parses_to_the_same(text: str) -> None:
     try:
         (statement,) = parse(text, LIMITS)
-    except DuplicateColumn:  # two names drawn alike
+    except (DuplicateColumn, UndefinedParameter):  # two names drawn alike; a parameter in COPY, which takes none
         reject()
     written = render(statement)
     (again,) = parse(written, LIMITS)
@@ -75,7 +75,7 @@ def test_a_statement_of_the_grammar_parses_renders_and_parses_to_the_same(text: 
 @pytest.mark.parametrize("rule", sorted({rule.origin.name for rule in LARK.rules if rule.origin.name == "statement"}))
 def test_every_statement_of_the_grammar_can_be_reached(rule: str) -> None:
     reached = {symbol.name for found in LARK.rules if found.origin.name == rule for symbol in found.expansion}
-    assert len(reached) == 25
+    assert len(reached) == 26
 
 
 def test_a_statement_outside_the_grammar_is_refused() -> None:

@@ -2,7 +2,8 @@
 
 One relation of (kind, oid, text), which SQL reads as `NAMES`. Kinds: ``class``, ``type``, ``proc``, ``namespace``, ``role``
 are what ``::regclass`` and its like show; ``view``, ``index``, ``constraint`` are definitions (``index:2`` is the second
-column of one); ``arguments``, ``result`` are a function's, ``typname`` is a type's name in pg_type.
+column of one); ``comment`` is one on an object, ``comment:2`` on its second column;
+``arguments``, ``result`` are a function's, ``typname`` is a type's name in pg_type.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from streamsql.catalog.pg_catalog.pg_namespace import SCHEMAS
 from streamsql.catalog.pg_catalog.pg_proc import functions
 from streamsql.catalog.pg_catalog.pg_tables import view_text
 from streamsql.catalog.pg_catalog.pg_type import BUILT_IN
-from streamsql.catalog.pg_catalog.shapes import key_name, shown_type, with_keys
+from streamsql.catalog.pg_catalog.shapes import comments, key_name, shown_type, with_keys
 from streamsql.catalog.relation import PG_CATALOG, READ_AS_PREFIX, Snapshot
 from streamsql.sql.names import quote_name
 
@@ -69,6 +70,8 @@ def _of_objects(snapshot: Snapshot) -> Iterator[Entry]:
         yield "class", oids.relation(made.id), quote_name(made.name)
         yield "type", oids.row_type(made.id), quote_name(made.name)
         yield "type", oids.row_array(made.id), f"{quote_name(made.name)}[]"
+        for number, text in comments(snapshot.catalog, made):
+            yield (f"comment:{number}" if number else "comment"), oids.relation(made.id), text
         if isinstance(made, View):
             yield "view", oids.relation(made.id), view_text(made)
     for made in with_keys(snapshot.catalog):

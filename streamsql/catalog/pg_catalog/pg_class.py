@@ -54,7 +54,7 @@ def _of_system(relation: CatalogRelation) -> Row:
 
 
 PG_CLASS = table(
-    1259,
+    oids.CLASSES,
     "pg_class",
     """oid oid, relname name, relnamespace oid, reltype oid, reloftype oid, relowner oid, relam oid, relfilenode oid,
     reltablespace oid, relpages int4, reltuples float4, relallvisible int4, reltoastrelid oid, relhasindex bool,

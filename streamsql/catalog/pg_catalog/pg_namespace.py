@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from streamsql.catalog.access import PUBLIC_SCHEMA
 from streamsql.catalog.pg_catalog import oids
 from streamsql.catalog.pg_catalog.pg_roles import acl
+from streamsql.catalog.pg_catalog.shapes import comments
 from streamsql.catalog.relation import INFORMATION_SCHEMA, PG_CATALOG, Row, Snapshot, table
 
 SCHEMAS = {
@@ -37,8 +38,13 @@ def _tablespaces(_: Snapshot) -> Iterator[Row]:
     yield {"oid": oids.TABLESPACE + 1, "spcname": "pg_global", "spcowner": oids.OWNER}
 
 
-def _descriptions(_: Snapshot) -> Iterator[Row]:
+def _descriptions(snapshot: Snapshot) -> Iterator[Row]:
     yield {"objoid": oids.PUBLIC_SCHEMA, "classoid": PG_NAMESPACE.oid, "description": "standard public schema"}
+    for made in snapshot.catalog:
+        for number, text in comments(snapshot.catalog, made):
+            yield {
+                "objoid": oids.relation(made.id), "classoid": oids.CLASSES, "objsubid": number, "description": text,
+            }  # fmt: skip
 
 
 PG_DESCRIPTION = table(

@@ -47,6 +47,14 @@ def _shape(number: int, name: str, duckdb_type: str, not_null: bool, default: ex
     return Shape(number, name, shown.type, shown.modifier, not_null, default_text(default, shown.type))
 
 
+def comments(catalog: Catalog, made: CatalogObject) -> Iterator[tuple[int, str]]:
+    """Give the comments on an object (number 0) and its columns (from 1)."""
+    for number, column in enumerate(["", *(c.name for c in made.columns)]):
+        comment = catalog.comments.get((made.name, column))
+        if comment is not None:
+            yield number, comment
+
+
 def primary_key(made: CatalogObject) -> tuple[str, ...]:
     """Name the columns of an object's primary key; none for most."""
     return made.primary_key if isinstance(made, Table) else ()

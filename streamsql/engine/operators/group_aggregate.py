@@ -24,4 +24,4 @@ class GroupAggregate(KeptGroups):
         return progress
 
     def apply(self, arrival: Arrival, progress: Progress, sink: Sink) -> Progress:
-        return self.merge(progress, sink)
+        return self.merge(progress, sink) if arrival.count else progress

@@ -23,5 +23,6 @@ class Linear(Operator):
         return progress
 
     def apply(self, arrival: Arrival, progress: Progress, sink: Sink) -> Progress:
-        sink.append_rows(stages.linear_result(self.plan, self.tables.delta))
+        if arrival.count:
+            sink.append_rows(stages.linear_result(self.plan, self.tables.delta))
         return progress

@@ -76,8 +76,10 @@ _EMPTY = memoryview(b"")
 Field = tuple[Any, Any]  # numpy dtype, values
 
 
-def encode_rows(batch: pa.RecordBatch, wire_types: Sequence[WireType], formats: Sequence[int]) -> memoryview:
-    """Give the DataRow messages of all rows of a batch, in one buffer.
+def encode_rows(
+    batch: pa.RecordBatch, wire_types: Sequence[WireType], formats: Sequence[int], kind: int = ord("D")
+) -> memoryview:
+    """Give the DataRow messages (or, by their `kind`, others of the same form) of all rows of a batch, in one buffer.
 
     `wire_types` and `formats` (0 text, 1 binary) have an element a column; the columns are canonical Arrow. Raises
     FeatureNotSupported for a value that the format cannot show (a ragged array in binary).
@@ -105,20 +107,22 @@ def encode_rows(batch: pa.RecordBatch, wire_types: Sequence[WireType], formats: 
         parts += [values, records]
     total = int(row_bytes.sum()) + count
     if total > _BUFFER_BYTES_MAX:
-        return _in_halves(batch, wire_types, formats, total)
+        return _in_halves(batch, wire_types, formats, total, kind)
     first = parts[0]
     assert isinstance(first, list)
-    parts[0] = [("u1", ord("D")), (">i4", row_bytes), (">i2", len(pieces)), *first]
+    parts[0] = [("u1", kind), (">i4", row_bytes), (">i2", len(pieces)), *first]
     arrays = [_record_array(part, count) if isinstance(part, list) else part for part in parts if len(part)]
     return _joined(arrays)
 
 
-def _in_halves(batch: pa.RecordBatch, wire_types: Sequence[WireType], formats: Sequence[int], total: int) -> memoryview:
+def _in_halves(
+    batch: pa.RecordBatch, wire_types: Sequence[WireType], formats: Sequence[int], total: int, kind: int
+) -> memoryview:
     if batch.num_rows == 1:
         raise ProgramLimitExceeded(f"a row of {total} bytes cannot be sent", hint="select less of it")
     half = batch.num_rows // 2
     halves = (batch.slice(0, half), batch.slice(half))
-    return memoryview(b"".join(encode_rows(part, wire_types, formats) for part in halves))
+    return memoryview(b"".join(encode_rows(part, wire_types, formats, kind) for part in halves))
 
 
 def _variable(piece: Piece, column: pa.Array) -> tuple[Numbers, pa.Array]:
@@ -156,6 +160,13 @@ def decode_column(values: Sequence[bytes | None], wire_type: WireType, format_co
     if format_code:
         return CODECS[wire_type.name].from_binary(values)
     return parse_text(text.from_bytes(values), wire_type)
+
+
+def decode_binary(values: pa.Array, wire_type: WireType, modifier: int) -> pa.Array:
+    """Read a binary array of values in PostgreSQL's binary format as canonical Arrow; nulls stay null. Raises BadValue."""
+    if wire_type is types.NUMERIC:
+        return numeric.from_binary(values, modifier)
+    return CODECS[wire_type.name].from_binary(values)
 
 
 def decode_value(value: bytes | None, wire_type: WireType, format_code: int) -> str | None:

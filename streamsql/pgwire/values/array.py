@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -25,9 +25,11 @@ from streamsql.base.types import WireType, canonical_arrow
 from streamsql.pgwire.values.column import (
     WHITE_SPACE,
     BadValue,
+    BinaryValues,
     Codec,
     Numbers,
     Piece,
+    as_values,
     binary_of_fixed,
     binary_of_offsets,
     strings_of,
@@ -85,7 +87,8 @@ def codec(wire_type: WireType, element: Codec) -> Codec:
             raise _of_row(bad, rows) from None
         return _listed(rows, values, strings.is_valid())
 
-    def from_binary(values: Sequence[bytes | None]) -> pa.Array:
+    def from_binary(values: BinaryValues) -> pa.Array:
+        values = as_values(values)
         lengths: list[int] = []
         items: list[bytes | None] = []
         for row, value in enumerate(values):

@@ -6,14 +6,12 @@ on, off, and 1, 0; in any case and with white space around.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsql.base.errors import InvalidTextRepresentation
-from streamsql.pgwire.values.column import BadValue, Codec, Piece, check_width, from_numbers, join_fixed
+from streamsql.pgwire.values.column import BadValue, BinaryValues, Codec, Piece, check_width, from_numbers, join_fixed
 
 _TRUE = ("t", "tr", "tru", "true", "y", "ye", "yes", "on", "1")
 _FALSE = ("f", "fa", "fal", "fals", "false", "n", "no", "of", "off", "0")
@@ -44,7 +42,7 @@ def _from_text(strings: pa.Array, _: int) -> pa.Array:
     return _MEANINGS.take(found)
 
 
-def _from_binary(values: Sequence[bytes | None]) -> pa.Array:
+def _from_binary(values: BinaryValues) -> pa.Array:
     numbers, null = join_fixed(values, np.uint8, "boolean")
     return pc.cast(from_numbers(numbers, pa.uint8(), null), pa.bool_())
 

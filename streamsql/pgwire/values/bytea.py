@@ -7,14 +7,13 @@ https://www.postgresql.org/docs/current/datatype-binary.html.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsql.base.errors import InvalidParameterValue, InvalidTextRepresentation
-from streamsql.pgwire.values.column import Codec, Numbers, Piece, binary_of_offsets, read_in_two_speeds
+from streamsql.pgwire.values.column import BinaryValues, Codec, Numbers, Piece, binary_of_offsets, read_in_two_speeds
 
 _DIGITS = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), ">u2")
 _NOT_A_DIGIT = 255
@@ -85,8 +84,8 @@ def _from_text(strings: pa.Array, _: int) -> pa.Array:
     return read_in_two_speeds(strings, _fast, _careful, pa.binary())
 
 
-def _from_binary(values: Sequence[bytes | None]) -> pa.Array:
-    return pa.array(values, pa.binary())
+def _from_binary(values: BinaryValues) -> pa.Array:
+    return values if isinstance(values, pa.Array) else pa.array(values, pa.binary())
 
 
 def _value_to_text(value: bytes) -> str:

@@ -21,6 +21,8 @@ from streamsql.base.errors import InvalidBinaryRepresentation, StreamSQLError
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 Piece: TypeAlias = "Numbers | pa.Array"
+# values in the binary format: one by one as messages bring them, or a binary array
+BinaryValues: TypeAlias = "Sequence[bytes | None] | pa.Array"
 
 WHITE_SPACE = " \t\n\r\v\f"  # PostgreSQL's; Python's str.strip takes more away
 CAREFUL_ROWS_MAX = 64  # at this size a slice that the fast path cannot read is read value by value
@@ -50,7 +52,7 @@ class Codec:
     to_text: Callable[[pa.Array], Piece]
     to_binary: Callable[[pa.Array], Piece]
     from_text: Callable[[pa.Array, int], pa.Array]
-    from_binary: Callable[[Sequence[bytes | None]], pa.Array]
+    from_binary: Callable[[BinaryValues], pa.Array]
     value_to_text: Callable[[bytes], str]
 
 
@@ -142,12 +144,19 @@ def binary_of_offsets(offsets: Numbers, data: Any, length: int) -> pa.Array:
     )
 
 
-def join_fixed(values: Sequence[bytes | None], dtype: Any, type_name: str) -> tuple[Numbers, Numbers]:
+def as_values(values: BinaryValues) -> Sequence[bytes | None]:
+    """Give binary values one by one, for a type whose values have no one form."""
+    return values.to_pylist() if isinstance(values, pa.Array) else values
+
+
+def join_fixed(values: BinaryValues, dtype: Any, type_name: str) -> tuple[Numbers, Numbers]:
     """Join binary values of one width into a numpy array; give it and the mask of the nulls.
 
     Raises BadValue with InvalidBinaryRepresentation for a value of another width.
     """
     dtype = np.dtype(dtype)
+    if isinstance(values, pa.Array):
+        return _join_array(values, dtype, type_name)
     zero = bytes(dtype.itemsize)
     filled = [zero if value is None else value for value in values]
     null = np.fromiter((value is None for value in values), dtype=bool, count=len(values))
@@ -155,6 +164,33 @@ def join_fixed(values: Sequence[bytes | None], dtype: Any, type_name: str) -> tu
         if len(value) != dtype.itemsize:
             raise BadValue(row, wrong_width(type_name, len(value), dtype.itemsize))
     return np.frombuffer(b"".join(filled), dtype), null
+
+
+def _join_array(values: pa.Array, dtype: Any, type_name: str) -> tuple[Numbers, Numbers]:
+    if not len(values):
+        return np.zeros(0, dtype), np.zeros(0, bool)
+    check_widths(values, dtype.itemsize, type_name)
+    null = ~valid(values)
+    if null.any():
+        values = pc.fill_null(values, bytes(dtype.itemsize))
+    _, offsets, data = values.buffers()
+    start = np.frombuffer(offsets, np.int32, 1, values.offset * 4)[0]
+    return np.frombuffer(data, dtype, count=len(values), offset=start), null
+
+
+def check_widths(values: pa.Array, width: int, type_name: str) -> None:
+    """Raise BadValue where a value of a binary array has not `width` bytes."""
+    wrong = pc.not_equal(pc.binary_length(values), width)
+    row = pc.index(wrong, True).as_py()
+    if row >= 0:
+        raise BadValue(row, wrong_width(type_name, len(values[row].as_py()), width))
+
+
+def from_offsets(values: pa.Array, null: Numbers) -> pa.Array:
+    """Make a binary array that was made without nulls null where the mask says so."""
+    _, offsets, data = values.buffers()
+    validity = pa.py_buffer(np.packbits(~null, bitorder="little"))
+    return pa.Array.from_buffers(pa.binary(), len(values), [validity, offsets, data], offset=values.offset)
 
 
 def wrong_width(type_name: str, found: int, expected: int) -> InvalidBinaryRepresentation:

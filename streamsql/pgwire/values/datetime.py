@@ -6,7 +6,7 @@ A fraction of a second loses its trailing zeros, years before the first are mark
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from streamsql.pgwire.values import calendar
 from streamsql.pgwire.values.calendar import DATE_INFINITY, DAY_US, TIMESTAMP_INFINITY
 from streamsql.pgwire.values.column import (
+    BinaryValues,
     Codec,
     Numbers,
     Piece,
@@ -117,7 +118,7 @@ def _date_from_text(strings: pa.Array, _: int) -> pa.Array:
     return read_in_two_speeds(strings, lambda s: pc.cast(s, pa.date32()), calendar.read_date, pa.date32())
 
 
-def _date_from_binary(values: Sequence[bytes | None]) -> pa.Array:
+def _date_from_binary(values: BinaryValues) -> pa.Array:
     wire, null = join_fixed(values, ">i4", "date")
     days = np.minimum(wire.astype(np.int64) + _EPOCH_DAYS, DATE_INFINITY)
     days[wire == _INT32_MIN] = -DATE_INFINITY
@@ -149,7 +150,7 @@ def _time_from_text(strings: pa.Array, _: int) -> pa.Array:
     return read_in_two_speeds(strings, _fast_time, calendar.read_time, _TIME)
 
 
-def _time_from_binary(values: Sequence[bytes | None]) -> pa.Array:
+def _time_from_binary(values: BinaryValues) -> pa.Array:
     wire, null = join_fixed(values, ">i8", "time")
     return from_numbers(wire.astype(np.int64), _TIME, null)
 
@@ -167,7 +168,7 @@ def _timestamp_to_binary(column: pa.Array) -> Piece:
     return shifted.astype(">i8")
 
 
-def _microseconds_from_binary(values: Sequence[bytes | None], name: str) -> tuple[Numbers, Numbers]:
+def _microseconds_from_binary(values: BinaryValues, name: str) -> tuple[Numbers, Numbers]:
     wire, null = join_fixed(values, ">i8", name)
     native = wire.astype(np.int64)
     numbers = np.minimum(native, TIMESTAMP_INFINITY - _EPOCH_US) + _EPOCH_US
@@ -229,7 +230,7 @@ def _timestamp_codec(
             strings, fast, lambda text: calendar.read_timestamp(text, sql_name, use_zone=bool(zone)), arrow_type
         )
 
-    def from_binary(values: Sequence[bytes | None]) -> pa.Array:
+    def from_binary(values: BinaryValues) -> pa.Array:
         numbers, null = _microseconds_from_binary(values, sql_name)
         return from_numbers(numbers, arrow_type, null)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,6 +11,7 @@ import pyarrow.compute as pc
 from streamsql.base.errors import InvalidTextRepresentation, NumericOutOfRange
 from streamsql.pgwire.values.column import (
     WHITE_SPACE,
+    BinaryValues,
     Codec,
     Piece,
     check_width,
@@ -53,7 +53,7 @@ def _codec(sql_name: str, arrow_type: pa.DataType, size: int) -> Codec:
     def from_text(strings: pa.Array, _: int) -> pa.Array:
         return read_in_two_speeds(strings, fast, careful, arrow_type)
 
-    def from_binary(values: Sequence[bytes | None]) -> pa.Array:
+    def from_binary(values: BinaryValues) -> pa.Array:
         numbers, null = join_fixed(values, wire, sql_name)
         return from_numbers(numbers.astype(native), arrow_type, null)
 

@@ -8,7 +8,6 @@ https://www.postgresql.org/docs/current/datatype-datetime.html#DATATYPE-INTERVAL
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -19,6 +18,7 @@ from streamsql.base.errors import DatetimeFieldOverflow, InvalidDatetime
 from streamsql.pgwire.values.column import (
     WHITE_SPACE,
     BadValue,
+    BinaryValues,
     Codec,
     Numbers,
     Piece,
@@ -216,7 +216,7 @@ def _from_text(strings: pa.Array, _: int) -> pa.Array:
     return distinct.take(encoded.indices)
 
 
-def _from_binary(values: Sequence[bytes | None]) -> pa.Array:
+def _from_binary(values: BinaryValues) -> pa.Array:
     wire, null = join_fixed(values, _WIRE, "interval")
     fields = np.empty(len(wire), _NATIVE)
     fields["months"] = wire["months"]

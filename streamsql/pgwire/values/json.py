@@ -7,14 +7,13 @@ See https://www.postgresql.org/docs/current/datatype-json.html.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsql.base.errors import InvalidBinaryRepresentation, InvalidTextRepresentation, ProgramLimitExceeded
 from streamsql.pgwire.values import text
-from streamsql.pgwire.values.column import BadValue, Codec, Piece, read_in_two_speeds
+from streamsql.pgwire.values.column import BadValue, BinaryValues, Codec, Piece, read_in_two_speeds
 
 _VERSION = b"\x01"
 
@@ -46,7 +45,7 @@ def _from_text(strings: pa.Array, _: int) -> pa.Array:
     return read_in_two_speeds(strings, _unread, _check, pa.string())
 
 
-def _json_from_binary(values: Sequence[bytes | None]) -> pa.Array:
+def _json_from_binary(values: BinaryValues) -> pa.Array:
     return _from_text(text.from_bytes(values), -1)
 
 
@@ -60,7 +59,11 @@ def _without_version(value: bytes) -> bytes:
     return value[1:]
 
 
-def _jsonb_from_binary(values: Sequence[bytes | None]) -> pa.Array:
+def _jsonb_from_binary(values: BinaryValues) -> pa.Array:
+    if isinstance(values, pa.Array):
+        if pc.all(pc.starts_with(values, _VERSION)).as_py() is not False:
+            return _json_from_binary(pc.binary_slice(values, 1))
+        values = values.to_pylist()
     texts: list[bytes | None] = []
     for row, value in enumerate(values):
         try:

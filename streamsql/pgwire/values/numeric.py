@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Context, Decimal
 
 import numpy as np
@@ -27,9 +27,11 @@ from streamsql.base.types import canonical_arrow
 from streamsql.pgwire.values.column import (
     WHITE_SPACE,
     BadValue,
+    BinaryValues,
     Codec,
     Numbers,
     Piece,
+    as_values,
     binary_of_offsets,
     raw,
     read_in_two_speeds,
@@ -164,14 +166,16 @@ def _value_to_text(value: bytes) -> str:
     return ("-" if sign else "") + integer + ("." + fraction if scale else "")
 
 
-def _from_binary(values: Sequence[bytes | None]) -> pa.Array:
+def from_binary(values: BinaryValues, modifier: int) -> pa.Array:
+    """Read binary values as decimals of the type that the modifier tells; they are rounded to its scale."""
+    values = as_values(values)
     texts: list[str | None] = []
     for row, value in enumerate(values):
         try:
             texts.append(None if value is None else _value_to_text(value))
         except StreamSQLError as error:
             raise BadValue(row, error) from None
-    return _from_text(pa.array(texts, pa.string()), -1)
+    return _from_text(pa.array(texts, pa.string()), modifier)
 
 
-NUMERIC = Codec(_to_text, _to_binary, _from_text, _from_binary, _value_to_text)
+NUMERIC = Codec(_to_text, _to_binary, _from_text, lambda values: from_binary(values, -1), _value_to_text)

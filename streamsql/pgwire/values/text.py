@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsql.base.errors import CharacterNotInRepertoire
-from streamsql.pgwire.values.column import BadValue, Codec, Piece
+from streamsql.pgwire.values.column import BadValue, BinaryValues, Codec, Piece
 
 
 def to_text(column: pa.Array) -> Piece:
@@ -33,8 +31,15 @@ def decode(value: bytes) -> str:
     return text
 
 
-def from_bytes(values: Sequence[bytes | None]) -> pa.Array:
+def from_bytes(values: BinaryValues) -> pa.Array:
     """Read values that are UTF-8; raises BadValue."""
+    if isinstance(values, pa.Array):
+        if not pc.any(pc.match_substring(values, b"\0")).as_py():
+            try:
+                return pc.cast(values, pa.string())
+            except pa.ArrowInvalid:
+                pass
+        values = values.to_pylist()
     if not any(value is not None and b"\0" in value for value in values):
         column = pa.array(values, pa.binary())
         try:

@@ -7,7 +7,6 @@ https://www.postgresql.org/docs/current/datatype-uuid.html says.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,9 +15,11 @@ from streamsql.base.errors import InvalidTextRepresentation
 from streamsql.pgwire.values import bytea
 from streamsql.pgwire.values.column import (
     BadValue,
+    BinaryValues,
     Codec,
     Piece,
     check_width,
+    check_widths,
     read_in_two_speeds,
     strings_of,
     wrong_width,
@@ -52,11 +53,17 @@ def _from_text(strings: pa.Array, _: int) -> pa.Array:
     return read_in_two_speeds(strings, _fast, _careful, pa.string())
 
 
-def _from_binary(values: Sequence[bytes | None]) -> pa.Array:
+def _from_binary(values: BinaryValues) -> pa.Array:
+    if isinstance(values, pa.Array):
+        check_widths(values, 16, "uuid")
+        return _of_bytes(values)
     for row, value in enumerate(values):
         if value is not None and len(value) != 16:
             raise BadValue(row, wrong_width("uuid", len(value), 16))
-    column = pa.array(values, pa.binary())
+    return _of_bytes(pa.array(values, pa.binary()))
+
+
+def _of_bytes(column: pa.Array) -> pa.Array:
     digits = pc.utf8_slice_codeunits(strings_of(bytea.BYTEA.to_text(column), column), 2)
     return pc.replace_substring_regex(digits, pattern=_GROUPS, replacement=r"\1-\2-\3-\4-\5")
 

@@ -16,7 +16,9 @@ from streamsql.server.context import Context, Values
 from streamsql.server.results import Outcome, ResultColumn
 from streamsql.server.statements import (
     change,
+    comment,
     copy_from,
+    copy_to,
     create,
     describe,
     drop,
@@ -61,7 +63,9 @@ UPSERT = Handler(upsert.execute, types_of=insert.types_of, at_once=True)
 
 HANDLERS: dict[type[s.Statement], Handler] = {
     s.CloseCursor: Handler(session.close_cursor),
+    s.Comment: Handler(comment.execute, at_once=True),
     s.CopyFrom: Handler(copy_from.execute),
+    s.CopyTo: Handler(copy_to.execute),
     s.CreateMaterializedView: Handler(create.view, at_once=True),
     s.CreateStream: Handler(create.relation, at_once=True),
     s.CreateTable: Handler(create.relation, at_once=True),

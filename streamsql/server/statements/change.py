@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import duckdb
+from sqlglot import exp
 
-from streamsql.base.errors import ActiveTransaction, StreamSQLError, WrongObjectType
+from streamsql.base.errors import StreamSQLError, WrongObjectType
 from streamsql.base.types import WireType
 from streamsql.catalog.objects import Table
 from streamsql.engine import definitions
-from streamsql.plan.adhoc import change_sql
+from streamsql.plan.adhoc import Scope, change_sql, change_tree
 from streamsql.plan.parameters import infer_types, substituted
 from streamsql.plan.places import located
+from streamsql.server import written
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done
 from streamsql.sql.statements import Delete, Update
@@ -38,7 +40,11 @@ async def execute(context: Context, statement: Update | Delete, values: Values) 
             position=position,
         )
     if context.transaction.explicit:
-        raise ActiveTransaction(f"{verb} cannot run inside a transaction block", hint="send it on its own")
+        try:
+            count = await context.reads.compute(lambda: _in_transaction(context, statement, target, values))
+        except StreamSQLError as error:
+            raise located(error, statement.tree, statement) from error
+        return Done(f"{verb} {count}")
     sql = await context.reads.run(lambda cursor: _sql(context, statement, target, values, cursor))
     try:
         count = await context.on_engine(lambda: definitions.change_table(context.engine, target, sql))
@@ -50,8 +56,20 @@ async def execute(context: Context, statement: Update | Delete, values: Values) 
 def _sql(
     context: Context, statement: Update | Delete, target: Table, values: Values, cursor: duckdb.DuckDBPyConnection
 ) -> str:
-    tree = statement.tree
-    if statement.parameter_count:
-        types = values.types or types_of(context, statement, (), cursor)
-        tree = substituted(tree, types, values.texts or None)
-    return change_sql(tree, statement, target, context.scope(cursor))
+    scope = context.scope(cursor)
+    return change_sql(_with_values(statement, values, scope), statement, target, scope)
+
+
+def _in_transaction(context: Context, statement: Update | Delete, target: Table, values: Values) -> int:
+    return written.change(
+        context,
+        target,
+        lambda scope: change_tree(_with_values(statement, values, scope), statement, target, scope),
+    )
+
+
+def _with_values(statement: Update | Delete, values: Values, scope: Scope) -> exp.Expr:
+    if not statement.parameter_count:
+        return statement.tree
+    types = values.types or tuple(infer_types(statement.tree, statement.parameter_count, (), scope.describe))
+    return substituted(statement.tree, types, values.texts or None)

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
+import duckdb
 import pyarrow as pa
+from sqlglot import exp
 
+from streamsql.base.errors import DatatypeMismatch, StreamSQLError
 from streamsql.base.limits import exceeded
 from streamsql.base.types import wire_column
 from streamsql.catalog.rights import require
 from streamsql.engine.ingest import conform, target_columns
-from streamsql.pgwire.copy import CopyColumn, CopyDecoder, copy_options
-from streamsql.plan.places import place_of_word
+from streamsql.engine.store import translated
+from streamsql.engine.translate import type_name
+from streamsql.pgwire.copy import CopyColumn, CopyDecoder
+from streamsql.pgwire.copy_binary import BinaryCopyDecoder
+from streamsql.pgwire.copy_options import check_listed, copy_options
+from streamsql.plan.adhoc import adhoc_query
+from streamsql.plan.places import located, place_of_word
 from streamsql.server.context import Context, Values
 from streamsql.server.gathered import modifier_of
 from streamsql.server.results import CopyIn
+from streamsql.sql.names import quote_name
 from streamsql.sql.statements import CopyFrom
+
+# what WHERE reads: the rows that have arrived
+_COPIED = "__copied"
 
 
 async def execute(context: Context, statement: CopyFrom, values: Values) -> CopyIn:
@@ -23,13 +36,37 @@ async def execute(context: Context, statement: CopyFrom, values: Values) -> Copy
     require(context.catalog, context.asker.role, relation, "INSERT")
     place = partial(place_of_word, statement=statement, after=statement.name_position, limits=context.limits)
     columns = target_columns(relation, statement.columns, place)
-    decoder = CopyDecoder(
-        [CopyColumn(c.name, wire_column(c.type).type, modifier_of(c.type)) for c in columns],
-        copy_options(statement.options),
-        context.limits,
-        relation.name,
-    )
-    return CopyIn(decoder, relation.name, tuple(c.name for c in columns))
+    options = copy_options(statement.options)
+    check_listed(options, [c.name for c in columns])
+    filled = [CopyColumn(c.name, wire_column(c.type).type, modifier_of(c.type)) for c in columns]
+    decoder: CopyDecoder | BinaryCopyDecoder
+    if options.format == "binary":
+        decoder = BinaryCopyDecoder(filled, context.limits, relation.name)
+    else:
+        decoder = CopyDecoder(filled, options, context.limits, relation.name)
+    where = None if statement.where is None else await context.reads.run(lambda c: _condition(context, statement, c))
+    return CopyIn(decoder, relation.name, tuple(c.name for c in columns), options.format == "binary", where)
+
+
+def _condition(context: Context, statement: CopyFrom, cursor: duckdb.DuckDBPyConnection) -> str:
+    """Give the SELECT, over `_COPIED`, of the rows that WHERE lets in. Raises what is wrong with the condition."""
+    assert statement.where is not None
+    name = exp.to_table(quote_name(statement.name), dialect="postgres")
+    tree = exp.select("*").from_(name).where(statement.where)
+    relation = context.catalog.relation(statement.name)
+    scope = replace(context.scope(cursor), stand_ins={relation.name: _COPIED})
+    cursor.register(_COPIED, context.known.schema(relation, cursor).empty_table())
+    try:
+        made = adhoc_query(tree, statement, scope).sql
+        condition = adhoc_query(exp.select(statement.where).from_(name), statement, scope).sql
+        found = scope.describe(condition)[0].type
+        if found != "BOOLEAN":
+            raise DatatypeMismatch(f"argument of COPY FROM WHERE must be type boolean, not type {type_name(found)}")
+    except StreamSQLError as error:
+        raise located(error, tree, statement) from error
+    finally:
+        cursor.unregister(_COPIED)
+    return made
 
 
 async def take(context: Context, copy: CopyIn, data: bytes) -> None:
@@ -49,8 +86,20 @@ async def finish(context: Context, copy: CopyIn) -> int:
     rows = await context.reads.run(
         lambda cursor: conform(given, columns, relation, context.known.schema(relation, cursor), cursor)
     )
+    if copy.where is not None:
+        where = copy.where
+        rows = await context.reads.run(lambda cursor: _let_in(rows, where, cursor), context.cancel)
     context.transaction.write(relation.name, rows)
-    return copy.row_count
+    return int(rows.num_rows)
+
+
+def _let_in(rows: pa.Table, where: str, cursor: duckdb.DuckDBPyConnection) -> pa.Table:
+    with translated():
+        cursor.register(_COPIED, rows)
+        try:
+            return cursor.sql(where).to_arrow_table().cast(rows.schema)
+        finally:
+            cursor.unregister(_COPIED)
 
 
 def _gather(context: Context, copy: CopyIn, batches: list[pa.RecordBatch]) -> None:

@@ -7,6 +7,7 @@ import duckdb
 from streamsql.base.errors import StreamSQLError
 from streamsql.catalog.objects import Stream
 from streamsql.catalog.rights import require_create, require_owner
+from streamsql.connectors import resolved
 from streamsql.engine import definitions
 from streamsql.plan.adhoc import check_default
 from streamsql.plan.continuous import require_sources
@@ -29,6 +30,8 @@ def block_notices(context: Context, what: str) -> list[dict[str, str]]:
 
 async def relation(context: Context, statement: CreateStream | CreateTable, values: Values) -> Done:
     what = "CREATE STREAM" if isinstance(statement, CreateStream) else "CREATE TABLE"
+    if isinstance(statement, CreateStream):
+        statement = resolved(statement)
     if any(c.default is not None for c in statement.columns):
         await context.reads.run(lambda cursor: _check_defaults(context, statement, cursor))
     engine, role = context.engine, context.asker.role

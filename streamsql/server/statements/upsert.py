@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from streamsql.base.errors import ActiveTransaction, StreamSQLError
+from streamsql.base.errors import StreamSQLError
 from streamsql.catalog.objects import Stream, Table
 from streamsql.catalog.rights import require
 from streamsql.engine import definitions
 from streamsql.plan.places import located
 from streamsql.plan.upsert import conflict_sql
+from streamsql.server import written
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done
 from streamsql.server.statements.insert import rows_of
@@ -20,11 +21,12 @@ async def execute(context: Context, statement: Insert, values: Values) -> Done:
     clause = conflict_sql(statement, relation)
     assert isinstance(relation, Table)
     assert statement.conflict is not None
-    if context.transaction.explicit:
-        raise ActiveTransaction("ON CONFLICT cannot run inside a transaction block", hint="send it on its own")
     rows = await rows_of(context, statement, values, relation)
     try:
-        count = await context.on_engine(lambda: definitions.upsert(context.engine, relation, rows, clause))
+        if context.transaction.explicit:
+            count = await context.reads.compute(lambda: written.upsert(context, relation, rows, clause))
+        else:
+            count = await context.on_engine(lambda: definitions.upsert(context.engine, relation, rows, clause))
     except StreamSQLError as error:
         raise located(error, statement.conflict, statement) from error
     return Done(f"INSERT 0 {count}")

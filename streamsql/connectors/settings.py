@@ -1,0 +1,105 @@
+"""A connector's options: text to values, with errors that name the option and stand where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from streamsql.base.errors import InvalidParameterValue, StreamSQLError
+from streamsql.catalog.objects import nearest
+from streamsql.connectors.source import Given
+from streamsql.sql.durations import parse_duration
+
+INTEGER_MAX = (1 << 63) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """How an option's text is read, its default, and other names by which people know it."""
+
+    read: Callable[[str], Any]
+    default: Any
+    synonyms: tuple[str, ...] = ()
+
+
+def integer(low: int, high: int = INTEGER_MAX) -> Callable[[str], int]:
+    """Read a whole number between two bounds."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise InvalidParameterValue(f'"{text}" is not a whole number') from None
+        if not low <= value <= high:
+            raise InvalidParameterValue(f"{value} is not between {low} and {high}")
+        return value
+
+    return read
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """Read a number between two bounds."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise InvalidParameterValue(f'"{text}" is not a number') from None
+        if not low <= value <= high:
+            raise InvalidParameterValue(f"{text} is not between {low:g} and {high:g}")
+        return value
+
+    return read
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """Read one of these words, in any case."""
+
+    def read(text: str) -> str:
+        if text.lower() not in words:
+            raise InvalidParameterValue(f'"{text}" is none of {", ".join(words)}')
+        return text.lower()
+
+    return read
+
+
+def duration(text: str) -> int:
+    """Read a length of time, in microseconds."""
+    return parse_duration(text)
+
+
+def timestamp(text: str) -> int:
+    """Read a time, in UTC where it names no zone, as microseconds since 1970."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidParameterValue(f'"{text}" is not a timestamp', hint="write it as '2015-07-15 00:00:00'") from None
+    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
+    return round((at - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1e6)
+
+
+def read_options(given: Given, options: Mapping[str, Option], connector: str) -> dict[str, Any]:
+    """Give a value for every option. Raises InvalidParameterValue at the option that is wrong."""
+    known = {synonym: name for name, option in options.items() for synonym in (name, *option.synonyms)}
+    values = {name: option.default for name, option in options.items()}
+    said: dict[str, str] = {}
+    for written, text in given.values.items():
+        position, name = given.places.get(written), known.get(written)
+        if name is None:
+            raise InvalidParameterValue(
+                f'unrecognized option "{written}" of the connector "{connector}"',
+                hint=nearest(written, known) or f"options that there are: {', '.join(options)}",
+                position=position,
+            )
+        if name in said:
+            raise InvalidParameterValue(f'"{written}" and "{said[name]}" are the same option', position=position)
+        said[name] = written
+        try:
+            values[name] = options[name].read(text)
+        except StreamSQLError as error:
+            raise InvalidParameterValue(
+                f'invalid value for option "{written}": {error.message}', hint=error.hint, position=position
+            ) from error
+    return values

@@ -1,0 +1,31 @@
+"""Comments on streams, tables, views and their columns: part of the catalog, and as durable. They go with their object."""
+
+from __future__ import annotations
+
+from streamsql.base.errors import UndefinedColumn, WrongObjectType
+from streamsql.catalog.objects import KIND_OF, nearest
+from streamsql.engine.epoch import Engine
+from streamsql.sql.statements import Comment, ObjectKind
+
+
+def set_comment(engine: Engine, statement: Comment) -> None:
+    """Run COMMENT ON."""
+    name, column, position = statement.name, statement.column or "", statement.name_position + 1
+    found = engine.catalog.find(name, position)
+    kind = KIND_OF[type(found)]
+    # what PostgreSQL's clients know is tables: a stream is one to them
+    if statement.kind not in (None, kind) and (statement.kind, kind) != (ObjectKind.TABLE, ObjectKind.STREAM):
+        assert statement.kind is not None
+        raise WrongObjectType(
+            f'"{name}" is not a {statement.kind.value.lower()}', hint=f"it is a {kind.value.lower()}", position=position
+        )
+    names = [c.name for c in found.columns]
+    if column and column not in names:
+        raise UndefinedColumn(
+            f'column "{column}" of relation "{name}" does not exist', hint=nearest(column, names), position=position
+        )
+    with engine.store.transaction():
+        engine.store.execute("DELETE FROM _engine.comments WHERE object = ? AND column_name = ?", [name, column])
+        if statement.comment:
+            engine.store.execute("INSERT INTO _engine.comments VALUES (?, ?, ?)", [name, column, statement.comment])
+    engine.catalog = engine.catalog.with_comment(name, column, statement.comment or None)

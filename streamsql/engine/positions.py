@@ -1,0 +1,56 @@
+"""How far a connector has read: positions that are committed together with the rows read up to them.
+
+A connector's rows come with a `Move`: from where to where they lead, partition by partition. A move counts only where it starts
+from what is committed. So rows that follow on a write that failed, or that were read for a stream that is gone, are
+refused instead of leaving a gap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from streamsql.base.errors import NotInPrerequisiteState
+from streamsql.catalog.objects import Catalog, Stream
+from streamsql.engine.watermark import NEVER
+
+# What a connector can come back to: an offset, or a text of its own. JSON keeps both.
+Position = int | str
+Positions = Mapping[str, Position]
+
+
+@dataclass(slots=True)
+class StreamProgress:
+    """How far a stream or table is: rows taken in, the last arrival (wall clock), its declared watermark's time.
+
+    `positions` tell, for each partition of what a connector reads, up to where it is read.
+    """
+
+    rows_in: int = 0
+    last_arrival: int = NEVER
+    largest: int = NEVER
+    positions: Positions = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A step of a stream's connector in one partition; `before` None where nothing had been read."""
+
+    stream: str
+    stream_id: int
+    partition: str
+    before: Position | None
+    after: Position
+
+
+def moved(catalog: Catalog, streams: dict[str, StreamProgress], moves: Iterable[Move]) -> dict[str, StreamProgress]:
+    """Give the progress of streams after moves. Raises NotInPrerequisiteState for one that does not follow."""
+    streams = dict(streams)
+    for move in moves:
+        found, at = catalog.get(move.stream), streams.get(move.stream) or StreamProgress()
+        if not isinstance(found, Stream) or found.id != move.stream_id:
+            raise NotInPrerequisiteState(f'stream "{move.stream}" is gone')
+        if at.positions.get(move.partition) != move.before:
+            raise NotInPrerequisiteState(f'rows for "{move.stream}" do not follow on what is committed')
+        streams[move.stream] = replace(at, positions={**at.positions, move.partition: move.after})
+    return streams

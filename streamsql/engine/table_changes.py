@@ -1,0 +1,141 @@
+"""What a transaction has changed in a table: the rows that it takes away, and the rows that it puts in.
+
+A transaction's UPDATE, DELETE and ON CONFLICT are computed on rows of its own (`server.written`), and only their outcome
+comes to the engine, which puts it into one epoch with all else that the transaction has written. A row that is to go must
+still be there as the transaction has seen it: another transaction that has changed it in between was first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import duckdb
+import pyarrow as pa
+
+from streamsql.base.errors import FeatureNotSupported, SerializationFailure, UndefinedTable
+from streamsql.catalog.objects import Catalog, Table, quoted
+from streamsql.engine.store import Store
+from streamsql.engine.views import ContinuousQuery
+
+_GONE, _OWN = "__gone", "__own"
+# what does not come back from Arrow as it was is kept as text
+_AS_TEXT = ("BIT", "TIME WITH TIME ZONE", "UHUGEINT")
+
+
+@dataclass(frozen=True, slots=True)
+class TableChange:
+    """`gone`: rows of the table as they were. `own`: rows as they shall be. Both as `kept_columns` gives them.
+
+    ``__seq`` is a row's arrival number, NULL for one that is new.
+    """
+
+    table: Table
+    gone: pa.Table
+    own: pa.Table
+
+    @property
+    def row_count(self) -> int:
+        """How many rows are held."""
+        return int(self.gone.num_rows + self.own.num_rows)
+
+    @property
+    def byte_count(self) -> int:
+        return int(self.gone.nbytes + self.own.nbytes)
+
+
+def kept_columns(table: Table) -> str:
+    """Give the SELECT list of a table's rows for Arrow, with ``__seq`` as the last column."""
+    items = [
+        f"CAST({quoted(c.name)} AS VARCHAR) AS {quoted(c.name)}" if _as_text(c.type) else quoted(c.name)
+        for c in table.columns
+    ]
+    return ", ".join([*items, "__seq"])
+
+
+def typed_columns(table: Table) -> str:
+    """Give the SELECT list that brings rows of `kept_columns` back into the table's types; without ``__seq``."""
+    return ", ".join(f"CAST({quoted(c.name)} AS {c.type}) AS {quoted(c.name)}" for c in table.columns)
+
+
+def remaining(change: TableChange, number: int, cursor: duckdb.DuckDBPyConnection) -> list[str]:
+    """Give the SELECTs whose rows are the table's after a change; registers what they read, under this number."""
+    table, names = change.table, ", ".join(quoted(c.name) for c in change.table.columns)
+    cursor.register(f"{_GONE}_{number}", change.gone)
+    cursor.register(f"{_OWN}_{number}", change.own)
+    return [
+        f"SELECT {names} FROM {table.rows_table} WHERE __seq NOT IN (SELECT __seq FROM {_GONE}_{number})",
+        f"SELECT {typed_columns(table)} FROM {_OWN}_{number}",
+    ]
+
+
+def _as_text(duckdb_type: str) -> bool:
+    return any(word in duckdb_type.upper() for word in _AS_TEXT)
+
+
+def refuse_if_append_mode(queries: Iterable[ContinuousQuery], table: Table) -> None:
+    """Raise FeatureNotSupported while a query reads the table that cannot take rows back."""
+    readers = [q.name for q in queries if not q.plan.retracts and q.plan.source == table.name]
+    if readers:
+        raise FeatureNotSupported(
+            f'rows of "{table.name}" cannot be changed while a query in append mode reads it',
+            detail=f"read by: {', '.join(readers)}",
+            hint="use EMIT UPDATE in that query, which can take rows back",
+        )
+
+
+@contextlib.contextmanager
+def registered(
+    store: Store, catalog: Catalog, queries: Iterable[ContinuousQuery], changes: Sequence[TableChange]
+) -> Iterator[None]:
+    """Let SQL read the rows of changes, for `applied`; around its transaction, which would take the names with it.
+
+    Raises StreamSQLError where a table is no more, or is read by a query that cannot take rows back.
+    """
+    for number, change in enumerate(changes):
+        if catalog.relation(change.table.name).id != change.table.id:
+            raise UndefinedTable(f'relation "{change.table.name}" was dropped and made anew')
+        refuse_if_append_mode(queries, change.table)
+        store.register(f"{_GONE}{number}", change.gone)
+        store.register(f"{_OWN}{number}", change.own)
+    try:
+        yield
+    finally:
+        for number in range(len(changes)):
+            store.unregister(f"{_GONE}{number}")
+            store.unregister(f"{_OWN}{number}")
+
+
+def applied(store: Store, changes: Sequence[TableChange], sequence: int, now_us: int) -> dict[str, int]:
+    """Put changes into their tables, within the caller's transaction; new rows are numbered from `sequence`.
+
+    Gives for each table the number of rows that went or came. Raises SerializationFailure.
+    """
+    counts = {}
+    for number, change in enumerate(changes):
+        _apply(store, number, change, sequence, now_us)
+        sequence += change.own.num_rows
+        counts[change.table.name] = change.row_count
+    return counts
+
+
+def _apply(store: Store, number: int, change: TableChange, sequence: int, now_us: int) -> None:
+    table = change.table
+    same = " AND ".join(
+        f"t.{quoted(c.name)} IS NOT DISTINCT FROM CAST(g.{quoted(c.name)} AS {c.type})" for c in table.columns
+    )
+    taken = store.execute(
+        f"DELETE FROM {table.rows_table} AS t USING {_GONE}{number} AS g WHERE t.__seq = g.__seq AND {same}"
+    )
+    if taken != change.gone.num_rows:
+        raise SerializationFailure(
+            "could not serialize access due to concurrent update",
+            detail=f'rows of "{table.name}" that the transaction has changed were changed by another one, which was first',
+            hint="send the transaction again",
+        )
+    numbered = f"coalesce(__seq, {sequence - 1} + row_number() OVER ())"
+    store.execute(
+        f"INSERT INTO {table.rows_table} SELECT {typed_columns(table)}, {numbered}, make_timestamp({now_us}) "
+        f"FROM {_OWN}{number}"
+    )

@@ -1,0 +1,110 @@
+"""What a session's transaction has written and not committed, as connections of its own see it.
+
+A table that the transaction has changed is read as its rows less those that are gone, and those of the transaction. A
+statement that changes it moves the rows that it is about among the transaction's own and is then run on these: DuckDB does
+to them what it would do to the table, and the other sessions' tables, and the engine, are left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import duckdb
+import pyarrow as pa
+from sqlglot import exp
+
+from streamsql.catalog.objects import Table, quoted
+from streamsql.engine.definitions import check_once, upsert_sql
+from streamsql.engine.store import translated
+from streamsql.engine.table_changes import TableChange, kept_columns, refuse_if_append_mode, typed_columns
+from streamsql.plan.adhoc import Scope, aimed_at
+from streamsql.server.context import Context
+from streamsql.sql.render import duckdb_sql
+
+# a table of the connection that changes them: rows of the transaction's own
+_OWN_TABLE = "__changed"
+
+
+def change(context: Context, table: Table, resolve: Callable[[Scope], exp.Expr]) -> int:
+    """Run an UPDATE or DELETE in the session's transaction; gives how many rows it changed. For a reader's thread.
+
+    `resolve` gives the statement's tree with its names looked up. Raises StreamSQLError.
+    """
+    with _opened(context, table) as cursor:
+        tree = resolve(context.own_scope(cursor))
+        where = tree.args.get("where")
+        alone = not (tree.args.get("from_") or tree.args.get("using"))
+        about = f" WHERE {duckdb_sql(where.this)}" if where is not None and alone else ""
+        name = quoted(tree.this.alias or table.name)
+        gone, own = _moved(context, table, cursor, f"SELECT * FROM __there AS {name}{about}")
+        count = _run(cursor, table, own, duckdb_sql(aimed_at(tree, _OWN_TABLE)))
+        context.transaction.change(TableChange(table, gone, _own_rows(cursor, table)))
+        return count
+
+
+def upsert(context: Context, table: Table, rows: pa.Table, clause: str) -> int:
+    """Run an INSERT with an ON CONFLICT clause in the session's transaction, as `change` does."""
+    if not rows.num_rows:
+        return 0
+    with _opened(context, table) as cursor:
+        cursor.register("__given", rows)
+        key = ", ".join(quoted(c) for c in table.primary_key)
+        about = f"SELECT * FROM __there SEMI JOIN __given USING ({key})"
+        gone, own = _moved(context, table, cursor, about)
+        check_once(table, clause, lambda sql: cursor.execute(sql).fetchall())
+        count = _run(cursor, table, own, upsert_sql(table, clause, _OWN_TABLE, {"__seq": "NULL"}))
+        context.transaction.change(TableChange(table, gone, _own_rows(cursor, table)))
+        return count
+
+
+@contextlib.contextmanager
+def _opened(context: Context, table: Table) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a connection on which ``__there`` is what is left of the table's committed rows."""
+    refuse_if_append_mode(list(context.engine.queries.values()), table)
+    with contextlib.closing(context.own_cursor()) as cursor:
+        made = context.transaction.changes.get(table.name)
+        left = ""
+        if made is not None:
+            cursor.register("__gone", made.gone)
+            left = " WHERE __seq NOT IN (SELECT __seq FROM __gone)"
+        cursor.execute(
+            f"CREATE TEMP VIEW __there AS SELECT * EXCLUDE (__arrived_at) FROM {table.rows_table}{left}"
+        ).fetchall()
+        yield cursor
+
+
+def _moved(context: Context, table: Table, cursor: duckdb.DuckDBPyConnection, about: str) -> tuple[pa.Table, pa.Table]:
+    """Give the rows gone, and the transaction's own, with the committed rows that a statement is about moved among them."""
+    transaction = context.transaction
+    with translated():
+        moved = cursor.sql(f"SELECT {kept_columns(table)} FROM ({about})").to_arrow_table()
+        gone, own = [moved], [moved]
+        made = transaction.changes.get(table.name)
+        if made is not None:
+            gone.append(made.gone)
+            own.append(made.own)
+        written = transaction.pending().get(table.name)
+        if written is not None:
+            cursor.register("__new", written)
+            kept = kept_columns(table).removesuffix("__seq") + "CAST(NULL AS BIGINT) AS __seq"
+            own.append(cursor.sql(f"SELECT {kept} FROM __new").to_arrow_table())
+    return pa.concat_tables(gone), pa.concat_tables(own)
+
+
+def _run(cursor: duckdb.DuckDBPyConnection, table: Table, own: pa.Table, sql: str) -> int:
+    """Run a statement on the transaction's own rows; gives how many it changed."""
+    columns = [f"{quoted(c.name)} {c.type}{' NOT NULL' if c.not_null or c.primary_key else ''}" for c in table.columns]
+    columns.append("__seq BIGINT")
+    if table.primary_key:
+        columns.append(f"PRIMARY KEY ({', '.join(quoted(c) for c in table.primary_key)})")
+    with translated():
+        cursor.execute(f"CREATE TEMP TABLE {_OWN_TABLE} ({', '.join(columns)})").fetchall()
+        cursor.register("__own", own)
+        cursor.execute(f"INSERT INTO {_OWN_TABLE} SELECT {typed_columns(table)}, __seq FROM __own").fetchall()
+        return int(cursor.execute(sql).fetchall()[0][0])
+
+
+def _own_rows(cursor: duckdb.DuckDBPyConnection, table: Table) -> pa.Table:
+    with translated():
+        return cursor.sql(f"SELECT {kept_columns(table)} FROM {_OWN_TABLE}").to_arrow_table()

@@ -1,0 +1,149 @@
+"""Sources are read from CREATE to DROP and from start to stop, never further ahead than the limits say, never with a gap."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from streamsql.base.errors import NotInPrerequisiteState
+from streamsql.base.limits import Limits
+from streamsql.catalog.objects import Stream
+from streamsql.connectors.readers import Reader, SourceReaders
+from streamsql.engine.epoch import Write
+from streamsql.engine.positions import Move
+from tests.connectors.test_nexmark import rows
+from tests.driver import Database
+from tests.running import until
+
+BIDS = "CREATE STREAM bids WITH (connector = 'nexmark', table = 'bid', retention = 'forever', events = {})"
+
+
+@contextmanager
+def reading(database: Database) -> Iterator[SourceReaders]:
+    readers = SourceReaders(database.engine)
+    readers.start()
+    yield readers
+    readers.stop()
+
+
+def threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("source ")]
+
+
+def position(database: Database) -> object:
+    at = database.engine.streams.get("bids")
+    return None if at is None else at.positions.get("0")
+
+
+def test_a_stream_is_filled_from_its_creation_and_goes_on_after_a_restart(tmp_path: Path):
+    with Database(tmp_path / "data", Limits(source_batch_rows_max=1_000)) as database:
+        with reading(database):
+            database.execute(BIDS.format(30_000))
+            database.execute(
+                "CREATE MATERIALIZED VIEW v AS SELECT channel, count(*) AS n FROM bids GROUP BY channel EMIT UPDATE"
+            )
+            until(lambda: (position(database) or 0) > 5_000)  # type: ignore[operator]  # it is a number
+        assert not threads()
+        database.restart()
+        with reading(database):
+            until(lambda: position(database) == 30_000)
+        database.crash()
+        with reading(database):
+            until(lambda: not threads())  # there is nothing left to read
+        assert database.query("SELECT positions, rows_in FROM streamsql.sources") == [('{"0":30000}', "27600")]
+        held = database.arrow("SELECT * EXCLUDE (__seq, __arrived_at) FROM _rows.bids ORDER BY __seq")
+        assert held.equals(rows("bid", 30_000).cast(held.schema))
+        assert database.query("SELECT sum(n) FROM v") == [("27600",)]
+        assert database.query("VERIFY MATERIALIZED VIEW v") == []
+
+
+def test_a_reader_pauses_while_too_many_rows_are_not_committed():
+    limits = Limits(source_batch_rows_max=1_000, source_ahead_rows_max=3_000)
+    with Database(limits=limits) as database:
+        engine, blocked, release = database.engine, threading.Event(), threading.Event()
+
+        def block() -> None:
+            blocked.set()
+            release.wait()
+
+        with reading(database):
+            database.execute(BIDS.format(40_000))
+            call = engine.call(block)
+            blocked.wait()
+            until(lambda: engine._queued_rows == 3_000 or release.is_set())
+            assert not engine.full
+            release.set()
+            call.result()
+            until(lambda: position(database) == 40_000)
+
+
+def test_a_reader_pauses_while_the_engines_queue_is_full():
+    with Database(limits=Limits(source_batch_rows_max=500, queue_rows_max=1_000)) as database:
+        engine, blocked, release = database.engine, threading.Event(), threading.Event()
+
+        def block() -> None:
+            blocked.set()
+            release.wait()
+
+        with reading(database):
+            database.execute(BIDS.format(20_000))
+            call = engine.call(block)
+            blocked.wait()
+            until(lambda: engine._room_waiters)
+            assert engine._queued_rows < 1_000 + 500
+            release.set()
+            call.result()
+            until(lambda: position(database) == 20_000)
+
+
+def test_a_dropped_stream_is_read_no_more_and_its_name_begins_anew():
+    with Database(limits=Limits(source_batch_rows_max=100)) as database, reading(database):
+        database.execute(BIDS.format(10_000_000))
+        until(lambda: position(database))
+        database.execute("DROP STREAM bids")
+        database.execute(BIDS.format(1_000))
+        until(lambda: position(database) == 1_000)
+        assert database.query("SELECT count(*) FROM bids") == [("920",)]
+        until(lambda: not threads())
+
+
+def test_rows_that_do_not_follow_on_what_is_committed_are_refused():
+    with Database() as database:
+        database.execute(BIDS.format(100))
+        stream, batch = database.engine.catalog.relation("bids"), rows("bid", 100)
+
+        def submit(before: int | None, after: int, stream_id: int = stream.id) -> int:
+            move = Move("bids", stream_id, "0", before, after)
+            return database.engine.submit(Write([("bids", batch)], moves=(move,))).result()
+
+        submit(None, 10)
+        submit(10, 20)
+        for before in (None, 10, 30):
+            with pytest.raises(NotInPrerequisiteState, match="do not follow"):
+                submit(before, 40)
+        with pytest.raises(NotInPrerequisiteState, match="gone"):
+            submit(20, 30, stream.id + 100)
+        assert position(database) == 20
+        assert database.query("SELECT count(*) FROM bids") == [("184",)]
+
+
+def test_a_reader_whose_rows_are_refused_stops_and_says_so():
+    with Database() as database:
+        database.execute(BIDS.format(5_000))
+        stream = database.engine.catalog.relation("bids")
+        assert isinstance(stream, Stream)
+        reader = Reader(database.engine, stream)
+        move = Move("bids", stream.id, "0", None, 7)
+        database.engine.submit(Write([], moves=(move,))).result()  # somebody else has read in between
+        with capture_logs() as logs:
+            reader.start()
+            reader.join()
+        told = [(entry["event"], entry["stream"], entry["error"]) for entry in logs]
+        assert told == [("source stopped", "bids", 'rows for "bids" do not follow on what is committed')]
+        assert position(database) == 7
+        assert database.query("SELECT count(*) FROM bids") == [("0",)]
