@@ -20,6 +20,7 @@ from streamsql.pgwire.copy import CopyColumn, CopyDecoder
 from streamsql.pgwire.copy_binary import BinaryCopyDecoder
 from streamsql.pgwire.copy_options import check_listed, copy_options
 from streamsql.plan.adhoc import adhoc_query
+from streamsql.plan.permission import TARGET
 from streamsql.plan.places import located, place_of_word
 from streamsql.server.context import Context, Values
 from streamsql.server.gathered import modifier_of
@@ -52,6 +53,7 @@ def _condition(context: Context, statement: CopyFrom, cursor: duckdb.DuckDBPyCon
     """Give the SELECT, over `_COPIED`, of the rows that WHERE lets in. Raises what is wrong with the condition."""
     assert statement.where is not None
     name = exp.to_table(quote_name(statement.name), dialect="postgres")
+    name.meta[TARGET] = True  # the rows that arrive are read, and none of the relation's
     tree = exp.select("*").from_(name).where(statement.where)
     relation = context.catalog.relation(statement.name)
     scope = replace(context.scope(cursor), stand_ins={relation.name: _COPIED})
