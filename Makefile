@@ -12,7 +12,7 @@ BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench lock clean
+.PHONY: help demo test nightly lint format bench lock clean
 
 help:  ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -22,6 +22,10 @@ demo: $(VENV)/.installed-demo  ## replay a month of flights through a server and
 
 test: lint  ## ruff, mypy and all tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# 10,000 cases of each property test, on all cores, for hours; STREAMSQL_EXAMPLES=1000 makes it fewer.
+nightly: $(VENV)/.installed-test  ## the property tests with 10,000 cases each
+	@STREAMSQL_PROFILE=nightly $(BIN)/python -m pytest tests/engine -n auto --dist worksteal $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-test  ## ruff and mypy only
 	@$(BIN)/ruff check .

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import copy, engine, epochs, hopping, insert, latency, memory, nexmark, select, shared
+from benchmarks import copy, engine, epochs, hopping, insert, latency, memory, nexmark, select, shared, state
 from benchmarks.figures import Figure, markdown, save, show
 
 BENCHMARKS: dict[str, Callable[[float], list[Figure]]] = {
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[float], list[Figure]]] = {
     "nexmark": nexmark.run,
     "hopping": hopping.run,
     "shared": shared.run,
+    "state": state.run,
 }
 
 

@@ -41,6 +41,7 @@ class Limits:
     copy_batch_bytes_max: int = _bound(8 << 20, "COPY text gathered before it is parsed into one Arrow batch")
     transaction_rows_max: int = _bound(10_000_000, "rows that one transaction holds back until COMMIT")
     savepoints_max: int = _bound(10_000, "savepoints of one transaction; each remembers what was written before it")
+    temporary_bytes_max: int = _bound(256 << 20, "one temporary table of a session; its rows are held in memory")
     queue_rows_max: int = _bound(1_000_000, "rows waiting for the engine before producers wait")
     queue_bytes_max: int = _bound(256 << 20, "bytes waiting for the engine before producers wait")
     epoch_rows_max: int = _bound(500_000, "rows in one epoch; larger bites gain no speed and cost latency")

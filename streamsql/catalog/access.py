@@ -21,6 +21,8 @@ PUBLIC = 0  # the grantee that means everybody
 DATABASE_OWNER, READ_ALL_DATA, WRITE_ALL_DATA = 6171, 6181, 6182
 MONITOR, READ_ALL_SETTINGS, READ_ALL_STATS, SIGNAL_BACKEND = 3373, 3374, 3375, 4200
 PUBLIC_SCHEMA = -1
+# ids from here on are of temporary tables, which only the session that made them can name
+TEMPORARY_IDS_FROM = 1 << 24
 
 OWNER_NAME = "streamsql"
 
@@ -184,7 +186,7 @@ class Access:
 
     def has(self, oid: int, object_id: int, privilege: str) -> bool:
         """Tell whether a role has a privilege on an object, by itself, by what it is in, or because everybody has."""
-        if self.is_superuser(oid):
+        if self.is_superuser(oid) or object_id >= TEMPORARY_IDS_FROM:
             return True
         acting = self.acts_as(oid)
         if not acting:
@@ -198,7 +200,7 @@ class Access:
         )
 
     def owns(self, oid: int, object_id: int) -> bool:
-        return self.has_rights_of(oid, self.owner_of(object_id))
+        return object_id >= TEMPORARY_IDS_FROM or self.has_rights_of(oid, self.owner_of(object_id))
 
     def with_owner(self, object_id: int, owner: int) -> Access:
         """Give an object to a role: what the old owner had on it and gave, the new one has and has given."""

@@ -6,11 +6,14 @@ the object's DuckDB tables. Definitions are rows of ``_engine.objects``; nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+import numpy.typing as npt
+
 from streamsql.base.errors import DuplicateTable, UndefinedTable, WrongObjectType
-from streamsql.catalog.access import Access
+from streamsql.catalog.access import TEMPORARY_IDS_FROM, Access
 from streamsql.sql.statements import ColumnDefinition, EmitMode, ObjectKind, Watermark
 
 PUBLIC_SCHEMA = "public"
@@ -19,6 +22,9 @@ RESULTS_SCHEMA = "_results"
 STATE_SCHEMA = "_state"
 ENGINE_SCHEMA = "_engine"
 SYSTEM_SCHEMA = "streamsql"
+
+# From watermarks to lower bounds of a column, in microseconds: see plan.bounds.
+TimeBound = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]]
 
 
 def quoted(name: str) -> str:
@@ -75,6 +81,11 @@ class Table(Relation):
 
     primary_key: tuple[str, ...] = ()
 
+    @property
+    def temporary(self) -> bool:
+        """Tell whether it is a session's own (`server.temporary`)."""
+        return self.id >= TEMPORARY_IDS_FROM
+
 
 @dataclass(frozen=True, slots=True)
 class OutputColumn:
@@ -86,7 +97,10 @@ class OutputColumn:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A materialized view: its rendered query, its output columns, and the relations that it reads."""
+    """A materialized view: its rendered query, its output columns, and the relations that it reads.
+
+    `append_only`: no row that it has shown ever goes. `times` are the bounds of its columns that its watermark tells of.
+    """
 
     id: int
     name: str
@@ -94,6 +108,8 @@ class View:
     text: str
     sources: tuple[str, ...]
     mode: EmitMode
+    append_only: bool = False
+    times: tuple[tuple[str, TimeBound], ...] = ()
 
     @property
     def source(self) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 
 from streamsql.base.errors import DatatypeMismatch, InvalidParameterValue, UndefinedColumn
 from streamsql.catalog.objects import nearest
+from streamsql.connectors.datagen import Datagen
 from streamsql.connectors.nexmark import Nexmark
 from streamsql.connectors.source import Connector, Given
 from streamsql.sql.render import render
@@ -13,6 +14,7 @@ from streamsql.sql.statements import CreateStream
 
 # By the name that stands in WITH (connector = '...').
 CONNECTORS: dict[str, Connector] = {
+    "datagen": Datagen(),
     "nexmark": Nexmark(),
 }
 

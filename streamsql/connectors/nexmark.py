@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsql.base.errors import InvalidParameterValue
+from streamsql.connectors.blocks import INTEGERS, PARTITION, BlockSource
 from streamsql.connectors.letters import joined, numbered, picked, words
 from streamsql.connectors.pace import Pace
 from streamsql.connectors.settings import (
@@ -33,14 +34,11 @@ from streamsql.connectors.settings import (
     read_options,
     timestamp,
 )
-from streamsql.connectors.source import Batch, Given
+from streamsql.connectors.source import Given
 from streamsql.engine.positions import Positions
 from streamsql.sql.statements import ColumnDefinition
 
-INTEGERS = npt.NDArray[np.int64]
-
 BLOCK_EVENTS = 50_000
-PARTITION = "0"
 
 FIRST_PERSON_ID = FIRST_AUCTION_ID = 1_000
 FIRST_CATEGORY_ID, CATEGORIES = 10, 5
@@ -305,59 +303,19 @@ def _channels(seed: int) -> tuple[pa.Array, pa.Array]:
     return names, joined("", base, pc.if_else(pa.array(has), own, ""))
 
 
-class NexmarkSource:
-    """Events from a number on, as fast as asked for or as they are due."""
-
-    def __init__(self, house: House, columns: Sequence[str], position: int, now_us: int) -> None:
-        self._house = house
-        self._columns = columns
-        self._place = position
-        self._pace = Pace(house.events_per_second, position, now_us)
-        self._block: tuple[int, INTEGERS, pa.Table] | None = None
-
-    def read(self, rows_max: int, now_us: int) -> Batch | None:
-        """Give the rows that are due; events of other kinds are passed over."""
-        due = self._pace.due(now_us, self._house.events)
-        while self._place < due:
-            number = self._place // BLOCK_EVENTS
-            places, rows = self._rows_of(number)
-            end = min((number + 1) * BLOCK_EVENTS, due)
-            low, high = (int(i) for i in np.searchsorted(places, [self._place, end]))
-            if high - low > rows_max:
-                high = low + rows_max
-                end = int(places[high - 1]) + 1
-            if high > low:
-                self._place = end
-                return Batch(PARTITION, rows.slice(low, high - low), end)
-            if end < (number + 1) * BLOCK_EVENTS:
-                return None  # none of this kind yet; what was passed over is so again
-            self._place = end
-        return None
-
-    def _rows_of(self, number: int) -> tuple[INTEGERS, pa.Table]:
-        if self._block is None or self._block[0] != number:
-            block = _Block(self._house, number)
-            made = block.rows()
-            self._block = number, block.places, pa.table({name: made[name] for name in self._columns})
-        return self._block[1], self._block[2]
-
-    def due_us(self, now_us: int) -> int | None:
-        return self._pace.next_us(now_us, self._place, self._house.events)
-
-    def committed(self, positions: Positions) -> None:
-        """There is nobody to tell."""
-
-    def close(self) -> None:
-        self._block = None
-
-
 class Nexmark:
     """The connector."""
 
     def columns(self, given: Given, declared: Sequence[ColumnDefinition]) -> tuple[ColumnDefinition, ...]:
         return tuple(ColumnDefinition(name, kind) for name, kind in COLUMNS[house_of(given).table])
 
-    def open(
-        self, given: Given, columns: Sequence[ColumnDefinition], positions: Positions, now_us: int
-    ) -> NexmarkSource:
-        return NexmarkSource(house_of(given), [c.name for c in columns], int(positions.get(PARTITION, 0)), now_us)
+    def open(self, given: Given, columns: Sequence[ColumnDefinition], positions: Positions, now_us: int) -> BlockSource:
+        house = house_of(given)
+
+        def make(number: int) -> tuple[INTEGERS, pa.Table]:
+            block = _Block(house, number)
+            rows = block.rows()
+            return block.places, pa.table({c.name: rows[c.name] for c in columns})
+
+        pace = Pace(house.events_per_second, int(positions.get(PARTITION, 0)), now_us)
+        return BlockSource(make, BLOCK_EVENTS, house.events, pace)

@@ -3,14 +3,17 @@
 A reader asks its source for a batch, submits it together with the positions that it leads to, and goes on without waiting for
 the commit, until `source_ahead_rows_max` rows are on their way or the engine's queue is full: then it pauses. What is committed
 is told to the source. A reader whose write is refused stops: what it reads after that would leave a gap (`engine.positions`);
-so does one whose source fails. Both are logged, and the stream stays as it is until the next start.
+so does one whose source fails. Both are logged and shown in ``streamsql.sources``, and the stream stays as it is until the
+next start.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from concurrent.futures import Future
+from dataclasses import replace
 
 import pyarrow as pa
 import structlog
@@ -21,7 +24,7 @@ from streamsql.connectors import CONNECTORS, given_of
 from streamsql.connectors.source import Batch, Source
 from streamsql.engine import ingest
 from streamsql.engine.epoch import Engine, Write
-from streamsql.engine.positions import Move, Position
+from streamsql.engine.positions import Move, Position, StreamProgress
 
 log = structlog.get_logger()
 
@@ -95,8 +98,24 @@ class Reader(threading.Thread):
         except StreamSQLError as error:
             if not self._stopping:
                 log.error("source stopped", stream=self._stream.name, error=error.message)
+                self._tell(error.message)
         except Exception as error:  # noqa: BLE001  # a connector's own fault must not pass unnoticed in a thread
             log.error("source failed", stream=self._stream.name, error=repr(error))
+            self._tell("an internal error; the server's log says more")
+
+    def _tell(self, error: str) -> None:
+        """Note in the catalog's progress why the stream is not read any more."""
+        engine, name = self._engine, self._stream.name
+
+        def note() -> None:
+            if self._stream in engine.catalog:
+                at = engine.streams.get(name) or StreamProgress()
+                engine.streams = {**engine.streams, name: replace(at, error=error)}
+                with engine.store.transaction():
+                    engine.save()
+
+        with contextlib.suppress(AdminShutdown):
+            engine.call(note)
 
     def _read_all(self) -> None:
         stream, engine = self._stream, self._engine

@@ -53,8 +53,10 @@ class Progress:
     closed_to    windows that end at or before it are closed
     pane_low     no pane in the state starts before it        } only a guide for what can be skipped:
     pane_high    no pane in the state starts after it         } the state itself tells the truth
+    idle_moves   how often an idle timeout has moved it on
     moved_at     the wall clock of the last epoch that moved `largest`
     compacted    rows in the state after it was last compacted
+    inner        how far the nodes of the query's origin are, each after its inputs
     """
 
     rows_in: int = 0
@@ -68,13 +70,19 @@ class Progress:
     state_rows: int = 0
     compacted: int = 0
     moved_at: int = NEVER
+    idle_moves: int = 0
     last_epoch: int = 0
     error: str | None = None
+    inner: tuple[Progress, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        values = {name: getattr(self, name) for name in self.__slots__}
+        if self.inner:
+            values["inner"] = [progress.as_json() for progress in self.inner]
+        return values
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Progress:
         known = {f.name for f in fields(Progress)}
-        return Progress(**{k: v for k, v in values.items() if k in known})
+        inner = tuple(Progress.from_json(v) for v in values.get("inner", ()))
+        return Progress(**{**{k: v for k, v in values.items() if k in known}, "inner": inner})

@@ -6,7 +6,7 @@ replaced only after the commit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +34,12 @@ from streamsql.catalog.objects import (
     literal,
     quoted,
 )
-from streamsql.engine import recovery
+from streamsql.engine import chains, recovery
 from streamsql.engine.access import save_access
 from streamsql.engine.changes import Change, Progress
 from streamsql.engine.epoch import Engine
+from streamsql.engine.flow import Arriving
+from streamsql.engine.origin_query import OriginQuery
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.replaced import Aside
@@ -206,7 +208,12 @@ def _follow(engine: Engine, replaced: View, item: View, query: ContinuousQuery) 
     """Let a view read the new query of a view below it. Raises where its own columns would not be the same."""
     statement = parse(item.text, engine.limits)[0]
     assert isinstance(statement, CreateMaterializedView)
-    assert isinstance(query, RecomputedQuery)
+    if not isinstance(query, RecomputedQuery):
+        raise DependentObjectsExist(
+            f"cannot replace {replaced.name} because {item.name} depends on it",
+            detail=f"{item.name} has taken in rows of {replaced.name}, and cannot give them back",
+            hint=f"drop {item.name} first, and create it again",
+        )
     try:
         catalog = engine.catalog.with_object(replaced)
         made, plan = recovery.view_of(statement, item.id, item.text, catalog, engine.store.describe, engine.limits)
@@ -248,7 +255,7 @@ def start_query(
             raise failure.error from failure
         query.publish(changes)
         return
-    query.open(engine.empty(engine.catalog.relation(query.plan.source)))
+    query.open()
     rejected = Rejected()
     while True:
         try:
@@ -267,27 +274,51 @@ def _filled(
     rejected: Rejected,
 ) -> list[Change]:
     """Make a query's tables and fill them in one transaction; give the changes to show after it."""
-    relation = engine.catalog.relation(query.plan.source)
-    rows_max = engine.limits.epoch_rows_max
     with engine.store.transaction():
         begin()
         progress = query.create(engine.epoch)
         changes = query.take_emitted()
-        last = 0
-        while True:
-            rows = engine.store.arrow(
-                f"SELECT * EXCLUDE (__arrived_at) FROM {relation.rows_table} WHERE __seq > {last} "
-                f"ORDER BY __seq LIMIT {rows_max}"
-            )
-            if not rows.num_rows:
-                break
-            last = rows.column("__seq")[-1].as_py()
-            progress = rejected.apply(query, engine.epoch, rows, engine.clock.now_us(), progress)
+        pieces = _pieces_of_origin if isinstance(query, OriginQuery) else _pieces_of_stream
+        for made in pieces(engine, query, progress, rejected):
+            progress = made
             changes += query.take_emitted()
-            if rows.num_rows < rows_max:
-                break
         finish(progress)
     return changes
+
+
+def _pieces_of_stream(
+    engine: Engine, query: ContinuousQuery, progress: Progress, rejected: Rejected
+) -> Iterator[Progress]:
+    """Let a query take in the rows that its stream has kept, piece by piece; give its progress after each."""
+    relation = engine.catalog.relation(query.plan.source)
+    rows_max = engine.limits.epoch_rows_max
+    last = 0
+    while True:
+        rows = engine.store.arrow(
+            f"SELECT * EXCLUDE (__arrived_at) FROM {relation.rows_table} WHERE __seq > {last} "
+            f"ORDER BY __seq LIMIT {rows_max}"
+        )
+        if not rows.num_rows:
+            return
+        last = rows.column("__seq")[-1].as_py()
+        progress = rejected.apply(query, engine.epoch, rows, engine.clock.now_us(), progress)
+        yield progress
+        if rows.num_rows < rows_max:
+            return
+
+
+def _pieces_of_origin(
+    engine: Engine, query: ContinuousQuery, progress: Progress, rejected: Rejected
+) -> Iterator[Progress]:
+    """Do the same for a query over an origin; at the end the watermarks are those of the views that it reads."""
+    assert isinstance(query, OriginQuery)
+    position, now = engine.next_sequence - 1, engine.clock.now_us()
+    for rows, flows in chains.kept_rows(engine.store, engine.catalog, query, engine.limits.epoch_rows_max):
+        progress = query.take(Arriving(engine.epoch, now, position, rejected.apply, rows, flows), progress)
+        yield progress
+    marks = chains.marks_of_views(engine.queries, query, position)
+    if marks:
+        yield query.take(Arriving(engine.epoch, now, position, rejected.apply, {}, marks), progress)
 
 
 @dataclass(frozen=True, slots=True)

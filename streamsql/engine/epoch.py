@@ -28,9 +28,10 @@ from streamsql.base.errors import (
 from streamsql.base.faults import reached
 from streamsql.base.limits import Limits, exceeded
 from streamsql.catalog.objects import OutputColumn, Stream, Table, View
-from streamsql.engine import recovery
+from streamsql.engine import chains, recovery
 from streamsql.engine.changes import Progress
 from streamsql.engine.filters import Filters
+from streamsql.engine.flow import Arriving
 from streamsql.engine.positions import Move, StreamProgress, moved
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of
 from streamsql.engine.rejected import QueryFailureError, Rejected
@@ -38,7 +39,7 @@ from streamsql.engine.retention import CHECK_US_MIN, Retention
 from streamsql.engine.store import Delta, Store, translated
 from streamsql.engine.table_changes import TableChange, applied, registered
 from streamsql.engine.translate import translate
-from streamsql.engine.views import ContinuousQuery, concatenated, with_sequence
+from streamsql.engine.views import ContinuousQuery
 from streamsql.engine.watermark import NEVER, event_times
 
 T = TypeVar("T")
@@ -100,9 +101,10 @@ class Engine:
             query = query_of(view.id, name, plan, store, limits, temporary=False)
             query.progress = progress
             if plan.recomputed is None:
-                query.open(self.empty(self.catalog.relation(plan.source)))
+                query.open()
             query.open_scratch()
             self.queries[name] = query
+        recovery.drop_orphans(store, {n for q in self.queries.values() for n in (q.name, *q.state_names)})
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
 
     # ---- for any thread ----
@@ -242,19 +244,16 @@ class Engine:
             write.done.set_result(self.epoch)
 
     def _epoch_of(self, writes: list[Write]) -> None:
-        batches: dict[str, list[pa.Table]] = {}
         changes = writes[0].changes
-        for write in writes:
-            for name, table in write.rows:
-                if table.num_rows:
-                    batches.setdefault(name, []).append(table)
+        first = self.next_sequence + sum(c.own.num_rows for c in changes)
+        batches, sequence = chains.numbered([w.rows for w in writes], first)
         rejected = Rejected()
         streams = moved(self.catalog, self.streams, [move for write in writes for move in write.moves])
         while True:
             try:
                 with registered(self.store, self.catalog, self.queries.values(), changes):
-                    arrived = {name: concatenated(tables) for name, tables in batches.items()}
-                    self._attempt(arrived, changes, streams, rejected)
+                    rows = {name: chains.concatenated(tables) for name, tables in batches.items()}
+                    self._attempt(rows, sequence, changes, streams, rejected)
                 return
             except QueryFailureError as failure:
                 if not rejected.set_aside(failure):
@@ -266,24 +265,28 @@ class Engine:
     def _attempt(
         self,
         batches: dict[str, pa.Table],
+        sequence: int,
         changes: list[TableChange],
         streams: dict[str, StreamProgress],
         rejected: Rejected,
     ) -> None:
-        """Run one epoch, which starts from `streams`, as one transaction. On QueryFailureError nothing has happened."""
+        """Run one epoch, which starts from `streams`, as one transaction; `sequence` is the next arrival number after it.
+
+        On QueryFailureError nothing has happened.
+        """
         now = self.clock.now_us()
-        epoch, sequence = self.epoch + 1, self.next_sequence + sum(c.own.num_rows for c in changes)
+        epoch = self.epoch + 1
         streams = dict(streams)
         progresses: list[tuple[ContinuousQuery, Progress]] = []
         arrivals: list[tuple[Stream | Table, pa.Table]] = []
         idle: set[int] = set()
         for name, table in batches.items():
             relation = self.catalog.relation(name)
-            arrivals.append((relation, with_sequence(table, sequence)))
-            sequence += table.num_rows
+            arrivals.append((relation, table))
             self._open_kept(*arrivals[-1])
             # a failing condition would take the transaction with it, so they are asked before
             idle |= self._filters.without_rows(f'"__kept {relation.id}"', table.num_rows, self._readers(name))
+        chains.mark_handed_on(self.queries)
         with self.store.transaction():
             reached("epoch.begun")
             changed = applied(self.store, changes, self.next_sequence, now)
@@ -295,7 +298,10 @@ class Engine:
                 for query in self._readers(name):
                     progress = rejected.apply(query, epoch, rows, now, query.progress, matching=query.id not in idle)
                     progresses.append((query, progress))
+            arriving = Arriving(epoch, now, sequence - 1, rejected.apply, batches)
+            progresses += chains.follow(self.queries, arriving, progresses)
             changed.update((r.name, t.num_rows) for r, t in arrivals)
+            changed.update((q.name, 0) for q, _ in progresses if q.changed)
             progresses += self._recompute(epoch, now, changed, rejected.broken)
             reached("epoch.operators_applied")
             self._trim(now)
@@ -305,7 +311,7 @@ class Engine:
     def _readers(self, name: str) -> list[ContinuousQuery]:
         return [
             q for q in self.queries.values()
-            if q.plan.recomputed is None and q.plan.source == name and q.progress.error is None
+            if q.plan.recomputed is None and q.plan.origin is None and q.plan.source == name and q.progress.error is None
         ]  # fmt: skip
 
     def _recompute(
@@ -325,8 +331,6 @@ class Engine:
                 found.append((query, query.recompute(epoch, now, sum(changed[s] for s in reads))))
                 if query.changed:
                     changed[query.name] = 0
-            elif query.plan.source in changed and query.changed:
-                changed[query.name] = 0
         return found
 
     def change_table(self, table: Table, sql: str, arrivals: int = 0) -> int:
@@ -417,53 +421,53 @@ class Engine:
     def tick(self) -> None:
         """Do what time alone brings about: move idle streams' watermarks on, drop rows past their retention."""
         now = self.clock.now_us()
-        due: list[tuple[ContinuousQuery, int]] = []
+        moved: dict[str, int] = {}
         for stream in self.catalog:
             if not isinstance(stream, Stream) or stream.idle_timeout_us is None:
                 continue
             at = self.streams.get(stream.name)
             if at is None or at.last_arrival == NEVER or now - at.last_arrival < stream.idle_timeout_us:
                 continue
-            elapsed = now - at.last_arrival
-            due += [
-                (query, query.progress.seen + elapsed)
-                for query in self._readers(stream.name)
-                if query.progress.seen != NEVER and query.would_close(query.progress.seen + elapsed)
-            ]
+            moved[stream.name] = now - at.last_arrival
+        due, streams = chains.idle_moves(self.queries, moved) if moved else ([], {})
         temporal = [
             q.name for q in self.queries.values()
             if isinstance(q, RecomputedQuery) and q.recomputed.temporal and q.would_change(now)
         ]  # fmt: skip
-        if due or temporal or self._retention.due(self.catalog, now):
-            self._idle_epoch(due, temporal, now)
+        if due or streams or temporal or self._retention.due(self.catalog, now):
+            self._idle_epoch(due, streams, temporal, now)
 
-    def _idle_epoch(self, due: list[tuple[ContinuousQuery, int]], temporal: list[str], now: int) -> None:
-        broken: set[str] = set()
+    def _idle_epoch(
+        self, due: list[tuple[ContinuousQuery, int]], moved: dict[str, int], temporal: list[str], now: int
+    ) -> None:
+        rejected = Rejected()
         while True:
             try:
-                self._attempt_idle(due, temporal, now, broken)
+                self._attempt_idle(due, moved, temporal, now, rejected)
                 return
+            except QueryFailureError as failure:
+                if not rejected.set_aside(failure):
+                    failure.query.fail(failure.error)
             except RecomputeError as failure:
-                broken.add(failure.query.name)
+                rejected.broken.add(failure.query.name)
                 failure.query.fail(failure.error)
 
     def _attempt_idle(
-        self, due: list[tuple[ContinuousQuery, int]], temporal: list[str], now: int, broken: set[str]
-    ) -> None:
-        epoch = self.epoch + 1
-        progresses: list[tuple[ContinuousQuery, Progress]] = []
+        self, due: list[tuple[ContinuousQuery, int]], moved: dict[str, int], temporal: list[str], now: int,
+        rejected: Rejected,
+    ) -> None:  # fmt: skip
+        epoch, position = self.epoch + 1, self.next_sequence - 1
+        chains.mark_handed_on(self.queries)
         with self.store.transaction():
-            for query, largest in due:
-                progresses.append((query, query.advance(epoch, largest, now)))
-            changed = dict.fromkeys([*(q.plan.source for q, _ in due), *temporal], 0)
-            progresses += self._recompute(epoch, now, changed, broken)
+            running = [(query, largest) for query, largest in due if query.progress.error is None]
+            progresses = [(query, query.advance(epoch, largest, now, position)) for query, largest in running]
+            arriving = Arriving(epoch, now, position, rejected.apply, moved=moved)
+            progresses += chains.follow(self.queries, arriving, progresses)
+            changed = dict.fromkeys([*(q.name for q, _ in progresses if q.changed), *temporal], 0)
+            progresses += self._recompute(epoch, now, changed, rejected.broken)
             self._trim(now)
             self._save(epoch, now, self.next_sequence, self.streams, {q.name: p for q, p in progresses})
         self._committed(epoch, self.next_sequence, self.streams, progresses)
-
-    def empty(self, relation: Stream | Table) -> pa.Table:
-        """Give a batch of the relation's columns, with ``__seq``, that holds no row."""
-        return self.store.arrow(f"SELECT * EXCLUDE (__arrived_at) FROM {relation.rows_table} LIMIT 0")
 
     def next_id(self) -> int:
         made = self._next_id

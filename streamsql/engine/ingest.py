@@ -54,8 +54,9 @@ def check_width(columns: Sequence[ColumnDefinition], given: int, position: int |
 
 def arrow_schema(relation: Stream | Table, cursor: duckdb.DuckDBPyConnection) -> pa.Schema:
     """Give the Arrow schema of the relation's rows, as DuckDB itself would export them."""
+    columns = ", ".join(f"CAST(NULL AS {c.type}) AS {quoted(c.name)}" for c in relation.columns)
     with translated():
-        return cursor.sql(f"SELECT * FROM {relation.public_name} LIMIT 0").to_arrow_table().schema
+        return cursor.sql(f"SELECT {columns} LIMIT 0").to_arrow_table().schema
 
 
 def arranged(

@@ -74,8 +74,8 @@ def _shows_the_same(engine: Engine, running: ContinuousQuery, plan: ContinuousPl
         return False
     if replace(running.plan, every_us=None, limit=None) != replace(plan, every_us=None, limit=None):
         return False
-    if plan.recomputed is not None:
-        return True
+    if plan.recomputed is not None or plan.origin is not None:
+        return True  # views keep all that they have shown
     kept = engine.store.fetch(f"SELECT count(*) FROM {engine.catalog.relation(plan.source).rows_table}")[0][0]
     return bool(kept == running.progress.rows_in)
 

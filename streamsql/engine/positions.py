@@ -23,13 +23,14 @@ Positions = Mapping[str, Position]
 class StreamProgress:
     """How far a stream or table is: rows taken in, the last arrival (wall clock), its declared watermark's time.
 
-    `positions` tell, for each partition of what a connector reads, up to where it is read.
+    `positions` tell, for each partition of what a connector reads, up to where it is read; `error` why it reads no more.
     """
 
     rows_in: int = 0
     last_arrival: int = NEVER
     largest: int = NEVER
     positions: Positions = field(default_factory=dict)
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,5 +53,5 @@ def moved(catalog: Catalog, streams: dict[str, StreamProgress], moves: Iterable[
             raise NotInPrerequisiteState(f'stream "{move.stream}" is gone')
         if at.positions.get(move.partition) != move.before:
             raise NotInPrerequisiteState(f'rows for "{move.stream}" do not follow on what is committed')
-        streams[move.stream] = replace(at, positions={**at.positions, move.partition: move.after})
+        streams[move.stream] = replace(at, positions={**at.positions, move.partition: move.after}, error=None)
     return streams

@@ -16,6 +16,7 @@ import duckdb
 from streamsql.base.errors import StreamSQLError
 from streamsql.base.limits import Limits
 from streamsql.engine.changes import Change, Progress
+from streamsql.engine.origin_query import OriginQuery
 from streamsql.engine.store import Store
 from streamsql.engine.translate import translate
 from streamsql.engine.views import ContinuousQuery
@@ -57,7 +58,7 @@ class RecomputedQuery(ContinuousQuery):
             f"CREATE TEMP TABLE {tables.changed} AS SELECT *, 0::BIGINT AS __weight FROM {result} LIMIT 0"
         )
 
-    def drop(self) -> None:
+    def drop_own(self) -> None:
         for table in (self.tables.merged, self.tables.changed, self.tables.result):
             self._store.execute(f"DROP TABLE IF EXISTS {table}")
 
@@ -66,7 +67,7 @@ class RecomputedQuery(ContinuousQuery):
 
     def recompute(self, epoch: int, now_us: int, rows_in: int = 0) -> Progress:
         """Run the query within the epoch's transaction; emit what changed. Raises RecomputeError."""
-        self._begin(epoch)
+        self._begin(epoch, self.progress)
         tables, names, size = self.tables, ", ".join(stages.output_columns(self.plan)), self.progress.state_rows
         values = (now_us,) if self.recomputed.temporal else ()
         try:
@@ -129,5 +130,7 @@ def query_of(
     query_id: int, name: str, plan: ContinuousPlan, store: Store, limits: Limits, *, temporary: bool
 ) -> ContinuousQuery:
     """Make the query that a plan asks for."""
+    if plan.origin is not None:
+        return OriginQuery(query_id, name, plan, store, limits, temporary=temporary)
     kind = ContinuousQuery if plan.recomputed is None else RecomputedQuery
     return kind(query_id, name, plan, store, limits, temporary=temporary)

@@ -40,7 +40,7 @@ _WATERMARK_STRUCT = (
     '[{"name":"VARCHAR","source":"VARCHAR","kind":"VARCHAR","event_time_column":"VARCHAR","largest":"BIGINT",'
     '"delay":"BIGINT","last_arrival":"BIGINT","rows_in":"BIGINT"}]'
 )
-_SOURCE_STRUCT = '[{"name":"VARCHAR","connector":"VARCHAR","positions":"JSON","rows_in":"BIGINT"}]'
+_SOURCE_STRUCT = '[{"name":"VARCHAR","connector":"VARCHAR","positions":"JSON","rows_in":"BIGINT","error":"VARCHAR"}]'
 _VIEW_STRUCT = (
     '[{"name":"VARCHAR","source":"VARCHAR","mode":"VARCHAR","rows_in":"BIGINT","rows_out":"BIGINT","rows_late":"BIGINT",'
     '"state_rows":"BIGINT","last_epoch":"BIGINT","error":"VARCHAR","largest":"BIGINT","delay":"BIGINT"}]'
@@ -59,7 +59,8 @@ _VIEWS = (
     "CREATE OR REPLACE VIEW streamsql.streams AS SELECT w.name, w.rows_in, "
     f"{_time('w.last_arrival')} AS last_arrival "
     f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_WATERMARK_STRUCT}')) AS w FROM _engine.epoch)",
-    "CREATE OR REPLACE VIEW streamsql.sources AS SELECT w.name, w.connector, w.positions, w.rows_in "
+    "CREATE OR REPLACE VIEW streamsql.sources AS SELECT w.name, w.connector, w.positions, w.rows_in, "
+    "CASE WHEN w.error IS NULL THEN 'reading' ELSE 'stopped: ' || w.error END AS status "
     f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_SOURCE_STRUCT}')) AS w FROM _engine.epoch) "
     "WHERE w.connector IS NOT NULL",
     "CREATE OR REPLACE VIEW streamsql.views AS SELECT v.name, v.source, v.mode, v.rows_in, v.rows_out, v.rows_late, "
@@ -140,7 +141,7 @@ def _source_of(item: Stream | Table, at: StreamProgress) -> dict[str, Any]:
     """Say what a connector reads a stream from, and how far it is."""
     if not isinstance(item, Stream) or not item.connector:
         return {}
-    return {"connector": item.connector["connector"], "positions": dict(at.positions)}
+    return {"connector": item.connector["connector"], "positions": dict(at.positions), "error": at.error}
 
 
 def save_progress(
@@ -165,7 +166,7 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
     )[0]
     progress = json.loads(text)
     streams = {
-        s["name"]: StreamProgress(s["rows_in"], s["last_arrival"], s["largest"], s.get("positions", {}))
+        s["name"]: StreamProgress(s["rows_in"], s["last_arrival"], s["largest"], s.get("positions", {}), s.get("error"))
         for s in progress["streams"]
     }
     views = {v["name"]: Progress.from_json(v) for v in progress["views"]}
@@ -185,7 +186,6 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
         else:
             assert isinstance(statement, (CreateStream, CreateTable)), statement
             found.catalog = found.catalog.with_object(relation_of(statement, object_id, statement.text))
-    _drop_orphans(store, set(found.views))
     for name, column, comment in store.fetch("SELECT object, column_name, comment FROM _engine.comments"):
         found.catalog = found.catalog.with_comment(name, column, comment)
     return found
@@ -198,13 +198,13 @@ def _reads(statement: Statement, names: set[str]) -> bool:
     return not names.isdisjoint(named_relations(statement.query))
 
 
-def _drop_orphans(store: Store, views: set[str]) -> None:
-    """Drop the tables of views that had been replaced when the server was killed."""
+def drop_orphans(store: Store, known: set[str]) -> None:
+    """Drop the tables of views that had been replaced when the server was killed: those whose names are not `known`."""
     tables = store.fetch(
         f"SELECT schema_name, table_name FROM duckdb_tables() WHERE schema_name IN ('{STATE_SCHEMA}', '{RESULTS_SCHEMA}')"
     )
     for schema, name in tables:
-        if name not in views:
+        if name not in known:
             store.execute(f"DROP TABLE {schema}.{quoted(name)}")
 
 
@@ -235,4 +235,5 @@ def view_of(
 
     plan = plan_query(statement.query, catalog, describe, limits)
     columns = tuple(OutputColumn(o.name, o.type) for o in plan.outputs)
-    return View(object_id, statement.name, columns, text, plan.sources, plan.mode), plan
+    append_only = not plan.retracts
+    return View(object_id, statement.name, columns, text, plan.sources, plan.mode, append_only, plan.times), plan

@@ -16,20 +16,25 @@ class Aside:
         self._store = store
         self._query = query
         self._name = name
-        self._moved = f"{name}~{query.id}"
 
     def put(self) -> None:
         """Take the names away, within the caller's transaction."""
         self._store.execute(f"DROP VIEW {PUBLIC_SCHEMA}.{quoted(self._name)}")
         for schema in (STATE_SCHEMA, RESULTS_SCHEMA):
-            if self._store.fetch(
-                f"SELECT 1 FROM duckdb_tables() WHERE schema_name = '{schema}' AND table_name = {literal(self._name)}"
-            ):
-                self._store.execute(f"ALTER TABLE {schema}.{quoted(self._name)} RENAME TO {quoted(self._moved)}")
+            for name in (self._name, *self._query.state_names):
+                if self._store.fetch(
+                    f"SELECT 1 FROM duckdb_tables() WHERE schema_name = '{schema}' AND table_name = {literal(name)}"
+                ):
+                    self._store.execute(f"ALTER TABLE {schema}.{quoted(name)} RENAME TO {quoted(self._moved_name(name))}")
+
+    def _moved_name(self, name: str) -> str:
+        return f"{name}~{self._query.id}"
 
     def drop(self) -> None:
         """Drop the tables, within the caller's transaction."""
-        tables = self._query.tables
-        state, result = (f"{schema}.{quoted(self._moved)}" for schema in (STATE_SCHEMA, RESULTS_SCHEMA))
+        for name in self._query.state_names:
+            self._store.execute(f"DROP TABLE IF EXISTS {STATE_SCHEMA}.{quoted(self._moved_name(name))}")
+        tables, moved = self._query.tables, self._moved_name(self._name)
+        state, result = (f"{schema}.{quoted(moved)}" for schema in (STATE_SCHEMA, RESULTS_SCHEMA))
         self._query.tables = replace(tables, state=state, result=result)
-        self._query.drop()
+        self._query.drop_own()

@@ -59,13 +59,18 @@ def typed_columns(table: Table) -> str:
     return ", ".join(f"CAST({quoted(c.name)} AS {c.type}) AS {quoted(c.name)}" for c in table.columns)
 
 
-def remaining(change: TableChange, number: int, cursor: duckdb.DuckDBPyConnection) -> list[str]:
-    """Give the SELECTs whose rows are the table's after a change; registers what they read, under this number."""
+def remaining(
+    change: TableChange, number: int, cursor: duckdb.DuckDBPyConnection, there: str | None = None
+) -> list[str]:
+    """Give the SELECTs whose rows are the table's after a change; registers what they read, under this number.
+
+    `there` stands in FROM for the rows before the change, by default those of the database.
+    """
     table, names = change.table, ", ".join(quoted(c.name) for c in change.table.columns)
     cursor.register(f"{_GONE}_{number}", change.gone)
     cursor.register(f"{_OWN}_{number}", change.own)
     return [
-        f"SELECT {names} FROM {table.rows_table} WHERE __seq NOT IN (SELECT __seq FROM {_GONE}_{number})",
+        f"SELECT {names} FROM {there or table.rows_table} WHERE __seq NOT IN (SELECT __seq FROM {_GONE}_{number})",
         f"SELECT {typed_columns(table)} FROM {_OWN}_{number}",
     ]
 
@@ -76,7 +81,7 @@ def _as_text(duckdb_type: str) -> bool:
 
 def refuse_if_append_mode(queries: Iterable[ContinuousQuery], table: Table) -> None:
     """Raise FeatureNotSupported while a query reads the table that cannot take rows back."""
-    readers = [q.name for q in queries if not q.plan.retracts and q.plan.source == table.name]
+    readers = [q.name for q in queries if not q.plan.retracts and table.name in q.plan.sources]
     if readers:
         raise FeatureNotSupported(
             f'rows of "{table.name}" cannot be changed while a query in append mode reads it',

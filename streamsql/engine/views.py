@@ -16,18 +16,20 @@ import pyarrow.compute as pc
 
 from streamsql.base.errors import StreamSQLError
 from streamsql.base.limits import Limits
-from streamsql.catalog.objects import ENGINE_SCHEMA, RESULTS_SCHEMA, STATE_SCHEMA, literal, quoted
+from streamsql.catalog.objects import RESULTS_SCHEMA, ROWS_SCHEMA, STATE_SCHEMA, quoted
+from streamsql.engine import ledger
 from streamsql.engine.changes import Change, Progress, sorts
+from streamsql.engine.flow import NO_TIMES, Idle
 from streamsql.engine.operators import for_plan
 from streamsql.engine.operators.base import Arrival, Sink, Tables
+from streamsql.engine.outflow import Outflow
+from streamsql.engine.panes import counts_from, with_window_columns
 from streamsql.engine.store import Delta, Store
 from streamsql.engine.subscriptions import ChangeLog
 from streamsql.engine.translate import translate
 from streamsql.engine.watermark import MICROSECONDS, NEVER, event_times, largest_before
 from streamsql.plan import stages
 from streamsql.plan.nodes import ContinuousPlan
-
-LATE_ROWS_TABLE = f"{ENGINE_SCHEMA}.late_rows"
 
 # Up to so many rows in an epoch, a view's new rows are sorted although nobody follows them: it costs next to nothing,
 # and a person who reads the table finds it in order.
@@ -58,10 +60,14 @@ class ContinuousQuery(Sink):
         self.plan = plan
         self.temporary = temporary
         self.tables = tables_of(name, query_id, temporary=temporary)
+        self._delta_name = self.tables.delta.strip('"')
         self.log = ChangeLog(name, limits)
         self.text = ""
         self.progress = Progress()
         self._store = store
+        self.keeps_result = not temporary
+        self.out = Outflow(plan)
+        self.owner: ContinuousQuery | None = None
         self._operator = for_plan(plan, store, self.tables)
         self._delta: Delta | None = None
         self._arrived = 0
@@ -70,13 +76,27 @@ class ContinuousQuery(Sink):
         self._rows_out = 0
         self._changed = False
 
+    def use_delta(self, relation: str) -> None:
+        """Read the rows of an epoch as `relation` has them, which is made of those under the delta's name."""
+        self.tables = replace(self.tables, delta=relation)
+        self._operator.tables = self.tables
+
+    @property
+    def label(self) -> str:
+        """What the ledger calls the query: it is the view's, where the query is inside of one."""
+        return self.name if self.owner is None else self.owner.label
+
     # ---- the epoch ----
 
-    def open(self, empty: pa.Table) -> None:
-        """Let SQL read the query's delta; `empty` has the source's columns, ``__seq``, and no row."""
-        self._delta = Delta(self._with_window_columns(empty, np.empty(0, dtype=np.int64), None))
-        self._store.register(self.tables.delta.strip('"'), self._delta)
+    def open(self) -> None:
+        """Let SQL read the query's delta: the source's columns and ``__seq``, without a row for now."""
+        self._delta = Delta(with_window_columns(self.plan.window, self._no_rows(), NO_TIMES, None))
+        self._store.register(self._delta_name, self._delta)
         self._operator.delta = self._delta
+
+    def _no_rows(self) -> pa.Table:
+        table = f"{ROWS_SCHEMA}.{quoted(self.plan.source)}"
+        return self._store.arrow(f"SELECT * EXCLUDE (__arrived_at) FROM {table} LIMIT 0")
 
     def open_scratch(self) -> None:
         """Make the scratch tables of a query that is there already: they die with the server."""
@@ -85,8 +105,9 @@ class ContinuousQuery(Sink):
 
     def create(self, epoch: int) -> Progress:
         """Make the query's tables."""
-        self._begin(epoch)
-        self._store.execute(f"{self.tables.create(self.tables.result)} AS {self._result_shape()} LIMIT 0")
+        self._begin(epoch, self.progress)
+        if self.keeps_result or self.temporary:
+            self._store.execute(f"{self.tables.create(self.tables.result)} AS {self._result_shape()} LIMIT 0")
         self._create_changed()
         progress = self._operator.create(self, self.progress)
         if progress == self.progress:
@@ -102,21 +123,6 @@ class ContinuousQuery(Sink):
             f"SELECT *, true AS __shown, 0::BIGINT AS __row, {names} FROM {self.tables.result} LIMIT 0"
         )
 
-    def _with_window_columns(
-        self, rows: pa.Table, times: MICROSECONDS, first_ends: npt.NDArray[np.int64] | None
-    ) -> pa.Table:
-        """Add ``__pane`` (a session's row keeps its own place), and ``__from`` unless windows tumble."""
-        window = self.plan.window
-        if window is None:
-            return rows
-        panes = times if window.session else times // window.pane_us * window.pane_us
-        rows = rows.append_column(stages.PANE_COLUMN, pa.array(panes))
-        if window.tumbling:
-            return rows
-        if first_ends is None:
-            first_ends = np.full(rows.num_rows, stages.EVERY_WINDOW, dtype=np.int64)
-        return rows.append_column(stages.FROM_COLUMN, pa.array(first_ends))
-
     def _see(
         self, rows: pa.Table, times: MICROSECONDS | None = None, first_ends: npt.NDArray[np.int64] | None = None
     ) -> None:
@@ -124,7 +130,7 @@ class ContinuousQuery(Sink):
         assert self._delta is not None
         if times is None:
             times = np.zeros(rows.num_rows, dtype=np.int64)
-        self._delta.batch = self._with_window_columns(rows, times, first_ends)
+        self._delta.batch = with_window_columns(self.plan.window, rows, times, first_ends)
         self._arrived = rows.num_rows
 
     def apply(
@@ -134,13 +140,16 @@ class ContinuousQuery(Sink):
 
         Where none is `matching` the query's condition, they only move time on.
         """
-        self._begin(epoch)
+        self._begin(epoch, progress)
+        self.out.see_rows(rows)
         progress = replace(progress, rows_in=progress.rows_in + rows.num_rows)
         if self.plan.window is None:
             self._see(rows)
+            largest, seen = self._handed_on(rows, progress)
+            progress = replace(progress, largest=largest, seen=seen)
             return self._finish(self._operator.apply(Arrival(rows.num_rows if matching else 0), progress, self))
         times, valid = self._times(rows)
-        before, largest = largest_before(times, progress.largest)
+        before, largest = self._judged_by(rows, times, progress)
         arrival, late = self._admitted(rows, times, valid, before)
         progress = replace(progress, seen=max(progress.seen, int(times.max())) if times.size else progress.seen)
         moved_at = arrived_at_us if largest > progress.largest else progress.moved_at
@@ -149,15 +158,46 @@ class ContinuousQuery(Sink):
             progress = self._record_late(late, arrived_at_us, progress)
         return self._finish(self._operator.apply(arrival if matching else Arrival(0), progress, self))
 
-    def advance(self, epoch: int, largest: int, now_us: int) -> Progress:
+    def _handed_on(self, rows: pa.Table, progress: Progress) -> tuple[int, int]:
+        """Give the largest event time that a query without a window hands on, and that of a row."""
+        if self.plan.time is None or not rows.num_rows:
+            return progress.largest, progress.seen
+        newest = self.out.see_stream(rows, progress)
+        return max(progress.largest, newest), max(progress.seen, newest)
+
+    def _judged_by(
+        self, rows: pa.Table, times: MICROSECONDS, progress: Progress, *, hand_on: bool = True
+    ) -> tuple[MICROSECONDS, int]:
+        """Give the largest event time before each row, and after all."""
+        before, largest = largest_before(times, progress.largest)
+        if hand_on and self.out.wanted:
+            self.out.move(np.asarray(rows.column("__seq")), np.maximum(before, times))
+        return before, largest
+
+    def advance(self, epoch: int, largest: int, now_us: int, position: int = 0) -> Progress:
         """Move event time on without rows (idle timeout): the watermark becomes `largest` less the delay."""
-        self._begin(epoch)
-        progress = replace(self.progress, largest=max(self.progress.largest, largest), moved_at=now_us)
+        self._begin(epoch, self.progress)
+        largest, moves = max(self.progress.largest, largest), self.progress.idle_moves + 1
+        progress = replace(self.progress, largest=largest, moved_at=now_us, idle_moves=moves)
+        self.out.move(np.array([position]), np.array([progress.largest]))
         return self._finish(self._operator.apply(Arrival(0), progress, self))
 
-    def would_close(self, largest: int) -> bool:
+    def largest_if(self, idle: Idle, progress: Progress) -> int:
+        """Give the largest event time if time went on without rows."""
+        elapsed = idle.moved.get(self.plan.source)
+        return progress.largest if elapsed is None or progress.seen == NEVER else progress.seen + elapsed
+
+    def mark_if(self, idle: Idle, progress: Progress) -> int:
+        """Give the watermark that the query would hand on then."""
+        return self.out.mark(replace(progress, largest=max(progress.largest, self.largest_if(idle, progress))))
+
+    def stirs(self, idle: Idle, progress: Progress) -> bool:
+        """Tell whether that would bring something out of the query's state."""
+        return self.would_close(self.largest_if(idle, progress), progress)
+
+    def would_close(self, largest: int, progress: Progress | None = None) -> bool:
         """Tell whether moving event time on to `largest` would close a window that holds state."""
-        window, delay, progress = self.plan.window, self.plan.closing_delay_us, self.progress
+        window, delay, progress = self.plan.window, self.plan.closing_delay_us, progress or self.progress
         if window is None or delay is None or not progress.state_rows:
             return False
         watermark = window.ruler.place(largest - delay)
@@ -188,22 +228,35 @@ class ContinuousQuery(Sink):
 
     def fail(self, error: StreamSQLError) -> None:
         """Stop the query: it could not take an epoch in."""
+        if self.owner is not None:
+            self.owner.fail(error)
+            return
         self.progress = replace(self.progress, error=error.message)
         self._emitted = []
         self.log.fail(error)
 
     def drop(self) -> None:
-        tables = self.tables
+        """Drop all tables."""
+        self.drop_own()
+
+    def drop_own(self) -> None:
+        """Drop the query's own tables, but for those of what is inside of it."""
         self._operator.drop_scratch()
-        for table in (tables.state, tables.result, tables.changed):
+        for table in (self.tables.state, self.tables.result, self.tables.changed):
             self._store.execute(f"DROP TABLE IF EXISTS {table}")
 
     def close(self) -> None:
         """Let go of what is not a table, once the query has been dropped."""
-        self._store.unregister(self.tables.delta.strip('"'))
+        self._store.unregister(self._delta_name)
 
-    def _begin(self, epoch: int) -> None:
+    @property
+    def state_names(self) -> list[str]:
+        """Names of the tables of what is inside of the query, without their schema."""
+        return []
+
+    def _begin(self, epoch: int, progress: Progress) -> None:
         self._epoch = epoch
+        self.out.begin(progress)
         self._emitted = []
         self._rows_out = 0
         self._changed = False
@@ -211,6 +264,7 @@ class ContinuousQuery(Sink):
     def _finish(self, progress: Progress) -> Progress:
         if self._changed and self.plan.retracts and self.log.wants_whole:
             self._emitted.append(Change(self._epoch, self.result_rows(), whole=True))
+        self.out.close(progress.rows_out)
         return replace(progress, rows_out=progress.rows_out + self._rows_out, last_epoch=self._epoch)
 
     # ---- lateness ----
@@ -249,51 +303,20 @@ class ContinuousQuery(Sink):
             taken = ledger.filter(pa.array(late))
             kept = ~late
             rows, places, watermarks = rows.filter(pa.array(kept)), places[kept], watermarks[kept]
-        self._see(rows, places, self._counts_from(places, watermarks))
+        self._see(rows, places, None if delay is None else counts_from(window, places, watermarks))
         return Arrival(rows.num_rows, places), taken
-
-    def _counts_from(self, places: MICROSECONDS, watermarks: MICROSECONDS) -> npt.NDArray[np.int64] | None:
-        """For windows of several panes: the end of the first window that each row counts for; for sessions the watermark."""
-        window, delay = self.plan.window, self.plan.closing_delay_us
-        assert window is not None
-        if window.tumbling or delay is None or not places.size:
-            return None
-        if window.session:
-            return watermarks
-        size, slide = window.size_us, window.slide_us
-        first = (places - size) // slide * slide + slide + size
-        if int(first.min()) > int(watermarks.max()):
-            return None
-        opened = (watermarks - size) // slide * slide + slide + size
-        return np.where(first > watermarks, stages.EVERY_WINDOW, opened)
 
     def record_rejected(self, rows: pa.Table, arrived_at_us: int, epoch: int, reason: str) -> None:
         """Put rows into the ledger that the query's expressions fail on."""
-        self._store.register("__late", rows)
-        fields = ", ".join(f"{quoted(c)} := l.{quoted(c)}" for c in rows.column_names if c != "__seq")
-        self._store.execute(
-            f"INSERT INTO {LATE_ROWS_TABLE} SELECT {epoch}, l.__seq, make_timestamp({arrived_at_us}), "
-            f"{literal(self.name)}, {literal(self.plan.source)}, {literal('error: ' + reason)}, NULL, NULL, NULL, "
-            f"to_json(struct_pack({fields}))::VARCHAR FROM __late AS l"
-        )
+        ledger.record_rejected(self._store, rows, self.label, self.plan.source, epoch, arrived_at_us, reason)
 
     def _record_late(self, late: pa.Table, arrived_at_us: int, progress: Progress) -> Progress:
         """Put late rows into the ledger: those that the query's WHERE lets through."""
-        store, delay = self._store, self.plan.watermark_delay_us
-        store.register("__late", late)
-        hidden = ("__seq", "__before", "__time", "__end")
-        fields = ", ".join(f"{quoted(c)} := l.{quoted(c)}" for c in late.column_names if c not in hidden)
-        watermark = "NULL::TIMESTAMP" if delay is None else f"make_timestamp(l.__before - {delay})"
-        missing = f"l.__time = {-(1 << 62)}"
-        added = store.execute(
-            f"INSERT INTO {LATE_ROWS_TABLE} SELECT {self._epoch}, l.__seq, make_timestamp({arrived_at_us}), "
-            f"{literal(self.name)}, {literal(self.plan.source)}, "
-            f"CASE WHEN {missing} THEN 'no event time' ELSE 'window closed' END, "
-            f"CASE WHEN {missing} THEN NULL ELSE make_timestamp(l.__time) END, "
-            f"CASE WHEN {missing} THEN NULL ELSE {watermark} END, "
-            f"CASE WHEN {missing} THEN NULL ELSE to_microseconds(epoch_us({watermark}) - l.__end) END, "
-            f"to_json(struct_pack({fields}))::VARCHAR "
-            f"FROM ({stages.late_rows_of_query(self.plan, '__late')}) AS l"
+        self._store.register("__late", late)
+        selected = stages.late_rows_of_query(self.plan, "__late")
+        delay = self.plan.watermark_delay_us
+        added = ledger.record_late(
+            self._store, selected, late.column_names, self.label, self.plan.source, self._epoch, arrived_at_us, delay
         )
         return replace(progress, rows_late=progress.rows_late + added)
 
@@ -311,6 +334,8 @@ class ContinuousQuery(Sink):
     def append(self, groups: str, *values: int) -> int:
         # what is shown comes in the order of its keys; a table has no order, and sorting costs as much as grouping, so
         # that a large epoch's readers sort for themselves where Arrow can
+        if self.out.wanted:
+            return self._append(stages.result(self.plan, groups, with_end=True), *values)
         if self.shown and self._arrived > ORDERED_ROWS_MAX:
             return self._append(stages.result(self.plan, groups, keys_last=True), *values, unordered=True)
         ordered = self._arrived <= ORDERED_ROWS_MAX
@@ -321,7 +346,11 @@ class ContinuousQuery(Sink):
 
     @property
     def shown(self) -> bool:
-        return self.temporary or self.log.wanted
+        return self.temporary or self.log.wanted or self.out.wanted
+
+    @property
+    def handed_on(self) -> bool:
+        return self.out.wanted
 
     def _append(self, sql: str, *values: int, unordered: bool = False) -> int:
         """Emit what a query gives; `unordered` rows have the columns of their order after the outputs."""
@@ -333,10 +362,12 @@ class ContinuousQuery(Sink):
         rows = self._store.rows(sql, *values, size=size)
         if rows.num_rows:
             names = stages.output_columns(self.plan)
+            if self.out.wanted:
+                self.out.emit(rows)
             change = Change(self._epoch, rows.select(names))
             if unordered:
                 change = self._with_order(rows, names)
-            if not self.temporary:
+            if self.keeps_result:
                 self._store.register("__emitted", change.rows)
                 self._store.execute(f"INSERT INTO {self.tables.result} SELECT * FROM __emitted")
             self._emitted.append(change)
@@ -453,7 +484,7 @@ class ContinuousQuery(Sink):
         times, valid = self._times(rows)
         late = np.zeros(rows.num_rows, dtype=np.bool_) if valid is None else ~valid
         if delay is not None:
-            before, _ = largest_before(np.where(without, NEVER, times), progress.largest)
+            before, _ = self._judged_by(rows, np.where(without, NEVER, times), progress, hand_on=False)
             late |= window.last_ends(window.ruler.places(times)) <= window.ruler.places(before - delay)
         return late
 
@@ -468,13 +499,3 @@ class ContinuousQuery(Sink):
         except duckdb.Error as error:
             return translate(error)
         return None
-
-
-def concatenated(tables: list[pa.Table]) -> pa.Table:
-    """Join batches of one relation, in order, without copying."""
-    return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
-
-
-def with_sequence(rows: pa.Table, first: int) -> pa.Table:
-    """Give each row its arrival number."""
-    return rows.append_column("__seq", pa.array(np.arange(first, first + rows.num_rows, dtype=np.int64)))

@@ -89,6 +89,9 @@ def _source(plan: ContinuousPlan) -> str:
     if plan.window is None or plan.watermark_delay_us is None:
         return "none"
     allowed = f", allowed lateness {render_duration(plan.allowed_lateness_us)}" if plan.allowed_lateness_us else ""
+    if plan.bound is not None:
+        less = f", less {render_duration(plan.watermark_delay_us)}" if plan.watermark_delay_us else ""
+        return f"what is known of {plan.window.time_sql} from {plan.source}{less}"
     delay = render_duration(plan.watermark_delay_us)
     return f"the largest {plan.window.time_sql} of {plan.source}, less {delay}{allowed}"
 

@@ -52,6 +52,10 @@ _SECRET = {"pg_authid": "table", "pg_shadow": "view"}
 _FUNCTIONS = {function.name: function for function in FUNCTIONS}
 
 
+# where a session's temporary tables are, besides standing before all else
+_TEMPORARY_SCHEMA = "pg_temp"
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """Where the names of a query are looked up.
@@ -220,7 +224,11 @@ def _resolve_names(tree: exp.Expr, statement: Statement, scope: Scope) -> None:
         if relation is not None:
             _read_standard(table, relation, scope)
             continue
-        if schema or name not in scope.catalog.objects:
+        found = scope.catalog.get(name)
+        if schema == _TEMPORARY_SCHEMA and isinstance(found, Table) and found.temporary:
+            schema = ""
+            table.set("db", None)
+        if schema or found is None:
             known = scope.system if schema == SYSTEM_SCHEMA else scope.catalog.objects
             shown = f"{schema}.{name}" if schema else name
             raise UndefinedTable(f'relation "{shown}" does not exist', hint=nearest(name, known), position=position)

@@ -25,10 +25,11 @@ from streamsql.base.errors import (
 )
 from streamsql.base.limits import Limits
 from streamsql.base.types import wire_column
-from streamsql.catalog.objects import Catalog, Stream, Table, View, quoted
+from streamsql.catalog.objects import Catalog, Stream, Table, TimeBound, View, quoted
 from streamsql.plan import stages
 from streamsql.plan.aggregate_calls import Aggregate, without_negative_zero, written
 from streamsql.plan.aggregates import is_aggregate, plan_aggregate
+from streamsql.plan.bounds import Bounds, bounds_of, bounds_of_window
 from streamsql.plan.functions import refuse_functions, refuse_session_functions
 from streamsql.plan.grouping_sets import Groups, grouping_sql, groups_of
 from streamsql.plan.macros import expanded
@@ -40,10 +41,13 @@ from streamsql.plan.postgres_operators import apply, note
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.properties import check, refuse_distinct, refuse_shapes
 from streamsql.plan.result_types import Columns, ResultTypes
+from streamsql.plan.sources import Derived, Sources, as_select, check_watermark, delay_of_origin, time_handed_on
 from streamsql.plan.windows import bind_window, is_window
 from streamsql.plan.windows.tables import WINDOW_COLUMNS, without_window_tables
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
+
+Relation = Stream | Table | Derived
 
 EVENT_TIME_TYPES = {"TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "DATE", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"}
 
@@ -59,7 +63,9 @@ def bind(query: Query, catalog: Catalog, describe: Describe, limits: Limits) -> 
             hint="add EMIT UPDATE, EMIT COMPLETE or, with a window and a watermark, EMIT APPEND at the end",
             position=query.position + 1,
         )
-    return _Binder(query, catalog, describe, limits).bind()
+    plan = _Binder(query, catalog, describe, limits).bind()
+    check_watermark(plan, query)
+    return plan
 
 
 @dataclass(slots=True)
@@ -72,11 +78,21 @@ class _Binder:
     splits: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     growing: list[tuple[str, str]] = field(default_factory=list)
+    derived: Derived | None = None
+    inner: bool = False
 
     def bind(self) -> ContinuousPlan:
         assert self.query.emit is not None
         tree = self.query.tree.copy()
+        if self.query.emit is EmitMode.APPEND:
+            tree = as_select(tree)
         without_window_tables(tree, self.query)
+        if isinstance(tree, exp.Select):
+            sources = Sources(self.query, self.catalog, self.describe, self._inner, self.limits)
+            try:
+                self.derived = sources.derived(tree)
+            except StreamSQLError as error:
+                raise located(error, self.query.tree, self.query) from error
         refuse_shapes(tree, self.query)
         refuse_functions(tree, self.query)
         assert isinstance(tree, exp.Select)
@@ -89,11 +105,15 @@ class _Binder:
             plan = self._plan(tree, self.query.emit)
         except StreamSQLError as error:
             raise located(error, tree, self.query) from error
-        check(plan, self.query)
+        check(plan, self.query, inner=self.inner)
         return plan
 
+    def _inner(self, query: Query) -> ContinuousPlan:
+        """Plan a subquery."""
+        return _Binder(query, self.catalog, self.describe, self.limits, inner=True).bind()
+
     def _columns_of(self, table: exp.Table) -> Columns | None:
-        made = self.catalog.get(table.name)
+        made = self.derived or self.catalog.get(table.name)
         return None if made is None else [(c.name, wire_column(c.type).type) for c in made.columns]
 
     def _plan(self, tree: exp.Select, mode: EmitMode) -> ContinuousPlan:
@@ -111,7 +131,12 @@ class _Binder:
             if tree.args.get("distinct"):
                 refuse_distinct(tree, self.query)
             outputs = self._linear_outputs(items, source, alias, condition)
-            return ContinuousPlan(source.name, alias, condition, None, outputs, mode, None, self.query.every_us, limit)
+            plan = ContinuousPlan(source.name, alias, condition, None, outputs, mode, None, self.query.every_us, limit)
+            known = dict(self.derived.origin.times) if self.derived is not None else {}
+            time = None if self.derived is not None else time_handed_on(source, self.query)
+            if time is not None:
+                known = {time[0]: Bounds()}
+            return self._over_origin(replace(plan, time=time), items, known)
         window = self._window(groups.window, typed)
         if window is not None and window.session and groups.sets:
             raise FeatureNotSupported(
@@ -151,22 +176,38 @@ class _Binder:
             limit,
             self.query.lateness.lateness_us if self.query.lateness is not None else 0,
         )
-        return self._typed(draft, source)
+        known = {}
+        if window is not None and mode is EmitMode.APPEND:
+            known = bounds_of_window(window)
+        return self._over_origin(self._typed(draft, source), items, known)
 
-    def _source(self, table: exp.Table) -> Stream | Table:
+    def _over_origin(
+        self, plan: ContinuousPlan, items: list[exp.Expr], known: dict[str, TimeBound]
+    ) -> ContinuousPlan:
+        """Add where the rows come from, and the bounds of the outputs: `known` are those of the columns they are made of."""
+        found = [(o.name, bounds_of(i.unalias(), known)) for o, i in zip(plan.outputs, items, strict=True)]
+        plan = replace(plan, times=tuple((name, bound) for name, bound in found if bound is not None))
+        if self.derived is None:
+            return plan
+        bound = None
+        if plan.window is not None:
+            time = sqlglot.parse_one(plan.window.time_sql, read="duckdb")
+            bound = bounds_of(time, dict(self.derived.origin.times))
+        names = ", ".join(self.derived.origin.names)
+        return replace(plan, origin=self.derived.origin, bound=bound, source=names)
+
+    def _source(self, table: exp.Table) -> Relation:
+        if self.derived is not None:
+            return self.derived
         position = position_of(table.this, self.query)
         if table.catalog or (table.db and table.db != "public"):
             raise WrongObjectType(f'"{table.sql()}" is not a stream or table', position=position)
         found = self.catalog.find(table.name, position)
         if isinstance(found, View):
-            raise FeatureNotSupported(
-                f'"{table.name}" is a materialized view: append mode reads a stream',
-                hint=f"use EMIT UPDATE, or SUBSCRIBE {table.name} to follow the view",
-                position=position,
-            )
+            raise FeatureNotSupported(f'"{table.name}" is a view whose rows can go', position=position)
         return found
 
-    def _expanded(self, tree: exp.Select, source: Stream | Table) -> list[exp.Expr]:
+    def _expanded(self, tree: exp.Select, source: Relation) -> list[exp.Expr]:
         items: list[exp.Expr] = []
         for item in tree.expressions:
             if isinstance(item, exp.Star) or (isinstance(item, exp.Column) and isinstance(item.this, exp.Star)):
@@ -177,7 +218,7 @@ class _Binder:
                 items.append(item)
         return items
 
-    def _groups(self, tree: exp.Select, items: list[exp.Expr], source: Stream | Table) -> Groups:
+    def _groups(self, tree: exp.Select, items: list[exp.Expr], source: Relation) -> Groups:
         """Take GROUP BY apart: ordinals and output names are looked up; the window call is told from the keys."""
         group = tree.args.get("group")
         if group is None:
@@ -220,10 +261,12 @@ class _Binder:
         check_time_type(window, position)
         return window
 
-    def _delay(self, source: Stream | Table, window: Window | None) -> int | None:
+    def _delay(self, source: Relation, window: Window | None) -> int | None:
         """Find the watermark's delay: the query's own, or else the stream's if its column is the window's."""
         own = self.query.watermark
         declared = source.watermark if isinstance(source, Stream) else None
+        if isinstance(source, Derived) and window is not None:
+            return delay_of_origin(source, window, self.query)
         if own is not None and window is None:
             raise SQLSyntaxError(
                 "WITH WATERMARK needs a window",
@@ -246,7 +289,7 @@ class _Binder:
         return None
 
     def _linear_outputs(
-        self, items: list[exp.Expr], source: Stream | Table, alias: str, condition: str | None
+        self, items: list[exp.Expr], source: Relation, alias: str, condition: str | None
     ) -> tuple[Output, ...]:
         select = ", ".join(_bare(i).sql("duckdb") for i in items)
         where = f" WHERE {condition}" if condition else ""
@@ -256,7 +299,7 @@ class _Binder:
             for i, c in zip(items, columns, strict=True)
         )
 
-    def _typed(self, plan: ContinuousPlan, source: Stream | Table) -> ContinuousPlan:
+    def _typed(self, plan: ContinuousPlan, source: Relation) -> ContinuousPlan:
         """Let DuckDB check the whole query, and give the outputs their types."""
         hidden = ", ".join(f"0::BIGINT AS {c}" for c in ("__seq", stages.PANE_COLUMN, stages.FROM_COLUMN))
         relation = f"(SELECT *, {hidden} FROM {source.public_name})"
@@ -326,8 +369,9 @@ class _Rewrite:
         if replaced is not None:
             return replaced
         if isinstance(node, exp.Column):
+            named = node.sql() if self.binder.derived is None else node.name
             raise GroupingError(
-                f'column "{node.sql()}" must appear in the GROUP BY clause or be used in an aggregate function',
+                f'column "{named}" must appear in the GROUP BY clause or be used in an aggregate function',
                 position=position_of(node, self.binder.query),
             )
         for child in list(node.iter_expressions()):

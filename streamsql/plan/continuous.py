@@ -17,7 +17,7 @@ from sqlglot import exp
 
 from streamsql.base.errors import FeatureNotSupported, InvalidTableDefinition, StreamSQLError
 from streamsql.base.limits import Limits
-from streamsql.catalog.objects import Catalog, Stream
+from streamsql.catalog.objects import Catalog, CatalogObject, Stream, View
 from streamsql.catalog.relation import CatalogRelation, Snapshot
 from streamsql.catalog.rights import require_read
 from streamsql.plan.adhoc import Scope, adhoc_sql
@@ -48,7 +48,7 @@ def plan_query(query: Query, catalog: Catalog, describe: Describe, limits: Limit
     query = replace(query, emit=mode, tree=query.tree.copy())
     without_window_tables(query.tree, query)
     bound_by_time = query.watermark is not None or query.lateness is not None
-    reads_streams = all(isinstance(catalog.get(n), Stream) for n in _sources(query, catalog))
+    reads_streams = all(_appends(catalog.get(n)) for n in _sources(query, catalog))
     if reads_streams or mode is EmitMode.APPEND or bound_by_time:
         try:
             return bind(query, catalog, describe, limits)
@@ -59,6 +59,11 @@ def plan_query(query: Query, catalog: Catalog, describe: Describe, limits: Limit
     else:
         reason = "what it reads can lose rows"
     return _recomputed(query, mode, reason, catalog, describe, limits)
+
+
+def _appends(found: CatalogObject | None) -> bool:
+    """Tell whether rows of it never go."""
+    return isinstance(found, Stream) or (isinstance(found, View) and found.append_only)
 
 
 def _recomputed(

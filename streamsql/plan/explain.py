@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streamsql.plan.explain_origins import origin_lines
 from streamsql.plan.nodes import ContinuousPlan, Strategy, Window, WindowKind
 from streamsql.plan.stages import group_columns, result_keys
 from streamsql.sql.durations import render_duration
@@ -18,14 +19,22 @@ def explain(plan: ContinuousPlan) -> list[str]:
     """Describe a plan; the lines are indented as the stages feed each other, the source last."""
     every = f", at most every {render_duration(plan.every_us)}" if plan.every_us else ""
     lines = [f"Emit {plan.mode.value.lower()}: {_SHOWN[plan.mode]}{every}"]
-    stages = _stages(plan)
-    for depth, stage in enumerate(stages):
-        indent = "  " * depth
-        lines += [f"{indent}-> {stage[0]}", *(f"{indent}     {detail}" for detail in stage[1:])]
+    lines += _lines(plan, 0)
     lines.append(f"Watermark: {_watermark(plan)}")
     lines += [f"State table: {line}" for line in _state(plan)]
     lines.append(f"Output: {'retracts' if plan.retracts else 'append-only'}")
     return lines
+
+
+def _lines(plan: ContinuousPlan, depth: int) -> list[str]:
+    """Describe the stages from a depth on, and what the last of them reads."""
+    lines: list[str] = []
+    stages = _stages(plan)
+    for stage in stages if plan.origin is None else stages[:-1]:
+        indent = "  " * depth
+        lines += [f"{indent}-> {stage[0]}", *(f"{indent}     {detail}" for detail in stage[1:])]
+        depth += 1
+    return lines if plan.origin is None else [*lines, *origin_lines(plan.origin, depth, _lines)]
 
 
 def _stages(plan: ContinuousPlan) -> list[list[str]]:
@@ -78,10 +87,15 @@ def _window(window: Window) -> tuple[str, str]:
 
 
 def _watermark(plan: ContinuousPlan) -> str:
+    if plan.window is None and (plan.origin is not None or plan.time is not None) and plan.times:
+        return f"handed on, as a bound of {', '.join(name for name, _ in plan.times)}"
     if plan.window is None:
         return "none: nothing is late, and no result is final"
     if plan.watermark_delay_us is None:
         return f"none on {plan.window.time_sql}: no window closes"
+    if plan.bound is not None:
+        delay = f", less {render_duration(plan.watermark_delay_us)}" if plan.watermark_delay_us else ""
+        return f"as {plan.source} hand{'s' * (len(plan.sources) < 2)} it on, as a bound of {plan.window.time_sql}{delay}"
     allowed = f"; allowed lateness {render_duration(plan.allowed_lateness_us)}" if plan.allowed_lateness_us else ""
     return f"{plan.window.time_sql} - {render_duration(plan.watermark_delay_us)}{allowed}"
 

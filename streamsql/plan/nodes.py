@@ -9,13 +9,17 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamsql.catalog.objects import OutputColumn
+from streamsql.catalog.objects import OutputColumn, TimeBound
 from streamsql.plan.parts import Part
 from streamsql.plan.rulers import PLACES, PLAIN, Ruler
 from streamsql.sql.statements import EmitMode
+
+if TYPE_CHECKING:
+    from streamsql.plan.origins import Origin
 
 # SQL of a SELECT -> its columns' names and DuckDB types. Raises StreamSQLError.
 Describe = Callable[[str], list[OutputColumn]]
@@ -30,6 +34,7 @@ class Strategy(enum.Enum):
 
     LINEAR = "linear"
     COMBINE = "combine"
+    BILINEAR = "bilinear"
     RECOMPUTE = "recompute"
 
 
@@ -149,11 +154,13 @@ class Recomputed:
 
 @dataclass(frozen=True, slots=True)
 class ContinuousPlan:
-    """A continuous query over one stream or table; where it is `recomputed`, over any number of relations.
+    """A continuous query over one stream or table, or over an `origin`; where it is `recomputed`, over any relations.
 
     `grouping` None means a linear query (filter and project). `watermark_delay_us` None means that nothing is ever late
     and no window closes. `allowed_lateness_us` keeps windows open for longer than the watermark does.
-    `alias` is the name by which the query's expressions call the source.
+    `alias` is the name by which the query's expressions call the source. `bound` gives the largest event time from the
+    origin's watermark, where it can be followed (`plan.bounds`); `times` are the bounds of the query's own columns, by its
+    own watermark. `time` is the event time that a query without a window hands on from its stream: a column and its delay.
     """
 
     source: str
@@ -167,10 +174,16 @@ class ContinuousPlan:
     limit: int | None = None
     allowed_lateness_us: int = 0
     recomputed: Recomputed | None = None
+    origin: Origin | None = None
+    bound: TimeBound | None = None
+    times: tuple[tuple[str, TimeBound], ...] = ()
+    time: tuple[str, int] | None = None
 
     @property
     def sources(self) -> tuple[str, ...]:
-        return self.recomputed.sources if self.recomputed is not None else (self.source,)
+        if self.recomputed is not None:
+            return self.recomputed.sources
+        return self.origin.names if self.origin is not None else (self.source,)
 
     @property
     def closing_delay_us(self) -> int | None:

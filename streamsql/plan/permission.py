@@ -13,7 +13,8 @@ from streamsql.plan.catalog_functions import PROVIDED
 
 def require_change(tree: exp.Expr, target: exp.Table, table: Table, catalog: Catalog, role: int) -> None:
     """Raise InsufficientPrivilege unless who asks may change the table's rows, and read them where the statement does."""
-    require(catalog, role, table, "UPDATE" if isinstance(tree, exp.Update) else "DELETE")
+    verb = "UPDATE" if isinstance(tree, exp.Update) else "TRUNCATE" if tree.meta.get(TRUNCATES) else "DELETE"
+    require(catalog, role, table, verb)
     assigned = {id(a.this) for a in tree.expressions} if isinstance(tree, exp.Update) else set()
     own = ("", target.alias_or_name)
     read = (c for c in tree.find_all(exp.Column) if id(c) not in assigned)
@@ -46,4 +47,5 @@ _ABOUT = {
     "views": "name",
     "watermarks": "CASE kind WHEN 'query' THEN source ELSE name END",
 }
+TRUNCATES = "truncates"  # in the meta of a DELETE that TRUNCATE is run as
 TARGET = "target"  # in the meta of the table that a statement changes

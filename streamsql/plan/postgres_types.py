@@ -16,6 +16,8 @@ from streamsql.sql.column_types import DUCKDB_TYPES
 from streamsql.sql.statements import Statement
 from streamsql.sql.trees import position_of
 
+# PostgreSQL's short names of units that DuckDB does not know behind INTERVAL
+_UNITS = {"MIN": "MINUTE", "MINS": "MINUTE", "SEC": "SECOND", "SECS": "SECOND", "HR": "HOUR", "HRS": "HOUR"}
 _NUMERIC_PRECISION, _NUMERIC_SCALE = 38, 10
 
 
@@ -25,6 +27,10 @@ def as_postgres_reads(tree: exp.Expr, statement: Statement) -> None:
         if data_type.this is exp.DType.DECIMAL and not data_type.expressions:
             digits = (exp.Literal.number(n) for n in (_NUMERIC_PRECISION, _NUMERIC_SCALE))
             data_type.set("expressions", [exp.DataTypeParam(this=n) for n in digits])
+    for interval in tree.find_all(exp.Interval):
+        unit = interval.args.get("unit")
+        if isinstance(unit, exp.Var) and unit.name.upper() in _UNITS:
+            unit.set("this", _UNITS[unit.name.upper()])
     for cast in list(tree.find_all(exp.Cast)):  # what is put in has casts of its own
         text, wire_type = cast.this, _read_here(cast.to)
         if wire_type is None or not isinstance(text, exp.Literal) or not text.is_string or READ in cast.meta:

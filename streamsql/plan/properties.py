@@ -137,8 +137,8 @@ def _check_lateness(plan: ContinuousPlan, lateness: AllowedLateness) -> None:
         )
 
 
-def check(plan: ContinuousPlan, query: Query) -> None:
-    """Raise where the plan's output mode cannot work."""
+def check(plan: ContinuousPlan, query: Query, *, inner: bool = False) -> None:
+    """Raise where the plan's output mode cannot work. A watermark on a subquery (`inner`) is what it hands on."""
     position = query.position + 1
     if query.lateness is not None:
         _check_lateness(plan, query.lateness)
@@ -150,7 +150,7 @@ def check(plan: ContinuousPlan, query: Query) -> None:
                 hint="use EMIT APPEND to get each row once",
                 position=position,
             )
-        if query.watermark is not None:
+        if query.watermark is not None and not inner and len(plan.sources) < 2:
             raise FeatureNotSupported(
                 "WITH WATERMARK needs a window",
                 detail="without a window nothing is late and nothing is finished",
@@ -165,6 +165,14 @@ def check(plan: ContinuousPlan, query: Query) -> None:
             "EMIT APPEND needs a window",
             detail="append mode shows each result once, when it is final; without a window a group can always change",
             hint="GROUP BY window(time, size), or use EMIT UPDATE to see a group's new value whenever it changes",
+            position=position,
+        )
+    if plan.watermark_delay_us is None and plan.origin is not None:
+        known = ", ".join(f'"{name}"' for name, _ in plan.origin.times)
+        raise InvalidTableDefinition(
+            "EMIT APPEND needs a watermark",
+            detail=f"the watermark of {plan.source} says nothing of {plan.window.time_sql}, so no window ever closes",
+            hint=f"it is known of {known}" if known else "declare WATERMARK FOR a column in CREATE STREAM",
             position=position,
         )
     if plan.watermark_delay_us is None:

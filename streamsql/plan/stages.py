@@ -318,12 +318,18 @@ def bounds_of_groups(window: Window) -> tuple[str, str]:
 
 
 def result(
-    plan: ContinuousPlan, groups: str, *, with_keys: bool = False, keys_last: bool = False, ordered: bool = True
+    plan: ContinuousPlan,
+    groups: str,
+    *,
+    with_keys: bool = False,
+    keys_last: bool = False,
+    ordered: bool = True,
+    with_end: bool = False,
 ) -> str:
     """The query's output rows from groups: HAVING, then the SELECT list.
 
     `with_keys` puts the group's columns before the output's and replaces HAVING by a column ``__shown``; `keys_last` puts
-    them after, and leaves the rows unordered.
+    them after, and leaves the rows unordered; `with_end` adds ``__end``, the place of the window's end.
     """
     grouping = _grouping(plan)
     columns = result_keys(grouping)
@@ -335,6 +341,9 @@ def result(
     if keys_last:
         unseen = [c for c in order_columns(plan) if c in columns]
         return f"SELECT {', '.join([*outputs, *unseen])} FROM ({groups}){having}"
+    if with_end:
+        assert grouping.window is not None
+        outputs.append(f"{'e' if grouping.window.session else f'w + {grouping.window.size_us}'} AS __end")
     order = f" ORDER BY {', '.join(columns)}" if ordered and columns else ""
     return f"SELECT {', '.join(outputs)} FROM ({groups}){having}{order}"
 
@@ -357,9 +366,9 @@ def weighed(columns: list[str], one: str, other: str) -> str:
     return f"SELECT {names}, sum(w)::BIGINT AS __weight FROM ({both}) GROUP BY {names} HAVING sum(w) <> 0"
 
 
-def linear_result(plan: ContinuousPlan, delta: str) -> str:
-    """The output rows of a linear query, in the order of arrival."""
-    outputs = [f"{o.sql} AS {_name(i)}" for i, o in enumerate(plan.outputs)]
+def linear_result(plan: ContinuousPlan, delta: str, *, numbered: bool = False) -> str:
+    """The output rows of a linear query, in the order of arrival; `numbered` keeps ``__seq``."""
+    outputs = [f"{o.sql} AS {_name(i)}" for i, o in enumerate(plan.outputs)] + (["__seq"] if numbered else [])
     return f"SELECT {', '.join(outputs)} FROM {source(plan, delta)}{_where(plan)} ORDER BY __seq"
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from streamsql.base.limits import Limits
 from streamsql.base.types import WireType
-from streamsql.catalog.objects import Catalog
+from streamsql.catalog.objects import Catalog, quoted
 from streamsql.catalog.relation import CatalogRelation, SessionRow, Snapshot
 from streamsql.catalog.standard import snapshot
 from streamsql.engine.epoch import Engine
@@ -24,6 +24,7 @@ from streamsql.server.cancellation import Cancellation
 from streamsql.server.identity import Identity
 from streamsql.server.known import Known
 from streamsql.server.reads import ReadPool, describe_on
+from streamsql.server.temporary import Temporary, overlaid
 from streamsql.server.transactions import SessionTransaction
 from streamsql.server.variables import Variables
 
@@ -75,6 +76,7 @@ class Context:
     sessions: Callable[[], Sequence[SessionRow]] = tuple
     prepared: PreparedNames = field(default_factory=dict[str, object])
     cancel: Cancellation = field(default_factory=Cancellation)
+    overlay: tuple[Catalog, Temporary, Catalog] | None = None
     identity: Identity | None = None
 
     @property
@@ -88,7 +90,14 @@ class Context:
 
     @property
     def catalog(self) -> Catalog:
-        return self.engine.catalog
+        """The catalog, with the session's temporary tables before all else."""
+        catalog, temporary = self.engine.catalog, self.transaction.temporary
+        if not temporary:
+            return catalog
+        known = self.overlay
+        if known is None or known[0] is not catalog or known[1] is not temporary:
+            known = self.overlay = (catalog, temporary, overlaid(catalog, temporary))
+        return known[2]
 
     def scope(self, cursor: duckdb.DuckDBPyConnection, given: Given | None = None) -> Scope:
         """Say where the names of a query are looked up that this connection runs; `given` notes what it is given to read."""
@@ -118,23 +127,35 @@ class Context:
         )
 
     def own_cursor(self) -> duckdb.DuckDBPyConnection:
-        """Open a connection that sees the rows which the session has written and not committed; the caller closes it."""
+        """Open a connection that sees what only the session does: what it has written and not committed, its temporary tables.
+
+        They stand under their names, before those of the database. The caller closes the connection.
+        """
         cursor = self.engine.store.cursor()
-        pending, changes = self.transaction.pending(), self.transaction.changes
-        for number, name in enumerate(self.transaction.written):
-            parts = [f"SELECT * FROM {self.catalog.relation(name).public_name}"]
+        pending, changes, temporary = self.transaction.pending(), self.transaction.changes, self.transaction.temporary
+        for number, name in enumerate(self._own_names()):
+            table, made = self.catalog.relation(name), temporary.get(name)
+            there = None
+            if made is not None:
+                made.register(cursor)
+                there = f"({made.there()})"
             if name in changes:
-                parts = remaining(changes[name], number, cursor)
+                parts = remaining(changes[name], number, cursor, there)
+            else:
+                columns = ", ".join(quoted(c.name) for c in table.columns)
+                parts = [f"SELECT {columns} FROM {there or table.public_name}"]
             if name in pending:
                 cursor.register(f"__rows_{number}", pending[name])
                 parts.append(f"SELECT * FROM __rows_{number}")
-            cursor.execute(f"CREATE TEMP VIEW __written_{number} AS {' UNION ALL '.join(parts)}").fetchall()
+            cursor.execute(f"CREATE TEMP VIEW {quoted(name)} AS {' UNION ALL '.join(parts)}").fetchall()
         return cursor
 
     def own_scope(self, cursor: duckdb.DuckDBPyConnection, given: Given | None = None) -> Scope:
         """Say where the names of a query are looked up that a connection of `own_cursor` runs."""
-        stand_ins = {name: f"__written_{number}" for number, name in enumerate(self.transaction.written)}
-        return replace(self.scope(cursor, given), stand_ins=stand_ins)
+        return replace(self.scope(cursor, given), stand_ins={name: name for name in self._own_names()})
+
+    def _own_names(self) -> list[str]:
+        return sorted({*self.transaction.written, *self.transaction.temporary})
 
     async def on_engine(self, run: Callable[[], T]) -> T:
         """Run a function on the engine's thread, between epochs."""

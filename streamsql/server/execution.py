@@ -21,6 +21,7 @@ from streamsql.sql.statements import (
     CreateMaterializedView,
     CreateStream,
     CreateTable,
+    CreateTableAs,
     Delete,
     Drop,
     Insert,
@@ -28,13 +29,16 @@ from streamsql.sql.statements import (
     Statement,
     Transaction,
     TransactionVerb,
+    Truncate,
     Update,
 )
 
 # encoding so few rows takes less time than handing them to another thread
 ROWS_ENCODED_INLINE_MAX = 1_000
 
-_WRITING = (CopyFrom, CreateMaterializedView, CreateStream, CreateTable, Delete, Drop, Insert, Update)
+_WRITING = (
+    CopyFrom, CreateMaterializedView, CreateStream, CreateTable, CreateTableAs, Delete, Drop, Insert, Truncate, Update,
+)  # fmt: skip
 
 
 # what a failed transaction takes

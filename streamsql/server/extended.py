@@ -6,6 +6,7 @@ taken back if the row turns out to be wrong before anything else is done.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 from streamsql.base.errors import (
@@ -28,7 +29,7 @@ from streamsql.server.gathered import GatheredRows
 from streamsql.server.output import Output
 from streamsql.server.portals import Cursor, Portal, Prepared, expanded
 from streamsql.server.results import CopyIn, CopyOut, Done, described
-from streamsql.server.statements import handler
+from streamsql.server.statements import TypesOf, handler
 from streamsql.sql.statements import Insert, Query, Statement
 
 # so many gathered rows are read before more are taken, so that memory does not grow with a pipeline
@@ -39,6 +40,13 @@ _BIND_COMPLETE = messages.bind_complete()
 _PARSE_COMPLETE = messages.parse_complete()
 _CLOSE_COMPLETE = messages.close_complete()
 _NO_DATA = messages.no_data()
+
+
+def _own_types(
+    context: Context, types_of: TypesOf, statement: Statement, declared: tuple[WireType | None, ...]
+) -> tuple[WireType, ...]:
+    with contextlib.closing(context.own_cursor()) as cursor:
+        return tuple(types_of(context, statement, declared, cursor))
 
 
 class Extended:
@@ -99,6 +107,8 @@ class Extended:
         catalog = context.catalog
         found = context.known.types.get(statement, catalog, oids)
         if found is None:
+            if context.transaction.temporary:
+                return await context.reads.compute(lambda: _own_types(context, types_of, statement, declared))
             found = await context.reads.run(
                 lambda cursor: types_of(context, statement, declared, cursor), context.cancel
             )

@@ -138,6 +138,8 @@ class Known:
 
     def schema(self, relation: Stream | Table, cursor: duckdb.DuckDBPyConnection) -> pa.Schema:
         """Give the Arrow schema of a relation's rows; looked up once. For any thread."""
+        if isinstance(relation, Table) and relation.temporary:  # there is no end of them
+            return arrow_schema(relation, cursor)
         known = self._schemas.get(relation.id)
         if known is None:
             known = self._schemas[relation.id] = arrow_schema(relation, cursor)

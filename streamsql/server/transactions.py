@@ -17,6 +17,7 @@ from streamsql.base.errors import InvalidSavepoint
 from streamsql.base.limits import exceeded
 from streamsql.engine.epoch import Engine, Write
 from streamsql.engine.table_changes import TableChange
+from streamsql.server.temporary import Temporary, after_commit, merged
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Savepoint:
     count: int
     changes: dict[str, TableChange]
     settings: dict[str, str]
+    temporary: Temporary
 
 
 class SessionTransaction:
@@ -40,6 +42,8 @@ class SessionTransaction:
         self._changes: dict[str, TableChange] = {}  # replaced, never changed
         self._row_count = 0
         self._savepoints: list[Savepoint] = []
+        self._temporary: Temporary = {}
+        self._temporary_before: Temporary = {}  # what there was before the transaction
         self.explicit = False
         self.failed = False
 
@@ -68,6 +72,25 @@ class SessionTransaction:
     def changes(self) -> dict[str, TableChange]:
         """What was changed, by table."""
         return self._changes
+
+    @property
+    def temporary(self) -> Temporary:
+        """The session's temporary tables, by name, with their committed rows."""
+        return self._temporary
+
+    def set_temporary(self, tables: Temporary) -> None:
+        """Replace the session's temporary tables: one was made or dropped."""
+        gone = self._temporary.keys() - tables.keys()
+        self._pending = [(name, rows) for name, rows in self._pending if name not in gone]
+        self._changes = {name: change for name, change in self._changes.items() if name not in gone}
+        self._temporary = tables
+        if not self.explicit:
+            self._temporary = self._temporary_before = after_commit(tables)
+
+    @property
+    def private(self) -> bool:
+        """Tell whether the session sees what others do not."""
+        return bool(self._pending or self._changes or self._temporary)
 
     @property
     def written(self) -> list[str]:
@@ -112,6 +135,7 @@ class SessionTransaction:
 
     def roll_back(self) -> None:
         self._forget()
+        self._temporary = self._temporary_before
         self._savepoints = []
         self.explicit = self.failed = False
 
@@ -122,7 +146,8 @@ class SessionTransaction:
         limits = self._engine.limits
         if len(self._savepoints) >= limits.savepoints_max:
             raise exceeded(limits, "savepoints_max", "the number of savepoints in a transaction")
-        self._savepoints.append(Savepoint(name, self._pending, len(self._pending), self._changes, settings))
+        made = Savepoint(name, self._pending, len(self._pending), self._changes, settings, self._temporary)
+        self._savepoints.append(made)
 
     def release(self, name: str) -> None:
         """Forget a savepoint, and those set after it; what was written since stays."""
@@ -134,6 +159,7 @@ class SessionTransaction:
         del self._savepoints[place + 1 :]
         found = self._savepoints[place]
         self._pending, self._changes = found.pending[: found.count], found.changes
+        self._temporary = found.temporary
         self._row_count = sum(rows.num_rows for _, rows in self._pending)
         self._row_count += sum(change.row_count for change in self._changes.values())
         self.failed = False
@@ -149,12 +175,36 @@ class SessionTransaction:
 
     async def commit(self) -> None:
         """Make what was written durable, with all its effects; returns after the epoch's commit."""
-        pending, changes = self._pending, list(self._changes.values())
+        pending, changes, temporary = self._pending, self._changes, self._temporary
+        written = self.pending() if temporary else {}
         self.roll_back()
-        if not pending and not changes:
-            return
-        await self._room()
-        await asyncio.wrap_future(self._engine.submit(Write(pending, changes)))
+        if temporary:
+            own = await self._merged(temporary, changes, written)
+            pending = [(name, rows) for name, rows in pending if name not in temporary]
+            changes = {name: change for name, change in changes.items() if name not in temporary}
+        if pending or changes:
+            await self._room()
+            await asyncio.wrap_future(self._engine.submit(Write(pending, list(changes.values()))))
+        if temporary:
+            self._temporary = self._temporary_before = after_commit(own)
+        elif self._temporary_before:  # all of them were dropped
+            self._temporary = self._temporary_before = {}
+
+    async def _merged(
+        self, temporary: Temporary, changes: dict[str, TableChange], written: dict[str, pa.Table]
+    ) -> Temporary:
+        """Put what was done to temporary tables into their rows."""
+        store, limits = self._engine.store, self._engine.limits
+
+        def work() -> Temporary:
+            return {
+                name: merged(made, changes.get(name), written.get(name), store, limits)
+                for name, made in temporary.items()
+            }
+
+        if not (temporary.keys() & (changes.keys() | written.keys())):
+            return temporary
+        return await asyncio.get_running_loop().run_in_executor(None, work)
 
     async def _room(self) -> None:
         """Wait while too much is queued for the engine: its producers, and nobody else, are held up."""

@@ -61,16 +61,17 @@ def upsert(context: Context, table: Table, rows: pa.Table, clause: str) -> int:
 @contextlib.contextmanager
 def _opened(context: Context, table: Table) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a connection on which ``__there`` is what is left of the table's committed rows."""
-    refuse_if_append_mode(list(context.engine.queries.values()), table)
+    there = context.transaction.temporary.get(table.name)
+    if there is None:
+        refuse_if_append_mode(list(context.engine.queries.values()), table)
     with contextlib.closing(context.own_cursor()) as cursor:
         made = context.transaction.changes.get(table.name)
         left = ""
         if made is not None:
             cursor.register("__gone", made.gone)
             left = " WHERE __seq NOT IN (SELECT __seq FROM __gone)"
-        cursor.execute(
-            f"CREATE TEMP VIEW __there AS SELECT * EXCLUDE (__arrived_at) FROM {table.rows_table}{left}"
-        ).fetchall()
+        kept = f"SELECT * EXCLUDE (__arrived_at) FROM {table.rows_table}" if there is None else there.there()
+        cursor.execute(f"CREATE TEMP VIEW __there AS SELECT * FROM ({kept}){left}").fetchall()
         yield cursor
 
 

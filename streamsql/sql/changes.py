@@ -13,7 +13,7 @@ from streamsql.base.errors import (
     SQLSyntaxError,
 )
 from streamsql.sql.query import QUERY_WORDS, check_values
-from streamsql.sql.statements import Delete, Insert, Subscribe, Update
+from streamsql.sql.statements import Delete, Insert, Subscribe, Truncate, Update
 from streamsql.sql.tokens import Cursor, tokenize
 from streamsql.sql.trees import count_parameters, parse_tree, start_of
 from streamsql.sql.unsupported import refuse, refuse_anywhere, refuse_here
@@ -153,6 +153,31 @@ def parse_delete(cursor: Cursor) -> Delete:
     """Read DELETE from a table."""
     name, tree = _parse_change(cursor, ("delete", "from"), exp.Delete)
     return Delete(*cursor.source, name=name, tree=tree, parameter_count=count_parameters(cursor.tokens, cursor.limits))
+
+
+def parse_truncate(cursor: Cursor) -> Truncate:
+    """Read TRUNCATE [TABLE] [ONLY] names [RESTART | CONTINUE IDENTITY] [CASCADE | RESTRICT]."""
+    cursor.expect("truncate")
+    cursor.accept("table")
+    deletes = [_delete_all(cursor)]
+    while cursor.accept(","):
+        deletes.append(_delete_all(cursor))
+    if cursor.accept_any("restart", "continue") is not None:  # no column has a sequence
+        cursor.expect("identity")
+    cursor.accept_any("cascade", "restrict")  # no table refers to another
+    cursor.expect_end()
+    return Truncate(*cursor.source, deletes=tuple(deletes))
+
+
+def _delete_all(cursor: Cursor) -> Delete:
+    cursor.accept("only")
+    token = cursor.peek
+    name = cursor.expect_object_name()
+    cursor.accept("*")
+    table = exp.to_identifier(name, quoted=True)
+    if token is not None:
+        table.meta.update(start=token.start, end=token.end)
+    return Delete(*cursor.source, name=name, tree=exp.Delete(this=exp.Table(this=table)))
 
 
 def _parse_change(cursor: Cursor, words: tuple[str, ...], kind: type[exp.Expression]) -> tuple[str, exp.Expression]:

@@ -8,8 +8,15 @@ from dataclasses import dataclass, field
 from sqlglot import exp
 from sqlglot.tokens import Token, TokenType
 
-from streamsql.base.errors import DuplicateColumn, InvalidTableDefinition, SQLSyntaxError, UndefinedColumn
+from streamsql.base.errors import (
+    DuplicateColumn,
+    FeatureNotSupported,
+    InvalidTableDefinition,
+    SQLSyntaxError,
+    UndefinedColumn,
+)
 from streamsql.base.limits import Limits, exceeded
+from streamsql.sql.changes import expect_columns
 from streamsql.sql.clauses import expect_watermark_for
 from streamsql.sql.column_types import expect_type, is_column_end
 from streamsql.sql.query import parse_query
@@ -18,8 +25,10 @@ from streamsql.sql.statements import (
     CreateMaterializedView,
     CreateStream,
     CreateTable,
+    CreateTableAs,
     Drop,
     ObjectKind,
+    OnCommit,
     Watermark,
 )
 from streamsql.sql.tokens import Cursor, syntax_error
@@ -51,12 +60,10 @@ TABLE_UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("like",): ("LIKE in a column list", "write the columns out"),
 }
 _AFTER_TABLE: dict[tuple[str, ...], tuple[str, str]] = {
-    ("as",): ("CREATE TABLE AS", "use CREATE MATERIALIZED VIEW, or CREATE TABLE and INSERT INTO ... SELECT"),
     ("with",): ("WITH (...) of a table", "leave it away, or use CREATE STREAM"),
     ("inherits",): ("INHERITS", "write the columns out"),
     ("partition by",): ("PARTITION BY of a table", "leave it away"),
     ("tablespace",): ("TABLESPACE", "leave it away"),
-    ("on", "commit"): ("ON COMMIT", "leave it away"),
     ("of",): ("CREATE TABLE OF", "write the columns out"),
 }
 
@@ -96,15 +103,21 @@ def parse_create_stream(cursor: Cursor) -> CreateStream:
     )
 
 
-def parse_create_table(cursor: Cursor) -> CreateTable:
-    """Read CREATE TABLE."""
-    cursor.expect("create", "table")
+def parse_create_table(cursor: Cursor) -> CreateTable | CreateTableAs:
+    """Read CREATE [TEMP] TABLE, also with AS."""
+    cursor.expect("create")
+    cursor.accept_any("local", "global")  # as in PostgreSQL, that makes no difference
+    temporary = cursor.accept_any("temp", "temporary") is not None
+    cursor.expect("table")
     if_not_exists = cursor.accept("if", "not", "exists")
-    name = _expect_new_name(cursor)
+    name = _expect_new_temporary(cursor) if temporary else _expect_new_name(cursor)
     refuse_here(cursor, _AFTER_TABLE)
+    if _sees_query_ahead(cursor):
+        return _expect_query(cursor, name, temporary=temporary, if_not_exists=if_not_exists)
     elements = _expect_elements(cursor, is_stream=False)
     _check_elements(elements)
     refuse_here(cursor, _AFTER_TABLE)
+    on_commit = _accept_on_commit(cursor, temporary=temporary)
     cursor.expect_end()
     key = frozenset(elements.primary_key)
     columns = tuple(
@@ -112,8 +125,68 @@ def parse_create_table(cursor: Cursor) -> CreateTable:
         for column in elements.columns
     )
     return CreateTable(
-        *cursor.source, name=name, columns=columns, primary_key=elements.primary_key, if_not_exists=if_not_exists
+        *cursor.source,
+        name=name,
+        columns=columns,
+        primary_key=elements.primary_key,
+        if_not_exists=if_not_exists,
+        on_commit=on_commit,
     )
+
+
+def _expect_new_temporary(cursor: Cursor) -> str:
+    """Read the name of a temporary table, which may stand in ``pg_temp``."""
+    if cursor.sees("pg_temp", "."):
+        cursor.expect("pg_temp", ".")
+    return _expect_new_name(cursor)
+
+
+def _sees_query_ahead(cursor: Cursor) -> bool:
+    """Tell whether this is CREATE TABLE name [(names)] [ON COMMIT ...] AS: what stands behind the parentheses says it."""
+    depth = 0
+    for index, token in enumerate(cursor.rest):
+        depth += (token.text == "(") - (token.text == ")")
+        if depth == 0 and token.text != ")":
+            words = [t.text for t in cursor.rest[index : index + 5]]
+            return words[:1] == ["as"] or (words[:2] == ["on", "commit"] and "as" in words)
+    return False
+
+
+def _expect_query(cursor: Cursor, name: str, *, temporary: bool, if_not_exists: bool) -> CreateTableAs:
+    names = expect_columns(cursor) if cursor.sees("(") else ()
+    on_commit = _accept_on_commit(cursor, temporary=temporary)
+    cursor.expect("as")
+    words = [token.text for token in cursor.rest[-3:]]
+    ending = 3 if words == ["with", "no", "data"] else 2 if words[1:] == ["with", "data"] else 0
+    tokens = cursor.rest[: len(cursor.rest) - ending]
+    query = parse_query(Cursor(cursor.text, tokens, cursor.limits))
+    if query.emit is not None:
+        raise FeatureNotSupported(
+            "a table cannot be made of a continuous query",
+            hint="use CREATE MATERIALIZED VIEW: it is kept up to date",
+            position=query.position + 1,
+        )
+    return CreateTableAs(
+        *cursor.source,
+        name=name,
+        column_names=names,
+        query=query,
+        with_data=ending != 3,
+        if_not_exists=if_not_exists,
+        on_commit=on_commit,
+    )
+
+
+def _accept_on_commit(cursor: Cursor, *, temporary: bool) -> OnCommit | None:
+    position = cursor.position
+    if not cursor.accept("on", "commit"):
+        return OnCommit.PRESERVE if temporary else None
+    found = next((kind for kind in OnCommit if cursor.accept(*kind.value.lower().split())), None)
+    if found is None:
+        raise cursor.error()
+    if not temporary:
+        raise InvalidTableDefinition("ON COMMIT can only be used on temporary tables", position=position + 1)
+    return found
 
 
 def parse_create_view(cursor: Cursor) -> CreateMaterializedView:

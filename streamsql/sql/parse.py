@@ -15,7 +15,7 @@ from collections.abc import Callable
 from sqlglot.tokens import Token, TokenType
 
 from streamsql.base.limits import Limits, exceeded
-from streamsql.sql.changes import parse_delete, parse_insert, parse_subscribe, parse_update
+from streamsql.sql.changes import parse_delete, parse_insert, parse_subscribe, parse_truncate, parse_update
 from streamsql.sql.comments import parse_comment
 from streamsql.sql.copying import parse_copy
 from streamsql.sql.definitions import parse_create_stream, parse_create_table, parse_create_view, parse_drop
@@ -71,6 +71,10 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("create", "source"): parse_create_stream,
     ("create", "stream"): parse_create_stream,
     ("create", "table"): parse_create_table,
+    ("create", "temp"): parse_create_table,
+    ("create", "temporary"): parse_create_table,
+    ("create", "local"): parse_create_table,
+    ("create", "global"): parse_create_table,
     ("deallocate",): parse_deallocate,
     ("delete",): parse_delete,
     ("desc",): parse_describe,
@@ -88,6 +92,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("show",): parse_show,
     ("subscribe",): parse_subscribe,
     ("unlisten",): parse_unlisten,
+    ("truncate",): parse_truncate,
     ("update",): parse_update,
     ("verify",): parse_verify,
 }

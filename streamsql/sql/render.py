@@ -28,6 +28,7 @@ from streamsql.sql.statements import (
     CreateMaterializedView,
     CreateStream,
     CreateTable,
+    CreateTableAs,
     Deallocate,
     Delete,
     Describe,
@@ -45,6 +46,7 @@ from streamsql.sql.statements import (
     Statement,
     Subscribe,
     Transaction,
+    Truncate,
     Unlisten,
     Update,
     Verify,
@@ -161,9 +163,22 @@ def _create_table(statement: CreateTable) -> str:
     elements = [_column(column) for column in statement.columns]
     if statement.primary_key:
         elements.append(f"PRIMARY KEY{_columns(statement.primary_key)}")
-    return (
-        f"CREATE TABLE {_if(statement.if_not_exists, 'NOT EXISTS')}{quote_name(statement.name)} ({', '.join(elements)})"
-    )
+    return f"{_create_table_head(statement)} ({', '.join(elements)}){_on_commit(statement)}"
+
+
+def _create_table_head(statement: CreateTable | CreateTableAs) -> str:
+    temporary = "TEMPORARY " if statement.on_commit is not None else ""
+    return f"CREATE {temporary}TABLE {_if(statement.if_not_exists, 'NOT EXISTS')}{quote_name(statement.name)}"
+
+
+def _on_commit(statement: CreateTable | CreateTableAs) -> str:
+    return f" ON COMMIT {statement.on_commit.value}" if statement.on_commit is not None else ""
+
+
+def _create_table_as(statement: CreateTableAs) -> str:
+    names = _columns(statement.column_names) if statement.column_names else ""
+    data = "" if statement.with_data else " WITH NO DATA"
+    return f"{_create_table_head(statement)}{names}{_on_commit(statement)} AS {_query(statement.query)}{data}"
 
 
 def _create_view(statement: CreateMaterializedView) -> str:
@@ -183,7 +198,9 @@ def _drop(statement: Drop) -> str:
 
 
 def _comment(statement: Comment) -> str:
-    what = f"COLUMN {quote_name(statement.name)}.{quote_name(statement.column)}" if statement.column is not None else None
+    what = (
+        f"COLUMN {quote_name(statement.name)}.{quote_name(statement.column)}" if statement.column is not None else None
+    )
     if statement.kind is not None:
         what = f"{statement.kind.value} {quote_name(statement.name)}"
     return f"COMMENT ON {what} IS {'NULL' if statement.comment is None else quote_string(statement.comment)}"
@@ -271,6 +288,7 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CreateMaterializedView: _create_view,
     CreateStream: _create_stream,
     CreateTable: _create_table,
+    CreateTableAs: _create_table_as,
     Deallocate: _named_or_all("DEALLOCATE"),
     Delete: lambda statement: postgres_sql(statement.tree),
     Verify: lambda statement: f"VERIFY MATERIALIZED VIEW {quote_name(statement.name)}",
@@ -288,6 +306,7 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     Transaction: lambda statement: " ".join(
         filter(None, (statement.verb.value, statement.modes, statement.name and quote_name(statement.name)))
     ),
+    Truncate: lambda statement: f"TRUNCATE {', '.join(quote_name(d.name) for d in statement.deletes)}",
     Unlisten: lambda _: "UNLISTEN *",
     Update: lambda statement: postgres_sql(statement.tree),
     **ROLE_RENDERERS,

@@ -93,14 +93,35 @@ class CreateStream(Statement):
     option_positions: dict[str, int] = field(default_factory=dict)
 
 
+class OnCommit(enum.Enum):
+    """What becomes of a temporary table at the end of a transaction."""
+
+    PRESERVE = "PRESERVE ROWS"
+    DELETE = "DELETE ROWS"
+    DROP = "DROP"
+
+
 @dataclass(frozen=True, slots=True)
 class CreateTable(Statement):
-    """CREATE TABLE name (columns [, PRIMARY KEY (...)])."""
+    """CREATE [TEMP] TABLE name (columns [, PRIMARY KEY (...)]) [ON COMMIT ...]; `on_commit` None: no temporary one."""
 
     name: str
     columns: tuple[ColumnDefinition, ...]
     primary_key: tuple[str, ...] = ()
     if_not_exists: bool = False
+    on_commit: OnCommit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CreateTableAs(Statement):
+    """CREATE [TEMP] TABLE name [(columns)] [ON COMMIT ...] AS query [WITH [NO] DATA]."""
+
+    name: str
+    column_names: tuple[str, ...]
+    query: Query
+    with_data: bool = True
+    if_not_exists: bool = False
+    on_commit: OnCommit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +268,13 @@ class Delete(Statement):
 
 # an option of COPY: text, or names of columns
 OptionValue = str | tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Truncate(Statement):
+    """TRUNCATE tables: `deletes` are the statements that it stands for."""
+
+    deletes: tuple[Delete, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ REFUSED: dict[type[exp.Expression], tuple[str, str | None]] = {
     exp.Update: ("UPDATE inside a query is not supported", "send it as a statement of its own"),
     exp.Delete: ("DELETE inside a query is not supported", "send it as a statement of its own"),
     exp.Merge: ("MERGE is not supported", "use INSERT, UPDATE or DELETE"),
-    exp.Into: ("SELECT INTO is not supported", "use CREATE MATERIALIZED VIEW ... AS SELECT ..."),
+    exp.Into: ("SELECT INTO is not supported", "use CREATE TABLE ... AS SELECT ..."),
     exp.Lock: ("SELECT FOR UPDATE and FOR SHARE are not supported", "leave the clause away: a read is a snapshot"),
 }  # fmt: skip
 # node -> the text it is shown by; a tree that holds one is not SQL in Postgres' syntax

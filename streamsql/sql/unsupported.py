@@ -35,8 +35,6 @@ UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("create", "or", "replace"): ("CREATE OR REPLACE", _REPLACE),
     ("create", "view"): ("CREATE VIEW", "use CREATE MATERIALIZED VIEW: it is kept up to date"),
     ("create", "recursive", "view"): ("CREATE RECURSIVE VIEW", "use CREATE MATERIALIZED VIEW"),
-    ("create", "temp"): ("CREATE TEMP", "use CREATE TABLE, and drop it when done"),
-    ("create", "temporary"): ("CREATE TEMPORARY", "use CREATE TABLE, and drop it when done"),
     ("create", "local"): ("CREATE LOCAL", "use CREATE TABLE, and drop it when done"),
     ("create", "global"): ("CREATE GLOBAL", "use CREATE TABLE, and drop it when done"),
     ("create", "unlogged"): ("CREATE UNLOGGED", "use CREATE TABLE"),
@@ -100,7 +98,6 @@ UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("security",): ("SECURITY LABEL", _ROLES),
     ("set", "constraints"): ("SET CONSTRAINTS", "leave it away: constraints are checked at once"),
     ("summarize",): ("SUMMARIZE", "use SELECT with aggregates"),
-    ("truncate",): ("TRUNCATE", "use DELETE FROM table"),
     ("use",): ("USE", "the one database is streamsql"),
     ("vacuum",): ("VACUUM", _UPKEEP),
 }  # fmt: skip

@@ -147,3 +147,9 @@ def test_a_reader_whose_rows_are_refused_stops_and_says_so():
         assert told == [("source stopped", "bids", 'rows for "bids" do not follow on what is committed')]
         assert position(database) == 7
         assert database.query("SELECT count(*) FROM bids") == [("0",)]
+        database.on_engine(lambda: None)
+        status = 'stopped: rows for "bids" do not follow on what is committed'
+        assert database.query("SELECT status FROM streamsql.sources") == [(status,)]
+        with reading(database):  # a new reader goes on from where the other one is
+            until(lambda: position(database) == 5_000)
+        assert database.query("SELECT status FROM streamsql.sources") == [("reading",)]

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 SECOND_US = 1_000_000
+NIGHTLY_EXAMPLES = 10_000
 COLUMNS = "ts TIMESTAMP, k TEXT, x INT, y DOUBLE PRECISION, b BOOLEAN"
 SCHEMA = pa.schema(
     [("ts", pa.timestamp("us")), ("k", pa.string()), ("x", pa.int32()), ("y", pa.float64()), ("b", pa.bool_())]
@@ -27,13 +28,16 @@ SCHEMA = pa.schema(
 def examples(count: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Say how many examples a test draws: the same ones each time.
 
-    With STREAMSQL_EXAMPLES=10000, as at night, that many new ones, however long they take.
+    In the profile STREAMSQL_PROFILE=nightly, 10,000 new ones however long they take, or as many as STREAMSQL_EXAMPLES says.
     """
-    given = int(os.environ.get("STREAMSQL_EXAMPLES", "0"))
+    profile = os.environ.get("STREAMSQL_PROFILE", "")
+    assert profile in {"", "nightly"}, f"there is no profile {profile!r}"
+    given = int(os.environ.get("STREAMSQL_EXAMPLES", NIGHTLY_EXAMPLES if profile else 0))
     drawn = settings(
         max_examples=given or count,
         derandomize=not given,
         deadline=None,
+        print_blob=bool(given),
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
 

@@ -16,6 +16,7 @@ from streamsql.engine.changes import Change
 from tests.driver import Database
 from tests.engine.copies import Copy
 from tests.engine.oracle import answer, differences
+from tests.engine.stories import story
 from tests.engine.streams import Event, Select, cut_lists, event_lists, examples, selects
 
 
@@ -32,6 +33,7 @@ def test_a_view_holds_duckdbs_answer_whole_row_by_row_and_cut_at_random(
 ):
     total = len(events)
     cuts = [[total] if total else [], [1] * total, data.draw(cut_lists(total), "cuts")]
+    note(story(events, cuts[-1], queries))
     with ExitStack() as stack:
         copies = [stack.enter_context(Copy(database, queries)) for _ in cuts]
         for copy, cut in zip(copies, cuts, strict=True):

@@ -15,6 +15,7 @@ from tests.driver import Database
 from tests.engine.copies import Copy
 from tests.engine.oracle import differences
 from tests.engine.sessions import SessionSelect, answer, session_selects, sessions_of
+from tests.engine.stories import story
 from tests.engine.streams import SECOND_US, Event, cut_lists, event_lists, examples
 
 
@@ -32,7 +33,7 @@ def test_a_view_of_sessions_holds_what_single_rows_give(
     total = len(events)
     cuts = [[total] if total else [], [1] * total, data.draw(cut_lists(total), "cuts")]
     wanted = answer(select, events)
-    note(select.sql("s"))
+    note(story(events, cuts[-1], [select]))
     shown = []
     with ExitStack() as stack:
         copies = [stack.enter_context(Copy(database, [select])) for _ in cuts]

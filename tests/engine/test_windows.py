@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.driver import Database
 from tests.engine.copies import Copy
+from tests.engine.stories import story
 from tests.engine.streams import SECOND_US, Event, Select, cut_lists, event_lists, examples
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -128,7 +129,9 @@ def test_a_view_holds_what_single_rows_give(
     wanted, late = wanted_rows(kind, delay, mode, events)
     total = len(events)
     with ExitStack() as stack:
-        for cut in ([total] if total else [], [1] * total, data.draw(cut_lists(total), "cuts")):
+        cuts = data.draw(cut_lists(total), "cuts")
+        note(story(events, cuts, [select]))
+        for cut in ([total] if total else [], [1] * total, cuts):
             copy = stack.enter_context(Copy(database, [select]))
             copy.push(events, cut)
             told = database.values(f"SELECT epoch_us(s), epoch_us(e), k, xs FROM public.{copy.views[0]}")

@@ -89,6 +89,9 @@ CASES: dict[str, frozenset[str]] = {
     "CREATE MATERIALIZED VIEW made AS SELECT x, count(*) FROM s GROUP BY x EMIT UPDATE": OWNS,
     "CREATE TABLE made (a INT)": OWNS,
     "CREATE STREAM made (a INT)": OWNS,
+    "CREATE TABLE made AS SELECT 1 AS a": OWNS,
+    "CREATE TABLE made_too AS SELECT * FROM t": OWNS,
+    "TRUNCATE t": OWNS,
     "CREATE OR REPLACE MATERIALIZED VIEW v AS SELECT x, count(*) AS n FROM s GROUP BY x EMIT UPDATE": OWNS,
     "COMMENT ON TABLE t IS 'x'": OWNS,
     "COMMENT ON COLUMN t.id IS 'x'": OWNS,
@@ -164,7 +167,7 @@ def permitted(connection: Connection, statement: str, **options: Any) -> bool:
         connection.execute("SET statement_timeout = '1s'")
     try:
         if statement.startswith("COPY"):
-            with connection.cursor().copy(statement) as copy:  # type: ignore[arg-type]  # psycopg wants literals
+            with connection.cursor().copy(statement) as copy:
                 for _ in copy:
                     pass
         else:
@@ -244,6 +247,26 @@ def test_what_was_given_with_the_grant_option_is_given_on(server: RunningServer)
         assert not permitted(nobody, "SELECT * FROM t")
         holder.execute("REVOKE SELECT ON t FROM writer")
         assert not permitted(writer, "SELECT * FROM t")
+
+
+def test_everybody_has_temporary_tables_of_his_own_and_through_them_nothing_else(server: RunningServer):
+    with as_role(server, "nobody") as nobody:
+        nobody.execute("CREATE TEMP TABLE t (id INT PRIMARY KEY, name TEXT)")  # stands before the one that he may not read
+        nobody.execute("INSERT INTO t VALUES (1, 'mine')")
+        nobody.execute("UPDATE t SET name = name || '!' WHERE id = 1")
+        assert nobody.execute("SELECT * FROM t").fetchall() == [(1, "mine!")]
+        for statement in ("SELECT * FROM public.t", "CREATE TEMP TABLE u AS SELECT * FROM s", "SELECT * FROM t, s"):
+            try:
+                rows = nobody.execute(statement).fetchall()
+            except (errors.InsufficientPrivilege, errors.FeatureNotSupported):
+                continue
+            assert rows == [(1, "mine!")], statement
+        nobody.execute("BEGIN")
+        nobody.execute("INSERT INTO t VALUES (4711, 'gone')")
+        nobody.execute("DROP TABLE t")
+        nobody.execute("COMMIT")
+        assert not permitted(nobody, "SELECT * FROM t")
+    assert server.execute("SELECT * FROM t WHERE id = 4711 OR name = 'mine!'") == []
 
 
 @pytest.mark.parametrize("role", ROLES)

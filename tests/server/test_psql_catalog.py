@@ -60,7 +60,8 @@ COMMENTS = [
 COMMENTED = [
     r"\dt+ nope",
     "SELECT obj_description('games'::regclass, 'pg_class'), obj_description('clubs'::regclass)",
-    "SELECT col_description('games'::regclass, 1), col_description('clubs'::regclass, 2), col_description('per_key'::regclass, 9)",
+    "SELECT col_description('games'::regclass, 1), col_description('clubs'::regclass, 2)",
+    "SELECT col_description('per_key'::regclass, 9)",
     "SELECT objoid::regclass, objsubid, description FROM pg_description WHERE classoid = 'pg_class'::regclass"
     " AND objoid >= 16384 ORDER BY 3",
 ]

@@ -23,7 +23,9 @@ HASH_THRESHOLD = 60
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
-def _row(random: Random, table: str, key: int) -> str:
+def row_of(random: Random, table: str, key: int) -> str:
+    """Draw a row of a table, as it stands in VALUES; `key` is the primary key of t3."""
+
     def value(*choices: object) -> str:
         return "NULL" if random.random() < 0.15 else str(random.choice(choices))
 
@@ -45,29 +47,26 @@ def _row(random: Random, table: str, key: int) -> str:
 def _inserts(random: Random, keys: Iterator[int], sizes: dict[str, int]) -> list[str]:
     found = []
     for table, size in sizes.items():
-        rows = ", ".join(_row(random, table, next(keys)) for _ in range(size))
+        rows = ", ".join(row_of(random, table, next(keys)) for _ in range(size))
         found.append(f"INSERT INTO {table} VALUES {rows}")
     random.shuffle(found)
     return found
 
 
-def _changes(random: Random) -> list[str]:
-    number = random.randint(-3, 7)
-    return random.sample(
-        [
-            f"UPDATE t1 SET b = b + 1, c = c * 2 WHERE a = {number}",
-            f"UPDATE t1 SET a = {number}, d = 'moved' WHERE b < 0",
-            "UPDATE t1 SET e = NOT e WHERE e IS NOT NULL AND c > 0",
-            f"UPDATE t2 SET a = a - 1 WHERE f > {number}",
-            "UPDATE t2 SET d = NULL, g = g * 2 WHERE d LIKE 'a%'",
-            f"UPDATE t3 SET p = p + 0.25 WHERE a >= {number}",
-            f"DELETE FROM t1 WHERE c BETWEEN {number} AND {number + 20}",
-            f"DELETE FROM t2 WHERE a IS NULL OR a = {number}",
-            f"DELETE FROM t3 WHERE a = {number}",
-            "DELETE FROM t3 WHERE w < DATE '1970-01-01'",
-        ],
-        5,
-    )
+def changes(number: int) -> list[str]:
+    """List statements that change rows of the three tables."""
+    return [
+        f"UPDATE t1 SET b = b + 1, c = c * 2 WHERE a = {number}",
+        f"UPDATE t1 SET a = {number}, d = 'moved' WHERE b < 0",
+        "UPDATE t1 SET e = NOT e WHERE e IS NOT NULL AND c > 0",
+        f"UPDATE t2 SET a = a - 1 WHERE f > {number}",
+        "UPDATE t2 SET d = NULL, g = g * 2 WHERE d LIKE 'a%'",
+        f"UPDATE t3 SET p = p + 0.25 WHERE a >= {number}",
+        f"DELETE FROM t1 WHERE c BETWEEN {number} AND {number + 20}",
+        f"DELETE FROM t2 WHERE a IS NULL OR a = {number}",
+        f"DELETE FROM t3 WHERE a = {number}",
+        "DELETE FROM t3 WHERE w < DATE '1970-01-01'",
+    ]
 
 
 def _written(query: Drawn, rows: list[tuple[Any, ...]], label: str) -> str:
@@ -93,7 +92,7 @@ def generate(connection: Connection, family: str, count: int, seed: int) -> str:
         TABLES.strip().splitlines(),
         _inserts(random, keys, sizes),
         _inserts(random, keys, sizes),
-        _changes(random),
+        random.sample(changes(random.randint(-3, 7)), 5),
     ]
     shares = [0, count // 5, count // 5, count - 2 * (count // 5)]
     if family in {"aggregates", "simple"}:  # some answers of no rows

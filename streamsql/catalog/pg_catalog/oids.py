@@ -44,4 +44,4 @@ def constraint(object_id: int) -> int:
 
 def default(object_id: int, number: int) -> int:
     """The OID of the default of a column, which is the `number`-th of its relation."""
-    return _FIRST_DEFAULT + object_id * _COLUMNS_MAX + number
+    return _FIRST_DEFAULT + (object_id * _COLUMNS_MAX + number) % _FIRST_DEFAULT

@@ -67,6 +67,11 @@ class Sink(ABC):
     def shown(self) -> bool:
         """Tell whether somebody sees what is emitted, so that its order matters."""
 
+    @property
+    @abstractmethod
+    def handed_on(self) -> bool:
+        """Tell whether another query reads what is emitted: rows of a query without a window keep their ``__seq``."""
+
     @abstractmethod
     def change(self, merged: pa.Table) -> None:
         """Emit what changed between the kept groups and those of `merged`; see `stages.merged_groups`."""

@@ -24,5 +24,5 @@ class Linear(Operator):
 
     def apply(self, arrival: Arrival, progress: Progress, sink: Sink) -> Progress:
         if arrival.count:
-            sink.append_rows(stages.linear_result(self.plan, self.tables.delta))
+            sink.append_rows(stages.linear_result(self.plan, self.tables.delta, numbered=sink.handed_on))
         return progress

@@ -15,7 +15,7 @@ from streamsql.plan.windows.hopping import bind_window as bind_hop_window
 from streamsql.plan.windows.hopping import bounds_of_window, windows_of_place
 from streamsql.plan.windows.session import bind_session_window
 
-__all__ = ["bind_window", "bounds_of_window", "is_window", "windows_of_place"]
+__all__ = ["bind_window", "bounds_of_window", "is_window", "times_wanted", "windows_of_place"]
 
 # function -> what makes its window
 KINDS: dict[str, Callable[[Call], Window]] = {
@@ -35,3 +35,10 @@ def bind_window(
 ) -> Window:
     """Make the window of a call; `time_type` gives the DuckDB type of its first argument. Raises StreamSQLError."""
     return KINDS[str(call.this).lower()](Call(call, time_type, limits, position))
+
+
+def times_wanted(tree: exp.Select) -> set[str]:
+    """Give the columns that a query's window is over."""
+    group = tree.args.get("group")
+    calls = [n for n in group.walk() if is_window(n)] if group is not None else []
+    return {c.name for call in calls for c in call.find_all(exp.Column)}

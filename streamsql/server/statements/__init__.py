@@ -20,6 +20,7 @@ from streamsql.server.statements import (
     copy_from,
     copy_to,
     create,
+    create_table,
     describe,
     drop,
     explain,
@@ -33,6 +34,7 @@ from streamsql.server.statements import (
     show,
     subscribe,
     transaction,
+    truncate,
     upsert,
     verify,
 )
@@ -59,6 +61,7 @@ class Handler:
     at_once: bool = False
 
 
+TEMPORARY = Handler(create_table.temporary)
 UPSERT = Handler(upsert.execute, types_of=insert.types_of, at_once=True)
 
 HANDLERS: dict[type[s.Statement], Handler] = {
@@ -69,6 +72,7 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.CreateMaterializedView: Handler(create.view, at_once=True),
     s.CreateStream: Handler(create.relation, at_once=True),
     s.CreateTable: Handler(create.relation, at_once=True),
+    s.CreateTableAs: Handler(create_table.of_query, at_once=True),
     s.Deallocate: Handler(session.deallocate),
     s.Delete: Handler(change.execute, types_of=change.types_of, at_once=True),
     s.Describe: Handler(describe.execute, describe.columns),
@@ -83,6 +87,7 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.ShowVariable: Handler(session.show_variable, session.show_columns),
     s.Subscribe: Handler(subscribe.execute, subscribe.columns, at_once=True),
     s.Transaction: Handler(transaction.execute),
+    s.Truncate: Handler(truncate.execute, at_once=True),
     s.Unlisten: Handler(session.unlisten),
     s.Verify: Handler(verify.execute, verify.columns),
     s.Update: Handler(change.execute, types_of=change.types_of, at_once=True),
@@ -100,6 +105,8 @@ HANDLERS: dict[type[s.Statement], Handler] = {
 
 def handler(statement: s.Statement) -> Handler:
     """Give the handler of a statement."""
+    if isinstance(statement, s.CreateTable) and statement.on_commit is not None:
+        return TEMPORARY
     if isinstance(statement, s.Insert) and statement.conflict is not None:
         return UPSERT
     return HANDLERS[type(statement)]

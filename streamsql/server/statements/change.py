@@ -29,7 +29,8 @@ def types_of(
     return tuple(infer_types(statement.tree, statement.parameter_count, declared, describe))
 
 
-async def execute(context: Context, statement: Update | Delete, values: Values) -> Done:
+async def execute(context: Context, statement: Update | Delete, values: Values, *, held_back: bool = False) -> Done:
+    """Change rows; `held_back` until the transaction ends, as inside BEGIN ... COMMIT."""
     verb = "UPDATE" if isinstance(statement, Update) else "DELETE"
     position = position_of(statement.tree.this, statement)
     target = context.catalog.find(statement.name, position)
@@ -39,7 +40,7 @@ async def execute(context: Context, statement: Update | Delete, values: Values) 
             hint=f"{verb} changes rows of tables; a stream's rows are events",
             position=position,
         )
-    if context.transaction.explicit:
+    if context.transaction.explicit or target.temporary or held_back:
         try:
             count = await context.reads.compute(lambda: _in_transaction(context, statement, target, values))
         except StreamSQLError as error:

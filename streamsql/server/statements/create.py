@@ -11,9 +11,11 @@ from streamsql.connectors import resolved
 from streamsql.engine import definitions
 from streamsql.plan.adhoc import check_default
 from streamsql.plan.continuous import require_sources
+from streamsql.plan.joins import missing_bound
 from streamsql.plan.places import located
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done, notice
+from streamsql.server.statements.query import check_continuous
 from streamsql.sql.statements import CreateMaterializedView, CreateStream, CreateTable
 
 
@@ -32,16 +34,15 @@ async def relation(context: Context, statement: CreateStream | CreateTable, valu
     what = "CREATE STREAM" if isinstance(statement, CreateStream) else "CREATE TABLE"
     if isinstance(statement, CreateStream):
         statement = resolved(statement)
+    await check_defaults(context, statement)
+    made = await create_relation(context, statement)
+    return Done(what, block_notices(context, what) if made else [exists_notice(statement.name)])
+
+
+async def check_defaults(context: Context, statement: CreateStream | CreateTable) -> None:
+    """Raise StreamSQLError where a DEFAULT cannot be one."""
     if any(c.default is not None for c in statement.columns):
         await context.reads.run(lambda cursor: _check_defaults(context, statement, cursor))
-    engine, role = context.engine, context.asker.role
-
-    def create() -> bool:
-        require_create(engine.catalog, role)
-        return definitions.create_relation(engine, statement, role)
-
-    made = await context.on_engine(create)
-    return Done(what, block_notices(context, what) if made else [exists_notice(statement.name)])
 
 
 def _check_defaults(context: Context, statement: CreateStream | CreateTable, cursor: duckdb.DuckDBPyConnection) -> None:
@@ -53,8 +54,20 @@ def _check_defaults(context: Context, statement: CreateStream | CreateTable, cur
                 raise located(error, column.default, statement) from error
 
 
+async def create_relation(context: Context, statement: CreateStream | CreateTable) -> bool:
+    """Make a stream or table that belongs to whoever asks; False where it exists already and that may be."""
+    engine, role = context.engine, context.asker.role
+
+    def create() -> bool:
+        require_create(engine.catalog, role)
+        return definitions.create_relation(engine, statement, role)
+
+    return await context.on_engine(create)
+
+
 async def view(context: Context, statement: CreateMaterializedView, values: Values) -> Done:
     what = "CREATE MATERIALIZED VIEW"
+    check_continuous(context, statement.query)
     engine, role = context.engine, context.asker.role
 
     def create() -> bool:
@@ -78,6 +91,9 @@ async def view(context: Context, statement: CreateMaterializedView, values: Valu
                 hint="add WITH WATERMARK '10 minutes', or declare WATERMARK FOR the column in CREATE STREAM",
             )
         )
+    missing = missing_bound(statement.query, plan, context.catalog)
+    if missing is not None:
+        notices.append(notice(f'"{statement.name}" needs all rows of its streams for ever', hint=missing))
     trimmed = [s for s in plan.sources if isinstance(o := context.catalog.get(s), Stream) and o.retention_us]
     if plan.recomputed is not None and trimmed:
         notices.append(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
-
-import duckdb
 
 from streamsql.base.errors import FeatureNotSupported, StreamSQLError
 from streamsql.base.types import JSON, TEXT
@@ -17,6 +16,7 @@ from streamsql.plan.places import located
 from streamsql.server.context import Context, Values
 from streamsql.server.reads import describe_on
 from streamsql.server.results import ResultColumn, Rows, static_rows
+from streamsql.server.statements.query import check_continuous
 from streamsql.sql.statements import Explain, Query
 
 
@@ -29,6 +29,7 @@ async def execute(context: Context, statement: Explain, values: Values) -> Rows:
     if query.parameter_count:
         raise FeatureNotSupported("EXPLAIN of a query with parameters is not supported", hint="write the values out")
     if query.emit is not None:
+        check_continuous(context, query)
         require_sources(context.catalog, context.asker.role, query)
         plan = await context.reads.run(
             lambda cursor: plan_query(query, context.catalog, describe_on(cursor), context.limits)
@@ -38,7 +39,7 @@ async def execute(context: Context, statement: Explain, values: Values) -> Rows:
             lines = [json.dumps([{"Plan": {"Node Type": "Continuous Query", "Stages": lines}}], indent=2)]
     else:
         options = "(FORMAT json) " if statement.as_json else ""
-        text = await context.reads.run(lambda cursor: _duckdb_plan(context, query, cursor, options))
+        text = await context.reads.compute(lambda: _duckdb_plan(context, query, options))
         lines = [_as_json(text)] if statement.as_json else [_AD_HOC, *text.splitlines()]
     return static_rows(found, [(line,) for line in lines], "EXPLAIN")
 
@@ -46,10 +47,10 @@ async def execute(context: Context, statement: Explain, values: Values) -> Rows:
 _AD_HOC = "ad hoc: answered once by DuckDB from the current epoch"
 
 
-def _duckdb_plan(context: Context, query: Query, cursor: duckdb.DuckDBPyConnection, options: str) -> str:
+def _duckdb_plan(context: Context, query: Query, options: str) -> str:
     try:
-        sql = adhoc_sql(query.tree, query, context.scope(cursor))
-        with translated():
+        with contextlib.closing(context.own_cursor()) as cursor, translated():
+            sql = adhoc_sql(query.tree, query, context.own_scope(cursor))
             text = str(cursor.execute(f"EXPLAIN {options}{sql}").fetchall()[0][1])
     except StreamSQLError as error:
         raise located(error, query.tree, query) from error

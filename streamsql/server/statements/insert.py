@@ -67,7 +67,7 @@ async def rows_of(context: Context, statement: Insert, values: Values, relation:
         return await _literal_rows(context, statement, statement.rows, relation)
     if statement.source is None:
         return await context.reads.run(lambda cursor: default_rows(1, relation, cursor))
-    if not context.transaction.dirty:
+    if not context.transaction.private:
         return await context.reads.run(
             lambda cursor: _selected(context, statement, values, relation, cursor, context.scope(cursor)),
             context.cancel,
@@ -187,7 +187,7 @@ def _selected(
         sql = adhoc_sql(in_types(source, columns), statement, scope)
         columns = _leading(columns, _width(source, sql, scope), statement)
         casts = ", ".join(f"CAST(#{i + 1} AS {c.type}) AS {quoted(c.name)}" for i, c in enumerate(columns))
-        given = _read_all(f"SELECT {casts} FROM ({sql})", cursor, context.limits)
+        given = read_all(f"SELECT {casts} FROM ({sql})", cursor, context.limits)
     except StreamSQLError as error:
         raise located(error, source, statement) from error
     return conform(given, columns, relation, context.known.schema(relation, cursor), cursor)
@@ -200,7 +200,7 @@ def _width(source: exp.Expr, sql: str, scope: Scope) -> int:
     return len(scope.describe(sql))
 
 
-def _read_all(sql: str, cursor: duckdb.DuckDBPyConnection, limits: Limits) -> pa.Table:
+def read_all(sql: str, cursor: duckdb.DuckDBPyConnection, limits: Limits) -> pa.Table:
     """Read a query's rows, but no more of them than a transaction may hold."""
     with translated():
         reader = cursor.sql(sql).to_arrow_reader(limits.result_batch_rows_max)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import re
 import secrets
@@ -13,13 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from sqlglot import exp
 
-from streamsql.base.errors import AdminShutdown, StreamSQLError
+from streamsql.base.errors import AdminShutdown, FeatureNotSupported, StreamSQLError
 from streamsql.base.types import WireType
 from streamsql.catalog.objects import OutputColumn
 from streamsql.engine.changes import Change
 from streamsql.engine.live import LiveQuery, start_live_query, stop_live_query
 from streamsql.plan.adhoc import adhoc_query
-from streamsql.plan.continuous import plan_query, require_sources
+from streamsql.plan.continuous import named_relations, plan_query, require_sources
 from streamsql.plan.functions import asks_settings
 from streamsql.plan.output_names import values_names
 from streamsql.plan.parameters import infer_types, literal_sql, number_of, substituted
@@ -45,11 +46,23 @@ def types_of(
     return tuple(infer_types(statement.tree, statement.parameter_count, declared, describe))
 
 
+def check_continuous(context: Context, query: Query) -> None:
+    """Raise FeatureNotSupported where a continuous query reads a temporary table."""
+    name = next((n for n in named_relations(query) if n in context.transaction.temporary), None)
+    if name is not None:
+        raise FeatureNotSupported(
+            "continuous queries and materialized views cannot use temporary tables",
+            detail=f'"{name}" is known to this session alone',
+            hint="use CREATE TABLE",
+        )
+
+
 async def columns(context: Context, statement: Query, values: Values) -> list[ResultColumn]:
     """Tell the result's columns; parameters without values are typed NULLs."""
     if statement.emit is None:
         return list((await _bound(context, statement, values)).columns)
     query = _with_values(statement, values)
+    check_continuous(context, query)
     require_sources(context.catalog, context.asker.role, query)
     plan = await context.reads.run(
         lambda cursor: plan_query(query, context.catalog, describe_on(cursor), context.limits)
@@ -60,7 +73,7 @@ async def columns(context: Context, statement: Query, values: Values) -> list[Re
 async def execute(context: Context, statement: Query, values: Values) -> Rows:
     if statement.emit is not None:
         return await _live(context, _with_values(statement, values))
-    if context.transaction.dirty:
+    if context.transaction.private:
         return await _with_written(context, statement, values)
     bound = await _bound(context, statement, values)
     rows = context.reads.stream(_filled(bound, values), bound.columns, context.cancel, tables=bound.tables)
@@ -72,6 +85,8 @@ async def execute(context: Context, statement: Query, values: Values) -> Rows:
 
 async def _bound(context: Context, query: Query, values: Values) -> Bound:
     """Give the DuckDB SQL of an ad-hoc query, and its columns, as long as the catalog stays the same without asking again."""
+    if context.transaction.temporary:
+        return await context.reads.compute(lambda: _bind_own(query, values.types, context))
     catalog, key = context.catalog, (values.types, context.asker)
     found = context.known.queries.get(query, catalog, key)
     if found is None:
@@ -79,6 +94,11 @@ async def _bound(context: Context, query: Query, values: Values) -> Bound:
         if found.lasting:
             context.known.queries.put(query, catalog, found, key)
     return found
+
+
+def _bind_own(query: Query, types: tuple[WireType, ...], context: Context) -> Bound:
+    with contextlib.closing(context.own_cursor()) as cursor:
+        return _bind(query, types, context, cursor, own=True)
 
 
 def _bind(
@@ -167,6 +187,7 @@ def _with_values(statement: Query, values: Values) -> Query:
 
 
 async def _live(context: Context, query: Query) -> Rows:
+    check_continuous(context, query)
     wake = asyncio.Event()
     loop = asyncio.get_running_loop()
 

@@ -68,6 +68,7 @@ async def deallocate(context: Context, statement: Deallocate, values: Values) ->
 async def discard(context: Context, statement: Discard, values: Values) -> Done:
     context.prepared.clear()
     context.variables.discard_all()
+    context.transaction.set_temporary({})
     return Done("DISCARD ALL")
 
 

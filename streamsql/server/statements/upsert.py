@@ -23,7 +23,7 @@ async def execute(context: Context, statement: Insert, values: Values) -> Done:
     assert statement.conflict is not None
     rows = await rows_of(context, statement, values, relation)
     try:
-        if context.transaction.explicit:
+        if context.transaction.explicit or relation.temporary:
             count = await context.reads.compute(lambda: written.upsert(context, relation, rows, clause))
         else:
             count = await context.on_engine(lambda: definitions.upsert(context.engine, relation, rows, clause))

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 
 import duckdb
 
-from streamsql.base.errors import NotInPrerequisiteState
+from streamsql.base.errors import FeatureNotSupported, NotInPrerequisiteState
 from streamsql.base.types import INT8
-from streamsql.catalog.objects import View
+from streamsql.catalog.objects import RESULTS_SCHEMA, View, quoted
 from streamsql.catalog.rights import require_read
 from streamsql.engine.views import ContinuousQuery
 from streamsql.plan import stages
-from streamsql.plan.verification import answer_sql, difference_sql
+from streamsql.plan.nodes import ContinuousPlan
+from streamsql.plan.origins import ViewScan
+from streamsql.plan.verification import SESSIONS, answer_sql, difference_sql, sessions_of, timed_rows_sql
 from streamsql.server.context import Context, Values
 from streamsql.server.results import ResultColumn, Rows
 from streamsql.sql.statements import Verify
@@ -66,10 +68,40 @@ def _difference(context: Context, snapshot: _Snapshot) -> str:
         raise NotInPrerequisiteState(f'materialized view "{view.name}" has stopped: {progress["error"]}')
     rows_table = ""
     if query.plan.recomputed is None:
-        rows_table = context.catalog.relation(query.plan.source).rows_table
+        rows_table = _rows_of(context, query.plan)
         _check_kept(view, progress, rows_table, cursor)
+        _check_moves(view, progress, query)
+    window = query.plan.window
+    if window is not None and window.session:
+        rows = cursor.sql(timed_rows_sql(query.plan, view.name, rows_table)).to_arrow_table()
+        cursor.register(SESSIONS, sessions_of(rows, window.size_us))
     answer = answer_sql(query.plan, view.name, rows_table, committed_at, progress["closed_to"])
     return difference_sql(answer, query.result, stages.output_columns(query.plan))
+
+
+def _check_moves(view: View, progress: dict[str, int], query: ContinuousQuery) -> None:
+    """Raise where which rows counted cannot be told from the rows alone, because time moved on without them."""
+    window = query.plan.window
+    if window is not None and not window.tumbling and progress.get("idle_moves", 0):
+        raise NotInPrerequisiteState(
+            f'materialized view "{view.name}" cannot be verified: its stream was idle',
+            detail="idle_timeout has moved the watermark on, and nothing tells between which rows",
+            hint="views of tumbling windows, and of none, can be verified all the same",
+        )
+
+
+def _rows_of(context: Context, plan: ContinuousPlan) -> str:
+    """Give the relation of the rows that a view has read. Raises FeatureNotSupported."""
+    if plan.origin is None:
+        return context.catalog.relation(plan.source).rows_table
+    if not isinstance(plan.origin, ViewScan):
+        raise FeatureNotSupported(
+            "a view over a subquery, a union or a join in append mode cannot be verified yet",
+            hint="compare it with an ad-hoc SELECT",
+        )
+    columns = ", ".join(f"o{i} AS {quoted(c.name)}" for i, c in enumerate(plan.origin.columns))
+    table = f"{RESULTS_SCHEMA}.{quoted(plan.origin.name)}"
+    return f"(SELECT {columns}, rowid + 1 AS __seq, NULL AS __arrived_at FROM {table})"
 
 
 def _check_kept(view: View, progress: dict[str, int], rows_table: str, cursor: duckdb.DuckDBPyConnection) -> None:

@@ -1,0 +1,70 @@
+"""EXPLAIN of what a query in append mode reads: views, subqueries, unions and joins, one line a node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from streamsql.plan.nodes import ContinuousPlan, Strategy
+from streamsql.plan.origins import Inner, IntervalJoin, Origin, StreamScan, Union, ViewScan
+from streamsql.sql.durations import render_duration
+
+_JOINS = {
+    "INNER": "IntervalJoin",
+    "LEFT": "IntervalLeftJoin",
+    "RIGHT": "IntervalRightJoin",
+    "FULL": "IntervalFullJoin",
+    "SEMI": "IntervalSemiJoin",
+    "ANTI": "IntervalAntiJoin",
+}
+
+
+def origin_lines(origin: Origin, depth: int, of_plan: Callable[[ContinuousPlan, int], list[str]]) -> list[str]:
+    """Describe an origin; `of_plan` describes a subquery's stages at a depth."""
+    indent = "  " * depth
+    match origin:
+        case StreamScan():
+            known = "no watermark"
+            if origin.time_column is not None:
+                known = f"watermark: {origin.time_column} - {render_duration(origin.delay_us)}"
+            return [f"{indent}-> Scan {origin.name}", f"{indent}     {known}"]
+        case ViewScan():
+            times = ", ".join(name for name, _ in origin.times) or "no column"
+            return [f"{indent}-> Scan {origin.name}", f"{indent}     its watermark bounds: {times}"]
+        case Inner():
+            return of_plan(origin.plan, depth)
+        case Union():
+            time = (
+                "none" if origin.time is None else f"the lowest of the branches', of {origin.columns[origin.time].name}"
+            )
+            head = [f"UnionAll  (strategy: {Strategy.LINEAR.value})", f"watermark: {time}"]
+        case IntervalJoin():
+            head = _join(origin)
+        case _:
+            raise AssertionError(origin)
+    lines = [f"{indent}-> {head[0]}", *(f"{indent}     {line}" for line in head[1:])]
+    for item in origin.inputs:
+        lines += origin_lines(item, depth + 1, of_plan)
+    return lines
+
+
+def _join(join: IntervalJoin) -> list[str]:
+    left, right = (", ".join(i.names) for i in (join.left, join.right))
+    low, high = (_signed(us) for us in (join.low_us, join.high_us))
+    return [
+        f"{_JOINS[join.kind]}  (strategy: {Strategy.BILINEAR.value})",
+        f"condition: {join.text}",
+        f"in time: {low} <= {right}.{join.right_time} - {left}.{join.left_time} <= {high}",
+        "watermark: the lower of both sides'; rows behind it are late",
+        f"state: rows of {left} until the watermark is past their time{_after(join.high_us)}",
+        f"state: rows of {right} until the watermark is past their time{_after(-join.low_us)}",
+    ]
+
+
+def _signed(us: int) -> str:
+    return f"-({render_duration(-us)})" if us < 0 else render_duration(us)
+
+
+def _after(reach: int) -> str:
+    if not reach:
+        return ""
+    return f" + {render_duration(reach)}" if reach > 0 else f" - {render_duration(-reach)}"

@@ -1,0 +1,444 @@
+"""Joins in append mode: which rows can match is bounded in event time, so that what can match no more is dropped.
+
+The bounds are found in the join's condition: comparisons of one side's event time with the other's, each plus or less a
+constant. ``a.ts BETWEEN b.ts - INTERVAL '5 minutes' AND b.ts`` says ``0 <= b.ts - a.ts <= 5 minutes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from sqlglot import exp
+
+from streamsql.base.errors import (
+    AmbiguousColumn,
+    DuplicateAlias,
+    FeatureNotSupported,
+    InvalidTableDefinition,
+    StreamSQLError,
+    UndefinedColumn,
+    UndefinedTable,
+)
+from streamsql.base.types import wire_column
+from streamsql.catalog.objects import Catalog, OutputColumn, Stream
+from streamsql.plan.bounds import Bounds, Shifted
+from streamsql.plan.functions import refuse_functions
+from streamsql.plan.nodes import ContinuousPlan
+from streamsql.plan.origins import IntervalJoin, Origin, StreamScan
+from streamsql.plan.postgres_operators import apply, note
+from streamsql.plan.postgres_types import as_postgres_reads
+from streamsql.plan.properties import refuse_volatile
+from streamsql.plan.result_types import Columns, ResultTypes
+from streamsql.plan.windows import is_window, times_wanted
+from streamsql.plan.windows.tables import WINDOW_COLUMNS
+from streamsql.sql.durations import duration_of
+from streamsql.sql.parse import position_of
+from streamsql.sql.statements import Query
+
+if TYPE_CHECKING:
+    from streamsql.plan.sources import Derived, Sources
+
+_FLIPPED = {exp.LT: exp.GT, exp.LTE: exp.GTE, exp.GT: exp.LT, exp.GTE: exp.LTE, exp.EQ: exp.EQ}
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A column that the query can name: by what alias and name, and as which column of the origin."""
+
+    alias: str
+    name: str
+    column: str
+    type: str
+
+
+@dataclass(slots=True)
+class _Joined:
+    """What is joined so far. `merged` are the columns of USING, as the expression that they stand for."""
+
+    origin: Origin
+    entries: list[_Entry]
+    merged: dict[str, exp.Expr] = field(default_factory=dict)
+
+    def find(self, column: exp.Column) -> _Entry | None:
+        found = [e for e in self.entries if e.name == column.name and column.table in ("", e.alias)]
+        if len(found) > 1:
+            raise AmbiguousColumn(f'column reference "{column.name}" is ambiguous')
+        return found[0] if found else None
+
+    @property
+    def aliases(self) -> set[str]:
+        return {e.alias for e in self.entries}
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """What a condition says of a right event time less a left one: both None where nothing."""
+
+    low: int | None = None
+    high: int | None = None
+
+    def and_(self, low: int | None, high: int | None) -> _Span:
+        lows, highs = ([v for v in pair if v is not None] for pair in ((self.low, low), (self.high, high)))
+        return _Span(max(lows, default=None), min(highs, default=None))
+
+
+def joined(sources: Sources, tree: exp.Select, named: dict[str, exp.CTE]) -> Derived:
+    """Take the joins out of a tree, in place. Raises StreamSQLError where they cannot be kept in append mode."""
+    from streamsql.plan.sources import Derived
+
+    planner = _Planner(sources, tree, named)
+    made = planner.join_all()
+    planner.rewrite(made)
+    return Derived(", ".join(made.origin.names), made.origin)
+
+
+def missing_bound(query: Query, plan: ContinuousPlan, catalog: Catalog) -> str | None:
+    """Name what a join of streams lacks that is kept by recomputing it, and so reads all of their rows; None where nothing."""
+    streams = [n for n in plan.sources if isinstance(catalog.get(n), Stream)]
+    if plan.recomputed is None or len(streams) < 2 or query.tree.find(exp.Join) is None:
+        return None
+    a, b = (_event_time(catalog.get(n)) for n in streams[:2])
+    return (
+        f"bound the join in time, for example: AND {a} BETWEEN {b} - INTERVAL '5 minutes' AND {b}, and use EMIT APPEND: "
+        "rows are then dropped when none can match them any more"
+    )
+
+
+def _event_time(found: object) -> str:
+    assert isinstance(found, Stream)
+    declared = found.watermark.column if found.watermark is not None else None
+    times = (c.name for c in found.columns if c.type.startswith("TIMESTAMP"))
+    return f"{found.name}.{declared or next(times, 'time')}"
+
+
+class _Planner:
+    def __init__(self, sources: Sources, tree: exp.Select, named: dict[str, exp.CTE]) -> None:
+        self.sources = sources
+        self.query: Query = sources.query
+        self.tree = tree
+        self.named = named
+        self.stars = [s for s in tree.expressions if s.is_star]
+
+    def join_all(self) -> _Joined:
+        left = self._item(self.tree.args["from_"].this)
+        for join in self.tree.args["joins"]:
+            left = self._join(left, join)
+        return left
+
+    def _item(self, item: exp.Expr) -> _Joined:
+        if isinstance(item, exp.Table) and item.args.get("version") is not None:
+            raise FeatureNotSupported(
+                "FOR SYSTEM_TIME AS OF cannot be used in append mode yet", position=position_of(item, self.query)
+            )
+        if isinstance(item, exp.Table) and isinstance(item.this, exp.Identifier) and item.name not in self.named:
+            self.sources.catalog.find(item.name, position_of(item.this, self.query))
+        origin = self.sources.origin_of(item, self.named, set())
+        if origin is None:
+            raise FeatureNotSupported(
+                "a function in FROM cannot be joined in append mode", position=position_of(item, self.query)
+            )
+        alias = item.alias_or_name
+        return _Joined(origin, [_Entry(alias, c.name, c.name, c.type) for c in origin.columns])
+
+    # ---- one join ----
+
+    def _join(self, left: _Joined, join: exp.Join) -> _Joined:
+        position = position_of(join.this, self.query)
+        kind = self._kind(join)
+        right = self._item(join.this)
+        if left.aliases & right.aliases:
+            name = next(iter(left.aliases & right.aliases))
+            raise DuplicateAlias(
+                f'table name "{name}" specified more than once',
+                hint="give one of them another name with AS",
+                position=position,
+            )
+        condition, merged = self._condition(join, left, right, kind)
+        conjuncts = list(condition.flatten()) if isinstance(condition, exp.And) else [condition]
+        where = self.tree.args.get("where")
+        if kind == "INNER" and where is not None:
+            conjuncts += list(where.this.flatten()) if isinstance(where.this, exp.And) else [where.this]
+        left_time, right_time, span = self._times(left, right, conjuncts, position)
+        return self._made(left, right, kind, condition, (left_time, right_time, span), merged)
+
+    def _kind(self, join: exp.Join) -> str:
+        method, side, kind = join.method, join.side, join.kind
+        if method:
+            raise FeatureNotSupported(
+                f"{method} JOIN cannot be used in append mode yet",
+                hint="join on a time condition that both bounds: a.ts BETWEEN b.ts - INTERVAL '5 minutes' AND b.ts",
+                position=position_of(join.this, self.query),
+            )
+        if kind in ("SEMI", "ANTI"):
+            return kind
+        return side or "INNER"
+
+    def _condition(
+        self, join: exp.Join, left: _Joined, right: _Joined, kind: str
+    ) -> tuple[exp.Expr, dict[str, exp.Expr]]:
+        using = join.args.get("using")
+        if not using:
+            return join.args.get("on") or exp.true(), dict(left.merged)
+        merged, equal = dict(left.merged), []
+        for identifier in using:
+            one, other = (s.find(exp.column(identifier.name)) for s in (left, right))
+            if one is None or other is None:
+                raise UndefinedColumn(
+                    f'column "{identifier.name}" specified in USING clause does not exist in both tables',
+                    position=position_of(identifier, self.query),
+                )
+            columns = [exp.column(e.name, table=e.alias) for e in (one, other)]
+            equal.append(exp.EQ(this=columns[0], expression=columns[1]))
+            both = exp.Coalesce(this=columns[0].copy(), expressions=[columns[1].copy()])
+            merged[identifier.name] = {"RIGHT": columns[1], "FULL": both}.get(kind, columns[0]).copy()
+        return exp.and_(*equal, copy=False), merged
+
+    def _made(
+        self, left: _Joined, right: _Joined, kind: str, condition: exp.Expr, times: tuple[str, str, _Span],
+        merged: dict[str, exp.Expr],
+    ) -> _Joined:  # fmt: skip
+        left_time, right_time, span = times
+        assert span.low is not None
+        assert span.high is not None
+        text = condition.sql("postgres")
+        for node in condition.walk():
+            if isinstance(node, (exp.Query, exp.Window, exp.AggFunc)):
+                raise FeatureNotSupported(
+                    "subqueries, aggregates and window functions cannot stand in a join's condition in append mode",
+                    position=position_of(node, self.query),
+                )
+        on = self._checked(condition.copy().transform(lambda node: self._sided(node, left, right)), left, right)
+        shown = left.entries if kind in ("SEMI", "ANTI") else [*left.entries, *right.entries]
+        entries = [replace(e, column=f"{e.alias}.{e.name}") for e in shown if self._needed(e)]
+        chosen = tuple(
+            ("left" if e in left.entries else "right", e.column) for e in shown if self._needed(e)
+        )  # fmt: skip
+        bounds = {
+            ("left", left_time): Bounds((Shifted(-max(span.high, 0)),)),
+            ("right", right_time): Bounds((Shifted(min(span.low, 0)),)),
+        }
+        found = tuple((e.column, bounds[c]) for e, c in zip(entries, chosen, strict=True) if c in bounds)
+        origin = IntervalJoin(
+            tuple(OutputColumn(e.column, e.type) for e in entries),
+            found,
+            _settled(left.origin, left_time),
+            _settled(right.origin, right_time),
+            kind,
+            on,
+            left_time,
+            right_time,
+            span.low,
+            span.high,
+            chosen,
+            text,
+        )
+        return _Joined(origin, entries, merged)
+
+    def _needed(self, entry: _Entry) -> bool:
+        """Tell whether something above the join may name a column."""
+        if self.stars:
+            return True
+        parts = [v for k, v in self.tree.args.items() if k != "from_" and v is not None]
+        nodes = [n for part in parts for n in (part if isinstance(part, list) else [part]) if isinstance(n, exp.Expr)]
+        used = any(c.name == entry.name and c.table in ("", entry.alias) for n in nodes for c in n.find_all(exp.Column))
+        joins = [n for n in nodes if isinstance(n, exp.Join)]
+        return used or any(i.name == entry.name for j in joins for i in j.args.get("using") or [])
+
+    def _checked(self, on: exp.Expr, left: _Joined, right: _Joined) -> str:
+        """Give a condition over ``l`` and ``r`` in DuckDB's SQL. Raises StreamSQLError where it has no value."""
+        sides = {"l": left.origin, "r": right.origin}
+
+        def columns_of(table: exp.Table) -> Columns:
+            return [(c.name, wire_column(c.type).type) for c in sides[table.name].columns]
+
+        tables = [exp.Table(this=exp.to_identifier(name)) for name in sides]
+        tree = exp.Select(expressions=[on], from_=exp.From(this=tables[0]), joins=[exp.Join(this=tables[1])])
+        refuse_volatile(on, self.query)
+        refuse_functions(tree, self.query)
+        note(tree, self.query, ResultTypes(self.query, columns_of), self.sources.limits)
+        apply(tree, self.query)
+        as_postgres_reads(tree, self.query)
+        sql: str = tree.expressions[0].sql("duckdb")
+        self.sources.describe(f"SELECT 1 FROM {left.origin.shape} AS l JOIN {right.origin.shape} AS r ON {sql}")
+        return sql
+
+    def _sided(self, node: exp.Expr, left: _Joined, right: _Joined) -> exp.Expr:
+        if not isinstance(node, exp.Column):
+            return node
+        found = self._side(node, left, right)
+        if found is None:
+            raise self._unknown(node, left.aliases | right.aliases)
+        side, entry = found
+        return exp.column(entry.column, table=side[0], quoted=True)
+
+    def _side(self, column: exp.Column, left: _Joined, right: _Joined) -> tuple[str, _Entry] | None:
+        one, other = left.find(column), right.find(column)
+        if one is not None and other is not None:
+            raise AmbiguousColumn(
+                f'column reference "{column.name}" is ambiguous', position=position_of(column, self.query)
+            )
+        if one is not None:
+            return "left", one
+        return None if other is None else ("right", other)
+
+    # ---- bounds in time ----
+
+    def _times(
+        self, left: _Joined, right: _Joined, conjuncts: list[exp.Expr], position: int | None
+    ) -> tuple[str, str, _Span]:
+        """Find the two event times whose distance the condition bounds on both sides."""
+        spans: dict[tuple[str, str], _Span] = {}
+        for conjunct in conjuncts:
+            for comparison in _comparisons(conjunct.unnest()):
+                self._note(spans, comparison, left, right)
+        for (one, other), span in spans.items():
+            if span.low is not None and span.high is not None:
+                return one, other, span
+        raise self._unbounded(left, right, spans, position)
+
+    def _note(self, spans: dict[tuple[str, str], _Span], comparison: exp.Expr, left: _Joined, right: _Joined) -> None:
+        """Take in what one comparison says, if it is of one side's event time with the other's."""
+        sides = [self._moment(e, left, right) for e in (comparison.this, comparison.expression)]
+        kind: type[exp.Expr] = type(comparison)
+        if sides[0] is None or sides[1] is None or kind not in _FLIPPED or sides[0][0] == sides[1][0]:
+            return
+        if sides[0][0] == "right":
+            sides, kind = [sides[1], sides[0]], _FLIPPED[kind]
+        assert sides[0] is not None
+        assert sides[1] is not None
+        # left + x <kind> right + y:  right - left is at most, or at least, x - y
+        distance = sides[0][2] - sides[1][2]
+        low = distance if kind in (exp.LT, exp.LTE, exp.EQ) else None
+        high = distance if kind in (exp.GT, exp.GTE, exp.EQ) else None
+        key = (sides[0][1], sides[1][1])
+        spans[key] = spans.get(key, _Span()).and_(low, high)
+
+    def _moment(self, expression: exp.Expr, left: _Joined, right: _Joined) -> tuple[str, str, int] | None:
+        """Read an event time plus or less a constant: its side, its column, and the constant."""
+        expression = expression.unnest()
+        if isinstance(expression, (exp.Add, exp.Sub)) and isinstance(expression.expression, exp.Interval):
+            found = self._moment(expression.this, left, right)
+            if found is None:
+                return None
+            length = duration_of(expression.expression, zero_allowed=True, negative_allowed=True)
+            return (*found[:2], found[2] + (length if isinstance(expression, exp.Add) else -length))
+        if not isinstance(expression, exp.Column):
+            return None
+        resolved = self._side(expression, left, right)
+        if resolved is None:
+            return None
+        side, entry = resolved
+        times = dict((left if side == "left" else right).origin.times)
+        return (side, entry.column, 0) if entry.column in times else None
+
+    def _unbounded(
+        self, left: _Joined, right: _Joined, spans: dict[tuple[str, str], _Span], position: int | None
+    ) -> InvalidTableDefinition:
+        for side in (left, right):
+            if not side.origin.times:
+                names = ", ".join(side.origin.names)
+                return InvalidTableDefinition(
+                    "a join in append mode needs a watermark on both sides",
+                    detail=f"no watermark is known of {names}, so its rows would have to be kept for ever",
+                    hint="add WITH WATERMARK '10 minutes', or declare WATERMARK FOR a column in CREATE STREAM",
+                    position=position,
+                )
+        one, other = (next(e for e in s.entries if e.column == s.origin.times[0][0]) for s in (left, right))
+        a, b = f"{one.alias}.{one.name}", f"{other.alias}.{other.name}"
+        span = next(iter(spans.values()), _Span())
+        missing = f"AND {a} BETWEEN {b} - INTERVAL '5 minutes' AND {b} + INTERVAL '5 minutes'"
+        if span.low is not None:
+            missing = f"AND {b} <= {a} + INTERVAL '5 minutes'"
+        elif span.high is not None:
+            missing = f"AND {b} >= {a} - INTERVAL '5 minutes'"
+        return InvalidTableDefinition(
+            "a join in append mode needs a time bound on both sides",
+            detail=f"nothing in its condition says how far {b} and {a} may lie apart, so rows would have to be kept for ever",
+            hint=f"add to the condition, for example: {missing}",
+            position=position,
+        )
+
+    # ---- the query above ----
+
+    def rewrite(self, made: _Joined) -> None:
+        """Let the tree read the join's columns."""
+        tree = self.tree
+        tree.set("joins", None)
+        name = ", ".join(made.origin.names)
+        tree.set("from_", exp.From(this=exp.Table(this=exp.to_identifier(name, quoted=True))))
+        tree.set("expressions", [i for item in tree.expressions for i in self._item_of_list(item, made)])
+        for clause in ("where", "group", "having"):
+            found = tree.args.get(clause)
+            if found is not None:
+                tree.set(clause, self._plain_of(found, made, rows=clause == "where"))
+
+    def _unknown(self, column: exp.Column, aliases: set[str]) -> StreamSQLError:
+        position = position_of(column, self.query)
+        if column.table and column.table not in aliases:
+            return UndefinedTable(f'missing FROM-clause entry for table "{column.table}"', position=position)
+        named = f"{column.table}.{column.name}" if column.table else f'"{column.name}"'
+        return UndefinedColumn(f"column {named} does not exist", position=position)
+
+    def _item_of_list(self, item: exp.Expr, made: _Joined) -> list[exp.Expr]:
+        star = isinstance(item, exp.Star)
+        if star or (isinstance(item, exp.Column) and isinstance(item.this, exp.Star)):
+            table = item.table if isinstance(item, exp.Column) else ""
+            entries = [e for e in made.entries if table in ("", e.alias)]
+            merged = made.merged if star else {}
+            first = [exp.alias_(self._plain_of(m, made), n, quoted=True) for n, m in merged.items()]
+            rest = [e for e in entries if e.name not in merged]
+            return [*first, *(exp.alias_(exp.column(e.column, quoted=True), e.name, quoted=True) for e in rest)]
+        plain = self._plain_of(item, made)
+        return [exp.alias_(plain, item.name, quoted=True) if isinstance(item, exp.Column) else plain]
+
+    def _plain_of(self, expression: exp.Expr, made: _Joined, *, rows: bool = False) -> exp.Expr:
+        """Let an expression read the join's columns; but for one over `rows`, window_start is the query's own window's."""
+        expression = expression.copy()
+        own = set()
+        if times_wanted(self.tree) and not rows:
+            for column in expression.find_all(exp.Column):
+                inside = any(is_window(p) for p in _above(column))
+                if not column.table and column.name in WINDOW_COLUMNS and not inside:
+                    own.add(id(column))
+        return expression.transform(lambda n: n if id(n) in own else self._plain(n, made), copy=False)
+
+    def _plain(self, node: exp.Expr, made: _Joined) -> exp.Expr:
+        if not isinstance(node, exp.Column) or isinstance(node.this, exp.Star):
+            return node
+        if not node.table and node.name in made.merged:
+            return self._plain_of(made.merged[node.name], made)
+        try:
+            entry = made.find(node)
+        except AmbiguousColumn as error:
+            error.position = position_of(node, self.query)
+            raise
+        if entry is None:
+            if node.table:
+                raise self._unknown(node, made.aliases)
+            return node  # an output's name, or there is none: whoever binds it tells
+        plain = exp.column(entry.column, quoted=True)
+        plain.this.meta.update(node.this.meta)
+        return plain
+
+
+def _above(node: exp.Expr) -> Iterator[exp.Expr]:
+    while node.parent is not None:
+        node = node.parent
+        yield node
+
+
+def _comparisons(conjunct: exp.Expr) -> list[exp.Expr]:
+    """Give BETWEEN as two comparisons, anything else as it is."""
+    if isinstance(conjunct, exp.Between):
+        return [
+            exp.GTE(this=conjunct.this.copy(), expression=conjunct.args["low"].copy()),
+            exp.LTE(this=conjunct.this.copy(), expression=conjunct.args["high"].copy()),
+        ]
+    return [conjunct] if isinstance(conjunct, tuple(_FLIPPED)) else []
+
+
+def _settled(origin: Origin, time: str) -> Origin:
+    """Make the column the event time of a stream whose watermark could be of several."""
+    return replace(origin, time_column=time) if isinstance(origin, StreamScan) else origin

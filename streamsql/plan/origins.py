@@ -1,0 +1,121 @@
+"""What a query in append mode reads, where that is not just one stream: views, subqueries, unions and joins of them.
+
+An origin gives rows that are never taken back, in an order of their own, and a watermark that moves between them. It is a
+tree; its leaves are streams and views, each other node has a state of its own where it needs one (`engine.origins`).
+
+`columns` are an origin's columns, `times` the bounds of those columns that its watermark tells of (`plan.bounds`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from streamsql.catalog.objects import OutputColumn, TimeBound, quoted
+from streamsql.plan.nodes import ContinuousPlan
+
+Times = tuple[tuple[str, TimeBound], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Any of those below."""
+
+    columns: tuple[OutputColumn, ...]
+    times: Times
+
+    @property
+    def inputs(self) -> tuple[Origin, ...]:
+        return ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The streams, tables and views that are read, each once."""
+        return tuple(dict.fromkeys(n for i in self.inputs for n in i.names))
+
+    def walk(self) -> Iterator[Origin]:
+        """Give all nodes, each after its inputs."""
+        for item in self.inputs:
+            yield from item.walk()
+        yield self
+
+    @property
+    def shape(self) -> str:
+        """SQL of a relation with these columns, to ask types of."""
+        return f"(SELECT {', '.join(f'NULL::{c.type} AS {quoted(c.name)}' for c in self.columns)})"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamScan(Origin):
+    """The rows of a stream. Its watermark: the largest `time_column` seen, less the delay; None: it has none."""
+
+    name: str
+    time_column: str | None
+    delay_us: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewScan(Origin):
+    """The rows of a materialized view that never take any back, with the view's watermark."""
+
+    name: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+
+@dataclass(frozen=True, slots=True)
+class Inner(Origin):
+    """The rows of a subquery, which is a query in append mode."""
+
+    plan: ContinuousPlan
+
+    @property
+    def inputs(self) -> tuple[Origin, ...]:
+        return () if self.plan.origin is None else (self.plan.origin,)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.plan.sources
+
+
+@dataclass(frozen=True, slots=True)
+class Union(Origin):
+    """The rows of all inputs, in the order of arrival. Its watermark: the lowest of the inputs' bounds of column `time`."""
+
+    branches: tuple[Origin, ...]
+    time: int | None
+
+    @property
+    def inputs(self) -> tuple[Origin, ...]:
+        return self.branches
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalJoin(Origin):
+    """Pairs of rows whose event times are near: ``low_us <= right.time - left.time <= high_us``, and the `condition` holds.
+
+    `kind` is INNER, LEFT, RIGHT, FULL, SEMI or ANTI. `condition` is SQL over ``l`` and ``r``, whose columns are the inputs'.
+    `chosen` are the output columns: the side, and the input's column. The watermark is the lower of both inputs' bounds of
+    their time columns; a row below it is late.
+    """
+
+    left: Origin
+    right: Origin
+    kind: str
+    condition: str
+    left_time: str
+    right_time: str
+    low_us: int
+    high_us: int
+    chosen: tuple[tuple[str, str], ...]
+    text: str
+
+    @property
+    def inputs(self) -> tuple[Origin, ...]:
+        return (self.left, self.right)
