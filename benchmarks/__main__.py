@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import copy, engine, epochs, hopping, insert, latency, memory, nexmark, select, shared, state
+from benchmarks import copy, cost, engine, epochs, hopping, insert, latency, memory, nexmark, select, shared, state
 from benchmarks.figures import Figure, markdown, save, show
 
 BENCHMARKS: dict[str, Callable[[float], list[Figure]]] = {
@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, Callable[[float], list[Figure]]] = {
     "latency": latency.run,
     "memory": memory.run,
     "epochs": epochs.run,
+    "cost": cost.run,
     "nexmark": nexmark.run,
     "hopping": hopping.run,
     "shared": shared.run,

@@ -38,7 +38,7 @@ from streamsql.engine.epoch import Engine, Write
 from streamsql.engine.live import start_live_query, stop_live_query
 from streamsql.engine.store import Store
 from streamsql.sql.parse import parse
-from streamsql.sql.statements import CreateMaterializedView, CreateStream, Query
+from streamsql.sql.statements import CreateMaterializedView, CreateStream, CreateTable, Query
 
 EPOCH_ROWS = 100_000
 ROWS = 5_000_000
@@ -109,9 +109,9 @@ def create(engine: Engine, sql: str) -> None:
         view = statement
         engine.call(lambda: definitions.create_view(engine, view)).result()
     else:
-        assert isinstance(statement, CreateStream)
-        stream = statement
-        engine.call(lambda: definitions.create_relation(engine, stream)).result()
+        assert isinstance(statement, (CreateStream, CreateTable))
+        relation = statement
+        engine.call(lambda: definitions.create_relation(engine, relation)).result()
 
 
 def push(engine: Engine, table: pa.Table) -> float:

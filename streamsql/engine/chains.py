@@ -60,7 +60,7 @@ def follow(queries: Mapping[str, ContinuousQuery], arriving: Arriving, taken: Ta
     for query in queries.values():
         if not isinstance(query, OriginQuery) or query.progress.error is not None:
             continue
-        if arriving.touches(query.plan.sources):
+        if arriving.touches(query.plan.followed):
             found.append((query, query.take(arriving, query.progress)))
             _hand_on(query, arriving)
     return found
@@ -110,7 +110,7 @@ def kept_rows(
     store: Store, catalog: Catalog, query: OriginQuery, rows_max: int
 ) -> Iterator[tuple[dict[str, pa.Table], dict[str, Flow]]]:
     """Give what the query's sources have kept, piece by piece: first the views' rows, then the streams' as they arrived."""
-    sources = [catalog.find(name) for name in query.plan.sources]
+    sources = [catalog.find(name) for name in query.plan.followed]
     for view in (s for s in sources if isinstance(s, View)):
         for rows in _rows_of_view(store, view, rows_max):
             yield {}, {view.name: Flow(rows, np.zeros(rows.num_rows, dtype=np.int64), NEVER)}

@@ -37,6 +37,21 @@ class Change:
         return replace(self, rows=self.rows.take(pc.sort_indices(self.order, sort_keys=keys)), order=None)
 
 
+# The rows that an epoch brought to relations and took from them, by name: their columns, in order, and ``__weight``
+# (BIGINT). None: they changed, and nobody knows by what.
+Changes = dict[str, pa.Table | None]
+
+
+def weighted_rows(changes: list[Change]) -> pa.Table:
+    """Give the rows of changes with ``__weight`` (BIGINT) as the last column, as `Changes` has them."""
+    found = [
+        c.rows.append_column("__weight", pa.repeat(1, c.rows.num_rows) if c.weights is None else c.weights.cast(pa.int64()))
+        for c in changes
+        if not c.whole
+    ]
+    return pa.concat_tables(found) if found else pa.table({})
+
+
 def sorts(data_type: pa.DataType) -> bool:
     """Tell whether Arrow sorts values of this type, and as DuckDB does."""
     kinds = pa.types
@@ -56,6 +71,7 @@ class Progress:
     idle_moves   how often an idle timeout has moved it on
     moved_at     the wall clock of the last epoch that moved `largest`
     compacted    rows in the state after it was last compacted
+    computed_at  the wall clock of the epoch that a query which asks the time was last run for
     inner        how far the nodes of the query's origin are, each after its inputs
     """
 
@@ -72,6 +88,7 @@ class Progress:
     moved_at: int = NEVER
     idle_moves: int = 0
     last_epoch: int = 0
+    computed_at: int = NEVER
     error: str | None = None
     inner: tuple[Progress, ...] = ()
 

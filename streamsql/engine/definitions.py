@@ -190,7 +190,10 @@ def _replace_view(engine: Engine, statement: CreateMaterializedView) -> None:
     except BaseException:
         engine.catalog, engine.queries = before, kept
         for follower, plan, progress in states:
-            follower.plan, follower.progress = plan, progress
+            if follower.plan is not plan:
+                assert isinstance(follower, RecomputedQuery)
+                follower.restore_plan(plan)
+            follower.progress = progress
         raise
     engine.store.forget_statements()
     with engine.store.transaction():
@@ -227,7 +230,7 @@ def _follow(engine: Engine, replaced: View, item: View, query: ContinuousQuery) 
             detail="its columns would have other types",
             hint=f"drop {item.name} first",
         )
-    query.plan = plan
+    query.change_plan(plan)
     try:
         query.progress = query.recompute(engine.epoch, engine.clock.now_us())
     except RecomputeError as failure:

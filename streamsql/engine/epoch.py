@@ -29,15 +29,16 @@ from streamsql.base.faults import reached
 from streamsql.base.limits import Limits, exceeded
 from streamsql.catalog.objects import OutputColumn, Stream, Table, View
 from streamsql.engine import chains, recovery
-from streamsql.engine.changes import Progress
+from streamsql.engine.changes import Changes, Progress
 from streamsql.engine.filters import Filters
 from streamsql.engine.flow import Arriving
 from streamsql.engine.positions import Move, StreamProgress, moved
-from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of
+from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of, recompute_readers
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.retention import CHECK_US_MIN, Retention
 from streamsql.engine.store import Delta, Store, translated
 from streamsql.engine.table_changes import TableChange, applied, registered
+from streamsql.engine.touched_rows import Snapshot, mark_followed, rows_of
 from streamsql.engine.translate import translate
 from streamsql.engine.views import ContinuousQuery
 from streamsql.engine.watermark import NEVER, event_times
@@ -88,6 +89,7 @@ class Engine:
         self._retention = Retention(store, limits)
         self._kept: dict[int, Delta] = {}
         self._filters = Filters(store)
+        self._snapshot = Snapshot(store)
         recovery.create_engine_tables(store)
         self._describe_cursor = store.cursor()
         found = recovery.recover(store, self.describe, limits)
@@ -286,6 +288,7 @@ class Engine:
             self._open_kept(*arrivals[-1])
             # a failing condition would take the transaction with it, so they are asked before
             idle |= self._filters.without_rows(f'"__kept {relation.id}"', table.num_rows, self._readers(name))
+        followed = mark_followed(self.queries.values())
         chains.mark_handed_on(self.queries)
         with self.store.transaction():
             reached("epoch.begun")
@@ -302,7 +305,7 @@ class Engine:
             progresses += chains.follow(self.queries, arriving, progresses)
             changed.update((r.name, t.num_rows) for r, t in arrivals)
             changed.update((q.name, 0) for q, _ in progresses if q.changed)
-            progresses += self._recompute(epoch, now, changed, rejected.broken)
+            progresses += self._recompute(epoch, now, changed, rejected.broken, rows_of(arrivals, changes, followed))
             reached("epoch.operators_applied")
             self._trim(now)
             self._save(epoch, now, sequence, streams, {q.name: p for q, p in progresses})
@@ -315,23 +318,9 @@ class Engine:
         ]  # fmt: skip
 
     def _recompute(
-        self, epoch: int, now: int, changed: dict[str, int], broken: set[str]
+        self, epoch: int, now: int, changed: dict[str, int], broken: set[str], rows: Changes
     ) -> list[tuple[ContinuousQuery, Progress]]:
-        """Run the queries again that read what has changed: names, each with the number of rows that came.
-
-        A query is made after what it reads, so one pass in the order of their making sees every change.
-        """
-        changed = dict(changed)
-        found: list[tuple[ContinuousQuery, Progress]] = []
-        for query in self.queries.values():
-            if isinstance(query, RecomputedQuery):
-                reads = [s for s in query.plan.sources if s in changed]
-                if query.name in broken or not (reads or query.name in changed):
-                    continue
-                found.append((query, query.recompute(epoch, now, sum(changed[s] for s in reads))))
-                if query.changed:
-                    changed[query.name] = 0
-        return found
+        return recompute_readers(list(self.queries.values()), epoch, now, changed, rows, broken)
 
     def change_table(self, table: Table, sql: str, arrivals: int = 0) -> int:
         """Run a statement that changes a table's rows as an epoch, with all its effects; gives how many rows it changed.
@@ -342,9 +331,10 @@ class Engine:
         while True:
             now, epoch, sequence = self.clock.now_us(), self.epoch + 1, self.next_sequence + arrivals
             try:
+                followed = mark_followed(self.queries.values())
                 with self.store.transaction():
-                    count = self.store.execute(sql)
-                    progresses = self._recompute(epoch, now, {table.name: count}, broken) if count else []
+                    count, rows = self._snapshot.change(table, sql, followed=table.name in followed)
+                    progresses = self._recompute(epoch, now, {table.name: count}, broken, rows) if count else []
                     self._save(epoch, now, sequence, self.streams, {q.name: p for q, p in progresses})
             except RecomputeError as failure:
                 broken.add(failure.query.name)
@@ -458,13 +448,14 @@ class Engine:
     ) -> None:  # fmt: skip
         epoch, position = self.epoch + 1, self.next_sequence - 1
         chains.mark_handed_on(self.queries)
+        mark_followed(self.queries.values())
         with self.store.transaction():
             running = [(query, largest) for query, largest in due if query.progress.error is None]
             progresses = [(query, query.advance(epoch, largest, now, position)) for query, largest in running]
             arriving = Arriving(epoch, now, position, rejected.apply, moved=moved)
             progresses += chains.follow(self.queries, arriving, progresses)
             changed = dict.fromkeys([*(q.name for q, _ in progresses if q.changed), *temporal], 0)
-            progresses += self._recompute(epoch, now, changed, rejected.broken)
+            progresses += self._recompute(epoch, now, changed, rejected.broken, {})
             self._trim(now)
             self._save(epoch, now, self.next_sequence, self.streams, {q.name: p for q, p in progresses})
         self._committed(epoch, self.next_sequence, self.streams, progresses)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 
@@ -11,7 +12,9 @@ from streamsql.base.limits import Limits
 from streamsql.engine.changes import Progress
 from streamsql.engine.flow import AT_COLUMN, NO_TIMES, Arriving, Flow, Idle
 from streamsql.engine.origins import bounded, typed, with_places
+from streamsql.engine.rejected import QueryFailureError
 from streamsql.engine.store import Store
+from streamsql.engine.translate import translate
 from streamsql.engine.trees import nodes_of
 from streamsql.engine.views import ContinuousQuery
 from streamsql.engine.watermark import MICROSECONDS, NEVER, largest_before
@@ -78,7 +81,10 @@ class OriginQuery(ContinuousQuery):
     def take(self, arriving: Arriving, progress: Progress) -> Progress:
         """Take in what comes from the origin; `arriving.apply` calls `apply` with its rows."""
         inner = list(progress.inner)
-        self._incoming = self.origin.take(arriving, inner)
+        try:
+            self._incoming = self.origin.take(arriving, inner)
+        except duckdb.Error as error:  # a join's condition: no single row is at fault, so the query stops
+            raise QueryFailureError(self, self._no_rows(), progress, translate(error)) from error
         late = sum(p.rows_late for p in inner) - sum(p.rows_late for p in progress.inner)
         progress = replace(progress, inner=tuple(inner), rows_late=progress.rows_late + late)
         rows = with_places(self.origin, self._incoming)

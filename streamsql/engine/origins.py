@@ -170,7 +170,7 @@ class InnerNode(Node):
         query.progress = progress
         query.out.begin(progress)
         if isinstance(query, Taking):
-            if arriving.touches(query.plan.sources):
+            if arriving.touches(query.plan.followed):
                 inner[self.index] = query.take(arriving, progress)
         elif query.plan.source in arriving.rows:
             rows = arriving.rows[query.plan.source]

@@ -61,6 +61,8 @@ class Rejected:
     def set_aside(self, failure: QueryFailureError) -> bool:
         """Find the rows that made the query fail, for the next attempt; False where no row is at fault."""
         query = failure.query
+        if not failure.rows.num_rows:
+            return False
         failing = _failing_rows(query, failure.rows)
         bad = np.isin(failure.rows.column("__seq").to_numpy(), np.fromiter(failing, dtype=np.int64))
         late = query.late_without(failure.rows, bad, failure.progress)

@@ -156,6 +156,10 @@ class Store:
         """Run a query; give its rows as one Arrow table."""
         return self._connection.sql(sql).to_arrow_table()
 
+    def arrow_of(self, sql: str) -> pa.Table:
+        """Run a statement once that changes rows and returns some; give these."""
+        return self._connection.execute(sql).to_arrow_table()
+
     def describe(self, sql: str) -> list[OutputColumn]:
         """Give the columns of a SELECT, with what the current transaction has defined. Raises StreamSQLError."""
         with translated():

@@ -29,11 +29,12 @@ class ChangeLog:
         self._subscriptions: set[Subscription] = set()
         self._failure: StreamSQLError | None = None
         self._epoch = 0
+        self.followed = False  # whether a query above is kept by these changes, within the epoch
 
     @property
     def wanted(self) -> bool:
         """Tell whether anybody reads."""
-        return bool(self._subscriptions)
+        return self.followed or bool(self._subscriptions)
 
     @property
     def readers(self) -> int:

@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from streamsql.base.errors import FeatureNotSupported, SerializationFailure, UndefinedTable
-from streamsql.catalog.objects import Catalog, Table, quoted
+from streamsql.catalog.objects import Catalog, Stream, Table, quoted
 from streamsql.engine.store import Store
 from streamsql.engine.views import ContinuousQuery
 
@@ -54,7 +54,7 @@ def kept_columns(table: Table) -> str:
     return ", ".join([*items, "__seq"])
 
 
-def typed_columns(table: Table) -> str:
+def typed_columns(table: Stream | Table) -> str:
     """Give the SELECT list that brings rows of `kept_columns` back into the table's types; without ``__seq``."""
     return ", ".join(f"CAST({quoted(c.name)} AS {c.type}) AS {quoted(c.name)}" for c in table.columns)
 
@@ -81,7 +81,7 @@ def _as_text(duckdb_type: str) -> bool:
 
 def refuse_if_append_mode(queries: Iterable[ContinuousQuery], table: Table) -> None:
     """Raise FeatureNotSupported while a query reads the table that cannot take rows back."""
-    readers = [q.name for q in queries if not q.plan.retracts and table.name in q.plan.sources]
+    readers = [q.name for q in queries if not q.plan.retracts and table.name in q.plan.followed]
     if readers:
         raise FeatureNotSupported(
             f'rows of "{table.name}" cannot be changed while a query in append mode reads it',

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable
 
 from streamsql.engine.operators.interval_join import IntervalJoinNode
+from streamsql.engine.operators.lookup import LookupNode
 from streamsql.engine.origins import InnerNode, Node, StreamNode, UnionNode, ViewNode
 from streamsql.engine.store import Store
 from streamsql.engine.views import ContinuousQuery
@@ -45,6 +46,9 @@ class _Tree:
             case plans.Union():
                 branches = [self.add(b) for b in origin.branches]
                 return UnionNode(origin, store, len(self.nodes), branches)
+            case plans.Lookup():
+                left = self.add(origin.left)
+                return LookupNode(origin, store, len(self.nodes), left, owner.id)
             case plans.IntervalJoin():
                 inputs = (self.add(origin.left), self.add(origin.right))
                 index = len(self.nodes)

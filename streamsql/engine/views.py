@@ -178,8 +178,8 @@ class ContinuousQuery(Sink):
         """Move event time on without rows (idle timeout): the watermark becomes `largest` less the delay."""
         self._begin(epoch, self.progress)
         largest, moves = max(self.progress.largest, largest), self.progress.idle_moves + 1
+        self.out.move(np.array([position]), np.array([largest]))
         progress = replace(self.progress, largest=largest, moved_at=now_us, idle_moves=moves)
-        self.out.move(np.array([position]), np.array([progress.largest]))
         return self._finish(self._operator.apply(Arrival(0), progress, self))
 
     def largest_if(self, idle: Idle, progress: Progress) -> int:
@@ -250,8 +250,7 @@ class ContinuousQuery(Sink):
         self._store.unregister(self._delta_name)
 
     @property
-    def state_names(self) -> list[str]:
-        """Names of the tables of what is inside of the query, without their schema."""
+    def state_names(self) -> list[str]:  # of what is inside of the query, without their schema
         return []
 
     def _begin(self, epoch: int, progress: Progress) -> None:

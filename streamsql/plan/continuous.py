@@ -26,6 +26,10 @@ from streamsql.plan.functions import Asker, refuse_session_functions
 from streamsql.plan.nodes import EPOCH_US, ContinuousPlan, Describe, Output, Recomputed
 from streamsql.plan.places import located
 from streamsql.plan.properties import refuse_sampling, refuse_volatile
+from streamsql.plan.touched.blocks import NotKeyed
+from streamsql.plan.touched.choose import choose
+from streamsql.plan.touched.plans import Linear
+from streamsql.plan.touched.top import top_of
 from streamsql.plan.windows.tables import without_window_tables
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
@@ -85,9 +89,39 @@ def _recomputed(
     names = ", ".join(f"o{i}" for i in range(len(outputs)))
     shown = ", ".join(f"{o.sql} AS o{i}" for i, o in enumerate(outputs))
     recomputed = Recomputed(f"SELECT {shown} FROM ({sql}) AS q({names})", sources, temporal, reason)
+    recomputed = _in_part(recomputed, sql, shown, len(outputs), catalog, describe)
     return ContinuousPlan(
         ", ".join(sources), "", None, None, outputs, mode, None, query.every_us, limit, recomputed=recomputed
     )
+
+
+def _in_part(made: Recomputed, sql: str, shown: str, outputs: int, catalog: Catalog, describe: Describe) -> Recomputed:
+    """Find how to run a query for the part of its result that an epoch changes; `shown` is its select list over ``o0``.. ."""
+    now = EPOCH_US if made.temporal else None
+    try:
+        return replace(made, part=choose(sql, shown, made.sources, catalog, describe, now))
+    except NotKeyed as why:
+        whole = replace(made, whole_because=str(why))
+    top = top_of(sql, shown, outputs) if now is None else None
+    if top is None:
+        return whole
+    names = [f"o{i}" for i in range(top.columns)]
+    try:
+        inner_sql = f"SELECT {', '.join(names)} FROM ({top.inner}) AS q({', '.join(names)})"
+        columns = describe(inner_sql)
+        part = choose(top.inner, ", ".join(f"{n} AS {n}" for n in names), made.sources, catalog, describe)
+        if isinstance(part, Linear) and not part.joins:
+            return whole  # there is nothing to group or join: the sources can be read as fast
+        inner = Recomputed(
+            f"SELECT {', '.join(names)} FROM ({top.inner}) AS q({', '.join(names)})", made.sources, False, "", part
+        )
+        kept = tuple(Output(n, n, c.type) for n, c in zip(names, columns, strict=True))
+        plan = ContinuousPlan(", ".join(made.sources), "", None, None, kept, EmitMode.UPDATE, recomputed=inner)
+        described = describe(top.whole(inner.sql))
+    except (NotKeyed, StreamSQLError):
+        return whole
+    assert len(described) == outputs
+    return replace(whole, sql=top.whole(inner.sql), inner=plan, over_inner=top.outer)
 
 
 def _no_catalog(relation: CatalogRelation | None) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from streamsql.plan.explain_origins import origin_lines
-from streamsql.plan.nodes import ContinuousPlan, Strategy, Window, WindowKind
+from streamsql.plan.nodes import ContinuousPlan, Recomputed, Strategy, Window, WindowKind
 from streamsql.plan.stages import group_columns, result_keys
+from streamsql.plan.touched.plans import Linear, Touched
 from streamsql.sql.durations import render_duration
 from streamsql.sql.statements import EmitMode
 
@@ -45,12 +46,7 @@ def _stages(plan: ContinuousPlan) -> list[list[str]]:
         linear.append(f"filter: {plan.condition}")
     grouping = plan.grouping
     if plan.recomputed is not None:
-        why = [
-            f"because: {plan.recomputed.reason}",
-            *(["changes with time: now()"] if plan.recomputed.temporal else []),
-        ]
-        name = f"Recompute and compare  (strategy: {Strategy.RECOMPUTE.value})"
-        return [[name, f"output: {outputs}", *why], scan]
+        return [_recomputed(plan.recomputed, outputs), scan]
     if grouping is None:
         return [[linear[0], f"output: {outputs}", *linear[1:]], scan]
     project = [f"Project  (strategy: {Strategy.LINEAR.value})", f"output: {outputs}"]
@@ -70,6 +66,34 @@ def _stages(plan: ContinuousPlan) -> list[list[str]]:
     if plan.condition:
         stages.append(linear)
     return [*stages, scan]
+
+
+def _recomputed(recomputed: Recomputed, outputs: str) -> list[str]:
+    part = recomputed.part
+    output = f"output: {outputs}"
+    if isinstance(part, Linear):
+        if part.joins:
+            return [f"Join, Project  (strategy: {Strategy.BILINEAR.value})", output]
+        return [f"Filter, Project  (strategy: {Strategy.LINEAR.value})", output]
+    why = f"because: {recomputed.reason}"
+    if isinstance(part, Touched):
+        name = f"Recompute touched keys and compare  (strategy: {Strategy.RECOMPUTE.value})"
+        found = [f"changes of {', '.join(part.joined)} find their keys by joining"] if part.joined else []
+        found += ["changes with time: now()"] if recomputed.temporal else []
+        return [name, output, f"keys: {', '.join(part.keys)}", *found, why]
+    if recomputed.inner is not None:
+        assert recomputed.inner.recomputed is not None
+        inside = _recomputed(recomputed.inner.recomputed, "")
+        return [
+            f"Top-N over a table  (strategy: {Strategy.RECOMPUTE.value})",
+            output,
+            f"the table: {inside[0]}",
+            *inside[2:-1],
+            why,
+        ]
+    name = f"Recompute and compare  (strategy: {Strategy.RECOMPUTE.value})"
+    whole = [f"run again whole: {recomputed.whole_because}"]
+    return [name, output, why, *(["changes with time: now()"] if recomputed.temporal else []), *whole]
 
 
 def _window(window: Window) -> tuple[str, str]:

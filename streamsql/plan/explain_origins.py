@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from streamsql.plan.nodes import ContinuousPlan, Strategy
-from streamsql.plan.origins import Inner, IntervalJoin, Origin, StreamScan, Union, ViewScan
+from streamsql.plan.origins import Inner, IntervalJoin, Lookup, Origin, StreamScan, Union, ViewScan
 from streamsql.sql.durations import render_duration
 
 _JOINS = {
@@ -39,6 +39,13 @@ def origin_lines(origin: Origin, depth: int, of_plan: Callable[[ContinuousPlan, 
             head = [f"UnionAll  (strategy: {Strategy.LINEAR.value})", f"watermark: {time}"]
         case IntervalJoin():
             head = _join(origin)
+        case Lookup():
+            name = "LookupLeftJoin" if origin.kind == "LEFT" else "LookupJoin"
+            head = [
+                f"{name}  (strategy: {Strategy.LINEAR.value})",
+                f"condition: {origin.text}",
+                f"reads {origin.table} as it is when a row arrives",
+            ]
         case _:
             raise AssertionError(origin)
     lines = [f"{indent}-> {head[0]}", *(f"{indent}     {line}" for line in head[1:])]

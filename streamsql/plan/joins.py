@@ -22,11 +22,10 @@ from streamsql.base.errors import (
     UndefinedTable,
 )
 from streamsql.base.types import wire_column
-from streamsql.catalog.objects import Catalog, OutputColumn, Stream
+from streamsql.catalog.objects import OutputColumn, Table
 from streamsql.plan.bounds import Bounds, Shifted
 from streamsql.plan.functions import refuse_functions
-from streamsql.plan.nodes import ContinuousPlan
-from streamsql.plan.origins import IntervalJoin, Origin, StreamScan
+from streamsql.plan.origins import IntervalJoin, Lookup, Origin, StreamScan
 from streamsql.plan.postgres_operators import apply, note
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.properties import refuse_volatile
@@ -94,25 +93,6 @@ def joined(sources: Sources, tree: exp.Select, named: dict[str, exp.CTE]) -> Der
     return Derived(", ".join(made.origin.names), made.origin)
 
 
-def missing_bound(query: Query, plan: ContinuousPlan, catalog: Catalog) -> str | None:
-    """Name what a join of streams lacks that is kept by recomputing it, and so reads all of their rows; None where nothing."""
-    streams = [n for n in plan.sources if isinstance(catalog.get(n), Stream)]
-    if plan.recomputed is None or len(streams) < 2 or query.tree.find(exp.Join) is None:
-        return None
-    a, b = (_event_time(catalog.get(n)) for n in streams[:2])
-    return (
-        f"bound the join in time, for example: AND {a} BETWEEN {b} - INTERVAL '5 minutes' AND {b}, and use EMIT APPEND: "
-        "rows are then dropped when none can match them any more"
-    )
-
-
-def _event_time(found: object) -> str:
-    assert isinstance(found, Stream)
-    declared = found.watermark.column if found.watermark is not None else None
-    times = (c.name for c in found.columns if c.type.startswith("TIMESTAMP"))
-    return f"{found.name}.{declared or next(times, 'time')}"
-
-
 class _Planner:
     def __init__(self, sources: Sources, tree: exp.Select, named: dict[str, exp.CTE]) -> None:
         self.sources = sources
@@ -146,15 +126,11 @@ class _Planner:
 
     def _join(self, left: _Joined, join: exp.Join) -> _Joined:
         position = position_of(join.this, self.query)
+        if isinstance(join.this, exp.Table) and join.this.args.get("version") is not None:
+            return self._lookup(left, join)
         kind = self._kind(join)
         right = self._item(join.this)
-        if left.aliases & right.aliases:
-            name = next(iter(left.aliases & right.aliases))
-            raise DuplicateAlias(
-                f'table name "{name}" specified more than once',
-                hint="give one of them another name with AS",
-                position=position,
-            )
+        self._check_aliases(left, right, position)
         condition, merged = self._condition(join, left, right, kind)
         conjuncts = list(condition.flatten()) if isinstance(condition, exp.And) else [condition]
         where = self.tree.args.get("where")
@@ -162,6 +138,50 @@ class _Planner:
             conjuncts += list(where.this.flatten()) if isinstance(where.this, exp.And) else [where.this]
         left_time, right_time, span = self._times(left, right, conjuncts, position)
         return self._made(left, right, kind, condition, (left_time, right_time, span), merged)
+
+    def _check_aliases(self, left: _Joined, right: _Joined, position: int | None) -> None:
+        for name in sorted(left.aliases & right.aliases):
+            raise DuplicateAlias(
+                f'table name "{name}" specified more than once',
+                hint="give one of them another name with AS",
+                position=position,
+            )
+
+    def _lookup(self, left: _Joined, join: exp.Join) -> _Joined:
+        """Join with a table as it is when a row arrives."""
+        item, position = join.this, position_of(join.this, self.query)
+        version = item.args["version"]
+        now = isinstance(version.expression, exp.Anonymous) and version.expression.name.lower() == "proctime"
+        kind = join.side or "INNER"
+        found = self.sources.catalog.find(item.name, position_of(item.this, self.query))
+        if (
+            not now
+            or not isinstance(found, Table)
+            or join.method
+            or join.kind in ("SEMI", "ANTI")
+            or kind not in ("INNER", "LEFT")
+        ):
+            raise FeatureNotSupported(
+                "only an inner or left join with a table as of now can be kept in append mode",
+                hint="FROM s [LEFT] JOIN t FOR SYSTEM_TIME AS OF PROCTIME() ON s.k = t.k, where t is a table",
+                position=position,
+            )
+        columns = tuple(OutputColumn(c.name, c.type) for c in found.columns)
+        right = _Joined(
+            StreamScan(columns, (), found.name, None, 0),
+            [_Entry(item.alias_or_name, c.name, c.name, c.type) for c in columns],
+        )
+        self._check_aliases(left, right, position)
+        condition, merged = self._condition(join, left, right, kind)
+        on, text = self._on(condition, left, right)
+        origin = _declared(left.origin, times_wanted(self.tree))
+        entries, chosen = self._shown(left, right, [*left.entries, *right.entries])
+        known = dict(origin.times)
+        times = tuple(
+            (e.column, known[c]) for e, (s, c) in zip(entries, chosen, strict=True) if s == "left" and c in known
+        )
+        shown = tuple(OutputColumn(e.column, e.type) for e in entries)
+        return _Joined(Lookup(shown, times, origin, found.name, kind, on, chosen, text), entries, merged)
 
     def _kind(self, join: exp.Join) -> str:
         method, side, kind = join.method, join.side, join.kind
@@ -202,19 +222,9 @@ class _Planner:
         left_time, right_time, span = times
         assert span.low is not None
         assert span.high is not None
-        text = condition.sql("postgres")
-        for node in condition.walk():
-            if isinstance(node, (exp.Query, exp.Window, exp.AggFunc)):
-                raise FeatureNotSupported(
-                    "subqueries, aggregates and window functions cannot stand in a join's condition in append mode",
-                    position=position_of(node, self.query),
-                )
-        on = self._checked(condition.copy().transform(lambda node: self._sided(node, left, right)), left, right)
+        on, text = self._on(condition, left, right)
         shown = left.entries if kind in ("SEMI", "ANTI") else [*left.entries, *right.entries]
-        entries = [replace(e, column=f"{e.alias}.{e.name}") for e in shown if self._needed(e)]
-        chosen = tuple(
-            ("left" if e in left.entries else "right", e.column) for e in shown if self._needed(e)
-        )  # fmt: skip
+        entries, chosen = self._shown(left, right, shown)
         bounds = {
             ("left", left_time): Bounds((Shifted(-max(span.high, 0)),)),
             ("right", right_time): Bounds((Shifted(min(span.low, 0)),)),
@@ -235,6 +245,25 @@ class _Planner:
             text,
         )
         return _Joined(origin, entries, merged)
+
+    def _on(self, condition: exp.Expr, left: _Joined, right: _Joined) -> tuple[str, str]:
+        """Give a condition in DuckDB's SQL over ``l`` and ``r``, and as it is shown."""
+        for node in condition.walk():
+            if isinstance(node, (exp.Query, exp.Window, exp.AggFunc)):
+                raise FeatureNotSupported(
+                    "subqueries, aggregates and window functions cannot stand in a join's condition in append mode",
+                    position=position_of(node, self.query),
+                )
+        sided = condition.copy().transform(lambda node: self._sided(node, left, right))
+        return self._checked(sided, left, right), condition.sql("postgres")
+
+    def _shown(
+        self, left: _Joined, right: _Joined, entries: list[_Entry]
+    ) -> tuple[list[_Entry], tuple[tuple[str, str], ...]]:
+        """Give the columns that a join shows, and which of which side they are."""
+        needed = [e for e in entries if self._needed(e)]
+        chosen = tuple(("right" if e in right.entries and e not in left.entries else "left", e.column) for e in needed)
+        return [replace(e, column=f"{e.alias}.{e.name}") for e in needed], chosen
 
     def _needed(self, entry: _Entry) -> bool:
         """Tell whether something above the join may name a column."""
@@ -437,6 +466,14 @@ def _comparisons(conjunct: exp.Expr) -> list[exp.Expr]:
             exp.LTE(this=conjunct.this.copy(), expression=conjunct.args["high"].copy()),
         ]
     return [conjunct] if isinstance(conjunct, tuple(_FLIPPED)) else []
+
+
+def _declared(origin: Origin, wanted: set[str]) -> Origin:
+    """Give a stream whose watermark could be of several columns that of the one that a window is over."""
+    if not isinstance(origin, StreamScan) or origin.time_column is not None:
+        return origin
+    found = tuple(t for t in origin.times if t[0] in wanted)[:1]
+    return replace(origin, times=found, time_column=found[0][0] if found else None)
 
 
 def _settled(origin: Origin, time: str) -> Origin:

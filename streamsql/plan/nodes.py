@@ -16,6 +16,7 @@ import numpy as np
 from streamsql.catalog.objects import OutputColumn, TimeBound
 from streamsql.plan.parts import Part
 from streamsql.plan.rulers import PLACES, PLAIN, Ruler
+from streamsql.plan.touched.plans import Linear, Touched
 from streamsql.sql.statements import EmitMode
 
 if TYPE_CHECKING:
@@ -139,13 +140,29 @@ class Recomputed:
     """A query that is run again when what it reads has changed: its SQL, which gives columns ``o0``.., and its sources.
 
     A `temporal` query depends on the time as well: ``$1`` stands for the epoch's, in microseconds. `reason` says why no
-    operator keeps it, for EXPLAIN.
+    operator keeps it, for EXPLAIN. `part` says how to run it for a part of its result, None that it is run again whole,
+    for the reason `whole_because`. Where there is an `inner` query, that is kept in a table of its own, and `over_inner` is
+    the SQL that reads the result from there (`plan.touched.top`).
     """
 
     sql: str
     sources: tuple[str, ...]
     temporal: bool
     reason: str
+    part: Linear | Touched | None = None
+    whole_because: str = ""
+    inner: ContinuousPlan | None = None
+    over_inner: str = ""
+
+    @property
+    def whole(self) -> str:
+        """SQL of all that the result's table holds: the outputs, and hidden columns."""
+        return self.part.whole if isinstance(self.part, Touched) else self.sql
+
+    @property
+    def hidden(self) -> int:
+        """How many hidden columns, ``h0``.., the result's table has."""
+        return self.part.hidden if isinstance(self.part, Touched) else 0
 
     def at(self, now_us: int) -> str:
         """Give the SQL with the epoch's time written in."""
@@ -184,6 +201,11 @@ class ContinuousPlan:
         if self.recomputed is not None:
             return self.recomputed.sources
         return self.origin.names if self.origin is not None else (self.source,)
+
+    @property
+    def followed(self) -> tuple[str, ...]:
+        """Those of the sources whose new rows it takes in."""
+        return self.origin.followed if self.origin is not None else self.sources
 
     @property
     def closing_delay_us(self) -> int | None:

@@ -33,6 +33,11 @@ class Origin:
         """The streams, tables and views that are read, each once."""
         return tuple(dict.fromkeys(n for i in self.inputs for n in i.names))
 
+    @property
+    def followed(self) -> tuple[str, ...]:
+        """Those of them whose new rows are taken in."""
+        return tuple(dict.fromkeys(n for i in self.inputs for n in i.followed)) if self.inputs else self.names
+
     def walk(self) -> Iterator[Origin]:
         """Give all nodes, each after its inputs."""
         for item in self.inputs:
@@ -83,6 +88,10 @@ class Inner(Origin):
     def names(self) -> tuple[str, ...]:
         return self.plan.sources
 
+    @property
+    def followed(self) -> tuple[str, ...]:
+        return self.plan.followed
+
 
 @dataclass(frozen=True, slots=True)
 class Union(Origin):
@@ -94,6 +103,30 @@ class Union(Origin):
     @property
     def inputs(self) -> tuple[Origin, ...]:
         return self.branches
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup(Origin):
+    """Rows of `left`, each with the rows of a table that match it when it arrives. `kind` is INNER or LEFT.
+
+    `condition` is SQL over ``l`` and ``r``; `chosen` are the output columns: the side, and its column. The table's changes
+    bring nothing: it is read, not followed.
+    """
+
+    left: Origin
+    table: str
+    kind: str
+    condition: str
+    chosen: tuple[tuple[str, str], ...]
+    text: str
+
+    @property
+    def inputs(self) -> tuple[Origin, ...]:
+        return (self.left,)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([*self.left.names, self.table]))
 
 
 @dataclass(frozen=True, slots=True)

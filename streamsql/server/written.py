@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
@@ -26,8 +27,18 @@ from streamsql.sql.render import duckdb_sql
 _OWN_TABLE = "__changed"
 
 
-def change(context: Context, table: Table, resolve: Callable[[Scope], exp.Expr]) -> int:
-    """Run an UPDATE or DELETE in the session's transaction; gives how many rows it changed. For a reader's thread.
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How many rows a statement changed, and, where that was asked for, these rows as they are after it (or were deleted)."""
+
+    count: int
+    rows: pa.Table | None = None
+
+
+def change(
+    context: Context, table: Table, resolve: Callable[[Scope], exp.Expr], *, returning: bool = False
+) -> Written:
+    """Run an UPDATE or DELETE in the session's transaction. For a reader's thread.
 
     `resolve` gives the statement's tree with its names looked up. Raises StreamSQLError.
     """
@@ -38,24 +49,24 @@ def change(context: Context, table: Table, resolve: Callable[[Scope], exp.Expr])
         about = f" WHERE {duckdb_sql(where.this)}" if where is not None and alone else ""
         name = quoted(tree.this.alias or table.name)
         gone, own = _moved(context, table, cursor, f"SELECT * FROM __there AS {name}{about}")
-        count = _run(cursor, table, own, duckdb_sql(aimed_at(tree, _OWN_TABLE)))
+        done = _run(cursor, table, own, duckdb_sql(aimed_at(tree, _OWN_TABLE)), returning=returning)
         context.transaction.change(TableChange(table, gone, _own_rows(cursor, table)))
-        return count
+        return done
 
 
-def upsert(context: Context, table: Table, rows: pa.Table, clause: str) -> int:
+def upsert(context: Context, table: Table, rows: pa.Table, clause: str, *, returning: bool = False) -> Written:
     """Run an INSERT with an ON CONFLICT clause in the session's transaction, as `change` does."""
     if not rows.num_rows:
-        return 0
+        return Written(0, rows)
     with _opened(context, table) as cursor:
         cursor.register("__given", rows)
         key = ", ".join(quoted(c) for c in table.primary_key)
         about = f"SELECT * FROM __there SEMI JOIN __given USING ({key})"
         gone, own = _moved(context, table, cursor, about)
         check_once(table, clause, lambda sql: cursor.execute(sql).fetchall())
-        count = _run(cursor, table, own, upsert_sql(table, clause, _OWN_TABLE, {"__seq": "NULL"}))
+        done = _run(cursor, table, own, upsert_sql(table, clause, _OWN_TABLE, {"__seq": "NULL"}), returning=returning)
         context.transaction.change(TableChange(table, gone, _own_rows(cursor, table)))
-        return count
+        return done
 
 
 @contextlib.contextmanager
@@ -93,8 +104,8 @@ def _moved(context: Context, table: Table, cursor: duckdb.DuckDBPyConnection, ab
     return pa.concat_tables(gone), pa.concat_tables(own)
 
 
-def _run(cursor: duckdb.DuckDBPyConnection, table: Table, own: pa.Table, sql: str) -> int:
-    """Run a statement on the transaction's own rows; gives how many it changed."""
+def _run(cursor: duckdb.DuckDBPyConnection, table: Table, own: pa.Table, sql: str, *, returning: bool) -> Written:
+    """Run a statement on the transaction's own rows."""
     columns = [f"{quoted(c.name)} {c.type}{' NOT NULL' if c.not_null or c.primary_key else ''}" for c in table.columns]
     columns.append("__seq BIGINT")
     if table.primary_key:
@@ -103,7 +114,10 @@ def _run(cursor: duckdb.DuckDBPyConnection, table: Table, own: pa.Table, sql: st
         cursor.execute(f"CREATE TEMP TABLE {_OWN_TABLE} ({', '.join(columns)})").fetchall()
         cursor.register("__own", own)
         cursor.execute(f"INSERT INTO {_OWN_TABLE} SELECT {typed_columns(table)}, __seq FROM __own").fetchall()
-        return int(cursor.execute(sql).fetchall()[0][0])
+        if not returning:
+            return Written(int(cursor.execute(sql).fetchall()[0][0]))
+        changed: pa.Table = cursor.execute(f"{sql} RETURNING {kept_columns(table)}").to_arrow_table()
+        return Written(changed.num_rows, changed.drop_columns(["__seq"]))
 
 
 def _own_rows(cursor: duckdb.DuckDBPyConnection, table: Table) -> pa.Table:

@@ -13,18 +13,13 @@ from streamsql.base.errors import (
     SQLSyntaxError,
 )
 from streamsql.sql.query import QUERY_WORDS, check_values
-from streamsql.sql.statements import Delete, Insert, Subscribe, Truncate, Update
+from streamsql.sql.returning import returning_query, take_returning
+from streamsql.sql.statements import Delete, Insert, Query, Subscribe, Truncate, Update
 from streamsql.sql.tokens import Cursor, tokenize
 from streamsql.sql.trees import count_parameters, parse_tree, start_of
-from streamsql.sql.unsupported import refuse, refuse_anywhere, refuse_here
+from streamsql.sql.unsupported import refuse, refuse_here
 from streamsql.sql.values import rows_of_tree
 
-INSERT_UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
-    ("returning",): ("RETURNING", "leave it away; read the rows back with SELECT"),
-}
-_CHANGE_UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
-    ("returning",): ("RETURNING", "leave it away; read the rows back with SELECT"),
-}
 _INSERT_AHEAD: dict[tuple[str, ...], tuple[str, str]] = {
     ("as",): ("an alias of the table of INSERT", "leave it away"),
     ("overriding",): ("OVERRIDING", "leave it away: no column is generated"),
@@ -37,18 +32,22 @@ BOOLEANS = {
 
 def parse_insert(cursor: Cursor) -> Insert:
     """Read INSERT INTO name [(columns)] VALUES ... | SELECT ... | DEFAULT VALUES."""
+    source_text = cursor.source
+    tail = take_returning(cursor)
     cursor.expect("insert", "into")
     name_position = cursor.position
     name = cursor.expect_object_name()
     refuse_here(cursor, _INSERT_AHEAD)
     columns = () if _sees_query_in_parentheses(cursor) or not cursor.sees("(") else expect_columns(cursor)
     refuse_here(cursor, _INSERT_AHEAD)
-    refuse_anywhere(cursor, INSERT_UNSUPPORTED)
+    returning = returning_query(cursor, tail, source_text, name, "")
     if cursor.accept("default", "values"):
         rest, conflict = _conflict(cursor)
         if conflict is None or rest:
             cursor.expect_end()
-        return Insert(*cursor.source, name=name, columns=columns, name_position=name_position, conflict=conflict)
+        return Insert(
+            *source_text, name=name, columns=columns, name_position=name_position, conflict=conflict, returning=returning
+        )
     first = cursor.peek
     if first is None or first.text not in QUERY_WORDS or first.token_type is TokenType.STRING:
         raise cursor.error()
@@ -62,15 +61,16 @@ def parse_insert(cursor: Cursor) -> Insert:
     check_width(source, columns)
     rows = rows_of_tree(source)
     return Insert(
-        *cursor.source,
+        *source_text,
         name=name,
         columns=columns,
         source=None if rows is not None else source,
         rows=rows,
-        parameter_columns=_parameter_columns(source) if conflict is None else None,
+        parameter_columns=_parameter_columns(source) if conflict is None and returning is None else None,
         parameter_count=count_parameters(tokens, cursor.limits),
         name_position=name_position,
         conflict=conflict,
+        returning=returning,
     )
 
 
@@ -145,14 +145,16 @@ def _parameter_columns(source: exp.Expression) -> tuple[int, ...] | None:
 
 def parse_update(cursor: Cursor) -> Update:
     """Read UPDATE of a table."""
-    name, tree = _parse_change(cursor, ("update",), exp.Update)
-    return Update(*cursor.source, name=name, tree=tree, parameter_count=count_parameters(cursor.tokens, cursor.limits))
+    source, name, tree, returning = _parse_change(cursor, ("update",), exp.Update)
+    count = count_parameters(cursor.tokens, cursor.limits)
+    return Update(*source, name=name, tree=tree, parameter_count=count, returning=returning)
 
 
 def parse_delete(cursor: Cursor) -> Delete:
     """Read DELETE from a table."""
-    name, tree = _parse_change(cursor, ("delete", "from"), exp.Delete)
-    return Delete(*cursor.source, name=name, tree=tree, parameter_count=count_parameters(cursor.tokens, cursor.limits))
+    source, name, tree, returning = _parse_change(cursor, ("delete", "from"), exp.Delete)
+    count = count_parameters(cursor.tokens, cursor.limits)
+    return Delete(*source, name=name, tree=tree, parameter_count=count, returning=returning)
 
 
 def parse_truncate(cursor: Cursor) -> Truncate:
@@ -180,20 +182,23 @@ def _delete_all(cursor: Cursor) -> Delete:
     return Delete(*cursor.source, name=name, tree=exp.Delete(this=exp.Table(this=table)))
 
 
-def _parse_change(cursor: Cursor, words: tuple[str, ...], kind: type[exp.Expression]) -> tuple[str, exp.Expression]:
+def _parse_change(
+    cursor: Cursor, words: tuple[str, ...], kind: type[exp.Expression]
+) -> tuple[tuple[str, int], str, exp.Expression, Query | None]:
+    source = cursor.source
+    tail = take_returning(cursor)
     cursor.expect(*words)
     if cursor.sees("only"):
         refuse("ONLY", "leave it away: tables have no children", cursor)
     start = cursor.position
     name = cursor.expect_object_name()
-    refuse_anywhere(cursor, _CHANGE_UNSUPPORTED)
     tree = parse_tree(cursor.text, cursor.tokens, cursor.limits)
     target = tree.this
     if type(tree) is not kind or not isinstance(target, exp.Table) or target.name != name:
         raise cursor.error(cursor.tokens[0])
     if target.args.get("db") is not None:
         raise InvalidSchemaName(f'schema "{target.db}" does not exist', position=start + 1)
-    return name, tree
+    return source, name, tree, returning_query(cursor, tail, source, name, target.alias)
 
 
 def parse_subscribe(cursor: Cursor) -> Subscribe:

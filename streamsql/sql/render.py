@@ -231,7 +231,17 @@ def _set(statement: SetVariable) -> str:
 
 def _insert(statement: Insert) -> str:
     conflict = "" if statement.conflict is None else f" {postgres_sql(statement.conflict).strip()}"
-    return _insert_rows(statement) + conflict
+    return _insert_rows(statement) + conflict + _returning(statement)
+
+
+def _change(statement: Update | Delete) -> str:
+    return postgres_sql(statement.tree) + _returning(statement)
+
+
+def _returning(statement: Insert | Update | Delete) -> str:
+    if statement.returning is None:
+        return ""
+    return f" RETURNING {', '.join(map(postgres_sql, statement.returning.tree.expressions))}"
 
 
 def _insert_rows(statement: Insert) -> str:
@@ -290,7 +300,7 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CreateTable: _create_table,
     CreateTableAs: _create_table_as,
     Deallocate: _named_or_all("DEALLOCATE"),
-    Delete: lambda statement: postgres_sql(statement.tree),
+    Delete: _change,
     Verify: lambda statement: f"VERIFY MATERIALIZED VIEW {quote_name(statement.name)}",
     Describe: lambda statement: f"DESCRIBE {quote_name(statement.name)}",
     Discard: lambda _: "DISCARD ALL",
@@ -308,6 +318,6 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     ),
     Truncate: lambda statement: f"TRUNCATE {', '.join(quote_name(d.name) for d in statement.deletes)}",
     Unlisten: lambda _: "UNLISTEN *",
-    Update: lambda statement: postgres_sql(statement.tree),
+    Update: _change,
     **ROLE_RENDERERS,
 }

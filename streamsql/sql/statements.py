@@ -235,7 +235,7 @@ class Insert(Statement):
     `rows` is set for VALUES of nothing but literals: a `LiteralRows` (see `sql.values`), else None. `source` is the
     tree of the VALUES or SELECT otherwise (None for DEFAULT VALUES). `parameter_columns` is set where the one VALUES row
     holds nothing but parameters: the 1-based parameter number of each target column in order (`source` is set too).
-    `conflict` is sqlglot's tree of ON CONFLICT.
+    `conflict` is sqlglot's tree of ON CONFLICT, `returning` the query that RETURNING is (`sql.returning`).
     """
 
     name: str
@@ -246,24 +246,27 @@ class Insert(Statement):
     parameter_count: int = 0
     name_position: int = 0
     conflict: exp.OnConflict | None = None
+    returning: Query | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Update(Statement):
-    """UPDATE of a table; `tree` is sqlglot's."""
+    """UPDATE of a table; `tree` is sqlglot's, without RETURNING."""
 
     name: str
     tree: exp.Expr
     parameter_count: int = 0
+    returning: Query | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Delete(Statement):
-    """DELETE from a table; `tree` is sqlglot's."""
+    """DELETE from a table; `tree` is sqlglot's, without RETURNING."""
 
     name: str
     tree: exp.Expr
     parameter_count: int = 0
+    returning: Query | None = None
 
 
 # an option of COPY: text, or names of columns

@@ -35,8 +35,6 @@ UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("create", "or", "replace"): ("CREATE OR REPLACE", _REPLACE),
     ("create", "view"): ("CREATE VIEW", "use CREATE MATERIALIZED VIEW: it is kept up to date"),
     ("create", "recursive", "view"): ("CREATE RECURSIVE VIEW", "use CREATE MATERIALIZED VIEW"),
-    ("create", "local"): ("CREATE LOCAL", "use CREATE TABLE, and drop it when done"),
-    ("create", "global"): ("CREATE GLOBAL", "use CREATE TABLE, and drop it when done"),
     ("create", "unlogged"): ("CREATE UNLOGGED", "use CREATE TABLE"),
     ("create", "foreign"): ("CREATE FOREIGN", "use CREATE STREAM ... WITH (connector = ...)"),
     ("create", "sink"): ("CREATE SINK", "use SUBSCRIBE to take the results away"),
@@ -123,20 +121,6 @@ def refuse_here(cursor: Cursor, table: dict[tuple[str, ...], tuple[str, str]]) -
     for words, row in table.items():
         if cursor.sees(*words):
             raise unsupported(*row, cursor.position)
-
-
-def refuse_anywhere(cursor: Cursor, table: dict[tuple[str, ...], tuple[str, str]]) -> None:
-    """Raise FeatureNotSupported if words of `table` stand anywhere ahead outside parentheses."""
-    start = cursor.index
-    depth = 0
-    first_words = {words[0] for words in table}
-    for index in range(start, len(cursor.tokens)):
-        text = cursor.tokens[index].text
-        depth += (text == "(") - (text == ")")
-        if depth == 0 and text in first_words:
-            cursor.index = index
-            refuse_here(cursor, table)
-    cursor.index = start
 
 
 def refuse(what: str, hint: str, cursor: Cursor) -> NoReturn:

@@ -14,6 +14,7 @@ from typing import Any
 from streamsql.base.types import WireType
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Outcome, ResultColumn
+from streamsql.server.returning import returned_columns
 from streamsql.server.statements import (
     change,
     comment,
@@ -62,7 +63,7 @@ class Handler:
 
 
 TEMPORARY = Handler(create_table.temporary)
-UPSERT = Handler(upsert.execute, types_of=insert.types_of, at_once=True)
+UPSERT = Handler(upsert.execute, returned_columns, insert.types_of, at_once=True)
 
 HANDLERS: dict[type[s.Statement], Handler] = {
     s.CloseCursor: Handler(session.close_cursor),
@@ -74,13 +75,13 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.CreateTable: Handler(create.relation, at_once=True),
     s.CreateTableAs: Handler(create_table.of_query, at_once=True),
     s.Deallocate: Handler(session.deallocate),
-    s.Delete: Handler(change.execute, types_of=change.types_of, at_once=True),
+    s.Delete: Handler(change.execute, returned_columns, change.types_of, at_once=True),
     s.Describe: Handler(describe.execute, describe.columns),
     s.Discard: Handler(session.discard),
     s.Drop: Handler(drop.execute, at_once=True),
     s.Explain: Handler(explain.execute, explain.columns),
     s.ExplainWhy: Handler(explain_why.execute, explain_why.columns),
-    s.Insert: Handler(insert.execute, types_of=insert.types_of),
+    s.Insert: Handler(insert.execute, returned_columns, insert.types_of),
     s.Query: Handler(query.execute, query.columns, query.types_of),
     s.SetVariable: Handler(session.set_variable),
     s.Show: Handler(show.execute, show.columns),
@@ -90,7 +91,7 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.Truncate: Handler(truncate.execute, at_once=True),
     s.Unlisten: Handler(session.unlisten),
     s.Verify: Handler(verify.execute, verify.columns),
-    s.Update: Handler(change.execute, types_of=change.types_of, at_once=True),
+    s.Update: Handler(change.execute, returned_columns, change.types_of, at_once=True),
     r.AlterOwner: Handler(owner.alter, at_once=True),
     r.AlterRole: Handler(role.alter, at_once=True),
     r.AlterRoleSet: Handler(role.set_variable, at_once=True),

@@ -16,7 +16,8 @@ from streamsql.plan.parameters import infer_types, substituted
 from streamsql.plan.places import located
 from streamsql.server import written
 from streamsql.server.context import Context, Values
-from streamsql.server.results import Done
+from streamsql.server.results import Done, Rows
+from streamsql.server.returning import and_committed
 from streamsql.sql.statements import Delete, Update
 from streamsql.sql.trees import position_of
 
@@ -29,7 +30,9 @@ def types_of(
     return tuple(infer_types(statement.tree, statement.parameter_count, declared, describe))
 
 
-async def execute(context: Context, statement: Update | Delete, values: Values, *, held_back: bool = False) -> Done:
+async def execute(
+    context: Context, statement: Update | Delete, values: Values, *, held_back: bool = False
+) -> Done | Rows:
     """Change rows; `held_back` until the transaction ends, as inside BEGIN ... COMMIT."""
     verb = "UPDATE" if isinstance(statement, Update) else "DELETE"
     position = position_of(statement.tree.this, statement)
@@ -40,18 +43,20 @@ async def execute(context: Context, statement: Update | Delete, values: Values, 
             hint=f"{verb} changes rows of tables; a stream's rows are events",
             position=position,
         )
-    if context.transaction.explicit or target.temporary or held_back:
-        try:
-            count = await context.reads.compute(lambda: _in_transaction(context, statement, target, values))
-        except StreamSQLError as error:
-            raise located(error, statement.tree, statement) from error
-        return Done(f"{verb} {count}")
-    sql = await context.reads.run(lambda cursor: _sql(context, statement, target, values, cursor))
+    returning = statement.returning
     try:
+        if returning is not None:
+            return await and_committed(
+                context, returning, target, verb, lambda: _in_transaction(context, statement, target, values)
+            )
+        if context.transaction.explicit or target.temporary or held_back:
+            done = await context.reads.compute(lambda: _in_transaction(context, statement, target, values))
+            return Done(f"{verb} {done.count}")
+        sql = await context.reads.run(lambda cursor: _sql(context, statement, target, values, cursor))
         count = await context.on_engine(lambda: definitions.change_table(context.engine, target, sql))
+        return Done(f"{verb} {count}")
     except StreamSQLError as error:
         raise located(error, statement.tree, statement) from error
-    return Done(f"{verb} {count}")
 
 
 def _sql(
@@ -61,11 +66,12 @@ def _sql(
     return change_sql(_with_values(statement, values, scope), statement, target, scope)
 
 
-def _in_transaction(context: Context, statement: Update | Delete, target: Table, values: Values) -> int:
+def _in_transaction(context: Context, statement: Update | Delete, target: Table, values: Values) -> written.Written:
     return written.change(
         context,
         target,
         lambda scope: change_tree(_with_values(statement, values, scope), statement, target, scope),
+        returning=statement.returning is not None,
     )
 
 

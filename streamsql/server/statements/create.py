@@ -11,8 +11,8 @@ from streamsql.connectors import resolved
 from streamsql.engine import definitions
 from streamsql.plan.adhoc import check_default
 from streamsql.plan.continuous import require_sources
-from streamsql.plan.joins import missing_bound
 from streamsql.plan.places import located
+from streamsql.plan.unbounded import missing_bound
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done, notice
 from streamsql.server.statements.query import check_continuous

@@ -27,7 +27,8 @@ from streamsql.plan.places import located, place_of_word
 from streamsql.server.context import Context, Values
 from streamsql.server.gathered import VALUES_READ_INLINE_MAX, modifier_of
 from streamsql.server.reads import next_batch
-from streamsql.server.results import Done
+from streamsql.server.results import Done, Rows
+from streamsql.server.returning import returned
 from streamsql.sql.statements import ColumnDefinition, Insert
 from streamsql.sql.tokens import tokenize
 from streamsql.sql.values import LiteralRows
@@ -53,12 +54,15 @@ def types_of(
     return tuple(infer_types(statement.source, statement.parameter_count, declared, describe, targets))
 
 
-async def execute(context: Context, statement: Insert, values: Values) -> Done:
+async def execute(context: Context, statement: Insert, values: Values) -> Done | Rows:
     relation = context.catalog.relation(statement.name, statement.name_position + 1)
     require(context.catalog, context.asker.role, relation, "INSERT")
     rows = await rows_of(context, statement, values, relation)
     context.transaction.write(relation.name, rows)
-    return Done(f"INSERT 0 {rows.num_rows}")
+    tag = f"INSERT 0 {rows.num_rows}"
+    if statement.returning is None:
+        return Done(tag)
+    return await returned(context, statement.returning, relation, rows, tag)
 
 
 async def rows_of(context: Context, statement: Insert, values: Values, relation: Stream | Table) -> pa.Table:

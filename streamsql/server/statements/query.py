@@ -19,7 +19,7 @@ from streamsql.base.types import WireType
 from streamsql.catalog.objects import OutputColumn
 from streamsql.engine.changes import Change
 from streamsql.engine.live import LiveQuery, start_live_query, stop_live_query
-from streamsql.plan.adhoc import adhoc_query
+from streamsql.plan.adhoc import Scope, adhoc_query
 from streamsql.plan.continuous import named_relations, plan_query, require_sources
 from streamsql.plan.functions import asks_settings
 from streamsql.plan.output_names import values_names
@@ -105,7 +105,11 @@ def _bind(
     query: Query, types: tuple[WireType, ...], context: Context, cursor: duckdb.DuckDBPyConnection, *, own: bool = False
 ) -> Bound:
     given = Given()
-    scope = context.own_scope(cursor, given) if own else context.scope(cursor, given)
+    return bind(query, types, context.own_scope(cursor, given) if own else context.scope(cursor, given), given)
+
+
+def bind(query: Query, types: tuple[WireType, ...], scope: Scope, given: Given) -> Bound:
+    """Give the DuckDB SQL of an ad-hoc query, and its columns; `given` notes what it reads of the system's relations."""
     tree, describe = query.tree, scope.describe
     if types:
         tree = _marked(tree, types)

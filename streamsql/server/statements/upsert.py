@@ -10,12 +10,13 @@ from streamsql.plan.places import located
 from streamsql.plan.upsert import conflict_sql
 from streamsql.server import written
 from streamsql.server.context import Context, Values
-from streamsql.server.results import Done
+from streamsql.server.results import Done, Rows
+from streamsql.server.returning import and_committed
 from streamsql.server.statements.insert import rows_of
 from streamsql.sql.statements import Insert
 
 
-async def execute(context: Context, statement: Insert, values: Values) -> Done:
+async def execute(context: Context, statement: Insert, values: Values) -> Done | Rows:
     relation = context.catalog.relation(statement.name, statement.name_position + 1)
     _require(context, statement, relation)
     clause = conflict_sql(statement, relation)
@@ -23,8 +24,13 @@ async def execute(context: Context, statement: Insert, values: Values) -> Done:
     assert statement.conflict is not None
     rows = await rows_of(context, statement, values, relation)
     try:
+        if statement.returning is not None:
+            return await and_committed(
+                context, statement.returning, relation, "INSERT 0",
+                lambda: written.upsert(context, relation, rows, clause, returning=True),
+            )  # fmt: skip
         if context.transaction.explicit or relation.temporary:
-            count = await context.reads.compute(lambda: written.upsert(context, relation, rows, clause))
+            count = (await context.reads.compute(lambda: written.upsert(context, relation, rows, clause))).count
         else:
             count = await context.on_engine(lambda: definitions.upsert(context.engine, relation, rows, clause))
     except StreamSQLError as error:

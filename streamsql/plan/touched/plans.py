@@ -1,0 +1,134 @@
+"""What a query that is kept by running it again needs to do so for a part of its result: SQL with places for names.
+
+Both kinds are values, and say in SQL what an epoch changes, given the names of the sources that changed in it:
+
+`Linear`    joins and filters: the result's change is the query over the changes of its sources, weights multiplied
+`Touched`   anything with a key: the keys that the changes touch, and the query over the rows of these keys
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from streamsql.catalog.objects import PUBLIC_SCHEMA, quoted
+
+# the table of the touched keys (``k0``..), and the rows that changed in an epoch, by the number of their source
+TOUCHED = '"__touched"'
+_SCAN = re.compile(r'"__scan (\d+)"')
+
+
+def changes_name(source: int) -> str:
+    """Name the changes of a source, by its place among the query's: its columns and ``__weight``."""
+    return f'"__changes {source}"'
+
+
+def scan_name(number: int) -> str:
+    """Name a scan in SQL to which `rendered` gives what it reads."""
+    return f"__scan {number}"
+
+
+def rendered(sql: str, sources: dict[int, str]) -> str:
+    """Put what each scan reads in the place of its name."""
+    return _SCAN.sub(lambda m: sources[int(m[1])], sql)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A scan: what it reads, its number among the query's sources, and its columns as SQL that reads them from changes."""
+
+    relation: str
+    number: int
+    columns: tuple[str, ...]
+
+    @property
+    def current(self) -> str:
+        return f"{PUBLIC_SCHEMA}.{quoted(self.relation)}"
+
+    def changes(self, *, gone: bool = False) -> str:
+        """SQL of the rows that changed; only of those that went with `gone`."""
+        where = " WHERE __weight < 0" if gone else ""
+        return f"SELECT {', '.join(self.columns)}, __weight FROM {changes_name(self.number)}{where}"
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """Joins, filters and projections, and UNION ALL of them: `sql` gives the outputs and ``__weight``.
+
+    Δ(A ⋈ B) = ΔA ⋈ B as it was + A as it is ⋈ ΔB, and Δ(A + B) = ΔA + ΔB. Each scan in `scans` gives its columns and a
+    weight; `apart` are, for each, those that are in another part of a UNION ALL.
+    """
+
+    sql: str
+    scans: tuple[Source, ...]
+    apart: tuple[frozenset[int], ...]
+
+    @property
+    def joins(self) -> bool:
+        """Tell whether rows of several scans come together."""
+        return any(len(apart) < len(self.scans) - 1 for apart in self.apart)
+
+    def difference(self, changed: frozenset[str]) -> str:
+        """SQL of what the result changes by: ``o0``.., ``__weight`` (not added up)."""
+        terms = []
+        for place, scan in enumerate(self.scans):
+            if scan.relation in changed:
+                sources = {place: f"({scan.changes()})"}
+                for other, source in enumerate(self.scans):
+                    if other != place:
+                        nothing = f"(SELECT *, 1 AS __weight FROM {source.current} WHERE false)"
+                        before = source.relation in changed and other > place
+                        sources[other] = nothing if other in self.apart[place] else self._other(source, before)
+                terms.append(rendered(self.sql, sources))
+        return " UNION ALL ".join(terms)
+
+    def _other(self, source: Source, before: bool) -> str:
+        current = f"SELECT *, 1 AS __weight FROM {source.current}"
+        if not before:
+            return f"({current})"
+        columns = ", ".join(source.columns)
+        return f"({current} UNION ALL SELECT {columns}, -__weight FROM {changes_name(source.number)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """A query with a key, in which an epoch touches some values.
+
+    keys       the key's parts as expressions, for people
+    places     the result's columns that hold them: outputs, or hidden ones (``h0``..)
+    hidden     how many of the result's columns are hidden: they come after the outputs
+    whole      SQL of all outputs and hidden columns
+    again      the same for the keys in `TOUCHED`
+    affected   (a source, SQL of the keys that its changes touch)
+    joined     the sources whose changes find their keys through others
+    crossing   SQL of the keys that time touches from one epoch (``$2``, microseconds) to another (``$1``)
+    """
+
+    keys: tuple[str, ...]
+    places: tuple[str, ...]
+    types: tuple[str, ...]
+    hidden: int
+    whole: str
+    again: str
+    scans: tuple[Source, ...]
+    affected: tuple[tuple[str, str], ...]
+    joined: tuple[str, ...] = ()
+    crossing: tuple[str, ...] = ()
+
+    @property
+    def crossed(self) -> str:
+        """SQL of the keys that time alone touches."""
+        sources = {number: scan.current for number, scan in enumerate(self.scans)}
+        return " UNION ALL ".join(rendered(sql, sources) for sql in self.crossing)
+
+    def touched(self, changed: frozenset[str]) -> str:
+        """SQL of the keys that an epoch touches, in which these sources changed: ``k0``.. ."""
+        sources = {}
+        for number, scan in enumerate(self.scans):
+            # what went is still needed to find what it was joined with
+            gone = f" UNION ALL SELECT * EXCLUDE (__weight) FROM ({scan.changes(gone=True)})"
+            sources[number] = f"(SELECT * FROM {scan.current}{gone})" if scan.relation in changed else scan.current
+        terms = [rendered(sql, sources) for relation, sql in self.affected if relation in changed]
+        terms += [self.crossed] if self.crossing else []
+        names = ", ".join(f"k{i}" for i in range(len(self.keys)))
+        return f"SELECT DISTINCT {names} FROM ({' UNION ALL '.join(dict.fromkeys(terms))}) AS t({names})"

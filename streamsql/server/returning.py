@@ -1,0 +1,80 @@
+"""The rows of RETURNING: its SELECT list over what a statement has written, as an ad-hoc query reads it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from streamsql.base.errors import SerializationFailure
+from streamsql.catalog.objects import Stream, Table
+from streamsql.engine.store import translated
+from streamsql.engine.table_changes import typed_columns
+from streamsql.server.context import Context, Given, Values
+from streamsql.server.known import Bound
+from streamsql.server.reads import canonical_sql
+from streamsql.server.results import Batches, ResultColumn, Rows
+from streamsql.server.statements.query import bind, columns
+from streamsql.server.written import Written
+from streamsql.sql.statements import Delete, Insert, Query, Update
+
+# how often a statement is tried that others are faster than
+TRIES_MAX = 10
+_WRITTEN, _TYPED = "__written_rows", "__returned"
+
+
+async def returned_columns(
+    context: Context, statement: Insert | Update | Delete, _: Values
+) -> list[ResultColumn] | None:
+    """Tell the columns of a statement's RETURNING; None where it has none."""
+    if statement.returning is None:
+        return None
+    return await columns(context, statement.returning, Values())
+
+
+async def returned(context: Context, query: Query, relation: Stream | Table, rows: pa.Table, tag: str) -> Rows:
+    """Compute what RETURNING says of these rows, which have the columns of the relation. Raises StreamSQLError."""
+
+    def compute() -> tuple[Bound, pa.Table]:
+        with contextlib.closing(context.own_cursor()) as cursor:
+            cursor.register(_WRITTEN, rows)
+            typed = f"SELECT {typed_columns(relation)} FROM {_WRITTEN}"
+            cursor.execute(f"CREATE TEMP VIEW {_TYPED} AS {typed}").fetchall()
+            given = Given()
+            scope = context.own_scope(cursor, given)
+            stand_ins = {**scope.stand_ins, relation.name: _TYPED}
+            bound = bind(query, (), dataclasses.replace(scope, stand_ins=stand_ins), given)
+            with translated():
+                return bound, cursor.sql(canonical_sql(bound.sql, bound.columns)).to_arrow_table()
+
+    bound, table = await context.reads.compute(compute)
+    return Rows(list(bound.columns), _batches(table, context.limits.result_batch_rows_max), tag=tag)
+
+
+async def _batches(table: pa.Table, rows_max: int) -> Batches:
+    for batch in table.to_batches(rows_max):
+        yield batch
+
+
+async def and_committed(
+    context: Context, query: Query, relation: Table, verb: str, work: Callable[[], Written]
+) -> Rows:
+    """Do work of the session's transaction and, outside of BEGIN ... COMMIT, commit it before its rows are told.
+
+    Where another transaction was first, it is done again: nobody has seen what it did.
+    """
+    for tries_left in reversed(range(TRIES_MAX)):
+        done = await context.reads.compute(work)
+        assert done.rows is not None
+        rows = await returned(context, query, relation, done.rows, f"{verb} {done.count}")
+        if context.transaction.explicit:
+            break
+        try:
+            await context.transaction.commit()
+            break
+        except SerializationFailure:
+            if not tries_left:
+                raise
+    return rows
