@@ -7,18 +7,37 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import copy, cost, engine, epochs, hopping, insert, latency, memory, nexmark, select, shared, state
+from benchmarks import (
+    clients,
+    copy,
+    copy_out,
+    cost,
+    engine,
+    epochs,
+    formats,
+    hopping,
+    insert,
+    latency,
+    memory,
+    nexmark,
+    select,
+    shared,
+    state,
+)
 from benchmarks.figures import Figure, markdown, save, show
 
 BENCHMARKS: dict[str, Callable[[float], list[Figure]]] = {
     "engine": engine.run,
     "copy": copy.run,
+    "copy_out": copy_out.run,
     "insert": insert.run,
     "select": select.run,
     "latency": latency.run,
+    "clients": clients.run,
     "memory": memory.run,
     "epochs": epochs.run,
     "cost": cost.run,
+    "formats": formats.run,
     "nexmark": nexmark.run,
     "hopping": hopping.run,
     "shared": shared.run,

@@ -32,7 +32,7 @@ QUERY = "SELECT * FROM readings"
 def run(scale: float) -> list[Figure]:
     """Measure each way of reading on both servers."""
     rows = scaled(ROWS, scale)
-    data = csv_of(_readings(rows))
+    data = csv_of(readings(rows))
     with postgres() as server:
         bounds = _rates(server, data, rows) if server is not None else {}
     with streamsql() as server:
@@ -46,7 +46,8 @@ def run(scale: float) -> list[Figure]:
     ]  # fmt: skip
 
 
-def _readings(rows: int) -> pa.Table:
+def readings(rows: int) -> pa.Table:
+    """Make rows of a table of sensors."""
     random = np.random.default_rng(3)
     names = pa.array([f"sensor-{n:05d}" for n in range(10_000)])
     return pa.table(

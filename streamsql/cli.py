@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -28,6 +29,9 @@ from streamsql.pgwire.rules import Method, is_loopback
 from streamsql.server.first_owner import set_password
 from streamsql.server.login import auth_rules
 from streamsql.server.postgres import PostgresServer
+
+if TYPE_CHECKING:
+    from streamsql.server.http.app import HttpServer
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -106,6 +110,15 @@ async def _serve(engine: Engine, config: Config) -> int:
         port = await server.start()
     except OSError as error:
         return _refuse(f"cannot listen on {config.host}:{config.port}: {_reason(error)}")
+    http, http_port = None, 0
+    if config.http_port is not None:
+        try:
+            http = _http_server(server, config)
+            http_port = await http.start()
+        except ConfigError as error:
+            return _refuse(str(error))
+        except OSError as error:
+            return _refuse(f"cannot listen on {config.http_host}:{config.http_port}: {_reason(error)}")
     engine.start()
     readers = SourceReaders(engine)
     readers.start()
@@ -114,14 +127,17 @@ async def _serve(engine: Engine, config: Config) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     if hasattr(signal, "SIGHUP"):
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.reload)
-    host = f"[{config.host}]" if ":" in config.host else config.host
-    print(f"listening on postgresql://{host}:{port}/streamsql", flush=True)
+    print(f"listening on postgresql://{_shown(config.host)}:{port}/streamsql", flush=True)
+    if http is not None:
+        print(f"listening on http://{_shown(config.http_host)}:{http_port}", flush=True)
     log.info("listening", host=config.host, port=port, version=__version__)
     if not _local(config.host) and config.tls_certificate is None:
         log.warning("connections are not encrypted: use --tls-cert and --tls-key", host=config.host)
     await stop.wait()
     log.info("stopping")
     await asyncio.to_thread(readers.stop)
+    if http is not None:
+        await http.stop()
     await server.stop()
     return 0
 
@@ -130,6 +146,19 @@ def _nobody_can_prove(engine: Engine, config: Config) -> bool:
     """Tell whether no client of another machine could log in: nobody has a password, and no rule believes a certificate."""
     passwords = any(role.login and role.verifier for role in engine.catalog.access.roles.values())
     return not passwords and all(rule.method is not Method.CERT for rule in auth_rules(config))
+
+
+def _http_server(server: PostgresServer, config: Config) -> HttpServer:
+    """Make the HTTP listener. Raises ConfigError."""
+    try:
+        from streamsql.server.http.app import HttpServer
+    except ImportError as error:
+        raise ConfigError(f"HTTP needs more packages ({error.name} is missing): pip install 'streamsql[http]'") from None
+    return HttpServer(server, config)
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _local(host: str) -> bool:

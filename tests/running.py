@@ -51,6 +51,7 @@ class RunningServer:
         self.environment = {**os.environ, **(environment or {})}
         self.process: subprocess.Popen[str] | None = None
         self.dsn = ""
+        self.http = ""
         self.port = 0
 
     def __enter__(self) -> RunningServer:
@@ -81,6 +82,8 @@ class RunningServer:
             self.process.wait()
             raise AssertionError(f"the server did not get ready: {line!r}\n{self.log()}")
         self.dsn, self.port = ready[1], int(ready[3])
+        if "--http-port" in self.arguments:
+            self.http = self.process.stdout.readline().strip().removeprefix("listening on ")
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal, wait for the end, and give the exit status."""

@@ -19,11 +19,13 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Settings of ``streamsql serve``. `data_directory` None keeps everything in memory."""
+    """Settings of ``streamsql serve``. `data_directory` None keeps everything in memory, `http_port` None is no HTTP."""
 
     host: str = "127.0.0.1"
     port: int = 5433
     data_directory: Path | None = Path("streamsql-data")
+    http_host: str = "127.0.0.1"
+    http_port: int | None = None
     log_level: str = "info"
     threads: int | None = None
     memory_limit: str | None = None
@@ -40,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``serve``."""
     parser.add_argument("--host", metavar="ADDRESS", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", metavar="N", help="port to listen on, 0 picks a free one (default 5433)")
+    parser.add_argument("--http-host", metavar="ADDRESS", help="address for HTTP, this machine's own (default 127.0.0.1)")
+    parser.add_argument("--http-port", metavar="N", help="port for HTTP, 0 picks a free one (default: no HTTP)")
     parser.add_argument("--data-dir", metavar="DIR", help="folder that holds all state (default ./streamsql-data)")
     parser.add_argument("--in-memory", action="store_true", help="keep no state on disk: all is lost at the end")
     parser.add_argument("--log-level", choices=LOG_LEVELS, help="least severe log line that is shown (default info)")
@@ -74,7 +78,7 @@ def config_of(arguments: argparse.Namespace, environment: Mapping[str, str]) -> 
     log_level = setting("log_level") or "info"
     if log_level not in LOG_LEVELS:
         raise ConfigError(f"log level must be one of {', '.join(LOG_LEVELS)}, not {log_level!r}")
-    threads = setting("threads")
+    threads, http_port = setting("threads"), setting("http_port")
     certificate, key, authority = (_path(setting(f"tls_{what}")) for what in ("cert", "key", "ca"))
     if (certificate is None) is not (key is None):
         raise ConfigError("--tls-cert and --tls-key go together")
@@ -84,6 +88,8 @@ def config_of(arguments: argparse.Namespace, environment: Mapping[str, str]) -> 
         host=setting("host") or "127.0.0.1",
         port=_number(setting("port") or "5433", "port", 0, 65_535),
         data_directory=None if in_memory else Path(setting("data_dir") or "streamsql-data"),
+        http_host=setting("http_host") or "127.0.0.1",
+        http_port=None if http_port is None else _number(http_port, "HTTP port", 0, 65_535),
         log_level=log_level,
         threads=None if threads is None else _number(threads, "threads", 1, 1_024),
         memory_limit=setting("memory_limit"),

@@ -9,9 +9,12 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     │                                 DivisionByZero 22012
     │                                 InvalidTextRepresentation 22P02 · InvalidBinaryRepresentation 22P03
     │                                 BadCopyFormat 22P04 · InvalidParameterValue 22023
-    │                                 CharacterNotInRepertoire 22021
+    │                                 CharacterNotInRepertoire 22021 · SubstringError 22011
+    │                                 InvalidLogarithmArgument 2201E · InvalidPowerArgument 2201F
+    │                                 InvalidBucketCount 2201G · InvalidRegularExpression 2201B
+    │                                 InvalidRowCount 2201W
     ├── IntegrityError (class 23)     NotNullViolation 23502 · UniqueViolation 23505 · CheckViolation 23514
-    ├── InvalidCursorName 34000 · InvalidStatementName 26000
+    ├── InvalidCursorName 34000 · InvalidCursorDefinition 42P11 · InvalidStatementName 26000
     ├── ActiveTransaction 25001 · NoActiveTransaction 25P01 · IdleInTransaction 25P03 · InFailedTransaction 25P02
     ├── ReadOnlyTransaction 25006 · InvalidSavepoint 3B001 · SerializationFailure 40001
     ├── AuthorizationError 28000 · InvalidPassword 28P01 · UndefinedDatabase 3D000 · InvalidSchemaName 3F000
@@ -21,7 +24,9 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     ├── Duplicate... (class 42)       DuplicateTable 42P07 · DuplicateColumn 42701
     │                                 DuplicateStatement 42P05 · DuplicateCursor 42P03
     │                                 DuplicateAlias 42712 · DuplicateObject 42710
+    ├── WindowingError 42P20 · CannotCoerce 42846
     ├── GroupingError 42803 · DatatypeMismatch 42804 · AmbiguousColumn 42702 · WrongObjectType 42809
+    ├── IndeterminateDatatype 42P18
     ├── InvalidColumnReference 42P10 · CardinalityViolation 21000
     ├── NotInPrerequisiteState 55000
     ├── InvalidTableDefinition 42P16 · InvalidObjectDefinition 42P17 · InsufficientPrivilege 42501 · DependentObjectsExist 2BP01
@@ -124,6 +129,26 @@ class InvalidBinaryRepresentation(DataError):
     sqlstate = "22P03"
 
 
+class SubstringError(DataError):
+    sqlstate = "22011"
+
+
+class InvalidLogarithmArgument(DataError):
+    sqlstate = "2201E"
+
+
+class InvalidPowerArgument(DataError):
+    sqlstate = "2201F"
+
+
+class InvalidBucketCount(DataError):
+    sqlstate = "2201G"
+
+
+class InvalidRegularExpression(DataError):
+    sqlstate = "2201B"
+
+
 class BadCopyFormat(DataError):
     sqlstate = "22P04"
 
@@ -152,10 +177,6 @@ class NoActiveTransaction(StreamSQLError):
     sqlstate = "25P01"
 
 
-class InvalidSavepoint(StreamSQLError):
-    sqlstate = "3B001"
-
-
 class SerializationFailure(StreamSQLError):
     sqlstate = "40001"
 
@@ -182,6 +203,10 @@ class AuthorizationError(StreamSQLError):
 
 class InvalidPassword(StreamSQLError):
     sqlstate = "28P01"
+
+
+class InvalidSavepoint(StreamSQLError):
+    sqlstate = "3B001"
 
 
 class DependentObjectsExist(StreamSQLError):
@@ -240,6 +265,18 @@ class CardinalityViolation(StreamSQLError):
     sqlstate = "21000"
 
 
+class WindowingError(StreamSQLError):
+    sqlstate = "42P20"
+
+
+class CannotCoerce(StreamSQLError):
+    sqlstate = "42846"
+
+
+class InvalidRowCount(DataError):
+    sqlstate = "2201W"
+
+
 class GroupingError(StreamSQLError):
     sqlstate = "42803"
 
@@ -274,6 +311,14 @@ class DuplicateStatement(StreamSQLError):
 
 class DuplicateTable(StreamSQLError):
     sqlstate = "42P07"
+
+
+class IndeterminateDatatype(StreamSQLError):
+    sqlstate = "42P18"
+
+
+class InvalidCursorDefinition(StreamSQLError):
+    sqlstate = "42P11"
 
 
 class InvalidTableDefinition(StreamSQLError):

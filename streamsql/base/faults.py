@@ -14,6 +14,7 @@ POINTS = (
     "epoch.begun",
     "epoch.rows_written",
     "epoch.operators_applied",
+    "epoch.receipts_written",
     "epoch.before_commit",
     "epoch.after_commit",
     "view.created",

@@ -33,6 +33,9 @@ _DEFAULTS: dict[str, object] = {
 }  # fmt: skip
 
 
+Row = Mapping[str, object]
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """A session variable as ``pg_settings`` shows it."""
@@ -62,6 +65,18 @@ class SessionRow:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnObjects:
+    """What only the asking session has: its cursors and prepared statements as rows, its channels by name."""
+
+    cursors: Callable[[], Iterable[Row]] = tuple
+    prepared: Callable[[], Iterable[Row]] = tuple
+    channels: Callable[[], Iterable[str]] = tuple
+
+
+NOTHING_OWN = OwnObjects()
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """What the relations tell of: the catalog at one epoch, who asks, and the server around.
 
@@ -76,6 +91,7 @@ class Snapshot:
     sessions: Callable[[], Sequence[SessionRow]] = field(default=tuple, compare=False)
     rows_in: Callable[[str], int] = field(default=lambda _: 0, compare=False)
     relations: Mapping[tuple[str, str], CatalogRelation] = field(default_factory=dict, compare=False)
+    own: OwnObjects = field(default=NOTHING_OWN, compare=False)
     role: int = OWNER
     owner: str = OWNER_NAME
 
@@ -94,7 +110,6 @@ class CatalogColumn:
     type: WireType
 
 
-Row = Mapping[str, object]
 RowsOf = Callable[[Snapshot], Iterable[Row]]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from streamsql.catalog import information_schema, pg_catalog
 from streamsql.catalog.access import OWNER
 from streamsql.catalog.objects import Catalog
-from streamsql.catalog.relation import CatalogRelation, SessionRow, Setting, Snapshot
+from streamsql.catalog.relation import NOTHING_OWN, CatalogRelation, OwnObjects, SessionRow, Setting, Snapshot
 
 STANDARD: dict[tuple[str, str], CatalogRelation] = {
     (relation.schema, relation.name): relation
@@ -22,9 +22,10 @@ def snapshot(
     settings: Callable[[], Sequence[Setting]] = tuple,
     sessions: Callable[[], Sequence[SessionRow]] = tuple,
     rows_in: Callable[[str], int] = lambda _: 0,
+    own: OwnObjects = NOTHING_OWN,
     *,
     role: int = OWNER,
     owner: str = "",
 ) -> Snapshot:
     """Make a snapshot with all relations in it."""
-    return Snapshot(catalog, user, database, settings, sessions, rows_in, STANDARD, role, owner or user)
+    return Snapshot(catalog, user, database, settings, sessions, rows_in, STANDARD, own, role, owner or user)

@@ -20,23 +20,21 @@ import duckdb
 import pyarrow as pa
 
 from streamsql.base.clock import Clock
-from streamsql.base.errors import (
-    AdminShutdown,
-    InternalError,
-    StreamSQLError,
-)
+from streamsql.base.errors import AdminShutdown, InternalError, StreamSQLError
 from streamsql.base.faults import reached
 from streamsql.base.limits import Limits, exceeded
+from streamsql.base.metrics import Durations
 from streamsql.catalog.objects import OutputColumn, Stream, Table, View
-from streamsql.engine import chains, recovery
+from streamsql.engine import chains, receipts, recovery
 from streamsql.engine.changes import Changes, Progress
 from streamsql.engine.filters import Filters
 from streamsql.engine.flow import Arriving
 from streamsql.engine.positions import Move, StreamProgress, moved
+from streamsql.engine.receipts import Receipt
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of, recompute_readers
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.retention import CHECK_US_MIN, Retention
-from streamsql.engine.store import Delta, Store, translated
+from streamsql.engine.store import UTC, Delta, Store, translated
 from streamsql.engine.table_changes import TableChange, applied, registered
 from streamsql.engine.touched_rows import Snapshot, mark_followed, rows_of
 from streamsql.engine.translate import translate
@@ -56,6 +54,7 @@ class Write:
     changes: list[TableChange] = field(default_factory=list)
     done: Future[int] = field(default_factory=Future)
     moves: tuple[Move, ...] = ()
+    receipt: Receipt | None = None
 
     @property
     def row_count(self) -> int:
@@ -80,12 +79,14 @@ class Engine:
         self.clock = clock
         self.store = store
         self.queries: dict[str, ContinuousQuery] = {}
+        self.on_view_change: Callable[[str, int], None] = lambda *_: None  # called on the engine's thread, after the commit
         self._wake = threading.Condition()
         self._queue: deque[Write | _Call] = deque()
-        self._queued_rows = 0
-        self._queued_bytes = 0
+        self.queued_rows = 0
+        self.queued_bytes = 0
         self._room_waiters: list[Callable[[], None]] = []
         self._stopping = False
+        self.seconds = Durations()
         self._retention = Retention(store, limits)
         self._kept: dict[int, Delta] = {}
         self._filters = Filters(store)
@@ -133,8 +134,8 @@ class Engine:
             if self._stopping:
                 raise AdminShutdown("the server is shutting down")
             self._queue.append(write)
-            self._queued_rows += write.row_count
-            self._queued_bytes += write.byte_count
+            self.queued_rows += write.row_count
+            self.queued_bytes += write.byte_count
             self._wake.notify()
         return write.done
 
@@ -151,7 +152,7 @@ class Engine:
     @property
     def full(self) -> bool:
         """Tell whether producers should wait before they submit more."""
-        return self._queued_rows >= self.limits.queue_rows_max or self._queued_bytes >= self.limits.queue_bytes_max
+        return self.queued_rows >= self.limits.queue_rows_max or self.queued_bytes >= self.limits.queue_bytes_max
 
     def when_room(self, callback: Callable[[], None]) -> None:
         """Call back, from any thread, once the queue is no longer full."""
@@ -180,7 +181,8 @@ class Engine:
             if isinstance(taken, _Call):
                 self._run_call(taken)
             elif taken:
-                self._run_writes(taken)
+                with self.seconds.measured():
+                    self._run_writes(taken)
             else:
                 self._run_safely(self.tick)
 
@@ -200,8 +202,8 @@ class Engine:
             assert isinstance(write, Write)
             taken.append(write)
             rows += count
-            self._queued_bytes -= write.byte_count
-        self._queued_rows -= rows
+            self.queued_bytes -= write.byte_count
+        self.queued_rows -= rows
         if self._room_waiters and not self.full:
             waiters, self._room_waiters = self._room_waiters, []
             for callback in waiters:
@@ -250,12 +252,13 @@ class Engine:
         first = self.next_sequence + sum(c.own.num_rows for c in changes)
         batches, sequence = chains.numbered([w.rows for w in writes], first)
         rejected = Rejected()
+        beside = [write.receipt for write in writes if write.receipt is not None]
         streams = moved(self.catalog, self.streams, [move for write in writes for move in write.moves])
+        streams = receipts.counted(streams, beside)
         while True:
             try:
                 with registered(self.store, self.catalog, self.queries.values(), changes):
-                    rows = {name: chains.concatenated(tables) for name, tables in batches.items()}
-                    self._attempt(rows, sequence, changes, streams, rejected)
+                    self._attempt(batches, sequence, changes, streams, rejected, beside)
                 return
             except QueryFailureError as failure:
                 if not rejected.set_aside(failure):
@@ -271,6 +274,7 @@ class Engine:
         changes: list[TableChange],
         streams: dict[str, StreamProgress],
         rejected: Rejected,
+        beside: list[Receipt],
     ) -> None:
         """Run one epoch, which starts from `streams`, as one transaction; `sequence` is the next arrival number after it.
 
@@ -307,6 +311,7 @@ class Engine:
             changed.update((q.name, 0) for q, _ in progresses if q.changed)
             progresses += self._recompute(epoch, now, changed, rejected.broken, rows_of(arrivals, changes, followed))
             reached("epoch.operators_applied")
+            receipts.write(self.store, self.limits, beside, epoch, now)
             self._trim(now)
             self._save(epoch, now, sequence, streams, {q.name: p for q, p in progresses})
         self._committed(epoch, sequence, streams, progresses)
@@ -322,10 +327,10 @@ class Engine:
     ) -> list[tuple[ContinuousQuery, Progress]]:
         return recompute_readers(list(self.queries.values()), epoch, now, changed, rows, broken)
 
-    def change_table(self, table: Table, sql: str, arrivals: int = 0) -> int:
+    def change_table(self, table: Table, sql: str, arrivals: int = 0, zone: str = UTC) -> int:
         """Run a statement that changes a table's rows as an epoch, with all its effects; gives how many rows it changed.
 
-        `arrivals` are the arrival numbers that it uses up.
+        `arrivals` are the arrival numbers that it uses up, `zone` is the statement's time zone and not that of its effects.
         """
         broken: set[str] = set()
         while True:
@@ -333,7 +338,8 @@ class Engine:
             try:
                 followed = mark_followed(self.queries.values())
                 with self.store.transaction():
-                    count, rows = self._snapshot.change(table, sql, followed=table.name in followed)
+                    with self.store.in_zone(zone):
+                        count, rows = self._snapshot.change(table, sql, followed=table.name in followed)
                     progresses = self._recompute(epoch, now, {table.name: count}, broken, rows) if count else []
                     self._save(epoch, now, sequence, self.streams, {q.name: p for q, p in progresses})
             except RecomputeError as failure:
@@ -393,6 +399,8 @@ class Engine:
         self.epoch, self.next_sequence, self.streams = epoch, sequence, streams
         for query, progress in progresses:
             query.commit(progress)
+            if query.changed:
+                self.on_view_change(query.name, epoch)
 
     # ---- time without rows ----
 

@@ -109,6 +109,16 @@ class OriginQuery(ContinuousQuery):
             self.out.move(flow.steps_at, bound(flow.steps))
         return bound(flow.before(at)), max(progress.largest, bounded(bound, flow.last))
 
+    def marks(self) -> list[tuple[str, int]]:
+        """Give the watermark of each input: of the streams, views and subqueries at the leaves."""
+        inputs = zip(self.nodes, self.progress.inner, strict=True)
+        return [(node.named, node.mark(progress)) for node, progress in inputs if node.named]
+
+    def kept_rows(self) -> tuple[int, int]:
+        """Give how many rows the origin's joins keep, and the time that the watermark must pass for the first to go."""
+        held = [p for node, p in zip(self.nodes, self.progress.inner, strict=True) if not node.named and p.state_rows]
+        return sum(p.state_rows for p in held), min((p.pane_low for p in held), default=-NEVER)
+
     # ---- time without rows ----
 
     def largest_if(self, idle: Idle, progress: Progress) -> int:

@@ -82,6 +82,13 @@ class Node(NodeTables, ABC):
         self.index = index
         self.empty = store.arrow(f"SELECT *, 0::BIGINT AS __seq FROM {origin.shape} AS o LIMIT 0")
 
+    # what a leaf reads, for people
+    named = ""
+
+    def mark(self, progress: Progress) -> int:
+        """Give the watermark."""
+        return progress.largest
+
     @abstractmethod
     def take(self, arriving: Arriving, inner: list[Progress]) -> Flow:
         """Give the flow of an epoch, and put the node's progress into its place."""
@@ -109,6 +116,10 @@ class StreamNode(Node):
     def __init__(self, origin: plans.StreamScan, store: Store, index: int) -> None:
         super().__init__(origin, store, index)
         self.origin = origin
+        self.named = origin.name
+
+    def mark(self, progress: Progress) -> int:
+        return mark_of(progress.largest, self.origin.delay_us)
 
     def take(self, arriving: Arriving, inner: list[Progress]) -> Flow:
         progress, origin = inner[self.index], self.origin
@@ -139,7 +150,7 @@ class ViewNode(Node):
 
     def __init__(self, origin: plans.ViewScan, store: Store, index: int) -> None:
         super().__init__(origin, store, index)
-        self.name = origin.name
+        self.name = self.named = origin.name
 
     def take(self, arriving: Arriving, inner: list[Progress]) -> Flow:
         progress = inner[self.index]
@@ -163,7 +174,12 @@ class InnerNode(Node):
         self.origin = origin
         self.query = query
         self._fresh = query.progress
+        self.named = ", ".join(origin.names)
+
         query.out.wanted = True
+
+    def mark(self, progress: Progress) -> int:
+        return self.query.out.mark(progress)
 
     def take(self, arriving: Arriving, inner: list[Progress]) -> Flow:
         query, progress = self.query, inner[self.index]

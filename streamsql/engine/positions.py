@@ -23,6 +23,8 @@ Positions = Mapping[str, Position]
 class StreamProgress:
     """How far a stream or table is: rows taken in, the last arrival (wall clock), its declared watermark's time.
 
+    `rows_rejected` counts the records that were sent for it and could not be read.
+
     `positions` tell, for each partition of what a connector reads, up to where it is read; `error` why it reads no more.
     """
 
@@ -31,6 +33,7 @@ class StreamProgress:
     largest: int = NEVER
     positions: Positions = field(default_factory=dict)
     error: str | None = None
+    rows_rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import Any
 from streamsql.base.faults import reached
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import RESULTS_SCHEMA, STATE_SCHEMA, Catalog, CatalogObject, Stream, Table, View, quoted
-from streamsql.engine import access
+from streamsql.engine import access, receipts
 from streamsql.engine.changes import Progress
 from streamsql.engine.positions import StreamProgress
 from streamsql.engine.store import Store
@@ -38,7 +38,7 @@ _TABLES = (
 
 _WATERMARK_STRUCT = (
     '[{"name":"VARCHAR","source":"VARCHAR","kind":"VARCHAR","event_time_column":"VARCHAR","largest":"BIGINT",'
-    '"delay":"BIGINT","last_arrival":"BIGINT","rows_in":"BIGINT"}]'
+    '"delay":"BIGINT","last_arrival":"BIGINT","rows_in":"BIGINT","rows_rejected":"BIGINT"}]'
 )
 _SOURCE_STRUCT = '[{"name":"VARCHAR","connector":"VARCHAR","positions":"JSON","rows_in":"BIGINT","error":"VARCHAR"}]'
 _VIEW_STRUCT = (
@@ -57,7 +57,7 @@ _VIEWS = (
     f"CASE WHEN w.largest > {NEVER} THEN make_timestamp(w.largest - w.delay) END AS watermark "
     f"FROM (SELECT unnest(from_json(progress::JSON->'$.watermarks', '{_WATERMARK_STRUCT}')) AS w FROM _engine.epoch)",
     "CREATE OR REPLACE VIEW streamsql.streams AS SELECT w.name, w.rows_in, "
-    f"{_time('w.last_arrival')} AS last_arrival "
+    f"{_time('w.last_arrival')} AS last_arrival, coalesce(w.rows_rejected, 0) AS rows_rejected "
     f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_WATERMARK_STRUCT}')) AS w FROM _engine.epoch)",
     "CREATE OR REPLACE VIEW streamsql.sources AS SELECT w.name, w.connector, w.positions, w.rows_in, "
     "CASE WHEN w.error IS NULL THEN 'reading' ELSE 'stopped: ' || w.error END AS status "
@@ -72,7 +72,7 @@ _VIEWS = (
     "CREATE OR REPLACE VIEW streamsql.epoch AS SELECT epoch, committed_at, next_sequence FROM _engine.epoch",
 )
 
-SYSTEM_RELATIONS = ("epoch", "late_rows", "sources", "streams", "views", "watermarks")
+SYSTEM_RELATIONS = ("epoch", "late_rows", "rejected_rows", "sources", "streams", "views", "watermarks")
 
 
 @dataclass(slots=True)
@@ -89,12 +89,12 @@ class Recovered:
 
 def create_engine_tables(store: Store) -> None:
     """Make the engine's own tables and views in a new database; harmless in an old one, also in one half made."""
-    for table in (*_TABLES, *access.TABLES):
+    for table in (*_TABLES, *access.TABLES, *receipts.TABLES):
         store.execute(table)
     reached("start.tables_made")
     if not store.fetch("SELECT 1 FROM _engine.epoch"):
         store.execute('INSERT INTO _engine.epoch VALUES (0, NULL, 1, 1, \'{"watermarks":[],"streams":[],"views":[]}\')')
-    for view in _VIEWS:
+    for view in (*_VIEWS, receipts.VIEW):
         store.execute(view)
 
 
@@ -115,7 +115,8 @@ def progress_of(
     for item in catalog:
         if isinstance(item, (Stream, Table)):
             at = streams.get(item.name) or StreamProgress()
-            entry = {"name": item.name, "rows_in": at.rows_in, "last_arrival": at.last_arrival, "largest": at.largest}
+            entry = {"name": item.name, "rows_in": at.rows_in, "last_arrival": at.last_arrival, "largest": at.largest,
+                     "rows_rejected": at.rows_rejected}  # fmt: skip
             progress["streams"].append(entry | _source_of(item, at))
             if isinstance(item, Stream) and item.watermark is not None:
                 progress["watermarks"].append(
@@ -166,7 +167,9 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
     )[0]
     progress = json.loads(text)
     streams = {
-        s["name"]: StreamProgress(s["rows_in"], s["last_arrival"], s["largest"], s.get("positions", {}), s.get("error"))
+        s["name"]: StreamProgress(
+            s["rows_in"], s["last_arrival"], s["largest"], s.get("positions", {}), s.get("error"), s.get("rows_rejected", 0)
+        )
         for s in progress["streams"]
     }
     views = {v["name"]: Progress.from_json(v) for v in progress["views"]}

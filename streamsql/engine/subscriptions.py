@@ -7,7 +7,7 @@ subscriber has taken them, up to `subscription_rows_max` and `subscription_bytes
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 from streamsql.base.errors import StreamSQLError, SubscriptionTooSlow
@@ -27,14 +27,17 @@ class ChangeLog:
         self._rows = 0
         self._bytes = 0
         self._subscriptions: set[Subscription] = set()
+        self._at: Counter[int] = Counter()  # how many subscriptions read on from a change's number
         self._failure: StreamSQLError | None = None
         self._epoch = 0
         self.followed = False  # whether a query above is kept by these changes, within the epoch
+        self._kept_rows = 0  # so many rows of changes stay for readers who come back
+        self._floor = 0  # all changes of later epochs are kept
 
     @property
     def wanted(self) -> bool:
-        """Tell whether anybody reads."""
-        return self.followed or bool(self._subscriptions)
+        """Tell whether anybody reads, or may come back to read."""
+        return self.followed or bool(self._subscriptions) or self._kept_rows > 0
 
     @property
     def readers(self) -> int:
@@ -61,13 +64,34 @@ class ChangeLog:
         with self._lock:
             made = Subscription(self, self._first + len(self._changes), wake, whole, before)
             self._subscriptions.add(made)
+            self._at[made.position] += 1
+            return made
+
+    def keep(self, rows_max: int, epoch: int) -> None:
+        """From now, at `epoch`, keep the last so many rows of changes also when they are read; 0: no more."""
+        with self._lock:
+            if not self._kept_rows:
+                self._floor = epoch
+            self._kept_rows = rows_max
+            if not rows_max:
+                self._drop_read()
+
+    def resume(self, epoch: int, wake: Callable[[], None]) -> Subscription | None:
+        """Start reading after an epoch that a reader has seen; None where changes since are not kept any more."""
+        with self._lock:
+            if not self._kept_rows or epoch < self._floor:
+                return None
+            later = (i for i, change in enumerate(self._changes) if change.epoch > epoch)
+            made = Subscription(self, self._first + next(later, len(self._changes)), wake, False, ())
+            self._subscriptions.add(made)
+            self._at[made.position] += 1
             return made
 
     def publish(self, changes: list[Change], epoch: int) -> None:
         """Add an epoch's changes, and wake the subscribers. An epoch without changes is progress, too."""
         with self._lock:
             self._epoch = epoch
-            if self._subscriptions:
+            if self._subscriptions or self._kept_rows:
                 for change in changes:
                     self._changes.append(change)
                     self._rows += change.rows.num_rows
@@ -88,8 +112,14 @@ class ChangeLog:
         for reader in readers:
             reader.wake()
 
+    def _drop_read(self) -> None:
+        """Drop what nobody will read any more, but for what is kept; who has fallen behind reads none. The lock is held."""
+        while self._changes and not self._at[self._first] and self._rows > self._kept_rows:
+            self._drop_oldest()
+
     def _drop_oldest(self) -> None:
         gone = self._changes.popleft()
+        self._floor = max(self._floor, gone.epoch)
         self._first += 1
         self._rows -= gone.rows.num_rows
         self._bytes -= gone.rows.nbytes
@@ -108,20 +138,27 @@ class ChangeLog:
                 )
             start = reader.position - self._first
             taken = [self._changes[i] for i in range(start, len(self._changes))]
+            self._leave(reader)
             reader.position = self._first + len(self._changes)
-            oldest = min(s.position for s in self._subscriptions) if self._subscriptions else reader.position
-            while self._changes and self._first < oldest:
-                self._drop_oldest()
+            if reader in self._subscriptions:
+                self._at[reader.position] += 1
+            self._drop_read()
             if not taken and self._failure is not None:
                 raise self._failure
             return taken, self._epoch
 
     def _close(self, reader: Subscription) -> None:
         with self._lock:
+            self._leave(reader)
             self._subscriptions.discard(reader)
-            oldest = min((s.position for s in self._subscriptions), default=self._first + len(self._changes))
-            while self._changes and self._first < oldest:
-                self._drop_oldest()
+            self._drop_read()
+
+    def _leave(self, reader: Subscription) -> None:
+        """Count a reader off its position."""
+        if reader in self._subscriptions:
+            self._at[reader.position] -= 1
+            if self._at[reader.position] <= 0:
+                del self._at[reader.position]
 
 
 class Subscription:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 
 from streamsql.catalog.objects import literal
+from streamsql.engine.origin_query import OriginQuery
 from streamsql.engine.store import Store
 from streamsql.engine.views import ContinuousQuery
 from streamsql.engine.watermark import NEVER
@@ -32,9 +34,11 @@ def why(query: ContinuousQuery, store: Store, rows_max: int) -> pa.Table:
     plan, progress = query.plan, query.progress
     delay, largest = plan.watermark_delay_us, progress.largest
     watermark = None if delay is None or largest == NEVER else largest - delay
+    if plan.window is None and isinstance(query, OriginQuery) and largest != NEVER:
+        watermark = query.out.mark(progress)
     values = {
         "watermark": _timestamp(watermark),
-        "watermark_of": literal(_source(plan)),
+        "watermark_of": literal(_source(plan) + _inputs(query)),
         "watermark_moved_at": _timestamp(progress.moved_at if progress.moved_at != NEVER else None),
     }
     found = None
@@ -42,7 +46,22 @@ def why(query: ContinuousQuery, store: Store, rows_max: int) -> pa.Table:
         found = store.arrow(_open_groups(query, values, watermark, rows_max))
     if found is not None and found.num_rows:
         return found
+    kept, first = query.kept_rows() if isinstance(query, OriginQuery) else (0, 0)
+    if kept and progress.error is None:
+        reason = f"{kept} rows wait in the join until none can match them any more"
+        held = {"reason": literal(reason), "closes_at_event_time": _timestamp(first), "open_groups": "0"}
+        return store.arrow(_row({**values, **held}))
     return store.arrow(_row({"reason": literal(_nothing_open(query)), "open_groups": "0", **values}))
+
+
+def _inputs(query: ContinuousQuery) -> str:
+    """Tell which of several inputs has the lowest watermark."""
+    marks = query.marks() if isinstance(query, OriginQuery) else []
+    if len(marks) < 2:
+        return ""
+    name, mark = min(marks, key=lambda m: m[1])
+    at = "which has had no row" if mark == NEVER else f"at {np.datetime64(mark, 'us').item()}"
+    return f"; the lowest is that of {name}, {at}"
 
 
 def _row(values: dict[str, str]) -> str:
@@ -86,6 +105,8 @@ def _timestamp(microseconds: int | None) -> str:
 
 
 def _source(plan: ContinuousPlan) -> str:
+    if plan.window is None and plan.origin is not None:
+        return f"what {plan.source} hand{'s' * (len(plan.sources) < 2)} on"
     if plan.window is None or plan.watermark_delay_us is None:
         return "none"
     allowed = f", allowed lateness {render_duration(plan.allowed_lateness_us)}" if plan.allowed_lateness_us else ""

@@ -80,6 +80,11 @@ class Connection:
         return self.state is State.QUERY
 
     @property
+    def idle(self) -> bool:
+        """Whether the client waits for nothing: it was told ReadyForQuery, and has sent no message of a next command."""
+        return self.state is State.READY and not self._extended
+
+    @property
     def bytes_unread(self) -> int:
         """How many bytes are buffered and not yet given out as events."""
         return len(self._buffer) - self._offset

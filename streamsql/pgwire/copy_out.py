@@ -1,7 +1,7 @@
 r"""COPY TO STDOUT: canonical Arrow batches to CopyData messages, one a row, as PostgreSQL sends them.
 
-Encoding goes by column. Each column is written by its codec, escaped or quoted where any of its values must be (one regular
-expression over the column tells), and two Arrow kernels join columns to lines and lines to messages. The binary format is
+Encoding goes by column. Each column is written by its codec, escaped or quoted where any of its values must be (a search of
+the column's bytes tells), and two Arrow kernels join columns to lines and lines to messages. The binary format is
 that of DataRow behind another first byte. Cost: 0.1 us a row, and what the columns' codecs take.
 
 Drivers take each message for one row (psycopg's ``rows()``), so rows are not sent together. See `copyto.c` in PostgreSQL and
@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from streamsql.base.types import WireType
 from streamsql.pgwire.copy_options import ALL_COLUMNS, CopyOptions
 from streamsql.pgwire.messages import copy_data
-from streamsql.pgwire.values import CODECS, encode_rows
+from streamsql.pgwire.values import UTC, codec_of, encode_rows
 from streamsql.pgwire.values.column import binary_of_fixed, strings_of
 
 SIGNATURE = b"PGCOPY\n\xff\r\n\0"
@@ -50,7 +50,8 @@ class CopiedColumn:
 class CopyEncoder:
     """Writes the rows of one COPY. `head`, then `rows` of each batch, then `tail`."""
 
-    def __init__(self, columns: Sequence[CopiedColumn], options: CopyOptions) -> None:
+    def __init__(self, columns: Sequence[CopiedColumn], options: CopyOptions, zone: str = UTC) -> None:
+        self._zone = zone
         self._columns = tuple(columns)
         self._options = options
         self._types = [column.type for column in columns]
@@ -104,7 +105,7 @@ class CopyEncoder:
     def _fields(self, array: pa.Array, index: int) -> pa.Array:
         """Give a column's fields as binary without nulls."""
         column = self._columns[index]
-        piece = CODECS[column.type.name].to_text(array)
+        piece = codec_of(column.type, self._zone).to_text(array)
         if isinstance(piece, np.ndarray) and not array.null_count and not self._may_need_marks(column):
             return binary_of_fixed(piece)
         texts = strings_of(piece, array)
@@ -126,8 +127,7 @@ class CopyEncoder:
 
     def _escaped(self, texts: pa.Array) -> pa.Array:
         delimiter = self._options.delimiter
-        special = "\\\\" + "".join(f"\\x{ord(c):02x}" for c in {*_LETTERS, delimiter})
-        if not pc.any(pc.match_substring_regex(texts, f"[{special}]")).as_py():
+        if not _holds_any(texts, "\\", *_LETTERS, delimiter):
             return texts
         texts = pc.replace_substring(texts, "\\", "\\\\")
         for character in dict.fromkeys([*_LETTERS, delimiter]):
@@ -141,8 +141,11 @@ class CopyEncoder:
             return self._between_quotes(texts)
         if not self._may_need_marks(column):
             return texts
-        special = "".join(f"\\x{ord(c):02x}" for c in (options.delimiter, options.quote, "\n", "\r"))
-        needed = pc.or_(pc.match_substring_regex(texts, f"[{special}]"), pc.equal(texts, options.null))
+        characters = (options.delimiter, options.quote, "\n", "\r")
+        needed = pc.equal(texts, options.null)
+        if _holds_any(texts, *characters):
+            special = "".join(f"\\x{ord(c):02x}" for c in characters)
+            needed = pc.or_(pc.match_substring_regex(texts, f"[{special}]"), needed)
         if len(self._columns) == 1:
             needed = pc.or_(needed, pc.equal(texts, "\\."))  # alone on its line it would end the data
         if not pc.any(needed).as_py():
@@ -167,3 +170,14 @@ class CopyEncoder:
         special = {self._options.delimiter, self._options.quote, "\n", "\r"}
         odd = bool(special & set(name)) or (name == "\\." and len(self._columns) == 1) or name == self._options.null
         return (str(self._between_quotes(texts)[0]) if odd else name).encode()
+
+
+def _holds_any(texts: pa.Array, *characters: str) -> bool:
+    """Say whether any of these ASCII characters is in any of the texts: a search of their bytes, several times as fast."""
+    if not len(texts):
+        return False
+    _, offset_buffer, data = texts.buffers()
+    offsets = np.frombuffer(offset_buffer, np.int32, len(texts) + 1, texts.offset * 4)
+    start, end = int(offsets[0]), int(offsets[-1])
+    held = data.slice(start, end - start).to_pybytes() if data is not None else b""
+    return any(character.encode() in held for character in characters)

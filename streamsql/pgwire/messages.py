@@ -275,6 +275,11 @@ def command_complete(tag: str) -> bytes:
     return message(b"C", text_bytes(tag))
 
 
+def notification_response(process_id: int, channel: str, payload: str) -> bytes:
+    """Tell one who listens of a NOTIFY by the session with this process id."""
+    return message(b"A", _LENGTH.pack(process_id) + text_bytes(channel) + text_bytes(payload))
+
+
 def error_response(fields: Mapping[str, str]) -> bytes:
     """Encode the fields that `StreamSQLError.fields` gives."""
     return message(b"E", _fields(fields))

@@ -30,6 +30,7 @@ from streamsql.plan import stages
 from streamsql.plan.aggregate_calls import Aggregate, without_negative_zero, written
 from streamsql.plan.aggregates import is_aggregate, plan_aggregate
 from streamsql.plan.bounds import Bounds, bounds_of, bounds_of_window
+from streamsql.plan.catalog_functions import rewrite_without_catalog
 from streamsql.plan.functions import refuse_functions, refuse_session_functions
 from streamsql.plan.grouping_sets import Groups, grouping_sql, groups_of
 from streamsql.plan.macros import expanded
@@ -98,9 +99,9 @@ class _Binder:
         assert isinstance(tree, exp.Select)
         refuse_session_functions(tree, self.query, "a continuous query")
         name_outputs(tree, self.query)
+        as_postgres_reads(tree, self.query)
         note(tree, self.query, ResultTypes(self.query, self._columns_of), self.limits)
         apply(tree, self.query)
-        as_postgres_reads(tree, self.query)
         try:
             plan = self._plan(tree, self.query.emit)
         except StreamSQLError as error:
@@ -117,6 +118,7 @@ class _Binder:
         return None if made is None else [(c.name, wire_column(c.type).type) for c in made.columns]
 
     def _plan(self, tree: exp.Select, mode: EmitMode) -> ContinuousPlan:
+        rewrite_without_catalog(tree, self.query)
         table = tree.args["from_"].this
         source = self._source(table)
         alias = quoted(table.alias or table.name)

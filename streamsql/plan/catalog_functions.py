@@ -6,12 +6,15 @@ or a definition up does so in one relation (`names.NAMES`), whose columns no cli
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import NoReturn
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.errors import ParseError
 
 from streamsql.base.errors import InvalidSchemaName, StreamSQLError, UndefinedFunction, UndefinedObject, UndefinedTable
 from streamsql.base.types import INT2VECTOR, OIDVECTOR, WireType
@@ -22,6 +25,7 @@ from streamsql.catalog.pg_catalog.pg_settings import PG_SETTINGS
 from streamsql.catalog.pg_catalog.rights_table import ALL_RIGHTS, OWN_RIGHTS
 from streamsql.catalog.relation import CatalogRelation
 from streamsql.plan.functions import VALUES_IN_FROM, function_name
+from streamsql.plan.postgres_functions import has_template
 from streamsql.plan.privilege_functions import PRIVILEGE_FUNCTIONS, asked_kinds, privilege_template
 from streamsql.plan.result_types import ResultTypes, named_type
 from streamsql.sql.names import quote_name
@@ -36,12 +40,13 @@ def _found(kind: str, oid: str = "$1") -> str:
 def _oid(kind: str, argument: str = "$1") -> str:
     """Read an OID, or a name, as one."""
     kinds = "('type', 'typname')" if kind == "type" else f"('{kind}')"
-    text = f"replace(replace(CAST({argument} AS VARCHAR), 'pg_catalog.', ''), 'public.', '')"
-    own = f"""replace(replace({text}, '"pg_catalog".', ''), '"public".', '')"""
-    bare = f"""regexp_replace({own}, '"([a-z_][a-z0-9_$]*)"', '\\1', 'g')"""
+    # without the schema that is looked in anyway; as it stands, without quotes that it does not need, or folded
+    text = rf"""regexp_replace(CAST({argument} AS VARCHAR), '^\s*"?(pg_catalog|public)"?\s*\.\s*', '', 'i')"""
+    bare = rf"""regexp_replace({text}, '^"([a-z_][a-z0-9_$]*)"$', '\1')"""
+    folded = f"""CASE WHEN contains({text}, '"') THEN {text} ELSE lower({text}) END"""
     return (
-        f"coalesce(TRY_CAST(CAST({argument} AS VARCHAR) AS INTEGER), "
-        f"(SELECT CAST({OID} AS INTEGER) FROM {NAMES} WHERE {KIND} IN {kinds} AND {NAME} IN ({text}, {bare}) LIMIT 1))"
+        f"coalesce(TRY_CAST(CAST({argument} AS VARCHAR) AS INTEGER), (SELECT CAST({OID} AS INTEGER) FROM {NAMES} "
+        f"WHERE {KIND} IN {kinds} AND {NAME} IN ({text}, {bare}, {folded}) LIMIT 1))"
     )
 
 
@@ -105,7 +110,8 @@ _CODECS = {
 TEMPLATES: dict[str, str] = {
     **{f"has_{what}_privilege": _TRUE for what in _PRIVILEGES},
     **{f"pg_{what}_is_visible": _TRUE for what in _VISIBLE},
-    "array_length": "CASE WHEN $2 = 1 THEN nullif(len($1), 0) END",
+    "array_length": "CASE WHEN $2 = 1 THEN nullif(len($1), 0) WHEN typeof($1) LIKE '%[][]' "
+    "THEN error('{0A000} inner dimensions of an array of arrays are not supported') END",
     "array_lower": "CASE WHEN $2 = 1 AND len($1) > 0 THEN 1 END",
     "array_upper": "CASE WHEN $2 = 1 THEN nullif(len($1), 0) END",
     "col_description": _found("'comment:' || $2"),
@@ -115,6 +121,9 @@ TEMPLATES: dict[str, str] = {
     "every": "bool_and($1)",
     "format_type": _MODIFIED,
     "getdatabaseencoding": "'UTF8'",
+    # what sqlglot makes of it loses how concat() takes NULL
+    "initcap": "array_to_string(list_transform(regexp_extract_all($1, '[\\p{L}\\p{N}]+|[^\\p{L}\\p{N}]+'), "
+    "lambda s: upper(s[1]) || lower(s[2:])), '')",
     "octet_length": "strlen(CAST($1 AS VARCHAR))",
     "obj_description": f"CASE WHEN $1 = 2200 THEN 'standard public schema' ELSE {_found(literal('comment'))} END",
     "justify_days": "to_months(CAST(datepart('day', $1) // 30 AS INTEGER)) + "
@@ -243,10 +252,18 @@ def _known(called: exp.Anonymous) -> exp.Expr:
     return made
 
 
+_SYMBOL = re.compile(r"[-+*/<>=~!@#%^&|`?]+")
+
+
 def _operator(node: exp.Expr) -> exp.Expr:
-    """Write ``a OPERATOR(pg_catalog.~) b`` as ``a ~ b``."""
+    """Write ``a OPERATOR(pg_catalog.~) b`` as ``a ~ b``. Raises UndefinedFunction."""
     symbol = str(node.args["operator"]).rpartition(".")[2].strip()
-    made = sqlglot.parse_one(f"a {symbol} b", read="postgres")
+    try:
+        if not _SYMBOL.fullmatch(symbol) or "--" in symbol or "/*" in symbol:
+            raise ParseError(symbol)
+        made = sqlglot.parse_one(f"a {symbol} b", read="postgres")
+    except ParseError as error:
+        raise UndefinedFunction(f"operator does not exist: {symbol}") from error
     operands = {"a": node.this, "b": node.expression}
     for column in list(made.find_all(exp.Column)):
         column.replace(operands[column.name])
@@ -262,6 +279,8 @@ def rewrite(tree: exp.Expr, statement: Statement, names: Names, types: ResultTyp
     }
     templates = {id(node): template for node in nodes if (template := _by_type(node, types)) is not None}
     for node in nodes:
+        if has_template(node):
+            continue
         template = templates.get(id(node))
         if template is not None:
             node.replace(_filled(template, [node.this], names))
@@ -272,6 +291,25 @@ def rewrite(tree: exp.Expr, statement: Statement, names: Names, types: ResultTyp
             _rewrite_cast(node, statement, names)
         elif isinstance(node, exp.Any) or (isinstance(node, exp.Func) and not isinstance(node, (exp.Binary, exp.Case))):
             _rewrite_function(node, statement, names)
+
+
+# Those that look nothing up, and so mean the same in a continuous query.
+_WITHOUT_CATALOG = frozenset({
+    "array_length", "array_lower", "array_upper", "format", "initcap", "justify_days", "octet_length", "parse_ident",
+    "quote_literal", "quote_nullable", "to_hex",
+})  # fmt: skip
+
+
+def rewrite_without_catalog(tree: exp.Expr, statement: Statement) -> None:
+    """Do the same for a continuous query, which cannot read the catalog: for the functions that need not."""
+
+    def refuse(*_: object) -> NoReturn:
+        raise AssertionError("a function that needs the catalog")
+
+    for node in reversed(list(tree.walk())):
+        coded = isinstance(node, (exp.Encode, exp.Decode))
+        if coded or (isinstance(node, exp.Func) and function_name(node, statement) in _WITHOUT_CATALOG):
+            _rewrite_function(node, statement, Names(refuse, refuse))
 
 
 def _by_type(node: exp.Expr, types: ResultTypes) -> str | None:
@@ -413,6 +451,7 @@ def _registered(cast: exp.Cast, type_name: str, statement: Statement, names: Nam
 
 def _folded(part: str) -> str:
     """Write a part of a name as `names` does: in quotes only where it needs them."""
+    part = part.strip()
     return quote_name(part[1:-1].replace('""', '"')) if part.startswith('"') else part.lower()
 
 

@@ -20,6 +20,7 @@ from streamsql.catalog.objects import Catalog, OutputColumn, Stream, Table, View
 from streamsql.plan.bounds import Bounds, bounds_of
 from streamsql.plan.nodes import ContinuousPlan, Describe, Window
 from streamsql.plan.origins import Inner, Origin, StreamScan, Union, ViewScan
+from streamsql.plan.semijoins import join_conditions
 from streamsql.plan.windows import times_wanted
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
@@ -60,6 +61,8 @@ class Sources:
         from_ = tree.args.get("from_")
         if from_ is None:
             return None
+        if self.query.emit is EmitMode.APPEND:
+            join_conditions(tree)
         joins, named = tree.args.get("joins") or [], self._named(tree)
         item = from_.this
         if self.query.emit is not EmitMode.APPEND:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
@@ -13,20 +13,25 @@ import pyarrow as pa
 from streamsql.base.limits import Limits
 from streamsql.base.types import WireType
 from streamsql.catalog.objects import Catalog, quoted
-from streamsql.catalog.relation import CatalogRelation, SessionRow, Snapshot
+from streamsql.catalog.relation import CatalogRelation, OwnObjects, Row, SessionRow, Snapshot
 from streamsql.catalog.standard import snapshot
 from streamsql.engine.epoch import Engine
 from streamsql.engine.recovery import SYSTEM_RELATIONS
+from streamsql.engine.store import UTC, set_zone
 from streamsql.engine.table_changes import remaining
 from streamsql.plan.adhoc import Scope
 from streamsql.plan.functions import Asker
 from streamsql.server.cancellation import Cancellation
+from streamsql.server.cursors import SqlCursors
 from streamsql.server.identity import Identity
 from streamsql.server.known import Known
-from streamsql.server.reads import ReadPool, describe_on
+from streamsql.server.notifications import Listener
+from streamsql.server.reads import SessionReads, describe_on
+from streamsql.server.results import ResultColumn
 from streamsql.server.temporary import Temporary, overlaid
 from streamsql.server.transactions import SessionTransaction
 from streamsql.server.variables import Variables
+from streamsql.sql.statements import Statement
 
 T = TypeVar("T")
 
@@ -61,6 +66,26 @@ class PreparedNames(Protocol):
     def __contains__(self, name: object) -> bool: ...
     def __delitem__(self, name: str) -> None: ...
     def clear(self) -> None: ...
+    def shown(self) -> Iterable[Row]: ...
+    def find(self, name: str) -> tuple[Statement, tuple[WireType, ...]] | None: ...
+    async def add(self, name: str, statement: Statement, oids: tuple[int, ...], text: str) -> None: ...
+    async def columns_of(self, name: str) -> list[ResultColumn] | None: ...
+
+
+class NothingPrepared(dict[str, object]):
+    """A session that prepares nothing."""
+
+    def shown(self) -> Iterable[Row]:
+        return ()
+
+    def find(self, _: str) -> None:
+        return None
+
+    async def add(self, name: str, statement: Statement, oids: tuple[int, ...], text: str) -> None:
+        raise NotImplementedError
+
+    async def columns_of(self, _: str) -> None:
+        return None
 
 
 @dataclass(slots=True)
@@ -68,14 +93,16 @@ class Context:
     """One session's view of the server."""
 
     engine: Engine
-    reads: ReadPool
+    reads: SessionReads
     known: Known
     logged_in: Asker
     transaction: SessionTransaction
     variables: Variables
     sessions: Callable[[], Sequence[SessionRow]] = tuple
-    prepared: PreparedNames = field(default_factory=dict[str, object])
+    prepared: PreparedNames = field(default_factory=NothingPrepared)
     cancel: Cancellation = field(default_factory=Cancellation)
+    cursors: SqlCursors = field(default_factory=SqlCursors)
+    listener: Listener = field(default_factory=Listener)
     overlay: tuple[Catalog, Temporary, Catalog] | None = None
     identity: Identity | None = None
 
@@ -83,6 +110,14 @@ class Context:
     def asker(self) -> Asker:
         """Who asks now: whoever has logged in, or the role that has been set since."""
         return self.logged_in if self.identity is None else self.identity.asker(self.variables)
+
+    def __post_init__(self) -> None:
+        self.transaction.after_commit = self.listener.committed
+
+    @property
+    def zone(self) -> str:
+        """The session's time zone."""
+        return self.variables.zone
 
     @property
     def limits(self) -> Limits:
@@ -122,6 +157,7 @@ class Context:
             self.variables.settings,
             self.sessions,
             lambda name: streams[name].rows_in if name in streams else 0,
+            OwnObjects(self.cursors.shown, self.prepared.shown, lambda: list(self.listener.listens_to)),
             role=self.asker.role,
             owner=self.asker.owner_shown,
         )
@@ -132,6 +168,8 @@ class Context:
         They stand under their names, before those of the database. The caller closes the connection.
         """
         cursor = self.engine.store.cursor()
+        if self.zone != UTC:
+            set_zone(cursor, self.zone)
         pending, changes, temporary = self.transaction.pending(), self.transaction.changes, self.transaction.temporary
         for number, name in enumerate(self._own_names()):
             table, made = self.catalog.relation(name), temporary.get(name)

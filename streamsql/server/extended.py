@@ -18,19 +18,22 @@ from streamsql.base.errors import (
     ProtocolViolation,
     SQLSyntaxError,
     StreamSQLError,
+    WrongObjectType,
 )
 from streamsql.base.limits import exceeded
 from streamsql.base.types import BY_OID, WireType
 from streamsql.pgwire import messages
 from streamsql.pgwire.values import BadValue, decode_value
-from streamsql.server.context import Context, Values
+from streamsql.server import written
+from streamsql.server.context import NO_VALUES, Context, Values
+from streamsql.server.cursors import SqlCursor
 from streamsql.server.execution import Execution
 from streamsql.server.gathered import GatheredRows
 from streamsql.server.output import Output
-from streamsql.server.portals import Cursor, Portal, Prepared, expanded
-from streamsql.server.results import CopyIn, CopyOut, Done, described
+from streamsql.server.portals import Portal, Prepared, expanded
+from streamsql.server.results import CopyIn, CopyOut, Cursor, Done, ResultColumn, Rows, described
 from streamsql.server.statements import TypesOf, handler
-from streamsql.sql.statements import Insert, Query, Statement
+from streamsql.sql.statements import Direction, Fetch, Insert, Query, Statement
 
 # so many gathered rows are read before more are taken, so that memory does not grow with a pipeline
 GATHERED_ROWS_MAX = 16_384
@@ -58,6 +61,7 @@ class Extended:
         self._output = output
         self._prepared: dict[str, Prepared] = {}
         self._portals: dict[str, Portal] = {}
+        context.cursors.adopt = self._adopt
         self._gathered: GatheredRows | None = None
         self._first_done: int | None = None  # the place in the output where the first Execute since Sync said something
 
@@ -72,6 +76,35 @@ class Extended:
     def __iter__(self) -> Iterator[str]:
         return iter(self._prepared)
 
+    def find(self, name: str) -> tuple[Statement, tuple[WireType, ...]] | None:
+        """Give a prepared statement, and its parameters' types."""
+        found = self._prepared.get(name)
+        return None if found is None or found.statement is None else (found.statement, found.types)
+
+    async def columns_of(self, name: str) -> list[ResultColumn] | None:
+        """Tell the columns that a prepared statement gives; None for none, and for one that is not there."""
+        found = self.find(name)
+        if found is None:
+            return None
+        return await handler(found[0]).describe(self._context, found[0], Values(found[1], None))
+
+    async def add(self, name: str, statement: Statement, oids: tuple[int, ...], text: str) -> None:
+        """Prepare a statement for the PREPARE of this text."""
+        self._check_new(name)
+        self._prepared[name] = await self._prepare(statement, oids, from_sql=text)
+
+    def shown(self) -> list[dict[str, object]]:
+        """Give the rows of ``pg_prepared_statements``. For any thread."""
+        return [
+            {
+                "name": name, "statement": p.from_sql or (p.statement.text if p.statement is not None else ""),
+                "prepare_time": p.made, "parameter_types": [t.oid for t in p.types], "from_sql": p.from_sql is not None,
+                "generic_plans": 0, "custom_plans": 0,
+            }
+            for name, p in list(self._prepared.items())
+            if name
+        ]  # fmt: skip
+
     def clear(self) -> None:
         """Forget all prepared statements."""
         self._prepared.clear()
@@ -79,23 +112,29 @@ class Extended:
     # ---- messages ----
 
     async def parse(self, event: messages.Parse) -> None:
-        limits = self._context.limits
-        if event.name and event.name in self._prepared:
-            raise DuplicateStatement(f'prepared statement "{event.name}" already exists')
-        if len(self._prepared) >= limits.statements_max and event.name not in self._prepared:
-            raise exceeded(limits, "statements_max", "the number of prepared statements")
+        self._check_new(event.name)
         statements = await self._context.known.parse(event.text)
         if len(statements) > 1:
             raise SQLSyntaxError("cannot insert multiple commands into a prepared statement")
         statement = statements[0] if statements else None
         self._execution.check_transaction(statement)
+        self._prepared[event.name] = await self._prepare(statement, event.parameter_oids)
+        self._output.say(_PARSE_COMPLETE)
+
+    def _check_new(self, name: str) -> None:
+        limits = self._context.limits
+        if name and name in self._prepared:
+            raise DuplicateStatement(f'prepared statement "{name}" already exists')
+        if len(self._prepared) >= limits.statements_max and name not in self._prepared:
+            raise exceeded(limits, "statements_max", "the number of prepared statements")
+
+    async def _prepare(self, statement: Statement | None, oids: tuple[int, ...], *, from_sql: str | None = None) -> Prepared:
         row = isinstance(statement, Insert) and statement.parameter_columns is not None
-        types = await self._types(statement, event.parameter_oids)
+        types = await self._types(statement, oids)
         if isinstance(statement, Query) and statement.emit is None:
             # as in PostgreSQL, what is wrong with it is told now; Describe will ask for the same
             await handler(statement).describe(self._context, statement, Values(types, None))
-        self._prepared[event.name] = Prepared(statement, types, row)
-        self._output.say(_PARSE_COMPLETE)
+        return Prepared(statement, types, row, from_sql)
 
     async def _types(self, statement: Statement | None, oids: tuple[int, ...]) -> tuple[WireType, ...]:
         """Find the parameters' types; asked again for the same statement, they are known."""
@@ -131,6 +170,9 @@ class Extended:
         else:
             texts = (decode_value(v, t, f) for v, t, f in zip(event.values, prepared.types, formats, strict=True))
             values = Values(prepared.types, tuple(texts))
+        if event.portal:
+            self._context.cursors.check_new(event.portal)
+        await self._check_formats(prepared, values, event.result_formats)
         old = self._portals.get(event.portal)
         if old is not None:
             if event.portal:
@@ -142,6 +184,16 @@ class Extended:
         self._portals[event.portal] = Portal(prepared, event.values, formats, event.result_formats, values)
         self._output.say(_BIND_COMPLETE)
 
+    async def _check_formats(self, prepared: Prepared, values: Values, formats: tuple[int, ...]) -> None:
+        """Raise ProtocolViolation where there are not as many formats as result columns; one or none is for all."""
+        if len(formats) <= 1 or prepared.statement is None:
+            return
+        columns = await handler(prepared.statement).describe(self._context, prepared.statement, values)
+        if columns is not None and len(columns) != len(formats):
+            raise ProtocolViolation(
+                f"bind message has {len(formats)} result formats but query has {len(columns)} columns"
+            )
+
     async def describe(self, event: messages.Describe) -> None:
         if event.kind == "S":
             prepared = self._prepared.get(event.name)
@@ -149,6 +201,10 @@ class Extended:
                 raise InvalidStatementName(f'prepared statement "{event.name}" does not exist')
             self._output.say(messages.parameter_description([t.oid for t in prepared.types]))
             values, result_formats = Values(prepared.types, None), None
+        elif event.name in self._context.cursors:
+            declared = await self._context.cursors.find(event.name)
+            self._output.say(described(declared.rows.columns, declared.formats_of()))
+            return
         else:
             portal = self._portal(event.name)
             prepared, values, result_formats = portal.prepared, portal.values, portal
@@ -169,6 +225,9 @@ class Extended:
         return portal
 
     async def execute(self, event: messages.Execute) -> None:
+        if event.portal in self._context.cursors:
+            await self._execute_declared(event)
+            return
         portal = self._portal(event.portal)
         prepared = portal.prepared
         if prepared.row and not portal.done:
@@ -200,6 +259,37 @@ class Extended:
             portal.rows, portal.cursor = outcome, Cursor(outcome)
         await self._run(portal, portal.cursor, event.max_rows or None)
 
+    async def _execute_declared(self, event: messages.Execute) -> None:
+        """Give rows of a cursor that SQL declared: cursors and portals have their names in common."""
+        await self.settle()
+        formats = (await self._context.cursors.find(event.portal)).formats_of()
+        fetch = Fetch("", 0, name=event.portal, direction=Direction.FORWARD, count=event.max_rows or None)
+        rows = await self._execution.execute(fetch, NO_VALUES)
+        assert isinstance(rows, Rows)
+        cursor = Cursor(rows)
+        try:
+            sent = await self._execution.send_rows(cursor, formats, None)
+        finally:
+            await cursor.close()
+        suspended = sent == event.max_rows > 0
+        self._output.say(messages.portal_suspended() if suspended else messages.command_complete(f"SELECT {sent}"))
+
+    async def _adopt(self, name: str) -> SqlCursor | None:
+        """Make a cursor of SQL of a portal that FETCH or MOVE names, as asyncpg does to skip rows."""
+        portal = self._portals.get(name)
+        statement = portal.prepared.statement if portal is not None else None
+        if portal is None or statement is None or portal.done:
+            return None
+        if portal.cursor is None:
+            outcome = await self._execution.execute(statement, portal.values)
+            if not isinstance(outcome, Rows):
+                raise WrongObjectType(f'portal "{name}" gives no rows')
+            portal.rows, portal.cursor = outcome, Cursor(outcome)
+        del self._portals[name]
+        rows = portal.cursor.rows
+        formats = portal.formats(len(rows.columns))
+        return SqlCursor(name, statement.text, rows, self._context.cancel, formats=formats, source=portal.cursor)
+
     def _say_no_more(self, portal: Portal, name: str) -> None:
         if portal.rows is None:
             raise NotInPrerequisiteState(f'portal "{name}" cannot be run')
@@ -225,6 +315,8 @@ class Extended:
             portal = self._portals.pop(event.name, None)
             if portal is not None:
                 await portal.close()
+            elif event.name in self._context.cursors:
+                await self._context.cursors.close(event.name)
         self._output.say(_CLOSE_COMPLETE)
 
     async def flush(self, _: messages.Flush) -> None:
@@ -236,7 +328,7 @@ class Extended:
         transaction = self._context.transaction
         if not transaction.explicit:
             try:
-                await transaction.commit()
+                await self._execution.commit()
             except StreamSQLError:
                 if self._first_done is not None:
                     self._output.unsay(self._first_done)
@@ -273,7 +365,7 @@ class Extended:
             return
         try:
             relation, rows = await gathered.table(self._context)
-            self._context.transaction.write(relation.name, rows)
+            await written.write(self._context, relation, rows)
         except BadValue as bad:
             self._output.unsay(gathered.places[bad.row])
             raise bad.error from None
@@ -288,11 +380,13 @@ class Extended:
         except StreamSQLError as earlier:
             error = earlier
         self._first_done = None
-        await self.close_portals()
+        if self._context.transaction.last_savepoint is None:  # else what was open then is open again after ROLLBACK TO
+            await self.close_portals()
         return error
 
     async def close_portals(self) -> None:
-        """Close all portals, as the end of a transaction does."""
+        """Close all portals and cursors that do not outlive it, as the end of a transaction does."""
+        await self._context.cursors.end()
         portals, self._portals = self._portals, {}
         for portal in portals.values():
             await portal.close()

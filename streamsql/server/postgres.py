@@ -35,10 +35,12 @@ from streamsql.pgwire.states import State
 from streamsql.plan.functions import Asker
 from streamsql.server.cancellation import shutdown
 from streamsql.server.context import Context
+from streamsql.server.cursors import SqlCursors
 from streamsql.server.identity import Identity
 from streamsql.server.known import Known
 from streamsql.server.login import Gate, LoggedIn, PasswordRefused, auth_rules, exceeded_logins
-from streamsql.server.reads import ReadPool
+from streamsql.server.notifications import Channels, Listener
+from streamsql.server.reads import ReadPool, SessionReads
 from streamsql.server.results import notice
 from streamsql.server.session import Session
 from streamsql.server.tls import TLS_FIRST_BYTE, Tls, credentials
@@ -51,6 +53,8 @@ log = structlog.get_logger()
 READ_AHEAD_BYTES = 4 << 20
 # how long a client may take to read what was being sent when the server stops
 GOODBYE_SECONDS_MAX = 2.0
+# of the key for cancelling, where the protocol's version lets it be longer than 4
+SECRET_BYTES = 32
 # startup parameters that are not variables of the session
 _NOT_VARIABLES = frozenset({"user", "database", "replication", "options"})
 
@@ -63,6 +67,7 @@ class PostgresServer:
         self.limits: Limits = config.limits
         self.reads = ReadPool(engine.store, config.limits)
         self.known = Known(config.limits, self.reads)
+        self.channels = Channels()
         self.stopping = False
         self.logging_in = 0  # connections that have not got through yet
         self._config = config
@@ -85,6 +90,12 @@ class PostgresServer:
     async def start(self) -> int:
         """Listen; gives the port. Raises OSError where the address cannot be had."""
         loop = asyncio.get_running_loop()
+
+        def tell(view: str, epoch: int) -> None:
+            if view in self.channels:
+                loop.call_soon_threadsafe(self.channels.view_changed, view, epoch)
+
+        self.engine.on_view_change = tell
         self._server = await loop.create_server(
             lambda: Wire(self), self._config.host, self._config.port, backlog=self.limits.connections_max
         )
@@ -321,6 +332,9 @@ class Wire(asyncio.Protocol):
                 self._transport.resume_reading()
                 self._paused = False
             self._arrived.clear()
+            if self.session is not None and self.session.has_news:
+                await self.session.tell_news()
+                continue
             await self._arrived.wait()
         return None
 
@@ -397,9 +411,14 @@ class Wire(asyncio.Protocol):
         )  # fmt: skip
         asker = Asker(admitted.name, self.process_id, database, variables, role.oid)
         transaction = SessionTransaction(server.engine)
+        reads = SessionReads(server.reads, lambda: variables.zone)
         context = Context(
-            server.engine, server.reads, server.known, asker, transaction, variables, server.sessions, identity=identity
+            server.engine, reads, server.known, asker, transaction, variables, server.sessions,
+            cursors=SqlCursors(server.limits), listener=Listener(server.limits, server.channels, self._arrived.set),
+            identity=identity,
         )
+        if startup.protocol >= (3, 2):
+            self.secret = secrets.token_bytes(SECRET_BYTES)
         self._context, self._began = context, dt.datetime.now(dt.UTC)
         out = self._connection.authentication_ok()
         out += b"".join(messages.parameter_status(n, v) for n, v in variables.reported())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -21,7 +22,7 @@ class ResultColumn:
     """A column as the client is told of it.
 
     `cast` is the SQL type that brings DuckDB's column into canonical Arrow, or else `shown` an expression, ``{}`` being the
-    column's value.
+    column's value. `exact` says that a column which has that type already is canonical.
     """
 
     name: str
@@ -29,12 +30,14 @@ class ResultColumn:
     modifier: int = -1
     cast: str | None = None
     shown: str | None = None
+    exact: bool = False
 
     @staticmethod
     def of(name: str, duckdb_type: str, *, exact: bool = False) -> ResultColumn:
         """Make the column of a DuckDB type; `exact` casts to it even where the type is canonical already."""
         shown: WireColumn = wire_column(duckdb_type)
-        return ResultColumn(name, shown.type, shown.modifier, shown.cast or (duckdb_type if exact else None))
+        needless = exact and shown.cast is None
+        return ResultColumn(name, shown.type, shown.modifier, duckdb_type if needless else shown.cast, exact=needless)
 
     @staticmethod
     def told(name: str, wire_type: WireType) -> ResultColumn:
@@ -75,25 +78,94 @@ class Done:
     notices: list[dict[str, str]] = field(default_factory=list)
 
 
+class Wake(asyncio.Event):
+    """Set when there may be more of a live result; `waiting` is set while its rows wait for that, and for nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = asyncio.Event()
+
+
 @dataclass(slots=True)
 class Rows:
-    """Rows to be sent.
+    """Rows to be sent; those of a `live` result may never end. `binary` is what a BINARY cursor asks for.
 
     `release` lets go of what the rows come from. It is called once, at the end of the rows or when nobody wants more, even
-    if `batches` was never asked for any. `locate` gives an error of the rows its place in the client's text.
+    if `batches` was never asked for any. `locate` gives an error of the rows its place in the client's text. `shared` says that
+    other sessions are given the same batches.
     """
 
     columns: list[ResultColumn]
     batches: Batches
     tag: str = "SELECT"
     live: bool = False
+    wake: Wake | None = None
     limit: int | None = None
+    binary: bool = False
     release: Callable[[], Awaitable[object]] | None = None
     locate: Callable[[StreamSQLError], StreamSQLError] | None = None
+    shared: bool = False
 
     def tag_of(self, count: int) -> str:
         """Give the tag of CommandComplete after so many rows."""
-        return f"{self.tag} {count}" if self.tag in {"SELECT", "SUBSCRIBE"} else self.tag
+        return f"{self.tag} {count}" if self.tag in {"FETCH", "SELECT", "SUBSCRIBE"} else self.tag
+
+
+class Cursor:
+    """Takes rows in portions, as Execute with a row limit asks for them. `ended` once there are no more."""
+
+    __slots__ = ("_rest", "_sent", "ended", "rows")
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self.ended = False
+        self._sent = 0
+        self._rest: pa.RecordBatch | None = None
+
+    async def take(self, rows_max: int | None) -> pa.RecordBatch | None:
+        """Give up to `rows_max` rows. None: no more just now, or none at all (`ended`)."""
+        if self.ended:
+            return None
+        limit = self.rows.limit
+        left = None if limit is None else limit - self._sent
+        if left is not None and left <= 0:
+            self.ended = True
+            return None
+        batch, self._rest = self._rest, None
+        if batch is None:
+            try:
+                batch = await anext(self.rows.batches)
+            except StopAsyncIteration:
+                self.ended = True
+                return None
+            except StreamSQLError as error:
+                if self.rows.locate is not None:
+                    self.rows.locate(error)
+                raise
+            if batch is None:
+                return None
+        count = min(n for n in (batch.num_rows, rows_max, left) if n is not None)
+        if count < batch.num_rows:
+            self._rest = batch.slice(count)
+            batch = batch.slice(0, count)
+        self._sent += count
+        return batch
+
+    async def look_ahead(self) -> None:
+        """Read the first rows already, so that what is wrong with them is told before anything is said of rows."""
+        batch = await self.take(None)
+        if batch is not None:
+            self._rest, self._sent = batch, 0
+
+    async def close(self) -> None:
+        """Let go of what the rows come from."""
+        self.ended = True
+        try:
+            await self.rows.batches.aclose()
+        finally:
+            release, self.rows.release = self.rows.release, None
+            if release is not None:
+                await release()
 
 
 @dataclass(slots=True)

@@ -29,8 +29,7 @@ from streamsql.server.context import NO_VALUES, Context
 from streamsql.server.execution import Execution
 from streamsql.server.extended import Extended
 from streamsql.server.output import Output
-from streamsql.server.portals import Cursor
-from streamsql.server.results import CopyIn, CopyOut, Done, Rows, described
+from streamsql.server.results import CopyIn, CopyOut, Cursor, Done, Rows, described
 from streamsql.server.statements import copy_from
 from streamsql.sql.secrets import redacted
 
@@ -97,13 +96,42 @@ class Session:
     def _say_ready(self) -> None:
         for name, value in self._context.variables.take_changed():
             self._output.say(messages.parameter_status(name, value))
-        self._output.say(self._connection.ready_for_query(self._context.transaction.status))
+        if not self._context.transaction.explicit:
+            self._say_notifications()
+        if self._connection.owes_ready:
+            self._output.say(self._connection.ready_for_query(self._context.transaction.status))
+
+    def _say_notifications(self) -> None:
+        """Tell what the session listens to. Where some is lost the conversation ends with an error."""
+        listener = self._context.listener
+        try:
+            for told in listener.take():
+                self._output.say(messages.notification_response(told.process_id, told.channel, told.payload))
+        except StreamSQLError as error:
+            self._log.info("session ended", sqlstate=error.sqlstate, message=error.message)
+            self._output.say(self._connection.error(error))
+
+    @property
+    def has_news(self) -> bool:
+        """Tell whether there is something to be said although the client has not asked: it waits between transactions."""
+        idle = self._connection.idle and not self._context.transaction.explicit
+        return idle and self._context.listener.has_news
+
+    async def tell_news(self) -> None:
+        """Say it."""
+        self._say_notifications()
+        await self._output.flush()
 
     async def report(self, error: StreamSQLError) -> None:
         """Tell the client of an error; what it ends, ends."""
         self._execution.copy = None
+        self._context.transaction.implicit = False
         error = await self._extended.fail(error)
-        self._context.transaction.fail()
+        transaction = self._context.transaction
+        transaction.fail()
+        if transaction.explicit:
+            savepoint = transaction.last_savepoint
+            self._context.variables.fail(None if savepoint is None else savepoint.settings)
         if isinstance(error, InternalError):
             self._log.error("internal error", message=error.message, exc_info=error)
         else:
@@ -139,7 +167,9 @@ class Session:
     async def close(self) -> None:
         """Let go of everything that the session holds."""
         await self._extended.close_portals()
+        await self._context.cursors.close(None)
         self._context.transaction.roll_back()
+        self._context.listener.leave(None)
 
     # ---- simple protocol ----
 
@@ -149,6 +179,7 @@ class Session:
         statements = await self._context.known.parse(event.text)
         if not statements:
             self._output.say(messages.empty_query_response())
+        transaction.implicit = len(statements) > 1
         for number, statement in enumerate(statements, 1):
             last = number == len(statements)
             outcome = await self._execution.execute(statement, NO_VALUES)
@@ -164,14 +195,15 @@ class Session:
             if isinstance(outcome, CopyOut):
                 outcome = Done(await self._execution.copy_out(outcome))
             if last and not transaction.explicit:
-                await transaction.commit()
+                await self._execution.commit()
             self._execution.finish(outcome)
+        transaction.implicit = False
         if not transaction.explicit:
             await self._extended.close_portals()
 
     async def _send_all(self, rows: Rows, *, last: bool) -> None:
         cursor = Cursor(rows)
-        formats = [0] * len(rows.columns)
+        formats = [int(rows.binary)] * len(rows.columns)
         transaction = self._context.transaction
         try:
             self._output.say(described(rows.columns, formats))
@@ -179,7 +211,7 @@ class Session:
         finally:
             await cursor.close()
         if last and not transaction.explicit:
-            await transaction.commit()
+            await self._execution.commit()
         self._output.say(messages.command_complete(rows.tag_of(sent)))
 
     async def _on_function_call(self, _: messages.FunctionCall) -> None:
@@ -198,7 +230,7 @@ class Session:
             return
         count = await copy_from.finish(self._context, copy)
         if not self._context.transaction.explicit:
-            await self._context.transaction.commit()
+            await self._execution.commit()
         self._output.say(messages.command_complete(f"COPY {count}"))
 
     async def _on_copy_fail(self, event: messages.CopyFail) -> None:

@@ -8,6 +8,7 @@ BEGIN ... COMMIT a transaction ends with its statement, or with the query string
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,12 +18,15 @@ from streamsql.base.errors import InvalidSavepoint
 from streamsql.base.limits import exceeded
 from streamsql.engine.epoch import Engine, Write
 from streamsql.engine.table_changes import TableChange
+from streamsql.server.notifications import ListenTo, Notification
 from streamsql.server.temporary import Temporary, after_commit, merged
 
 
 @dataclass(frozen=True, slots=True)
 class Savepoint:
-    """What was written when it was set: the first `count` of `pending`, and `changes`. `settings` are the session's."""
+    """What was written when it was set: the first `count` of `pending`, and `changes`. `settings` are the
+    session's, `cursors` those that were open, `actions` how many notifications waited.
+    """
 
     name: str
     pending: list[tuple[str, pa.Table]]
@@ -30,6 +34,8 @@ class Savepoint:
     changes: dict[str, TableChange]
     settings: dict[str, str]
     temporary: Temporary
+    cursors: frozenset[str] = frozenset()
+    actions: int = 0
 
 
 class SessionTransaction:
@@ -42,10 +48,14 @@ class SessionTransaction:
         self._changes: dict[str, TableChange] = {}  # replaced, never changed
         self._row_count = 0
         self._savepoints: list[Savepoint] = []
+        self._actions: list[ListenTo | Notification] = []
+        # does what LISTEN and NOTIFY asked for, once all that was written is durable
+        self.after_commit: Callable[[Sequence[ListenTo | Notification]], None] = lambda _: None
         self._temporary: Temporary = {}
         self._temporary_before: Temporary = {}  # what there was before the transaction
         self.explicit = False
         self.failed = False
+        self.implicit = False  # a query string of several statements is being executed: it is one transaction
 
     @property
     def status(self) -> Literal["I", "T", "E"]:
@@ -53,6 +63,11 @@ class SessionTransaction:
         if not self.explicit:
             return "I"
         return "E" if self.failed else "T"
+
+    @property
+    def in_block(self) -> bool:
+        """Tell whether more than one statement is in the transaction."""
+        return self.explicit or self.implicit
 
     @property
     def dirty(self) -> bool:
@@ -97,6 +112,11 @@ class SessionTransaction:
         """Name the relations that the transaction has written or changed."""
         return sorted({name for name, _ in self._pending} | self._changes.keys())
 
+    @property
+    def has_savepoints(self) -> bool:
+        """Tell whether an error now need not end the transaction."""
+        return bool(self._savepoints)
+
     def write(self, relation: str, rows: pa.Table) -> None:
         """Hold rows back until the commit."""
         if rows.num_rows:
@@ -118,6 +138,11 @@ class SessionTransaction:
         if self._row_count > limits.transaction_rows_max:
             raise exceeded(limits, "transaction_rows_max", "the number of rows in a transaction")
 
+    def act(self, action: ListenTo | Notification) -> None:
+        """Do something at the commit; the same notification is sent once."""
+        if not isinstance(action, Notification) or action not in self._actions:
+            self._actions.append(action)
+
     def begin(self) -> None:
         self.explicit = True
 
@@ -135,26 +160,35 @@ class SessionTransaction:
 
     def roll_back(self) -> None:
         self._forget()
+        self._actions = []
         self._temporary = self._temporary_before
         self._savepoints = []
         self.explicit = self.failed = False
 
     # ---- savepoints ----
 
-    def set_savepoint(self, name: str, settings: dict[str, str]) -> None:
+    @property
+    def last_savepoint(self) -> Savepoint | None:
+        """What an error can be undone to without undoing it all."""
+        return self._savepoints[-1] if self._savepoints else None
+
+    def set_savepoint(self, name: str, settings: dict[str, str], cursors: frozenset[str]) -> None:
         """Remember what was written up to here. Of several savepoints of one name, the last one set counts."""
         limits = self._engine.limits
         if len(self._savepoints) >= limits.savepoints_max:
             raise exceeded(limits, "savepoints_max", "the number of savepoints in a transaction")
-        made = Savepoint(name, self._pending, len(self._pending), self._changes, settings, self._temporary)
+        count, actions = len(self._pending), len(self._actions)
+        made = Savepoint(
+            name, self._pending, count, self._changes, settings, self._temporary, cursors=cursors, actions=actions
+        )
         self._savepoints.append(made)
 
     def release(self, name: str) -> None:
         """Forget a savepoint, and those set after it; what was written since stays."""
         del self._savepoints[self._find(name) :]
 
-    def roll_back_to(self, name: str) -> dict[str, str]:
-        """Undo what was written since a savepoint, which stays; gives the settings of that time."""
+    def roll_back_to(self, name: str) -> Savepoint:
+        """Undo what was written since a savepoint, which stays; gives it, for what else is to be undone."""
         place = self._find(name)
         del self._savepoints[place + 1 :]
         found = self._savepoints[place]
@@ -162,8 +196,9 @@ class SessionTransaction:
         self._temporary = found.temporary
         self._row_count = sum(rows.num_rows for _, rows in self._pending)
         self._row_count += sum(change.row_count for change in self._changes.values())
+        del self._actions[found.actions :]
         self.failed = False
-        return found.settings
+        return found
 
     def _find(self, name: str) -> int:
         for place in reversed(range(len(self._savepoints))):
@@ -177,18 +212,21 @@ class SessionTransaction:
         """Make what was written durable, with all its effects; returns after the epoch's commit."""
         pending, changes, temporary = self._pending, self._changes, self._temporary
         written = self.pending() if temporary else {}
+        actions = self._actions
         self.roll_back()
         if temporary:
             own = await self._merged(temporary, changes, written)
             pending = [(name, rows) for name, rows in pending if name not in temporary]
             changes = {name: change for name, change in changes.items() if name not in temporary}
         if pending or changes:
-            await self._room()
+            await room(self._engine)
             await asyncio.wrap_future(self._engine.submit(Write(pending, list(changes.values()))))
         if temporary:
             self._temporary = self._temporary_before = after_commit(own)
         elif self._temporary_before:  # all of them were dropped
             self._temporary = self._temporary_before = {}
+        if actions:
+            self.after_commit(actions)
 
     async def _merged(
         self, temporary: Temporary, changes: dict[str, TableChange], written: dict[str, pa.Table]
@@ -206,14 +244,15 @@ class SessionTransaction:
             return temporary
         return await asyncio.get_running_loop().run_in_executor(None, work)
 
-    async def _room(self) -> None:
-        """Wait while too much is queued for the engine: its producers, and nobody else, are held up."""
-        loop = asyncio.get_running_loop()
-        while self._engine.full:
-            room = asyncio.Event()
 
-            def wake(room: asyncio.Event = room) -> None:
-                loop.call_soon_threadsafe(room.set)
+async def room(engine: Engine) -> None:
+    """Wait while too much is queued for the engine: its producers, and nobody else, are held up."""
+    loop = asyncio.get_running_loop()
+    while engine.full:
+        free = asyncio.Event()
 
-            self._engine.when_room(wake)
-            await room.wait()
+        def wake(free: asyncio.Event = free) -> None:
+            loop.call_soon_threadsafe(free.set)
+
+        engine.when_room(wake)
+        await free.wait()

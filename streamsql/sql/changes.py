@@ -79,7 +79,8 @@ def _conflict(cursor: Cursor) -> tuple[list[Token], exp.OnConflict | None]:
     tokens = cursor.rest
     depth = 0
     for index, token in enumerate(tokens):
-        depth += (token.text == "(") - (token.text == ")")
+        if token.token_type not in (TokenType.IDENTIFIER, TokenType.STRING):
+            depth += (token.text == "(") - (token.text == ")")
         following = tokens[index + 1].text if index + 1 < len(tokens) else ""
         if depth == 0 and (token.text, following) == ("on", "conflict"):
             break

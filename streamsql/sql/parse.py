@@ -16,10 +16,14 @@ from sqlglot.tokens import Token, TokenType
 
 from streamsql.base.limits import Limits, exceeded
 from streamsql.sql.changes import parse_delete, parse_insert, parse_subscribe, parse_truncate, parse_update
+from streamsql.sql.channels import parse_listen, parse_notify, parse_unlisten
 from streamsql.sql.comments import parse_comment
 from streamsql.sql.copying import parse_copy
+from streamsql.sql.cursors import parse_close, parse_declare, parse_fetch
 from streamsql.sql.definitions import parse_create_stream, parse_create_table, parse_create_view, parse_drop
+from streamsql.sql.locks import parse_lock
 from streamsql.sql.nesting import check_nesting
+from streamsql.sql.prepared import parse_deallocate, parse_execute, parse_prepare
 from streamsql.sql.query import QUERY_WORDS, parse_explain, parse_query
 from streamsql.sql.roles import (
     ROLE_WORDS,
@@ -34,15 +38,13 @@ from streamsql.sql.roles import (
 )
 from streamsql.sql.session import (
     TRANSACTION_VERBS,
-    parse_close,
-    parse_deallocate,
     parse_describe,
     parse_discard,
+    parse_refresh,
     parse_reset,
     parse_set,
     parse_show,
     parse_transaction,
-    parse_unlisten,
     parse_verify,
 )
 from streamsql.sql.statements import Statement
@@ -75,6 +77,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("create", "temporary"): parse_create_table,
     ("create", "local"): parse_create_table,
     ("create", "global"): parse_create_table,
+    ("declare",): parse_declare,
     ("deallocate",): parse_deallocate,
     ("delete",): parse_delete,
     ("desc",): parse_describe,
@@ -82,17 +85,25 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("discard",): parse_discard,
     ("drop",): parse_drop,
     ("drop", "owned"): parse_drop_owned,
+    ("execute",): parse_execute,
     ("explain",): parse_explain,
+    ("fetch",): parse_fetch,
     ("grant",): parse_grant,
     ("insert",): parse_insert,
+    ("listen",): parse_listen,
+    ("lock",): parse_lock,
+    ("move",): parse_fetch,
+    ("notify",): parse_notify,
+    ("prepare",): parse_prepare,
     ("reassign",): parse_reassign,
+    ("refresh",): parse_refresh,
     ("reset",): parse_reset,
     ("revoke",): parse_revoke,
     ("set",): parse_set,
     ("show",): parse_show,
     ("subscribe",): parse_subscribe,
-    ("unlisten",): parse_unlisten,
     ("truncate",): parse_truncate,
+    ("unlisten",): parse_unlisten,
     ("update",): parse_update,
     ("verify",): parse_verify,
 }

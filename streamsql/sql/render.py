@@ -30,16 +30,24 @@ from streamsql.sql.statements import (
     CreateTable,
     CreateTableAs,
     Deallocate,
+    DeclareCursor,
     Delete,
     Describe,
     Discard,
     Drop,
     EmitMode,
+    ExecutePrepared,
     Explain,
     ExplainWhy,
+    Fetch,
     Insert,
+    Listen,
+    LockTable,
+    Notify,
     OptionValue,
+    Prepare,
     Query,
+    Refresh,
     SetVariable,
     Show,
     ShowVariable,
@@ -55,7 +63,9 @@ from streamsql.sql.statements import (
 from streamsql.sql.values import LiteralRows
 
 _FLOAT = re.compile(r'"(?:[^"]|"")*"|\bFLOAT\b')
-_POSITIONS = frozenset({"text", "position", "name_position", "option_positions"})
+_POSITIONS = frozenset(
+    {"text", "position", "name_position", "name_positions", "mode_position", "option_positions"}
+)
 
 
 def duckdb_sql(tree: exp.Expr) -> str:
@@ -286,6 +296,47 @@ def _subscribe(statement: Subscribe) -> str:
     return f"SUBSCRIBE TO {quote_name(statement.name)} WITH ({options})"
 
 
+def _declare(statement: DeclareCursor) -> str:
+    words = ["BINARY"] if statement.binary else []
+    if statement.scroll is not None:
+        words.append("SCROLL" if statement.scroll else "NO SCROLL")
+    hold = " WITH HOLD" if statement.hold else ""
+    return f"DECLARE {' '.join([quote_name(statement.name), *words])} CURSOR{hold} FOR {render(statement.query)}"
+
+
+def _fetch(statement: Fetch) -> str:
+    count = "ALL" if statement.count is None else str(statement.count)
+    timeout = "" if statement.timeout_us is None else f" WITH (timeout = '{statement.timeout_us / 1e6:.6f}s')"
+    verb = "MOVE" if statement.move else "FETCH"
+    return f"{verb} {statement.direction.value} {count} FROM {quote_name(statement.name)}{timeout}"
+
+
+def _lock(statement: LockTable) -> str:
+    nowait = " NOWAIT" if statement.nowait else ""
+    return f"LOCK TABLE {', '.join(map(quote_name, statement.names))} IN {statement.mode.upper()} MODE{nowait}"
+
+
+def _prepare(statement: Prepare) -> str:
+    types = f" ({', '.join(map(_type, statement.types))})" if statement.types else ""
+    return f"PREPARE {quote_name(statement.name)}{types} AS {render(statement.statement)}"
+
+
+def _execute(statement: ExecutePrepared) -> str:
+    values = f" ({', '.join(map(postgres_sql, statement.values))})" if statement.values else ""
+    return f"EXECUTE {quote_name(statement.name)}{values}"
+
+
+def _notify(statement: Notify) -> str:
+    payload = f", {quote_string(statement.payload)}" if statement.payload else ""
+    return f"NOTIFY {quote_name(statement.channel)}{payload}"
+
+
+def _transaction(statement: Transaction) -> str:
+    name = quote_name(statement.name) if statement.name else ""
+    chain = "AND CHAIN" if statement.chain else ""
+    return " ".join(filter(None, (statement.verb.value, statement.modes, name, chain)))
+
+
 def _named_or_all(word: str) -> Callable[[Any], str]:
     return lambda statement: f"{word} {'ALL' if statement.name is None else quote_name(statement.name)}"
 
@@ -298,12 +349,15 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CreateMaterializedView: _create_view,
     CreateStream: _create_stream,
     CreateTable: _create_table,
+    DeclareCursor: _declare,
+    Fetch: _fetch,
     CreateTableAs: _create_table_as,
     Deallocate: _named_or_all("DEALLOCATE"),
     Delete: _change,
+    Refresh: lambda statement: f"REFRESH MATERIALIZED VIEW {quote_name(statement.name)}",
     Verify: lambda statement: f"VERIFY MATERIALIZED VIEW {quote_name(statement.name)}",
     Describe: lambda statement: f"DESCRIBE {quote_name(statement.name)}",
-    Discard: lambda _: "DISCARD ALL",
+    Discard: lambda statement: f"DISCARD {statement.what.upper()}",
     Drop: _drop,
     ExplainWhy: lambda statement: f"EXPLAIN WHY {quote_name(statement.name)}",
     Explain: lambda statement: f"EXPLAIN {'(FORMAT JSON) ' if statement.as_json else ''}{_query(statement.query)}",
@@ -313,11 +367,14 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     Show: _show,
     ShowVariable: _show_variable,
     Subscribe: _subscribe,
-    Transaction: lambda statement: " ".join(
-        filter(None, (statement.verb.value, statement.modes, statement.name and quote_name(statement.name)))
-    ),
+    Transaction: _transaction,
+    Unlisten: lambda statement: f"UNLISTEN {'*' if statement.channel is None else quote_name(statement.channel)}",
+    LockTable: _lock,
+    Prepare: _prepare,
+    ExecutePrepared: _execute,
+    Listen: lambda statement: f"LISTEN {quote_name(statement.channel)}",
+    Notify: _notify,
     Truncate: lambda statement: f"TRUNCATE {', '.join(quote_name(d.name) for d in statement.deletes)}",
-    Unlisten: lambda _: "UNLISTEN *",
     Update: _change,
     **ROLE_RENDERERS,
 }

@@ -1,4 +1,4 @@
-"""Statements about the session: SHOW, SET, RESET, DESCRIBE, transactions, DEALLOCATE, DISCARD, UNLISTEN, CLOSE."""
+"""Statements about the session: SHOW, SET, RESET, DESCRIBE, VERIFY, transactions, DISCARD."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from sqlglot.tokens import TokenType
 
 from streamsql.sql.names import quote_name
 from streamsql.sql.statements import (
-    CloseCursor,
-    Deallocate,
     Describe,
     Discard,
+    Refresh,
     SetVariable,
     Show,
     ShowKind,
@@ -17,7 +16,6 @@ from streamsql.sql.statements import (
     Statement,
     Transaction,
     TransactionVerb,
-    Unlisten,
     Verify,
 )
 from streamsql.sql.tokens import Cursor
@@ -199,6 +197,19 @@ def parse_verify(cursor: Cursor) -> Verify:
     return Verify(*cursor.source, name=name, name_position=position)
 
 
+def parse_refresh(cursor: Cursor) -> Refresh:
+    """Read REFRESH MATERIALIZED VIEW [CONCURRENTLY] name [WITH DATA]."""
+    cursor.expect("refresh", "materialized", "view")
+    cursor.accept("concurrently")
+    position = cursor.position
+    name = cursor.expect_object_name()
+    if cursor.sees("with", "no", "data"):
+        refuse("WITH NO DATA", "drop the view: one that exists is kept up to date", cursor)
+    cursor.accept("with", "data")
+    cursor.expect_end()
+    return Refresh(*cursor.source, name=name, name_position=position)
+
+
 def parse_transaction(cursor: Cursor) -> Transaction:
     """Read BEGIN, START TRANSACTION, COMMIT, END, ROLLBACK [TO], ABORT, SAVEPOINT, RELEASE."""
     word = cursor.advance().text
@@ -211,15 +222,13 @@ def parse_transaction(cursor: Cursor) -> Transaction:
         cursor.accept_any("work", "transaction")
     if word == "rollback" and cursor.accept("to"):
         return _savepoint(cursor, TransactionVerb.ROLLBACK_TO)
-    modes = ""
+    modes, chain = "", False
     if verb is TransactionVerb.BEGIN:
         modes = _accept_modes(cursor).upper()
-    elif cursor.sees("and", "chain"):
-        refuse("AND CHAIN", "send BEGIN afterwards", cursor)
-    else:
-        cursor.accept("and", "no", "chain")
+    elif not cursor.accept("and", "no", "chain"):
+        chain = cursor.accept("and", "chain")
     cursor.expect_end()
-    return Transaction(*cursor.source, verb=verb, modes=modes)
+    return Transaction(*cursor.source, verb=verb, modes=modes, chain=chain)
 
 
 def _savepoint(cursor: Cursor, verb: TransactionVerb) -> Transaction:
@@ -230,37 +239,11 @@ def _savepoint(cursor: Cursor, verb: TransactionVerb) -> Transaction:
     return Transaction(*cursor.source, verb=verb, name=name)
 
 
-def parse_deallocate(cursor: Cursor) -> Deallocate:
-    """Read DEALLOCATE [PREPARE] name | ALL."""
-    cursor.expect("deallocate")
-    if cursor.sees("prepare") and len(cursor.rest) > 1:
-        cursor.expect("prepare")
-    name = None if cursor.accept("all") else cursor.expect_name()
-    cursor.expect_end()
-    return Deallocate(*cursor.source, name=name)
-
-
 def parse_discard(cursor: Cursor) -> Discard:
     """Read DISCARD ALL | PLANS | SEQUENCES | TEMP | TEMPORARY."""
     cursor.expect("discard")
-    if cursor.accept_any("all", "plans", "sequences", "temp", "temporary") is None:
+    what = cursor.accept_any("all", "plans", "sequences", "temp", "temporary")
+    if what is None:
         raise cursor.error()
     cursor.expect_end()
-    return Discard(*cursor.source)
-
-
-def parse_unlisten(cursor: Cursor) -> Unlisten:
-    """Read UNLISTEN * | name."""
-    cursor.expect("unlisten")
-    if not cursor.accept("*"):
-        cursor.expect_name()
-    cursor.expect_end()
-    return Unlisten(*cursor.source)
-
-
-def parse_close(cursor: Cursor) -> CloseCursor:
-    """Read CLOSE name | ALL."""
-    cursor.expect("close")
-    name = None if cursor.accept("all") else cursor.expect_name()
-    cursor.expect_end()
-    return CloseCursor(*cursor.source, name=name)
+    return Discard(*cursor.source, what="temp" if what == "temporary" else what)

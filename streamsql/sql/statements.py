@@ -197,6 +197,14 @@ class SetVariable(Statement):
 
 
 @dataclass(frozen=True, slots=True)
+class Refresh(Statement):
+    """REFRESH MATERIALIZED VIEW name: tools send it; there is nothing to do."""
+
+    name: str
+    name_position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Verify(Statement):
     """VERIFY MATERIALIZED VIEW name."""
 
@@ -318,6 +326,82 @@ class CopyTo(Statement):
     name: str | None = None
 
 
+class Direction(enum.Enum):
+    """Where FETCH and MOVE go; ABSOLUTE and RELATIVE name a row."""
+
+    FORWARD = "FORWARD"
+    BACKWARD = "BACKWARD"
+    ABSOLUTE = "ABSOLUTE"
+    RELATIVE = "RELATIVE"
+
+
+@dataclass(frozen=True, slots=True)
+class DeclareCursor(Statement):
+    """DECLARE name [BINARY] [[NO] SCROLL] CURSOR [WITH HOLD] FOR query | SUBSCRIBE; `scroll` is None where neither is said."""
+
+    name: str
+    query: Query | Subscribe
+    binary: bool = False
+    scroll: bool | None = None
+    hold: bool = False
+    parameter_count: int = 0
+    name_position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch(Statement):
+    """FETCH | MOVE direction FROM name [WITH (timeout = ..)]; `count` None means all, `timeout_us` None no waiting."""
+
+    name: str
+    direction: Direction = Direction.FORWARD
+    count: int | None = 1
+    move: bool = False
+    timeout_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LockTable(Statement):
+    """LOCK TABLE names [IN mode MODE] [NOWAIT]."""
+
+    names: tuple[str, ...]
+    mode: str = "access exclusive"
+    nowait: bool = False
+    name_positions: tuple[int, ...] = ()
+    mode_position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare(Statement):
+    """PREPARE name [(types)] AS statement; the types are DuckDB's names."""
+
+    name: str
+    types: tuple[str, ...]
+    statement: Query | Insert | Update | Delete
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutePrepared(Statement):
+    """EXECUTE name [(values)]."""
+
+    name: str
+    values: tuple[exp.Expr, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Listen(Statement):
+    """LISTEN channel."""
+
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notify(Statement):
+    """NOTIFY channel, payload."""
+
+    channel: str
+    payload: str = ""
+
+
 class TransactionVerb(enum.Enum):
     """Transaction control."""
 
@@ -333,12 +417,13 @@ class TransactionVerb(enum.Enum):
 class Transaction(Statement):
     """BEGIN | START TRANSACTION | COMMIT | END | ROLLBACK [TO] | ABORT | SAVEPOINT | RELEASE.
 
-    `modes` are the words behind BEGIN, `name` is a savepoint's.
+    `modes` are the words behind BEGIN, `chain` is AND CHAIN, `name` a savepoint's.
     """
 
     verb: TransactionVerb
     modes: str = ""
     name: str = ""
+    chain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,16 +435,20 @@ class Deallocate(Statement):
 
 @dataclass(frozen=True, slots=True)
 class Discard(Statement):
-    """DISCARD ALL and its kin, RESET-like clean-ups that pools send: nothing is left of the session's state."""
+    """DISCARD ALL | PLANS | SEQUENCES | TEMP: what pools send, so that nothing is left of the session's state."""
+
+    what: str = "all"
 
 
 @dataclass(frozen=True, slots=True)
 class Unlisten(Statement):
-    """UNLISTEN *: pools send it on reset; nothing is listened to, so nothing is done."""
+    """UNLISTEN channel | * (None)."""
+
+    channel: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CloseCursor(Statement):
-    """CLOSE name | ALL (None): pools send CLOSE ALL on reset."""
+    """CLOSE name | ALL (None)."""
 
     name: str | None

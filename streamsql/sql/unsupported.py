@@ -10,7 +10,6 @@ from typing import NoReturn
 from streamsql.base.errors import FeatureNotSupported
 from streamsql.sql.tokens import Cursor
 
-_PREPARED = "use the prepared statements of your driver (the extended query protocol)"
 _OBJECTS = "the objects here are streams, tables and materialized views"
 _FILES = "the server's files and extensions cannot be reached by SQL"
 _REPLACE = "drop it first, then create it again"
@@ -18,7 +17,6 @@ _UPKEEP = "leave it away: the server does this by itself"
 _ROLES = "use GRANT and REVOKE"
 _TRANSACTIONS = "use BEGIN, COMMIT and ROLLBACK"
 _NOTIFY = "use SUBSCRIBE to be told of changes"
-_CURSORS = "use SUBSCRIBE, or a query with EMIT, and read its rows as they come"
 
 UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("alter",): ("ALTER", _REPLACE),
@@ -60,7 +58,6 @@ UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("create", "server"): ("CREATE SERVER", "use CREATE STREAM ... WITH (connector = ...)"),
     ("create", "statistics"): ("CREATE STATISTICS", _UPKEEP),
     ("create", "connection"): ("CREATE CONNECTION", "use CREATE STREAM ... WITH (connector = ...)"),
-    ("declare",): ("DECLARE", _CURSORS),
     ("detach",): ("DETACH", _FILES),
     ("do",): ("DO", "send the statements one by one"),
     ("drop", "index"): ("DROP INDEX", _OBJECTS),
@@ -72,24 +69,16 @@ UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("drop", "sequence"): ("DROP SEQUENCE", _OBJECTS),
     ("drop", "extension"): ("DROP EXTENSION", _FILES),
     ("drop", "trigger"): ("DROP TRIGGER", _OBJECTS),
-    ("execute",): ("EXECUTE", _PREPARED),
     ("export",): ("EXPORT", _FILES),
-    ("fetch",): ("FETCH", _CURSORS),
     ("force",): ("FORCE", _UPKEEP),
     ("import",): ("IMPORT", _FILES),
     ("install",): ("INSTALL", _FILES),
     ("kill",): ("KILL", "cancel the query from its own client"),
-    ("listen",): ("LISTEN", _NOTIFY),
     ("load",): ("LOAD", _FILES),
-    ("lock",): ("LOCK", "leave it away: every read is a snapshot"),
     ("merge",): ("MERGE", "use INSERT, UPDATE or DELETE"),
-    ("move",): ("MOVE", _CURSORS),
-    ("notify",): ("NOTIFY", _NOTIFY),
     ("optimize",): ("OPTIMIZE", _UPKEEP),
     ("pragma",): ("PRAGMA", "use SET and SHOW"),
     ("prepare", "transaction"): ("PREPARE TRANSACTION", _TRANSACTIONS),
-    ("prepare",): ("PREPARE", _PREPARED),
-    ("refresh",): ("REFRESH", "leave it away: a materialized view is always up to date"),
     ("reindex",): ("REINDEX", _UPKEEP),
     ("rollback", "prepared"): ("ROLLBACK PREPARED", _TRANSACTIONS),
     ("commit", "prepared"): ("COMMIT PREPARED", _TRANSACTIONS),

@@ -296,16 +296,6 @@ def test_deallocate_and_discard_forget_prepared_statements(connection: Connectio
         connection.execute("DEALLOCATE mine")
 
 
-def test_server_side_cursors_are_refused_with_what_to_do_instead(server: RunningServer):
-    with server.session(autocommit=False) as other:
-        cursor = other.cursor("named")
-        with pytest.raises(errors.FeatureNotSupported) as refused:
-            cursor.execute("SELECT 1")
-        assert "EMIT" in (refused.value.diag.message_hint or "")
-        cursor.close()
-        other.rollback()
-
-
 def test_columns_are_described_before_any_row(connection: Connection):
     cursor = connection.execute("SELECT 1::smallint AS a, 'x' AS b, 1.50::numeric(5,2) AS c, now() AS d, ARRAY[1] AS e")
     assert cursor.description is not None
@@ -436,4 +426,32 @@ def test_an_async_task_that_is_cancelled_cancels_its_live_query(server: RunningS
             assert await (await connection.execute("SELECT 1")).fetchone() == (1,)
 
     asyncio.run(talk())
+    server.wait_for_live_queries(0)
+
+
+def test_subscribers_in_text_and_binary_with_and_without_progress_see_the_same(
+    server: RunningServer, connection: Connection
+):
+    connection.execute("CREATE STREAM crowd (n INT)")
+    connection.execute("CREATE MATERIALIZED VIEW crowded AS SELECT count(*) AS n, sum(n) AS s FROM crowd EMIT UPDATE")
+    connection.execute("INSERT INTO crowd VALUES (1)")
+    followers = [server.connect() for _ in range(4)]
+    streams = [
+        follower.cursor(binary=binary).stream(f"SUBSCRIBE crowded WITH (PROGRESS = {progress})")
+        for follower, binary, progress in zip(followers, (False, True) * 2, ("false", "false", "true", "true"), strict=True)
+    ]
+    seen: list[list[tuple[Any, ...]]] = [[next(stream)[1:]] for stream in streams]
+    for number in (2, 3):
+        connection.execute("INSERT INTO crowd VALUES (%s)", [number])
+    for stream, rows in zip(streams, seen, strict=True):
+        while len([row for row in rows if row[-1] is not None]) < 5:
+            rows.append(next(stream)[1:])
+    wanted = [(1, 1, 1), (-1, 1, 1), (1, 2, 3), (-1, 2, 3), (1, 3, 6)]
+    for rows in seen:
+        changes = [(row[0], *row[-2:]) for row in rows if row[-1] is not None]
+        assert changes[0] == wanted[0]
+        assert sorted(changes[1:3]) == wanted[1:3]
+        assert sorted(changes[3:]) == wanted[3:]
+    for follower in followers:
+        follower.pgconn.finish()
     server.wait_for_live_queries(0)

@@ -44,7 +44,10 @@ def column(kind: str, options: str = "") -> npt.NDArray[Any]:
     return found
 
 
-EVERY = "(i INT, b BIGINT, f REAL, d DOUBLE PRECISION, n NUMERIC(10, 2), t TEXT, o BOOLEAN, day DATE, at TIMESTAMP, z TIMESTAMPTZ)"
+EVERY = (
+    "(i INT, b BIGINT, f REAL, d DOUBLE PRECISION, n NUMERIC(10, 2), t TEXT, o BOOLEAN, day DATE, at TIMESTAMP, "
+    "z TIMESTAMPTZ)"
+)
 
 
 def test_rows_are_the_same_however_they_are_read():

@@ -102,7 +102,8 @@ def client_message(name: str, fields: dict[str, Any]) -> bytes:
 
 _NAMES = {
     "1": "ParseComplete", "2": "BindComplete", "3": "CloseComplete", "C": "CommandComplete", "D": "DataRow",
-    "E": "ErrorResponse", "G": "CopyInResponse", "I": "EmptyQueryResponse", "N": "NoticeResponse", "R": "Authentication",
+    "A": "NotificationResponse", "H": "CopyOutResponse", "c": "CopyDone", "d": "CopyData", "E": "ErrorResponse",
+    "G": "CopyInResponse", "I": "EmptyQueryResponse", "N": "NoticeResponse", "R": "Authentication",
     "S": "ParameterStatus", "T": "RowDescription", "Z": "ReadyForQuery", "n": "NoData", "s": "PortalSuspended",
     "t": "ParameterDescription", "v": "NegotiateProtocolVersion",
 }  # fmt: skip
@@ -148,7 +149,12 @@ def _server_fields(kind: str, body: bytes) -> dict[str, Any]:
         case "t":
             count = struct.unpack_from(">H", body)[0]
             return {"oids": list(struct.unpack_from(f">{count}I", body, 2))}
-        case "G":
+        case "A":
+            channel, payload, _ = body[4:].split(b"\0")
+            return {"channel": channel.decode(), "payload": payload.decode()}
+        case "d":
+            return {"data": body.decode("latin-1")}
+        case "G" | "H":
             overall, count = struct.unpack_from(">bH", body)
             return {"format": overall, "columns": list(struct.unpack_from(f">{count}H", body, 3))}
         case "v":

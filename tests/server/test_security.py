@@ -70,7 +70,7 @@ STATEMENTS = [
     "SHOW ALL TABLES",
     "FROM own", "DESCRIBE _engine.objects", "SUBSCRIBE _results.own_view", "INSERT INTO _engine.objects VALUES (1)",
     "INSERT INTO _rows.own VALUES (1)", "UPDATE _engine.epoch SET epoch = 0", "DELETE FROM _engine.objects",
-    "EXECUTE x", "PREPARE x AS SELECT 1", "DO $$ x $$", "EXPLAIN ANALYZE SELECT 1", "EXPLAIN COPY own TO '{file}.out'",
+    "EXECUTE x", "DO $$ x $$", "EXPLAIN ANALYZE SELECT 1", "EXPLAIN COPY own TO '{file}.out'",
     "CREATE TABLE u (a INT DEFAULT read_text('{file}'))", "CREATE TABLE u (a INT DEFAULT (SELECT count(*) FROM own))",
     "CREATE TABLE u (a INT, b INT DEFAULT a)", "CREATE TABLE u (a TEXT DEFAULT current_setting('x'))",
     "CREATE TABLE u (a TEXT DEFAULT getenv('HOME'))", "CREATE TABLE u (a TEXT DEFAULT current_user)",
@@ -138,6 +138,9 @@ def test_nothing_but_the_users_relations_can_be_read(connection: Connection, fol
         f"SELECT * FROM {source} EMIT APPEND",
         f"CREATE MATERIALIZED VIEW stolen AS SELECT * FROM {source} EMIT APPEND",
         f"EXPLAIN SELECT * FROM {source}",
+        f"COPY {source} TO STDOUT",
+        f"COPY (SELECT * FROM {source}) TO STDOUT",
+        f"DECLARE stolen CURSOR WITH HOLD FOR SELECT * FROM {source}",
     ):
         refused(connection, query)
     with pytest.raises(psycopg.Error):

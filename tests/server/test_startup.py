@@ -24,7 +24,7 @@ from streamsql.pgwire.auth import Asked, method_for
 from streamsql.pgwire.rules import DEFAULT_RULES, Method, is_loopback, read_rules
 from tests.pgwire.wire import startup
 from tests.running import RunningServer, until
-from tests.server.raw import RawClient
+from tests.server.raw import RawClient, cancel_request
 
 LOG_LINE = re.compile(
     r'timestamp=\S+Z level=(debug|info|warning|error) event=(?:\w+|"[^"]+")( \w+=(?:[^\s"]*|"(?:[^"\\]|\\.)*"))*\Z'
@@ -304,15 +304,16 @@ def test_a_login_that_cannot_be_is_refused(
 
 def test_a_client_is_told_of_the_server_when_it_logs_in(idle: RunningServer):
     with RawClient(
-        idle.port, {"application_name": "mine", "client_encoding": "'utf-8'", "TimeZone": "Asia/Tokyo"}
+        idle.port,
+        {"application_name": "mine", "client_encoding": "'utf-8'", "TimeZone": "Asia/Tokyo", "IntervalStyle": "iso_8601"},
     ) as client:
         greeting = "\n".join(client.greeting)
     for name, value in (
-        ("application_name", "mine"), ("client_encoding", "UTF8"), ("DateStyle", "ISO, MDY"), ("TimeZone", "UTC"),
+        ("application_name", "mine"), ("client_encoding", "UTF8"), ("DateStyle", "ISO, MDY"), ("TimeZone", "Asia/Tokyo"),
         ("integer_datetimes", "on"), ("standard_conforming_strings", "on"), ("server_encoding", "UTF8"),
     ):  # fmt: skip
         assert f'ParameterStatus {{"name": "{name}", "value": "{value}"}}' in greeting
-    assert '"severity": "WARNING", "code": "0A000", "message": "parameter \\"TimeZone\\" cannot be set to' in greeting
+    assert '"severity": "WARNING", "code": "0A000", "message": "parameter \\"IntervalStyle\\" cannot be set to' in greeting
 
 
 def test_encryption_is_declined_and_the_session_begins(idle: RunningServer):
@@ -421,3 +422,15 @@ def test_a_session_that_is_ended_is_an_admin_shutdown_to_its_driver(tmp_path: Pa
         with pytest.raises((errors.AdminShutdown, psycopg.OperationalError)):
             session.execute("SELECT 1")
         session.close()
+
+
+def test_protocol_3_2_gives_a_longer_key_which_cancels(server: RunningServer):
+    with RawClient(server.port, log_in=False) as client:
+        client.send_bytes(startup({"user": "tester", "database": "streamsql"}, (3, 2)))
+        client.greeting = client.greeted()
+        assert len(client.secret) == 32
+        client.send("Query", {"text": "SELECT count(*) FROM range(100000000000)"})
+        until(lambda: server.execute("SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%100000000000)'"))
+        cancel_request(server.port, client.process_id, client.secret[:4])  # part of the key is not the key
+        cancel_request(server.port, client.process_id, client.secret)
+        assert '"code": "57014"' in client.until_ready()[-2]

@@ -126,7 +126,7 @@ def one(text: str) -> Statement:
         ("DEALLOCATE PREPARE s1", "DEALLOCATE s1"),
         ("DEALLOCATE \"S 1\"", 'DEALLOCATE "S 1"'),
         ("DISCARD ALL", "DISCARD ALL"),
-        ("DISCARD TEMP", "DISCARD ALL"),
+        ("DISCARD TEMP", "DISCARD TEMP"),
         ("UNLISTEN *", "UNLISTEN *"),
         ("CLOSE ALL", "CLOSE ALL"),
         ("CLOSE c", "CLOSE c"),

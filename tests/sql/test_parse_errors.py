@@ -114,7 +114,6 @@ def refusal(text: str) -> StreamSQLError:
         ("SUBSCRIBE v WITH (SNAPSHOT = ^maybe)", "22023", "snapshot requires a Boolean value"),
         ("ROLLBACK TO SAVEPOINT x ^y", "42601", 'syntax error at or near "y"'),
         ("SAVEPOINT ^1", "42601", 'syntax error at or near "1"'),
-        ("COMMIT ^AND CHAIN", "0A000", "AND CHAIN is not supported"),
         ("BEGIN READ ^FAST", "42601", 'syntax error at or near "FAST"'),
         ("SHOW a ^b", "42601", 'syntax error at or near "b"'),
         ("SET x ^5", "42601", 'syntax error at or near "5"'),

@@ -218,8 +218,83 @@ def mixed(draw: Draw) -> Drawn:
     return Drawn(sql, f"I{other.types}")
 
 
+def functions(draw: Draw) -> Drawn:
+    """Draw PostgreSQL's functions over dates, numbers and texts."""
+    name = draw.one("t1", "t2", "t3", "t3")
+    of = columns(name, "r")
+    items = [_call(draw, of) for _ in range(draw.random.randint(1, 3))]
+    listed = ", ".join(f"{sql} AS x{i}" for i, (sql, _) in enumerate(items))
+    return Drawn(f"SELECT {listed} FROM {name} AS r{_where(draw, of, 0.3)}", "".join(t for _, t in items))
+
+
+def _call(draw: Draw, of: Columns) -> tuple[str, str]:
+    """Draw a call of one function, and its letter."""
+    number, text = draw.number(of, 1), draw.text(of, 1)
+    count, place = draw.one("0", "1", "2", "-1", "5"), draw.one("1", "2", "3")
+    kinds: list[tuple[str, str]] = [
+        (f"greatest({number}, {draw.literal()}, {draw.number(of, 0)})", "I"),
+        (f"least({number}, {draw.number(of, 0)})", "I"),
+        (f"mod({number}, 3)", "I"),
+        (f"left({text}, {count})", "T"),
+        (f"right({text}, {count})", "T"),
+        (f"lpad({text}, 5, '{draw.one('-', 'ab')}')", "T"),
+        (f"rpad({text}, 3, '*')", "T"),
+        (f"strpos({text}, 'a')", "I"),
+        (f"position('b' IN {text})", "I"),
+        (f"split_part({text}, 'b', {place})", "T"),
+        (f"translate({text}, 'ab', 'x')", "T"),
+        (f"repeat({text}, 2)", "T"),
+        (f"ascii({text})", "I"),
+        (f"md5({text})", "T"),
+        (f"initcap({text})", "T"),
+        (f"btrim({text}, 'a ')", "T"),
+        (f"ltrim({text})", "T"),
+        (f"overlay({text} PLACING 'zz' FROM {place})", "T"),
+        (f"substring({text} FROM {place} FOR 2)", "T"),
+        (f"concat_ws('-', {text}, {draw.text(of, 0)}, 'x')", "T"),
+        (f"starts_with({text}, 'a')", "I"),
+        (f"{text} ~ '{draw.one('^a', 'b$', '[A-Z]', 'a.*b')}'", "I"),
+        (f"regexp_replace({text}, '[ab]', '+', 'g')", "T"),
+        (f"octet_length({text})", "I"),
+        (f"to_hex(abs({draw.number(of, 0)}))", "T"),
+        (f"CAST({number} AS TEXT)", "T"),
+        (f"CAST({draw.condition(of, 0)} AS INTEGER)", "I"),
+        (f"({number})::numeric(10, 1)", "R"),
+    ]
+    for value in (*of.floats, *of.exact):
+        function = draw.one("round", "ceil", "floor", "trunc", "abs", "sign")
+        kinds += [(f"{function}({value})", "R"), (f"{value} / 4", "R"), (f"CAST({value} AS INTEGER)", "I")]
+    for value in of.exact:
+        kinds += [
+            (f"round({value}, {draw.one('0', '1', '-1')})", "R"),
+            (f"trunc({value}, 1)", "R"),
+            (f"{value} % 2", "R"),
+        ]
+    for date in of.dates:
+        part = draw.one(
+            "year", "month", "day", "dow", "doy", "week", "quarter", "isodow", "epoch", "century", "decade", "isoyear"
+        )
+        unit = draw.one("month", "year", "week", "quarter", "day", "decade")
+        pattern = draw.one("YYYY-MM-DD", "DD Mon YYYY", "Day", 'YYYY"y" Q', "D DDD", "FMMonth", "IW", "HH24:MI")
+        kinds += [
+            (f"extract({part} FROM {date})", "R"),
+            (f"date_part('{part}', {date})", "R"),
+            (f"date_trunc('{unit}', {date})::date", "T"),
+            (f"to_char({date}, '{pattern}')", "T"),
+            (f"{date} + {place}", "T"),
+            (f"{date} - DATE '2024-01-31'", "I"),
+            (f"({date} + INTERVAL '1 month')::date", "T"),
+            (f"{date} - INTERVAL '36 hours'", "T"),
+            (f"make_date(2024, {place}, 28) - {date}", "I"),
+            (f"({date} BETWEEN DATE '2024-01-01' AND DATE '2024-02-28')", "I"),
+            (f"to_date(to_char({date}, 'YYYYMMDD'), 'YYYYMMDD')", "T"),
+        ] * 2
+    return draw.random.choice(kinds)
+
+
 FAMILIES: dict[str, Callable[[Draw], Drawn]] = {
     "aggregates": aggregates,
+    "functions": functions,
     "joins": joins,
     "mixed": mixed,
     "set_operations": set_operations,

@@ -11,6 +11,7 @@ from streamsql.catalog.pg_catalog import (
     empty_replication,
     empty_statistics,
     empty_text_search,
+    pg_cursors,
     pg_roles,
     pg_stat_activity,
     pg_tables,
@@ -18,6 +19,7 @@ from streamsql.catalog.pg_catalog import (
 from streamsql.catalog.pg_catalog.pg_am import PG_AM, PG_COLLATION
 from streamsql.catalog.pg_catalog.pg_attribute import PG_ATTRDEF, PG_ATTRIBUTE
 from streamsql.catalog.pg_catalog.pg_class import PG_CLASS
+from streamsql.catalog.pg_catalog.pg_cursors import PG_LISTENING_CHANNELS
 from streamsql.catalog.pg_catalog.pg_get_keywords import PG_GET_KEYWORDS
 from streamsql.catalog.pg_catalog.pg_index import PG_CONSTRAINT, PG_INDEX, PG_INDEXES
 from streamsql.catalog.pg_catalog.pg_namespace import PG_DATABASE, PG_DESCRIPTION, PG_NAMESPACE, PG_TABLESPACE
@@ -44,6 +46,7 @@ RELATIONS = (
     PG_SETTINGS,
     PG_TABLESPACE,
     PG_TYPE,
+    *pg_cursors.RELATIONS,
     *pg_roles.RELATIONS,
     *pg_stat_activity.RELATIONS,
     *pg_tables.RELATIONS,
@@ -57,4 +60,4 @@ RELATIONS = (
     *empty_text_search.RELATIONS,
 )
 # functions that give a fixed set of rows, and are read like relations
-FUNCTIONS = (PG_GET_KEYWORDS,)
+FUNCTIONS = (PG_GET_KEYWORDS, PG_LISTENING_CHANNELS)

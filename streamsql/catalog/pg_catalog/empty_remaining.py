@@ -27,11 +27,6 @@ RELATIONS = (
         "pg_config",
         """name text, setting text""",
     ),
-    view(
-        12077,
-        "pg_cursors",
-        """name text, statement text, is_holdable bool, is_binary bool, is_scrollable bool, creation_time timestamptz""",
-    ),
     table(
         3079,
         "pg_extension",
@@ -70,12 +65,6 @@ RELATIONS = (
         "pg_partitioned_table",
         """partrelid oid, partstrat char, partnatts int2, partdefid oid, partattrs int2vector, partclass oidvector,
     partcollation oidvector, partexprs pg_node_tree""",
-    ),
-    view(
-        12095,
-        "pg_prepared_statements",
-        """name text, statement text, prepare_time timestamptz, parameter_types regtype[], from_sql bool, generic_plans
-    int8, custom_plans int8""",
     ),
     view(
         12090,

@@ -17,19 +17,24 @@ from streamsql.server.results import Outcome, ResultColumn
 from streamsql.server.returning import returned_columns
 from streamsql.server.statements import (
     change,
+    channel,
     comment,
     copy_from,
     copy_to,
     create,
     create_table,
+    cursor,
     describe,
     drop,
     explain,
     explain_why,
     grant,
     insert,
+    lock,
     owner,
+    prepared,
     query,
+    refresh,
     role,
     session,
     show,
@@ -62,34 +67,47 @@ class Handler:
     at_once: bool = False
 
 
+async def _resolved(context: Context, statement: s.ExecutePrepared, values: Values) -> Outcome:
+    found, given = await prepared.resolve(context, statement)
+    return await handler(found).execute(context, found, given)
+
+
 TEMPORARY = Handler(create_table.temporary)
 UPSERT = Handler(upsert.execute, returned_columns, insert.types_of, at_once=True)
 
 HANDLERS: dict[type[s.Statement], Handler] = {
-    s.CloseCursor: Handler(session.close_cursor),
+    s.CloseCursor: Handler(cursor.close),
     s.Comment: Handler(comment.execute, at_once=True),
     s.CopyFrom: Handler(copy_from.execute),
     s.CopyTo: Handler(copy_to.execute),
     s.CreateMaterializedView: Handler(create.view, at_once=True),
     s.CreateStream: Handler(create.relation, at_once=True),
     s.CreateTable: Handler(create.relation, at_once=True),
+    s.DeclareCursor: Handler(cursor.declare, types_of=cursor.types_of),
+    s.Fetch: Handler(cursor.fetch, cursor.columns),
+    s.Deallocate: Handler(prepared.deallocate),
     s.CreateTableAs: Handler(create_table.of_query, at_once=True),
-    s.Deallocate: Handler(session.deallocate),
     s.Delete: Handler(change.execute, returned_columns, change.types_of, at_once=True),
     s.Describe: Handler(describe.execute, describe.columns),
     s.Discard: Handler(session.discard),
     s.Drop: Handler(drop.execute, at_once=True),
+    s.ExecutePrepared: Handler(_resolved, prepared.columns),
     s.Explain: Handler(explain.execute, explain.columns),
     s.ExplainWhy: Handler(explain_why.execute, explain_why.columns),
     s.Insert: Handler(insert.execute, returned_columns, insert.types_of),
     s.Query: Handler(query.execute, query.columns, query.types_of),
+    s.Refresh: Handler(refresh.execute),
     s.SetVariable: Handler(session.set_variable),
     s.Show: Handler(show.execute, show.columns),
     s.ShowVariable: Handler(session.show_variable, session.show_columns),
     s.Subscribe: Handler(subscribe.execute, subscribe.columns, at_once=True),
     s.Transaction: Handler(transaction.execute),
+    s.Listen: Handler(channel.listen),
+    s.LockTable: Handler(lock.execute),
+    s.Notify: Handler(channel.notify),
+    s.Prepare: Handler(prepared.prepare),
+    s.Unlisten: Handler(channel.unlisten),
     s.Truncate: Handler(truncate.execute, at_once=True),
-    s.Unlisten: Handler(session.unlisten),
     s.Verify: Handler(verify.execute, verify.columns),
     s.Update: Handler(change.execute, returned_columns, change.types_of, at_once=True),
     r.AlterOwner: Handler(owner.alter, at_once=True),

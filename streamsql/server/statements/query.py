@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 from sqlglot import exp
 
 from streamsql.base.errors import AdminShutdown, FeatureNotSupported, StreamSQLError
-from streamsql.base.types import WireType
+from streamsql.base.types import INT2, INT4, INT8, NUMERIC, WireType
 from streamsql.catalog.objects import OutputColumn
 from streamsql.engine.changes import Change
 from streamsql.engine.live import LiveQuery, start_live_query, stop_live_query
-from streamsql.plan.adhoc import Scope, adhoc_query
+from streamsql.plan.adhoc import Scope, adhoc_query, explained
 from streamsql.plan.continuous import named_relations, plan_query, require_sources
 from streamsql.plan.functions import asks_settings
 from streamsql.plan.output_names import values_names
@@ -29,7 +29,8 @@ from streamsql.plan.result_types import WIRE_TYPE
 from streamsql.server.context import Context, Given, Values
 from streamsql.server.known import Bound
 from streamsql.server.reads import describe_on
-from streamsql.server.results import Batches, ResultColumn, Rows
+from streamsql.server.results import Batches, ResultColumn, Rows, Wake
+from streamsql.server.statements.notify_calls import rewritten, telling
 from streamsql.server.streaming import canonical, every
 from streamsql.sql.statements import EmitMode, Query
 
@@ -60,7 +61,10 @@ def check_continuous(context: Context, query: Query) -> None:
 async def columns(context: Context, statement: Query, values: Values) -> list[ResultColumn]:
     """Tell the result's columns; parameters without values are typed NULLs."""
     if statement.emit is None:
-        return list((await _bound(context, statement, values)).columns)
+        calls = rewritten(statement)
+        if calls is None:
+            return list((await _bound(context, statement, values)).columns)
+        return calls.shown((await _bound(context, calls.query, values)).columns)
     query = _with_values(statement, values)
     check_continuous(context, query)
     require_sources(context.catalog, context.asker.role, query)
@@ -73,14 +77,25 @@ async def columns(context: Context, statement: Query, values: Values) -> list[Re
 async def execute(context: Context, statement: Query, values: Values) -> Rows:
     if statement.emit is not None:
         return await _live(context, _with_values(statement, values))
+    calls = rewritten(statement)
+    if calls is None:
+        return await _adhoc(context, statement, values)
+    rows = await _adhoc(context, calls.query, values)
+    if calls.calls:
+        rows.columns = calls.shown(rows.columns)
+        rows.batches = telling(rows.batches, len(calls.calls), context.asker.process_id, context.transaction.act)
+    return rows
+
+
+# ---- ad hoc ----
+
+
+async def _adhoc(context: Context, statement: Query, values: Values) -> Rows:
     if context.transaction.private:
         return await _with_written(context, statement, values)
     bound = await _bound(context, statement, values)
     rows = context.reads.stream(_filled(bound, values), bound.columns, context.cancel, tables=bound.tables)
     return Rows(list(bound.columns), rows, locate=lambda error: located(error, statement.tree, statement))
-
-
-# ---- ad hoc ----
 
 
 async def _bound(context: Context, query: Query, values: Values) -> Bound:
@@ -119,7 +134,7 @@ def bind(query: Query, types: tuple[WireType, ...], scope: Scope, given: Given) 
         made = adhoc_query(tree, query, scope)
         found = _renamed(tree, scope.describe(made.sql))
     except StreamSQLError as error:
-        raise located(error, query.tree, query) from error
+        raise explained(error, query.tree, query, scope) from error
     # a value may have a narrower type than a typed NULL, so the columns are cast to what the client was told
     told = made.types if made.types is not None and len(made.types) == len(found) else [None] * len(found)
     columns = tuple(_column(c, wire_type, exact=bool(types)) for c, wire_type in zip(found, told, strict=True))
@@ -131,6 +146,8 @@ def bind(query: Query, types: tuple[WireType, ...], scope: Scope, given: Given) 
 def _column(described: OutputColumn, told: WireType | None, *, exact: bool) -> ResultColumn:
     """Make a column as DuckDB describes it, or else as PostgreSQL would."""
     column = ResultColumn.of(described.name, described.type, exact=exact)
+    if told is NUMERIC and column.type in (INT2, INT4, INT8):
+        return ResultColumn(described.name, NUMERIC, cast="DECIMAL(38,0)")  # extract(year FROM x) has no fraction
     return column if told is None or told is column.type else ResultColumn.told(described.name, told)
 
 
@@ -192,7 +209,7 @@ def _with_values(statement: Query, values: Values) -> Query:
 
 async def _live(context: Context, query: Query) -> Rows:
     check_continuous(context, query)
-    wake = asyncio.Event()
+    wake = Wake()
     loop = asyncio.get_running_loop()
 
     def waken() -> None:
@@ -216,10 +233,10 @@ async def _live(context: Context, query: Query) -> Rows:
 
     found = [ResultColumn.of(o.name, o.type) for o in live.plan.outputs]
     batches = _batches(context, live, wake, found)
-    return Rows(found, batches, live=True, limit=live.plan.limit, release=release)
+    return Rows(found, batches, live=True, wake=wake, limit=live.plan.limit, release=release)
 
 
-async def _batches(context: Context, live: LiveQuery, wake: asyncio.Event, found: list[ResultColumn]) -> Batches:
+async def _batches(context: Context, live: LiveQuery, wake: Wake, found: list[ResultColumn]) -> Batches:
     """Give a live query's rows as its epochs commit, until the client has enough or cancels."""
     async for changes, _ in every(context.reads, live.subscription, wake, live.plan.every_us, context.cancel):
         shown = _shown(live, changes)

@@ -1,30 +1,33 @@
-"""Statements that concern the session alone: SET, SHOW name, RESET, DEALLOCATE, DISCARD, CLOSE, UNLISTEN."""
+"""Statements that concern the session alone: SET, SHOW name, RESET, DISCARD."""
 
 from __future__ import annotations
 
-from streamsql.base.errors import InvalidCursorName, InvalidStatementName
+from streamsql.base.errors import ActiveTransaction
 from streamsql.server.context import Context, Values
-from streamsql.server.results import Done, ResultColumn, Rows, static_columns, static_rows
+from streamsql.server.notifications import ListenTo
+from streamsql.server.results import Done, ResultColumn, Rows, notice, static_columns, static_rows
 from streamsql.server.variables import VARIABLES, key_of, spelling
 from streamsql.sql.statements import (
-    CloseCursor,
-    Deallocate,
     Discard,
     SetVariable,
     ShowVariable,
-    Unlisten,
 )
 
 
 async def set_variable(context: Context, statement: SetVariable, values: Values) -> Done:
     tag = "RESET" if statement.reset else "SET"
+    notices: list[dict[str, str]] = []
+    if (statement.name == "transaction" or statement.local) and not context.transaction.in_block:
+        what = "SET TRANSACTION" if statement.name == "transaction" else "SET LOCAL"
+        message = f"{what} can only be used in transaction blocks"
+        notices.append(notice(message, severity="WARNING", sqlstate="25P01"))
     if statement.name in _MODES_OF and statement.value is not None:
         set_modes(context, _MODES_OF[statement.name], statement.value)
     elif statement.reset and statement.name == "all":
         context.variables.reset_all()
     else:
         context.variables.set(statement.name, statement.value, local=statement.local)
-    return Done(tag)
+    return Done(tag, notices)
 
 
 # SET TRANSACTION and SET SESSION CHARACTERISTICS: what their variables begin with
@@ -37,6 +40,8 @@ def set_modes(context: Context, prefix: str, modes: str) -> None:
         words = " ".join(mode.split())
         if words.startswith("isolation level "):
             context.variables.set(f"{prefix}isolation", words.removeprefix("isolation level "))
+        elif words in ("deferrable", "not deferrable"):
+            context.variables.set(f"{prefix}deferrable", "on" if words == "deferrable" else "off")
         elif words in ("read only", "read write"):
             context.variables.set(f"{prefix}read_only", "on" if words == "read only" else "off")
 
@@ -55,28 +60,15 @@ async def show_variable(context: Context, statement: ShowVariable, values: Value
     return static_rows(columns, [(context.variables.get(statement.name),)], "SHOW")
 
 
-async def deallocate(context: Context, statement: Deallocate, values: Values) -> Done:
-    if statement.name is None:
-        context.prepared.clear()
-        return Done("DEALLOCATE ALL")
-    if statement.name not in context.prepared:
-        raise InvalidStatementName(f'prepared statement "{statement.name}" does not exist')
-    del context.prepared[statement.name]
-    return Done("DEALLOCATE")
-
-
 async def discard(context: Context, statement: Discard, values: Values) -> Done:
-    context.prepared.clear()
-    context.variables.discard_all()
-    context.transaction.set_temporary({})
-    return Done("DISCARD ALL")
-
-
-async def close_cursor(context: Context, statement: CloseCursor, values: Values) -> Done:
-    if statement.name is not None:
-        raise InvalidCursorName(f'cursor "{statement.name}" does not exist')
-    return Done("CLOSE CURSOR ALL")
-
-
-async def unlisten(context: Context, statement: Unlisten, values: Values) -> Done:
-    return Done("UNLISTEN")
+    """Do what PostgreSQL does for ALL; no plans are kept by a session, and there are no sequences."""
+    if statement.what == "all":
+        if context.transaction.in_block:
+            raise ActiveTransaction("DISCARD ALL cannot run inside a transaction block")
+        await context.cursors.close(None)
+        context.transaction.act(ListenTo(None, begins=False))
+        context.prepared.clear()
+        context.variables.discard_all()
+    if statement.what in ("all", "temp"):
+        context.transaction.set_temporary({})
+    return Done(f"DISCARD {statement.what.upper()}")

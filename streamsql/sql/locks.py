@@ -1,0 +1,47 @@
+"""LOCK TABLE. See https://www.postgresql.org/docs/15/sql-lock.html."""
+
+from __future__ import annotations
+
+from streamsql.sql.statements import LockTable
+from streamsql.sql.tokens import Cursor
+
+# how strongly LOCK TABLE locks, as PostgreSQL has it
+LOCK_MODES: tuple[tuple[str, ...], ...] = (
+    ("access", "share"),
+    ("row", "share"),
+    ("row", "exclusive"),
+    ("share", "update", "exclusive"),
+    ("share", "row", "exclusive"),
+    ("share",),
+    ("exclusive",),
+    ("access", "exclusive"),
+)
+
+
+def parse_lock(cursor: Cursor) -> LockTable:
+    """Read LOCK [TABLE] [ONLY] name [, ...] [IN mode MODE] [NOWAIT]."""
+    cursor.expect("lock")
+    cursor.accept("table")
+    names: list[tuple[str, int]] = []
+    while True:
+        cursor.accept("only")
+        position = cursor.position
+        names.append((cursor.expect_object_name(), position))
+        cursor.accept("*")
+        if not cursor.accept(","):
+            break
+    mode = "access exclusive"
+    mode_position = cursor.position
+    if cursor.accept("in"):
+        mode_position = cursor.position
+        found = next((words for words in LOCK_MODES if cursor.accept(*words)), None)
+        if found is None:
+            raise cursor.error()
+        mode = " ".join(found)
+        cursor.expect("mode")
+    nowait = cursor.accept("nowait")
+    cursor.expect_end()
+    return LockTable(
+        *cursor.source, names=tuple(n for n, _ in names), mode=mode, nowait=nowait,
+        name_positions=tuple(p for _, p in names), mode_position=mode_position,
+    )  # fmt: skip
