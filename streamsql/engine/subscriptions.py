@@ -44,6 +44,11 @@ class ChangeLog:
         """How many read."""
         return len(self._subscriptions)
 
+    def subscriptions(self) -> list[Subscription]:
+        """List those who read."""
+        with self._lock:
+            return list(self._subscriptions)
+
     @property
     def wants_whole(self) -> bool:
         """Tell whether anybody reads the whole result each time (EMIT COMPLETE)."""
@@ -121,6 +126,8 @@ class ChangeLog:
 
     def _take(self, reader: Subscription) -> tuple[list[Change], int]:
         with self._lock:
+            if reader.failure is not None:
+                raise reader.failure
             if reader.position < self._first:
                 raise SubscriptionTooSlow(
                     f'the subscription fell behind the changes of "{self.name}" that are kept',
@@ -165,6 +172,8 @@ class Subscription:
         self.position = position
         self.wake = wake
         self.whole = whole
+        self.role: int | None = None  # with whose rights it reads; None: they do not matter
+        self.failure: StreamSQLError | None = None
 
     def take(self) -> tuple[list[Change], int]:
         """Give the changes since the last call, which may be none, and the last epoch that they are complete to.
@@ -174,6 +183,11 @@ class Subscription:
         changes, epoch = self._log._take(self)
         before, self._before = self._before, ()
         return [change.sorted() for change in (*before, *changes)], epoch
+
+    def end(self, error: StreamSQLError) -> None:
+        """End it with this error, whatever the query does. For any thread."""
+        self.failure = error
+        self.wake()
 
     def close(self) -> None:
         """Stop reading. May be called again."""

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 import duckdb
 import pyarrow as pa
 
+from streamsql.base.errors import SQLSyntaxError, StreamSQLError
 from streamsql.base.limits import Limits
 from streamsql.base.types import WireType
 from streamsql.catalog.objects import Catalog, Stream, Table
@@ -24,6 +25,7 @@ from streamsql.engine.ingest import arrow_schema
 from streamsql.server.reads import ReadPool
 from streamsql.server.results import ResultColumn
 from streamsql.sql.parse import parse
+from streamsql.sql.secrets import holds_secret
 from streamsql.sql.statements import Statement
 
 T = TypeVar("T")
@@ -35,7 +37,7 @@ FINDINGS_MAX = 2_048
 SHARED_MAX = 64
 SHARED_ROWS_MAX = 1_000
 # catalogs, users and databases whose system relations are kept
-SNAPSHOTS_MAX = 8
+SNAPSHOTS_MAX = 32
 # a text of this length takes milliseconds to parse, which other sessions should not wait for
 PARSED_INLINE_CHARACTERS_MAX = 20_000
 
@@ -95,6 +97,18 @@ class Findings(Generic[T]):
             self._found.popitem(last=False)
 
 
+def _parsed_in_secret(text: str, limits: Limits) -> list[Statement]:
+    """Parse a text that may hold a password: neither it nor what is wrong with it is repeated to anybody."""
+    try:
+        return parse(text, limits)
+    except StreamSQLError as error:
+        if '"' not in error.message and "'" not in error.message:
+            raise  # it repeats nothing
+        raise SQLSyntaxError(
+            "syntax error in a statement with a password", hint=error.hint, position=error.position
+        ) from None
+
+
 class Known:
     """What all sessions know; used from the event loop's thread."""
 
@@ -103,7 +117,7 @@ class Known:
         self._reads = reads
         self._texts: OrderedDict[str, list[Statement]] = OrderedDict()
         self._schemas: dict[int, pa.Schema] = {}
-        self._standard: OrderedDict[tuple[int, str, str], tuple[Catalog, dict[str, pa.Table]]] = OrderedDict()
+        self._standard: OrderedDict[tuple[int, str, str, int, str], tuple[Catalog, dict[str, pa.Table]]] = OrderedDict()
         self.types: Findings[tuple[WireType, ...]] = Findings()
         self.queries: Findings[Bound] = Findings()
         self.frames: Shared[list[pa.RecordBatch]] = Shared()
@@ -114,6 +128,8 @@ class Known:
         found = self._texts.get(text)
         if found is not None:
             return found
+        if holds_secret(text):
+            return _parsed_in_secret(text, self._limits)
         if len(text) > PARSED_INLINE_CHARACTERS_MAX:
             return await self._reads.compute(lambda: parse(text, self._limits))
         found = parse(text, self._limits)
@@ -128,7 +144,7 @@ class Known:
 
         Lasting ones are made once for each catalog, user and database. For any thread.
         """
-        key = (id(snapshot.catalog), snapshot.user, snapshot.database)
+        key = (id(snapshot.catalog), snapshot.user, snapshot.database, snapshot.role, snapshot.owner)
         _, tables = self._standard.setdefault(key, (snapshot.catalog, {}))
         if len(self._standard) > SNAPSHOTS_MAX:
             with contextlib.suppress(KeyError):  # another thread was faster

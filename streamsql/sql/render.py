@@ -18,6 +18,7 @@ from sqlglot.dialects.postgres import Postgres
 from streamsql.base.errors import FeatureNotSupported, ProgramLimitExceeded
 from streamsql.sql.durations import render_duration
 from streamsql.sql.names import quote_name, quote_string
+from streamsql.sql.render_roles import ROLE_RENDERERS
 from streamsql.sql.statements import (
     CloseCursor,
     ColumnDefinition,
@@ -375,4 +376,5 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     Notify: _notify,
     Truncate: lambda statement: f"TRUNCATE {', '.join(quote_name(d.name) for d in statement.deletes)}",
     Update: _change,
+    **ROLE_RENDERERS,
 }

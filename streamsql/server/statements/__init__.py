@@ -28,11 +28,14 @@ from streamsql.server.statements import (
     drop,
     explain,
     explain_why,
+    grant,
     insert,
     lock,
+    owner,
     prepared,
     query,
     refresh,
+    role,
     session,
     show,
     subscribe,
@@ -41,6 +44,7 @@ from streamsql.server.statements import (
     upsert,
     verify,
 )
+from streamsql.sql import role_statements as r
 from streamsql.sql import statements as s
 
 Describe = Callable[[Context, Any, Values], Awaitable["list[ResultColumn] | None"]]
@@ -106,6 +110,15 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.Truncate: Handler(truncate.execute, at_once=True),
     s.Verify: Handler(verify.execute, verify.columns),
     s.Update: Handler(change.execute, returned_columns, change.types_of, at_once=True),
+    r.AlterOwner: Handler(owner.alter, at_once=True),
+    r.AlterRole: Handler(role.alter, at_once=True),
+    r.AlterRoleSet: Handler(role.set_variable, at_once=True),
+    r.CreateRole: Handler(role.create, at_once=True),
+    r.DropRole: Handler(role.drop, at_once=True),
+    r.GrantPrivileges: Handler(grant.execute, at_once=True),
+    r.GrantRoles: Handler(role.grant, at_once=True),
+    r.ReassignOwned: Handler(owner.reassign, at_once=True),
+    r.RenameRole: Handler(role.rename, at_once=True),
 }
 
 

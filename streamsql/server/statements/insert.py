@@ -15,6 +15,7 @@ from streamsql.base.errors import DatatypeMismatch, InvalidTextRepresentation, S
 from streamsql.base.limits import Limits, exceeded
 from streamsql.base.types import WireType, wire_column
 from streamsql.catalog.objects import Stream, Table, quoted
+from streamsql.catalog.rights import require
 from streamsql.engine.ingest import arranged, check_width, conform, default_rows, target_columns
 from streamsql.engine.store import translated
 from streamsql.engine.translate import type_name
@@ -56,6 +57,7 @@ def types_of(
 
 async def execute(context: Context, statement: Insert, values: Values) -> Done | Rows:
     relation = context.catalog.relation(statement.name, statement.name_position + 1)
+    require(context.catalog, context.asker.role, relation, "INSERT")
     rows = await rows_of(context, statement, values, relation)
     await written.write(context, relation, rows)
     tag = f"INSERT 0 {rows.num_rows}"

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamsql.base.types import BOOL, INT2, INT8, canonical_arrow
+from streamsql.catalog.rights import require_read
 from streamsql.engine import definitions
 from streamsql.engine.changes import Change
 from streamsql.engine.definitions import ViewSubscription
@@ -29,6 +30,7 @@ from streamsql.sql.statements import Subscribe
 
 async def columns(context: Context, statement: Subscribe, values: Values) -> list[ResultColumn]:
     view = context.catalog.view(statement.name, statement.name_position + 1)
+    require_read(context.catalog, context.asker.role, view)
     head = [ResultColumn("epoch", INT8), ResultColumn("weight", INT2)]
     if statement.progress:
         head.append(ResultColumn("progressed", BOOL))
@@ -43,9 +45,16 @@ async def execute(context: Context, statement: Subscribe, values: Values) -> Row
     def waken() -> None:
         loop.call_soon_threadsafe(wake.set)
 
-    following = await context.on_engine(
-        lambda: definitions.subscribe(context.engine, statement.name, statement.name_position + 1, waken)
-    )
+    engine, role = context.engine, context.asker.role
+
+    def follow() -> ViewSubscription:
+        position = statement.name_position + 1
+        require_read(engine.catalog, role, engine.catalog.view(statement.name, position))
+        made = definitions.subscribe(engine, statement.name, position, waken)
+        made.subscription.role = role
+        return made
+
+    following = await context.on_engine(follow)
 
     async def release() -> None:
         following.subscription.close()

@@ -15,6 +15,7 @@ import duckdb
 from streamsql.base.errors import FeatureNotSupported, NotInPrerequisiteState
 from streamsql.base.types import INT8
 from streamsql.catalog.objects import RESULTS_SCHEMA, View, quoted
+from streamsql.catalog.rights import require_read
 from streamsql.engine.views import ContinuousQuery
 from streamsql.plan import stages
 from streamsql.plan.nodes import ContinuousPlan
@@ -27,6 +28,7 @@ from streamsql.sql.statements import Verify
 
 async def columns(context: Context, statement: Verify, values: Values) -> list[ResultColumn]:
     view = context.catalog.view(statement.name, statement.name_position + 1)
+    require_read(context.catalog, context.asker.role, view)
     return [ResultColumn("weight", INT8), *(ResultColumn.of(c.name, c.type) for c in view.columns)]
 
 
