@@ -21,28 +21,29 @@ from streamsql.engine.watermark import NEVER
 Taken = list[tuple[ContinuousQuery, Progress]]
 
 
-def concatenated(tables: list[pa.Table]) -> pa.Table:
-    """Join batches of one relation, in order, without copying."""
-    return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
-
-
-def with_sequence(rows: pa.Table, first: int) -> pa.Table:
-    """Give each row its arrival number."""
-    return rows.append_column("__seq", pa.array(np.arange(first, first + rows.num_rows, dtype=np.int64)))
-
-
-def numbered(writes: list[list[tuple[str, pa.Table]]], sequence: int) -> tuple[dict[str, list[pa.Table]], int]:
+def numbered(writes: list[list[tuple[str, pa.Table]]], sequence: int) -> tuple[dict[str, pa.Table], int]:
     """Give rows their arrival numbers, write by write, so that these do not depend on where epochs are cut.
 
-    Gives the rows of each relation, and the next number.
+    Gives the rows of each relation, with ``__seq``, and the next number.
     """
     batches: dict[str, list[pa.Table]] = {}
+    starts: dict[str, list[int]] = {}
     for rows in writes:
         for name, table in rows:
             if table.num_rows:
-                batches.setdefault(name, []).append(with_sequence(table, sequence))
+                batches.setdefault(name, []).append(table)
+                starts.setdefault(name, []).append(sequence)
                 sequence += table.num_rows
-    return batches, sequence
+    return {name: _numbered(tables, starts[name]) for name, tables in batches.items()}, sequence
+
+
+def _numbered(tables: list[pa.Table], starts: list[int]) -> pa.Table:
+    """Join tables, in order, without copying; the rows of each are numbered from its start on."""
+    counts = np.array([t.num_rows for t in tables], dtype=np.int64)
+    before = np.cumsum(counts) - counts
+    numbers = np.repeat(np.array(starts, dtype=np.int64) - before, counts) + np.arange(counts.sum(), dtype=np.int64)
+    rows = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
+    return rows.append_column("__seq", pa.array(numbers))
 
 
 def mark_handed_on(queries: Mapping[str, ContinuousQuery]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
+from streamsql.engine.operators.asof_join import AsofJoinNode
 from streamsql.engine.operators.interval_join import IntervalJoinNode
 from streamsql.engine.operators.lookup import LookupNode
 from streamsql.engine.origins import InnerNode, Node, StreamNode, UnionNode, ViewNode
@@ -52,7 +53,8 @@ class _Tree:
             case plans.IntervalJoin():
                 inputs = (self.add(origin.left), self.add(origin.right))
                 index = len(self.nodes)
-                return IntervalJoinNode(origin, store, index, inputs, owner, temporary=owner.temporary)
+                kind = AsofJoinNode if origin.kind.startswith("ASOF") else IntervalJoinNode
+                return kind(origin, store, index, inputs, owner, temporary=owner.temporary)
         raise AssertionError(origin)
 
 

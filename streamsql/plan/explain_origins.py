@@ -56,6 +56,14 @@ def origin_lines(origin: Origin, depth: int, of_plan: Callable[[ContinuousPlan, 
 
 def _join(join: IntervalJoin) -> list[str]:
     left, right = (", ".join(i.names) for i in (join.left, join.right))
+    if join.kind.startswith("ASOF"):
+        return [
+            f"{'AsofLeftJoin' if join.kind == 'ASOF LEFT' else 'AsofJoin'}  (strategy: {Strategy.BILINEAR.value})",
+            f"condition: {join.text}",
+            "watermark: the lower of both sides'; rows behind it are late",
+            f"state: rows of {left} until the watermark is past their time",
+            f"state: rows of {right} from the watermark on, and of each key the last before it",
+        ]
     low, high = (_signed(us) for us in (join.low_us, join.high_us))
     return [
         f"{_JOINS[join.kind]}  (strategy: {Strategy.BILINEAR.value})",

@@ -6,7 +6,6 @@ constant. ``a.ts BETWEEN b.ts - INTERVAL '5 minutes' AND b.ts`` says ``0 <= b.ts
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -23,8 +22,10 @@ from streamsql.base.errors import (
 )
 from streamsql.base.types import wire_column
 from streamsql.catalog.objects import OutputColumn, Table
+from streamsql.plan.asof import asof_condition
 from streamsql.plan.bounds import Bounds, Shifted
 from streamsql.plan.functions import refuse_functions
+from streamsql.plan.join_parts import FLIPPED, Span, above, comparisons, declared, settled
 from streamsql.plan.origins import IntervalJoin, Lookup, Origin, StreamScan
 from streamsql.plan.postgres_operators import apply, note
 from streamsql.plan.postgres_types import as_postgres_reads
@@ -39,8 +40,6 @@ from streamsql.sql.statements import Query
 
 if TYPE_CHECKING:
     from streamsql.plan.sources import Derived, Sources
-
-_FLIPPED = {exp.LT: exp.GT, exp.LTE: exp.GTE, exp.GT: exp.LT, exp.GTE: exp.LTE, exp.EQ: exp.EQ}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +69,6 @@ class _Joined:
     @property
     def aliases(self) -> set[str]:
         return {e.alias for e in self.entries}
-
-
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """What a condition says of a right event time less a left one: both None where nothing."""
-
-    low: int | None = None
-    high: int | None = None
-
-    def and_(self, low: int | None, high: int | None) -> _Span:
-        lows, highs = ([v for v in pair if v is not None] for pair in ((self.low, low), (self.high, high)))
-        return _Span(max(lows, default=None), min(highs, default=None))
 
 
 def joined(sources: Sources, tree: exp.Select, named: dict[str, exp.CTE]) -> Derived:
@@ -129,6 +116,8 @@ class _Planner:
         position = position_of(join.this, self.query)
         if isinstance(join.this, exp.Table) and join.this.args.get("version") is not None:
             return self._lookup(left, join)
+        if join.method == "ASOF":
+            return self._asof(left, join)
         kind = self._kind(join)
         right = self._item(join.this)
         self._check_aliases(left, right, position)
@@ -175,7 +164,7 @@ class _Planner:
         self._check_aliases(left, right, position)
         condition, merged = self._condition(join, left, right, kind)
         on, text = self._on(condition, left, right)
-        origin = _declared(left.origin, times_wanted(self.tree))
+        origin = declared(left.origin, times_wanted(self.tree))
         entries, chosen = self._shown(left, right, [*left.entries, *right.entries])
         known = dict(origin.times)
         times = tuple(
@@ -183,6 +172,28 @@ class _Planner:
         )
         shown = tuple(OutputColumn(e.column, e.type) for e in entries)
         return _Joined(Lookup(shown, times, origin, found.name, kind, on, chosen, text), entries, merged)
+
+    def _asof(self, left: _Joined, join: exp.Join) -> _Joined:
+        """Join with the versions that were valid at a row's event time."""
+        position = position_of(join.this, self.query)
+        right, side = self._item(join.this), join.side or "INNER"
+        self._check_aliases(left, right, position)
+        condition, merged = self._condition(join, left, right, side)
+
+        def named(node: exp.Expr) -> tuple[str, str] | None:
+            found = self._side(node, left, right) if isinstance(node, exp.Column) else None
+            return None if found is None else (found[0], found[1].column)
+
+        conditions: list[exp.Expr] = conjuncts(condition) if side in ("INNER", "LEFT") else []
+        found = asof_condition(conditions, lambda node: self._moment(node, left, right), named, position)
+        kind = "ASOF LEFT" if side == "LEFT" else "ASOF"
+        made = self._made(left, right, kind, condition, (found.left_time, found.right_time, Span(0, 0)), merged)
+        assert isinstance(made.origin, IntervalJoin)
+        times = tuple(
+            t for t, c in zip(made.origin.columns, made.origin.chosen, strict=True) if c == ("left", found.left_time)
+        )
+        bounds = tuple((c.name, Bounds()) for c in times)
+        return replace(made, origin=replace(made.origin, keys=found.keys, strict=found.strict, times=bounds))
 
     def _kind(self, join: exp.Join) -> str:
         method, side, kind = join.method, join.side, join.kind
@@ -217,7 +228,7 @@ class _Planner:
         return exp.and_(*equal, copy=False), merged
 
     def _made(
-        self, left: _Joined, right: _Joined, kind: str, condition: exp.Expr, times: tuple[str, str, _Span],
+        self, left: _Joined, right: _Joined, kind: str, condition: exp.Expr, times: tuple[str, str, Span],
         merged: dict[str, exp.Expr],
     ) -> _Joined:  # fmt: skip
         left_time, right_time, span = times
@@ -234,8 +245,8 @@ class _Planner:
         origin = IntervalJoin(
             tuple(OutputColumn(e.column, e.type) for e in entries),
             found,
-            _settled(left.origin, left_time),
-            _settled(right.origin, right_time),
+            settled(left.origin, left_time),
+            settled(right.origin, right_time),
             kind,
             on,
             left_time,
@@ -322,25 +333,25 @@ class _Planner:
 
     def _times(
         self, left: _Joined, right: _Joined, conditions: list[exp.Expr], position: int | None
-    ) -> tuple[str, str, _Span]:
+    ) -> tuple[str, str, Span]:
         """Find the two event times whose distance the condition bounds on both sides."""
-        spans: dict[tuple[str, str], _Span] = {}
+        spans: dict[tuple[str, str], Span] = {}
         for condition in conditions:
-            for comparison in _comparisons(condition):
+            for comparison in comparisons(condition):
                 self._note(spans, comparison, left, right)
         for (one, other), span in spans.items():
             if span.low is not None and span.high is not None:
                 return one, other, span
         raise self._unbounded(left, right, spans, position)
 
-    def _note(self, spans: dict[tuple[str, str], _Span], comparison: exp.Expr, left: _Joined, right: _Joined) -> None:
+    def _note(self, spans: dict[tuple[str, str], Span], comparison: exp.Expr, left: _Joined, right: _Joined) -> None:
         """Take in what one comparison says, if it is of one side's event time with the other's."""
         sides = [self._moment(e, left, right) for e in (comparison.this, comparison.expression)]
         kind: type[exp.Expr] = type(comparison)
-        if sides[0] is None or sides[1] is None or kind not in _FLIPPED or sides[0][0] == sides[1][0]:
+        if sides[0] is None or sides[1] is None or kind not in FLIPPED or sides[0][0] == sides[1][0]:
             return
         if sides[0][0] == "right":
-            sides, kind = [sides[1], sides[0]], _FLIPPED[kind]
+            sides, kind = [sides[1], sides[0]], FLIPPED[kind]
         assert sides[0] is not None
         assert sides[1] is not None
         # left + x <kind> right + y:  right - left is at most, or at least, x - y
@@ -348,7 +359,7 @@ class _Planner:
         low = distance if kind in (exp.LT, exp.LTE, exp.EQ) else None
         high = distance if kind in (exp.GT, exp.GTE, exp.EQ) else None
         key = (sides[0][1], sides[1][1])
-        spans[key] = spans.get(key, _Span()).and_(low, high)
+        spans[key] = spans.get(key, Span()).and_(low, high)
 
     def _moment(self, expression: exp.Expr, left: _Joined, right: _Joined) -> tuple[str, str, int] | None:
         """Read an event time plus or less a constant: its side, its column, and the constant."""
@@ -369,7 +380,7 @@ class _Planner:
         return (side, entry.column, 0) if entry.column in times else None
 
     def _unbounded(
-        self, left: _Joined, right: _Joined, spans: dict[tuple[str, str], _Span], position: int | None
+        self, left: _Joined, right: _Joined, spans: dict[tuple[str, str], Span], position: int | None
     ) -> InvalidTableDefinition:
         for side in (left, right):
             if not side.origin.times:
@@ -382,7 +393,7 @@ class _Planner:
                 )
         one, other = (next(e for e in s.entries if e.column == s.origin.times[0][0]) for s in (left, right))
         a, b = f"{one.alias}.{one.name}", f"{other.alias}.{other.name}"
-        span = next(iter(spans.values()), _Span())
+        span = next(iter(spans.values()), Span())
         missing = f"AND {a} BETWEEN {b} - INTERVAL '5 minutes' AND {b} + INTERVAL '5 minutes'"
         if span.low is not None:
             missing = f"AND {b} <= {a} + INTERVAL '5 minutes'"
@@ -434,7 +445,7 @@ class _Planner:
         own = set()
         if times_wanted(self.tree) and not rows:
             for column in expression.find_all(exp.Column):
-                inside = any(is_window(p) for p in _above(column))
+                inside = any(is_window(p) for p in above(column))
                 if not column.table and column.name in WINDOW_COLUMNS and not inside:
                     own.add(id(column))
         return expression.transform(lambda n: n if id(n) in own else self._plain(n, made), copy=False)
@@ -456,32 +467,3 @@ class _Planner:
         plain = exp.column(entry.column, quoted=True)
         plain.this.meta.update(node.this.meta)
         return plain
-
-
-def _above(node: exp.Expr) -> Iterator[exp.Expr]:
-    while node.parent is not None:
-        node = node.parent
-        yield node
-
-
-def _comparisons(conjunct: exp.Expr) -> list[exp.Expr]:
-    """Give BETWEEN as two comparisons, anything else as it is."""
-    if isinstance(conjunct, exp.Between):
-        return [
-            exp.GTE(this=conjunct.this.copy(), expression=conjunct.args["low"].copy()),
-            exp.LTE(this=conjunct.this.copy(), expression=conjunct.args["high"].copy()),
-        ]
-    return [conjunct] if isinstance(conjunct, tuple(_FLIPPED)) else []
-
-
-def _declared(origin: Origin, wanted: set[str]) -> Origin:
-    """Give a stream whose watermark could be of several columns that of the one that a window is over."""
-    if not isinstance(origin, StreamScan) or origin.time_column is not None:
-        return origin
-    found = tuple(t for t in origin.times if t[0] in wanted)[:1]
-    return replace(origin, times=found, time_column=found[0][0] if found else None)
-
-
-def _settled(origin: Origin, time: str) -> Origin:
-    """Make the column the event time of a stream whose watermark could be of several."""
-    return replace(origin, time_column=time) if isinstance(origin, StreamScan) else origin

@@ -136,6 +136,9 @@ class IntervalJoin(Origin):
     `kind` is INNER, LEFT, RIGHT, FULL, SEMI or ANTI. `condition` is SQL over ``l`` and ``r``, whose columns are the inputs'.
     `chosen` are the output columns: the side, and the input's column. The watermark is the lower of both inputs' bounds of
     their time columns; a row below it is late.
+
+    ASOF and ASOF LEFT give each row of the left the last version at its time (`strict`: before it) of the right; `keys` are
+    the right's columns that tell whose version it is.
     """
 
     left: Origin
@@ -148,6 +151,8 @@ class IntervalJoin(Origin):
     high_us: int
     chosen: tuple[tuple[str, str], ...]
     text: str
+    keys: tuple[str, ...] = ()
+    strict: bool = False
 
     @property
     def inputs(self) -> tuple[Origin, ...]:

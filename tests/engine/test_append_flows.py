@@ -112,7 +112,8 @@ def judged(rows: list[Row], delays: tuple[int, int]) -> tuple[list[Row], list[Ro
     """Go through rows of two streams: those not behind the lower of both watermarks, the others, and that watermark."""
     newest: dict[str, int] = {}
     mark: int | None = None
-    admitted, late = [], []
+    admitted: list[Row] = []
+    late: list[Row] = []
     delay = dict(zip("ab", delays, strict=True))
     for row in rows:
         behind = row.ts is None or (mark is not None and row.ts < mark)
@@ -218,10 +219,11 @@ def test_windows_over_a_join_close_by_its_own_watermark(
     joined = wanted_of_join(join, admitted, mark)
     slack = max(join.high, 0) if side == "a" else max(-join.low, 0)
     time = 3 if side == "b" else 0
-    counted: Counter[tuple[int, int]] = Counter()
+    counted: Counter[int] = Counter()
     for row, times in joined.items():
         if row[time] is not None:
             at = duckdb.execute("SELECT epoch_us(?::TIMESTAMP)", [row[time]]).fetchall()[0][0]
+            assert isinstance(at, int)
             counted[at // size * size] += times
     closed = {start: n for start, n in counted.items() if mark is not None and start + size <= mark - slack}
     sql = (
@@ -235,6 +237,35 @@ def test_windows_over_a_join_close_by_its_own_watermark(
             pair.push(rows, cut)
             told = database.values(f"SELECT epoch_us(window_start), n FROM public.{view}")
             assert dict(told) == closed
+
+
+@examples(20)
+@given(st.data(), row_lists(), _DELAYS, st.booleans(), st.booleans())
+def test_an_asof_join_gives_the_last_version_at_a_rows_time(
+    database: Database, data: st.DataObject, rows: list[Row], delays: tuple[int, int], outer: bool, strict: bool
+):
+    admitted, late, mark = judged(rows, delays)
+    before = "<" if strict else "<="
+    # rows are numbered as they arrive: of versions of one time the last counts
+    version = f"(SELECT b.x FROM b WHERE b.k = a.k AND b.ts {before} a.ts ORDER BY b.ts DESC, b.x DESC LIMIT 1)"
+    passed = "false" if mark is None else f"epoch_us(a.ts) < {mark}"
+    kept = "" if outer else " WHERE y IS NOT NULL"
+    wanted = asked(
+        f"SELECT * FROM (SELECT a.ts, a.k, a.x, {version} AS y FROM a WHERE {passed}){kept}", by_stream(admitted)
+    )
+    sql = (
+        f"SELECT a.ts, a.k, a.x, b.x AS y FROM {{a}} AS a ASOF {'LEFT ' * outer}JOIN {{b}} AS b "
+        f"ON a.k = b.k AND a.ts {'>' if strict else '>='} b.ts EMIT APPEND"
+    )
+    shown = []
+    for cut in ([len(rows)] if rows else [], [1] * len(rows), data.draw(cut_lists(len(rows)), "cuts")):
+        with Pair(database, delays) as pair:
+            view = pair.view(sql)
+            pair.push(rows, cut)
+            assert pair.rows(view) == wanted
+            assert pair.late(view) == Counter(r.x for r in late)
+            shown.append(database.values(f"SELECT * FROM public.{view}"))
+    assert all(s == shown[0] for s in shown)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,96 @@
+"""ASOF joins of two flows: each row of the left with the last version of its key at its event time.
+
+::
+
+    a ASOF LEFT JOIN b ON a.k = b.k AND a.ts >= b.ts
+    in    b 00:01 x 1    a 00:02 x    b 00:03 x 2    a 00:04 x    a 00:06 x    b 00:06 x 3
+    out                                              (00:02, 1)   (00:04, 2)               once the watermark is past each
+
+The watermark is the lower of both sides', a row behind it is late. A row of the left is shown when the watermark has passed it:
+then every version that was valid at its time has come, in whatever order. Of versions of one time the last to arrive counts.
+
+State: the rows of the left that wait, and of each key the versions that a row to come can still be given: those from the
+watermark on, and the last before it. So one version of each key is kept for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+
+from streamsql.catalog.objects import quoted
+from streamsql.engine.changes import Progress
+from streamsql.engine.flow import AT_COLUMN, Arriving, Flow, Idle
+from streamsql.engine.operators.interval_join import IntervalJoinNode
+from streamsql.engine.watermark import NEVER
+
+
+class AsofJoinNode(IntervalJoinNode):
+    """Keeps one such join."""
+
+    def take(self, arriving: Arriving, inner: list[Progress]) -> Flow:
+        flows = [side.node.take(arriving, inner) for side in self.sides]
+        progress, both = inner[self.index], self._both(flows)
+        if both.idle and not any(f.rows.num_rows for f in flows):
+            return both
+        low = progress.pane_low
+        for side, flow in zip(self.sides, flows, strict=True):
+            progress = self._see(side, flow, both, arriving, progress)
+            low = progress.pane_low if side is self.left else low
+        progress = self._keep(replace(progress, pane_low=low))
+        rows, at, progress = self._passed(both, progress)
+        inner[self.index] = replace(progress, largest=both.last, rows_out=progress.rows_out + rows.num_rows)
+        return replace(both, rows=rows, at=at)
+
+    def _passed(self, both: Flow, progress: Progress) -> tuple[pa.Table, np.ndarray, Progress]:
+        """Give the rows of the left that the watermark has passed, with their versions; drop what no row to come needs."""
+        mark = both.last
+        if mark == NEVER or progress.pane_low >= mark:
+            return self.empty, np.empty(0, dtype=np.int64), progress
+        found = self.store.rows(self._sql(), mark, size=progress.state_rows)
+        times = np.asarray(found.column("__t"))
+        passed = np.searchsorted(both.steps, times, side="right")
+        places = np.concatenate([both.steps_at, [both.steps_at[-1] if both.steps_at.size else 0]])[passed]
+        at = np.maximum(np.asarray(found.column("__at")), np.where(times < both.mark, 0, places))
+        order = np.lexsort((np.asarray(found.column("__l")), at))
+        numbers = np.arange(progress.rows_out + 1, progress.rows_out + 1 + found.num_rows, dtype=np.int64)
+        names = [c.name for c in self.origin.columns]
+        rows = found.take(order).drop_columns(["__at", "__l", "__t"]).rename_columns(names)
+        progress = self._forget(mark, progress)
+        return rows.append_column("__seq", pa.array(numbers)), at[order], progress
+
+    def _sql(self) -> str:
+        join, left, right = self.origin, self.left, self.right
+        chosen = [f"{s[0]}.{quoted(c)} AS o{i}" for i, (s, c) in enumerate(join.chosen)]
+        partition = ", ".join([*(quoted(k) for k in join.keys), "__t"])
+        last = f"row_number() OVER (PARTITION BY {partition} ORDER BY __seq DESC) = 1"
+        versions = f"(SELECT {right.columns} FROM {right.state} QUALIFY {last})"
+        return (
+            f"SELECT {', '.join(chosen)}, l.{AT_COLUMN} AS __at, l.__seq AS __l, l.__t AS __t "
+            f"FROM (SELECT {left.columns} FROM {left.state} WHERE __t < $1) AS l "
+            f"ASOF {'LEFT ' if join.kind == 'ASOF LEFT' else ''}JOIN {versions} AS r ON {join.condition}"
+        )
+
+    def _forget(self, mark: int, progress: Progress) -> Progress:
+        store, left, right = self.store, self.left, self.right
+        gone = store.run(f"DELETE FROM {left.state} WHERE __t < $1", mark)
+        keys = "".join(f"{quoted(k)}, " for k in self.origin.keys)
+        partition = f"PARTITION BY {keys.rstrip(', ')} " if keys else ""
+        newer = f"row_number() OVER ({partition}ORDER BY __t DESC, __seq DESC) > 1"
+        # of versions that are not after the watermark, the last of each key is enough; with > the last before it
+        limit = mark - 1 if self.origin.strict else mark
+        gone += store.run(
+            f"DELETE FROM {right.state} WHERE __seq IN "
+            f"(SELECT __seq FROM {right.state} WHERE __t <= $1 QUALIFY {newer})",
+            limit,
+        )
+        first = store.rows(f"SELECT min(__t) FROM {left.state}").column(0)[0].as_py()
+        return replace(progress, state_rows=progress.state_rows - gone, pane_low=-NEVER if first is None else first)
+
+    def stirs(self, idle: Idle, inner: Sequence[Progress]) -> bool:
+        if any(s.node.stirs(idle, inner) for s in self.sides):
+            return True
+        return inner[self.index].pane_low < self.mark_if(idle, inner)
