@@ -111,5 +111,5 @@ def _epoch_ms(engine: Engine, facts: Table, groups: int, number: int) -> float:
     step = max(1, 2 * groups // TOUCHED)
     sql = f'UPDATE _rows."facts" AS facts SET x = x + {number + 1} WHERE id % {step} = {number % step}'
     began = time.perf_counter()
-    engine.call(lambda: definitions.change_table(engine, facts, sql)).result()
+    engine.call(lambda: definitions.change_table(engine, facts, sql, "UTC")).result()
     return (time.perf_counter() - began) * 1e3

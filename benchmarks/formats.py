@@ -1,8 +1,8 @@
 """Formats: bytes to Arrow columns and back, on one thread, in rows a second of CPU time.
 
-Estimate. A row of four columns is 75 bytes of JSON. DuckDB's parser (yyjson) goes over them at 1 GB/s at best, 13 M rows/s; a string
-for each value, and the casts of a time, a float and an integer bring that to 2 to 3 M. The bound beside each figure is Arrow's own
-reader or writer for the same bytes: it knows the types before it parses, and fails as a whole where one row is bad.
+Estimate. A row of four columns is 75 bytes of JSON. DuckDB's parser (yyjson) goes over them at 1 GB/s at best, 13 M rows/s; a
+string for each value, and the casts of a time, a float and an integer bring that to 2 to 3 M. The bound beside each figure is
+Arrow's own reader or writer for the same bytes: it knows the types before it parses, and fails as a whole where one row is bad.
 """
 
 from __future__ import annotations
@@ -32,7 +32,11 @@ def run(scale: float) -> list[Figure]:
     numbers = lines.replace(b'"2026-01-01T00:00:01.123456Z"', b"1767225601123")
     bad = lines.replace(b"\n", b"\nnonsense\n", rows // 100)
     commas = b"ts,symbol,price,qty\n" + b"2026-01-01T00:00:01.123456Z,ABC,12.34,100\n" * rows
-    reader, values, table = JsonFormat(FIELDS), JsonFormat(FIELDS, "values", record_bytes_max=1 << 30), CsvFormat(FIELDS)
+    reader, values, table = (
+        JsonFormat(FIELDS),
+        JsonFormat(FIELDS, "values", record_bytes_max=1 << 30),
+        CsvFormat(FIELDS),
+    )
     decoded = reader.decode(lines).rows
     arrow_json = _rate(rows, lambda: _arrow_json(lines))
     arrow_csv = _rate(rows, lambda: _arrow_csv(commas))
@@ -44,7 +48,12 @@ def run(scale: float) -> list[Figure]:
         _figure("JSON array in", _rate(rows, lambda: values.decode(array)), arrow_json, "pyarrow.json"),
         _figure("CSV in", _rate(rows, lambda: table.decode(commas)), arrow_csv, "pyarrow.csv"),
         _figure("NDJSON out", _rate(rows, lambda: reader.encode(decoded)), None, None),
-        _figure("CSV out", _rate(rows, lambda: table.encode(decoded)), _rate(rows, lambda: _write_csv(decoded)), "pyarrow.csv"),
+        _figure(
+            "CSV out",
+            _rate(rows, lambda: table.encode(decoded)),
+            _rate(rows, lambda: _write_csv(decoded)),
+            "pyarrow.csv",
+        ),
     ]
 
 
@@ -68,7 +77,8 @@ def _arrow_json(data: bytes) -> pa.Table:
 
 
 def _arrow_csv(data: bytes) -> pa.Table:
-    types = csv.ConvertOptions(column_types={**dict(zip(SCHEMA.names, SCHEMA.types, strict=True)), "ts": pa.timestamp("us", "UTC")})
+    wanted = {**dict(zip(SCHEMA.names, SCHEMA.types, strict=True)), "ts": pa.timestamp("us", "UTC")}
+    types = csv.ConvertOptions(column_types=wanted)
     return csv.read_csv(io.BytesIO(data), csv.ReadOptions(use_threads=False), convert_options=types)
 
 

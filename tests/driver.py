@@ -31,7 +31,7 @@ from streamsql.plan.functions import Asker
 from streamsql.server.cancellation import Cancellation
 from streamsql.server.context import Context, Values
 from streamsql.server.known import Known
-from streamsql.server.reads import ReadPool
+from streamsql.server.reads import ReadPool, SessionReads
 from streamsql.server.results import CopyIn, CopyOut, Cursor, Done, ResultColumn, Rows
 from streamsql.server.statements import handler
 from streamsql.server.transactions import SessionTransaction
@@ -270,7 +270,8 @@ class Database:
 
     def _session(self) -> Context:
         transaction, variables = SessionTransaction(self.engine), Variables("tester")
-        return Context(self.engine, self.reads, self.known, Asker("tester"), transaction, variables)
+        reads = SessionReads(self.reads, lambda: variables.zone)
+        return Context(self.engine, reads, self.known, Asker("tester"), transaction, variables)
 
     # ---- rows ----
 

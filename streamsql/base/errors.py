@@ -9,7 +9,10 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     │                                 DivisionByZero 22012
     │                                 InvalidTextRepresentation 22P02 · InvalidBinaryRepresentation 22P03
     │                                 BadCopyFormat 22P04 · InvalidParameterValue 22023
-    │                                 CharacterNotInRepertoire 22021
+    │                                 CharacterNotInRepertoire 22021 · SubstringError 22011
+    │                                 InvalidLogarithmArgument 2201E · InvalidPowerArgument 2201F
+    │                                 InvalidBucketCount 2201G · InvalidRegularExpression 2201B
+    │                                 InvalidRowCount 2201W
     ├── IntegrityError (class 23)     NotNullViolation 23502 · UniqueViolation 23505 · CheckViolation 23514
     ├── InvalidCursorName 34000 · InvalidCursorDefinition 42P11 · InvalidStatementName 26000
     ├── ActiveTransaction 25001 · NoActiveTransaction 25P01 · InFailedTransaction 25P02 · ReadOnlyTransaction 25006
@@ -21,6 +24,7 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     ├── Duplicate... (class 42)       DuplicateTable 42P07 · DuplicateColumn 42701
     │                                 DuplicateStatement 42P05 · DuplicateCursor 42P03
     │                                 DuplicateAlias 42712
+    ├── WindowingError 42P20 · CannotCoerce 42846
     ├── GroupingError 42803 · DatatypeMismatch 42804 · AmbiguousColumn 42702 · WrongObjectType 42809
     ├── IndeterminateDatatype 42P18
     ├── InvalidColumnReference 42P10 · CardinalityViolation 21000
@@ -122,6 +126,26 @@ class InvalidTextRepresentation(DataError):
 
 class InvalidBinaryRepresentation(DataError):
     sqlstate = "22P03"
+
+
+class SubstringError(DataError):
+    sqlstate = "22011"
+
+
+class InvalidLogarithmArgument(DataError):
+    sqlstate = "2201E"
+
+
+class InvalidPowerArgument(DataError):
+    sqlstate = "2201F"
+
+
+class InvalidBucketCount(DataError):
+    sqlstate = "2201G"
+
+
+class InvalidRegularExpression(DataError):
+    sqlstate = "2201B"
 
 
 class BadCopyFormat(DataError):
@@ -226,6 +250,18 @@ class InvalidColumnReference(StreamSQLError):
 
 class CardinalityViolation(StreamSQLError):
     sqlstate = "21000"
+
+
+class WindowingError(StreamSQLError):
+    sqlstate = "42P20"
+
+
+class CannotCoerce(StreamSQLError):
+    sqlstate = "42846"
+
+
+class InvalidRowCount(DataError):
+    sqlstate = "2201W"
 
 
 class GroupingError(StreamSQLError):

@@ -7,8 +7,9 @@ SQL cast (if any) brings the column into the one Arrow form that `pgwire.values`
     bool                              bool
     int2, int4, int8, oid, xid        int16, int32, int64, int32, int32
     float4, float8                    float32, float64
-    numeric                           decimal128(p, s)
+    numeric                           decimal128(p, s); string for integers of more than 128 bits
     text, varchar, json, jsonb, uuid  string
+    timetz                            string, as PostgreSQL writes it
     int2vector, oidvector             list<int16>, list<int32>
     all others of pg_catalog's        string
     bytea                             binary
@@ -81,6 +82,7 @@ BPCHAR = WireType("bpchar", 1042, 1014, -1)
 VARCHAR = WireType("varchar", 1043, 1015, -1)
 DATE = WireType("date", 1082, 1182, 4)
 TIME = WireType("time", 1083, 1183, 8)
+TIMETZ = WireType("timetz", 1266, 1270, 12)
 TIMESTAMP = WireType("timestamp", 1114, 1115, 8)
 TIMESTAMPTZ = WireType("timestamptz", 1184, 1185, 8)
 INTERVAL = WireType("interval", 1186, 1187, 16)
@@ -90,7 +92,7 @@ JSONB = WireType("jsonb", 3802, 3807, -1)
 
 USER_SCALARS = (
     BOOL, BYTEA, INT8, INT2, INT4, TEXT, JSON, FLOAT4, FLOAT8, UNKNOWN, BPCHAR, VARCHAR, DATE, TIME, TIMESTAMP,
-    TIMESTAMPTZ, INTERVAL, NUMERIC, UUID, JSONB, OID,
+    TIMESTAMPTZ, TIMETZ, INTERVAL, NUMERIC, UUID, JSONB, OID,
 )  # fmt: skip
 # what only the system's own relations (``pg_catalog``) have
 CATALOG_SCALARS = (
@@ -102,11 +104,25 @@ ARRAYS = {t.name: WireType("_" + t.name, t.array_oid, 0, -1, element=t) for t in
 BY_OID: dict[int, WireType] = {t.oid: t for t in (*SCALARS, *ARRAYS.values())}
 BY_NAME: dict[str, WireType] = {t.name: t for t in (*SCALARS, *ARRAYS.values())}
 
+_SQL_NAMES = {
+    "bool": "boolean", "bpchar": "character", "char": '"char"', "float4": "real", "float8": "double precision",
+    "int2": "smallint", "int4": "integer", "int8": "bigint", "time": "time without time zone", "timetz": "time with time zone",
+    "timestamp": "timestamp without time zone", "timestamptz": "timestamp with time zone", "varchar": "character varying",
+}  # fmt: skip
+
+
+def type_name(wire_type: WireType) -> str:
+    """Give a type's name as SQL has it: ``integer[]``."""
+    if wire_type.element is not None:
+        return f"{type_name(wire_type.element)}[]"
+    return _SQL_NAMES.get(wire_type.name, wire_type.name)
+
+
 # wire type name -> the DuckDB type that a parameter of it is cast to
 DUCKDB_NAME = {
     "bool": "BOOLEAN", "bytea": "BLOB", "int8": "BIGINT", "int2": "SMALLINT", "int4": "INTEGER", "text": "VARCHAR",
     "json": "JSON", "float4": "FLOAT", "float8": "DOUBLE", "bpchar": "VARCHAR", "varchar": "VARCHAR", "date": "DATE",
-    "time": "TIME", "timestamp": "TIMESTAMP", "timestamptz": "TIMESTAMPTZ", "interval": "INTERVAL",
+    "time": "TIME", "timetz": "TIMETZ", "timestamp": "TIMESTAMP", "timestamptz": "TIMESTAMPTZ", "interval": "INTERVAL",
     "uuid": "UUID", "jsonb": "JSON", "oid": "INTEGER", "xid": "INTEGER",
 }  # fmt: skip
 
@@ -121,8 +137,8 @@ _FROM_DUCKDB: dict[str, tuple[WireType, str | None]] = {
     "UINTEGER": (INT8, "BIGINT"),
     "BIGINT": (INT8, None),
     "UBIGINT": (NUMERIC, "DECIMAL(20,0)"),
-    "HUGEINT": (NUMERIC, "DECIMAL(38,0)"),
-    "UHUGEINT": (NUMERIC, "DECIMAL(38,0)"),
+    "HUGEINT": (NUMERIC, None),  # its Arrow form has 39 digits where a decimal of DuckDB has 38
+    "UHUGEINT": (NUMERIC, "VARCHAR"),
     "FLOAT": (FLOAT4, None),
     "DOUBLE": (FLOAT8, None),
     "DECIMAL": (NUMERIC, None),
@@ -132,7 +148,7 @@ _FROM_DUCKDB: dict[str, tuple[WireType, str | None]] = {
     "BLOB": (BYTEA, None),
     "DATE": (DATE, None),
     "TIME": (TIME, None),
-    "TIME WITH TIME ZONE": (TEXT, "VARCHAR"),
+    "TIME WITH TIME ZONE": (TIMETZ, "VARCHAR"),
     "TIMESTAMP": (TIMESTAMP, None),
     "TIMESTAMP_S": (TIMESTAMP, "TIMESTAMP"),
     "TIMESTAMP_MS": (TIMESTAMP, "TIMESTAMP"),
@@ -142,6 +158,18 @@ _FROM_DUCKDB: dict[str, tuple[WireType, str | None]] = {
     '"NULL"': (TEXT, "VARCHAR"),
     "NULL": (TEXT, "VARCHAR"),
 }
+
+
+# a numeric without precision and scale is kept with 10 places, and the result of a division or an average with 16
+_UNCONSTRAINED = frozenset({(38, 10), (38, 16)})
+
+
+def is_unconstrained(arrow_type: pa.DataType) -> bool:
+    """Tell whether a decimal type stands for a numeric that declares no scale, and shows no zeros at its end.
+
+    PostgreSQL shows the 16 places of a quotient or an average.
+    """
+    return bool((arrow_type.precision, arrow_type.scale) == (38, 10))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +192,7 @@ def wire_column(duckdb_type: str) -> WireColumn:
         return WireColumn(base.array, cast)
     if duckdb_type.startswith("DECIMAL("):
         precision, scale = (int(x) for x in duckdb_type[8:-1].split(","))
-        return WireColumn(NUMERIC, None, ((precision << 16) | scale) + 4)
+        return WireColumn(NUMERIC, None, -1 if (precision, scale) in _UNCONSTRAINED else ((precision << 16) | scale) + 4)
     if duckdb_type.startswith(("STRUCT", "MAP", "UNION")):
         return WireColumn(JSON, "JSON")
     found = _FROM_DUCKDB.get(duckdb_type)

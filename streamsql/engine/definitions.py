@@ -402,10 +402,10 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
         query.log.fail(DependentObjectsExist(f'"{query.plan.source if query.temporary else query.name}" was dropped'))
 
 
-def change_table(engine: Engine, table: Table, sql: str) -> int:
+def change_table(engine: Engine, table: Table, sql: str, zone: str) -> int:
     """Run UPDATE or DELETE on a table's rows; gives how many. Refused while a query reads it that cannot take rows back."""
     refuse_if_append_mode(engine.queries.values(), table)
-    return engine.change_table(table, sql)
+    return engine.change_table(table, sql, zone=zone)
 
 
 def upsert(engine: Engine, table: Table, rows: pa.Table, clause: str) -> int:

@@ -34,7 +34,7 @@ from streamsql.engine.receipts import Receipt
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of, recompute_readers
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.retention import CHECK_US_MIN, Retention
-from streamsql.engine.store import Delta, Store, translated
+from streamsql.engine.store import UTC, Delta, Store, translated
 from streamsql.engine.table_changes import TableChange, applied, registered
 from streamsql.engine.touched_rows import Snapshot, mark_followed, rows_of
 from streamsql.engine.translate import translate
@@ -327,10 +327,10 @@ class Engine:
     ) -> list[tuple[ContinuousQuery, Progress]]:
         return recompute_readers(list(self.queries.values()), epoch, now, changed, rows, broken)
 
-    def change_table(self, table: Table, sql: str, arrivals: int = 0) -> int:
+    def change_table(self, table: Table, sql: str, arrivals: int = 0, zone: str = UTC) -> int:
         """Run a statement that changes a table's rows as an epoch, with all its effects; gives how many rows it changed.
 
-        `arrivals` are the arrival numbers that it uses up.
+        `arrivals` are the arrival numbers that it uses up, `zone` is the statement's time zone and not that of its effects.
         """
         broken: set[str] = set()
         while True:
@@ -338,7 +338,8 @@ class Engine:
             try:
                 followed = mark_followed(self.queries.values())
                 with self.store.transaction():
-                    count, rows = self._snapshot.change(table, sql, followed=table.name in followed)
+                    with self.store.in_zone(zone):
+                        count, rows = self._snapshot.change(table, sql, followed=table.name in followed)
                     progresses = self._recompute(epoch, now, {table.name: count}, broken, rows) if count else []
                     self._save(epoch, now, sequence, self.streams, {q.name: p for q, p in progresses})
             except RecomputeError as failure:

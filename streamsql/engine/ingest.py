@@ -53,10 +53,20 @@ def check_width(columns: Sequence[ColumnDefinition], given: int, position: int |
 
 
 def arrow_schema(relation: Stream | Table, cursor: duckdb.DuckDBPyConnection) -> pa.Schema:
-    """Give the Arrow schema of the relation's rows, as DuckDB itself would export them."""
-    columns = ", ".join(f"CAST(NULL AS {c.type}) AS {quoted(c.name)}" for c in relation.columns)
+    """Give the Arrow schema of the relation's rows, as DuckDB itself would export them; text for types that Arrow loses."""
+    columns = ", ".join(f"CAST(NULL AS {carried_as(c.type)}) AS {quoted(c.name)}" for c in relation.columns)
     with translated():
         return cursor.sql(f"SELECT {columns} LIMIT 0").to_arrow_table().schema
+
+
+# DuckDB's types whose values change on the way through Arrow and back
+LOST_IN_ARROW = ("BIT", "TIME WITH TIME ZONE", "UHUGEINT")
+
+
+def carried_as(duckdb_type: str) -> str:
+    """Name the type in which a column's values go through Arrow: DuckDB reads text back as any type."""
+    base = duckdb_type.partition("[")[0]
+    return "VARCHAR" + duckdb_type.removeprefix(base) if base in LOST_IN_ARROW else duckdb_type
 
 
 def arranged(
@@ -153,7 +163,9 @@ def _cast(rows: pa.Table, relation: Stream | Table, cursor: duckdb.DuckDBPyConne
                 source = f"CAST({source} AS JSON)"
         else:
             source = duckdb_sql(default_of(column))
-        items.append(f"CAST({source} AS {column.type}) AS {quoted(column.name)}")
+        value = f"CAST({source} AS {column.type})"
+        carried = carried_as(column.type)
+        items.append(f"{value if carried == column.type else f'CAST({value} AS {carried})'} AS {quoted(column.name)}")
     with translated():
         cursor.register("__given", rows)
         try:

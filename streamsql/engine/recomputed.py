@@ -204,10 +204,10 @@ class RecomputedQuery(ContinuousQuery):
         known = {name: rows for name, rows in changes.items() if rows is not None and rows.num_rows}
         if not known and not self.recomputed.temporal:
             return 0, True
-        for name, rows in known.items():
-            delta = self._deltas[name]
-            delta.batch = rows.rename_columns(delta.batch.schema.names).cast(delta.batch.schema)
         try:
+            for name, rows in known.items():
+                delta = self._deltas[name]
+                delta.batch = rows.rename_columns(delta.batch.schema.names).cast(delta.batch.schema)
             if isinstance(part, Linear):
                 only_more = all(pc.min(rows.column("__weight")).as_py() > 0 for rows in known.values())
                 return self._find_linear(part, frozenset(known)), only_more
@@ -259,14 +259,14 @@ class RecomputedQuery(ContinuousQuery):
         store, size = self._store, self.progress.state_rows
         times = (*self._now, self.progress.computed_at) if part.crossing else ()
         touched = store.run(f"INSERT INTO {self._touched} {self._sql(part.touched(changed))}", *times, size=size)
-        try:
-            if touched > max(TOUCHED_KEYS_MIN, size * TOUCHED_SHARE_MAX):
-                return self._find_whole()
+        if touched > max(TOUCHED_KEYS_MIN, size * TOUCHED_SHARE_MAX):
+            count = self._find_whole()
+        else:
             old = self._near(part.places, self._touched, [f"k{i}" for i in range(len(part.places))])
             difference = stages.weighed(self._columns, f"({self._sql(part.again)})", old)
-            return store.run(f"INSERT INTO {self.tables.changed} {difference}", *self._now, size=size)
-        finally:
-            store.run(f"DELETE FROM {self._touched}")
+            count = store.run(f"INSERT INTO {self.tables.changed} {difference}", *self._now, size=size)
+        store.run(f"DELETE FROM {self._touched}")  # where the query fails, the transaction takes them back
+        return count
 
     def _near(self, columns: Sequence[str], other: str, names: Sequence[str]) -> str:
         """SQL of the result's rows whose `columns` are `names` of some row of another relation, with their ``rowid``.

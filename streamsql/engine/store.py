@@ -41,6 +41,7 @@ from streamsql.engine.translate import translate
 warnings.filterwarnings("ignore", message="Arrow output on a DB-API result makes an extra copy")
 
 DATABASE_FILE = "state.duckdb"
+UTC = "UTC"  # the time zone of the engine's own connection, and of reads that name none
 SCHEMAS = (PUBLIC_SCHEMA, ROWS_SCHEMA, RESULTS_SCHEMA, STATE_SCHEMA, ENGINE_SCHEMA, SYSTEM_SCHEMA)
 
 
@@ -119,9 +120,11 @@ class Store:
         self._connection.execute("SET GLOBAL TimeZone = 'UTC'").fetchall()
         for schema in SCHEMAS:
             self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}").fetchall()
+        self._connection.execute("SET allowed_configs = ['TimeZone']").fetchall()  # a session's, on its reads
         self._connection.execute("SET lock_configuration = true").fetchall()
         self._statements: dict[tuple[str, int], str] = {}
         self._statement_count = 0
+        self._zone = UTC
         self._database = str(self._rows("SELECT current_database()")[0][0])
 
     def _rows(self, sql: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
@@ -139,14 +142,29 @@ class Store:
         except BaseException as error:
             with contextlib.suppress(duckdb.Error):
                 self._rows("ROLLBACK")
+                self._back_in_utc()
             if isinstance(error, duckdb.Error):
                 raise translate(error) from error
             raise
+
+    @contextlib.contextmanager
+    def in_zone(self, zone: str) -> Iterator[None]:
+        """Run the body's statements, which are not kept, in a time zone. In a transaction, which undoes it where one fails."""
+        if zone != UTC:
+            self._zone = zone
+            set_zone(self._connection, zone)
+        yield
+        self._back_in_utc()
 
     def execute(self, sql: str, parameters: list[Any] | None = None) -> int:
         """Run a statement; give the number of rows that it changed (0 for those that change none)."""
         rows = self._rows(sql, parameters)
         return int(rows[0][0]) if rows and len(rows[0]) == 1 and isinstance(rows[0][0], int) else 0
+
+    def _back_in_utc(self) -> None:
+        if self._zone != UTC:
+            set_zone(self._connection, UTC)
+            self._zone = UTC
 
     def fetch(self, sql: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
         """Run a query that gives few rows; give them as Python tuples."""
@@ -234,6 +252,11 @@ class Store:
     def close(self) -> None:
         self._statements.clear()
         self._connection.close()
+
+
+def set_zone(connection: duckdb.DuckDBPyConnection, zone: str) -> None:
+    """Set the time zone of a connection."""
+    connection.execute(f"SET TimeZone = {literal(zone)}").fetchall()
 
 
 def _usable(directory: Path) -> Path:

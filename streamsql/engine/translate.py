@@ -97,9 +97,33 @@ def _unreadable(m: Match) -> StreamSQLError:
     return errors.InvalidTextRepresentation(f'invalid input syntax for type {name}: "{text}"')
 
 
+def _raised(m: Match) -> StreamSQLError:
+    """Make the error that an expression of ours raised, which says its SQLSTATE itself."""
+    return _BY_SQLSTATE[m[1]](m[2])
+
+
+_BY_SQLSTATE: dict[str, type[StreamSQLError]] = {
+    kind.sqlstate: kind
+    for kind in (
+        errors.DatetimeFieldOverflow, errors.FeatureNotSupported, errors.InvalidBucketCount, errors.InvalidLogarithmArgument,
+        errors.InvalidParameterValue, errors.InvalidPowerArgument, errors.NumericOutOfRange, errors.ProgramLimitExceeded,
+        errors.SubstringError, errors.InvalidTextRepresentation, errors.DivisionByZero, errors.CheckViolation,
+    )
+}  # fmt: skip
+_REGEX_FAULTS = (
+    r"missing [\])}]|no argument for repetition operator|invalid (?:perl operator|escape sequence|character class|named "
+    r"capture|repetition|UTF-8)|bad repetition operator|unexpected \)|trailing \\|invalid regexp"
+)
+
+
 _RULES: tuple[Rule, ...] = tuple(
     (re.compile(pattern, re.DOTALL), make)
     for pattern, make in (
+        (r"Error: \{(\w{5})\} ([^\n]*)", _raised),
+        (
+            rf"Invalid Input Error: ((?:{_REGEX_FAULTS})[^\n]*)",
+            lambda m: errors.InvalidRegularExpression(f"invalid regular expression: {m[1]}"),
+        ),
         # names
         (
             r"Table with name \"?([^\s\"]+)\"? does not exist(?:!\s*Did you mean \"([^\"]+)\")?",
@@ -150,6 +174,10 @@ _RULES: tuple[Rule, ...] = tuple(
             ),
         ),
         (
+            r"[Uu]nimplemented type for cast \((.+?) -> (.+?)\)",
+            lambda m: errors.CannotCoerce(f"cannot cast type {type_name(m[1])} to {type_name(m[2])}"),
+        ),
+        (
             r"(GROUP BY|\w+) clause cannot contain aggregates",
             lambda m: errors.GroupingError(f"aggregate functions are not allowed in {m[1]}"),
         ),
@@ -181,7 +209,7 @@ _RULES: tuple[Rule, ...] = tuple(
         ),
         (
             r"LIMIT/OFFSET cannot be negative",
-            lambda _: errors.InvalidParameterValue("LIMIT and OFFSET must not be negative"),
+            lambda _: errors.InvalidRowCount("LIMIT must not be negative"),
         ),
         (
             r"Cannot compare values of type (.+?) and type (.+?) - an explicit cast is required",
@@ -212,10 +240,36 @@ _RULES: tuple[Rule, ...] = tuple(
             lambda m: errors.NumericOutOfRange(f"{type_name(m[2])} out of range", detail=f"the value is {m[1]}"),
         ),
         (
+            r'Casting value "(\S+)" to type (DECIMAL\(\d+,\d+\)) failed: value is out of range',
+            lambda m: errors.NumericOutOfRange(
+                "numeric field overflow", detail=f"{m[1]} does not fit {type_name(m[2])}"
+            ),
+        ),
+        (
             r"Could not cast value (\S+) to (DECIMAL\(\d+,\d+\))",
             lambda m: errors.NumericOutOfRange(
                 "numeric field overflow", detail=f"{m[1]} does not fit {type_name(m[2])}"
             ),
+        ),
+        (
+            r'Could not parse string "(.*?)" according to format specifier',
+            lambda m: errors.InvalidDatetime(f'invalid value "{m[1]}" for the pattern'),
+        ),
+        (
+            r"(?:Cannot mix|cannot compare) values of type (\S+) and (\S+) in (\w+)",
+            lambda m: errors.DatatypeMismatch(
+                f"{m[3]} types {type_name(m[1])} and {type_name(m[2])} cannot be matched", hint="add a cast"
+            ),
+        ),
+        (
+            r"Cannot concatenate types (\S+) and (\S+)",
+            lambda m: errors.UndefinedFunction(
+                f"operator does not exist: {type_name(m[1])} || {type_name(m[2])}", hint="add a cast"
+            ),
+        ),
+        (
+            r"[Ii]nterval cannot be 0",
+            lambda _: errors.InvalidParameterValue("step size cannot equal zero"),
         ),
         (r"Malformed JSON", lambda _: errors.InvalidTextRepresentation("invalid input syntax for type json")),
         (

@@ -137,13 +137,15 @@ def _time(value: str, duckdb_type: str, times: str, *, quick: bool) -> str:
 def _since_epoch(value: str, times: str, number_type: str) -> str:
     number = f"TRY_CAST({value} AS {number_type})"
     if number_type == "BIGINT":
-        scaled = {"s": f"{number} * 1000000", "ms": f"{number} * 1000", "us": number, "ns": f"{number} // 1000"}
+        divided = f"{number} // 1000"
     else:
-        scaled = {"s": f"{number} * 1000000", "ms": f"{number} * 1000", "us": number, "ns": f"{number} / 1000"}
+        divided = f"{number} / 1000"
+    scaled = {"s": f"{number} * 1000000", "ms": f"{number} * 1000", "us": number, "ns": divided}
     if times == "auto":
         sizes = {"s": 10**11, "ms": 10**14, "us": 10**17}
         cases = " ".join(
-            f"WHEN {number} > -{size} AND {number} < {size} THEN CAST(floor({scaled[unit]}) AS BIGINT)" for unit, size in sizes.items()
+            f"WHEN {number} > -{size} AND {number} < {size} THEN CAST(floor({scaled[unit]}) AS BIGINT)"
+            for unit, size in sizes.items()
         )
         return f"TRY(make_timestamptz(CASE {cases} ELSE CAST(floor({scaled['ns']}) AS BIGINT) END))"
     return f"TRY(make_timestamptz(TRY_CAST(floor({scaled[times]}) AS BIGINT)))"

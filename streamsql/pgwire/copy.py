@@ -50,6 +50,7 @@ class CopyColumn:
     name: str
     type: WireType
     modifier: int = -1
+    zone: str = "UTC"  # in which a timestamptz is read that names none
 
 
 class CopyDecoder:
@@ -174,7 +175,7 @@ class CopyDecoder:
             values = _contiguous(table.column(index))
             if not direct[index]:
                 values = self._with_nulls(values, column)
-                values = parse_text(self._checked(values), column.type, column.modifier)
+                values = parse_text(self._checked(values), column.type, column.modifier, column.zone)
             elif column.type.name in _FLOATS and pc.any(pc.is_inf(values)).as_py():
                 raise pa.ArrowInvalid("infinity, or a number out of range")
             elif column.type.name in _STRINGS:
@@ -300,12 +301,12 @@ def _contiguous(column: pa.ChunkedArray) -> pa.Array:
 
 def _parsed(texts: pa.Array, column: CopyColumn, escaped: bool) -> pa.Array:
     if not escaped:
-        return parse_text(texts, column.type, column.modifier)
+        return parse_text(texts, column.type, column.modifier, column.zone)
     try:
-        return parse_text(_unescaped(texts), column.type, column.modifier)
+        return parse_text(_unescaped(texts), column.type, column.modifier, column.zone)
     except BadValue as bad:
         # an escape that is bad hides the values before it, which come first
-        parse_text(_unescaped(texts.slice(0, bad.row)), column.type, column.modifier)
+        parse_text(_unescaped(texts.slice(0, bad.row)), column.type, column.modifier, column.zone)
         raise
 
 

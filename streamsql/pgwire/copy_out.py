@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from streamsql.base.types import WireType
 from streamsql.pgwire.copy_options import ALL_COLUMNS, CopyOptions
 from streamsql.pgwire.messages import copy_data
-from streamsql.pgwire.values import CODECS, encode_rows
+from streamsql.pgwire.values import UTC, codec_of, encode_rows
 from streamsql.pgwire.values.column import binary_of_fixed, strings_of
 
 SIGNATURE = b"PGCOPY\n\xff\r\n\0"
@@ -50,7 +50,8 @@ class CopiedColumn:
 class CopyEncoder:
     """Writes the rows of one COPY. `head`, then `rows` of each batch, then `tail`."""
 
-    def __init__(self, columns: Sequence[CopiedColumn], options: CopyOptions) -> None:
+    def __init__(self, columns: Sequence[CopiedColumn], options: CopyOptions, zone: str = UTC) -> None:
+        self._zone = zone
         self._columns = tuple(columns)
         self._options = options
         self._types = [column.type for column in columns]
@@ -104,7 +105,7 @@ class CopyEncoder:
     def _fields(self, array: pa.Array, index: int) -> pa.Array:
         """Give a column's fields as binary without nulls."""
         column = self._columns[index]
-        piece = CODECS[column.type.name].to_text(array)
+        piece = codec_of(column.type, self._zone).to_text(array)
         if isinstance(piece, np.ndarray) and not array.null_count and not self._may_need_marks(column):
             return binary_of_fixed(piece)
         texts = strings_of(piece, array)

@@ -18,6 +18,7 @@ from streamsql.base.errors import (
     FeatureNotSupported,
     ProgramLimitExceeded,
     SQLSyntaxError,
+    StreamSQLError,
     UndefinedColumn,
     UndefinedTable,
 )
@@ -28,15 +29,17 @@ from streamsql.catalog.pg_catalog import FUNCTIONS
 from streamsql.catalog.pg_catalog.names import oid_of
 from streamsql.catalog.relation import PG_CATALOG, CatalogRelation, Snapshot
 from streamsql.catalog.standard import STANDARD
-from streamsql.plan import catalog_functions, postgres_operators, stages
+from streamsql.plan import catalog_functions, postgres_operators, stages, type_check
 from streamsql.plan.bind import check_time_type
 from streamsql.plan.functions import Asker, function_name, refuse_functions, refuse_session_functions, session_value
 from streamsql.plan.insertion import default_of
 from streamsql.plan.macros import write_out
 from streamsql.plan.nodes import Describe, Window
 from streamsql.plan.output_names import name_outputs
+from streamsql.plan.places import located
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.result_types import Columns, ResultTypes
+from streamsql.plan.table_functions import as_subqueries
 from streamsql.plan.windows import bind_window, is_window, windows_of_place
 from streamsql.plan.windows.adhoc_sessions import END, START, join_sessions
 from streamsql.plan.windows.tables import WINDOW_COLUMNS, without_window_tables
@@ -104,14 +107,16 @@ def adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQuer
 def _adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQuery:
     tree = catalog_functions.unqualified_functions(tree.copy())
     without_window_tables(tree, statement)
+    as_subqueries(tree, statement)
     name_outputs(tree, statement)
+    as_postgres_reads(tree, statement)
     catalog_functions.values_in_from(tree, statement)
     types = ResultTypes(statement, partial(_columns_of, scope=scope))
+    type_check.check(tree, statement, types, scope.limits)
     told = types.told(tree)
     postgres_operators.note(tree, statement, types, scope.limits)
     catalog_functions.rewrite(tree, statement, scope.names, types)
     postgres_operators.apply(tree, statement)
-    as_postgres_reads(tree, statement)
     tree = _answered(tree, statement, scope)
     _resolve_names(tree, statement, scope)
     _read_functions(tree, statement, scope)
@@ -127,6 +132,12 @@ def _adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQue
             position=position_of(stray, statement),
         )
     return AdhocQuery(duckdb_sql(tree), told)
+
+
+def explained(error: StreamSQLError, tree: exp.Expr, statement: Statement, scope: Scope) -> StreamSQLError:
+    """Give an error about a query its place in the client's text, and the types of arguments."""
+    types = ResultTypes(statement, partial(_columns_of, scope=scope))
+    return located(type_check.with_argument_types(error, tree, statement, types), tree, statement)
 
 
 def change_sql(tree: exp.Expr, statement: Statement, table: Table, scope: Scope) -> str:

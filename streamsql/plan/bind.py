@@ -99,9 +99,9 @@ class _Binder:
         assert isinstance(tree, exp.Select)
         refuse_session_functions(tree, self.query, "a continuous query")
         name_outputs(tree, self.query)
+        as_postgres_reads(tree, self.query)
         note(tree, self.query, ResultTypes(self.query, self._columns_of), self.limits)
         apply(tree, self.query)
-        as_postgres_reads(tree, self.query)
         try:
             plan = self._plan(tree, self.query.emit)
         except StreamSQLError as error:

@@ -6,6 +6,7 @@ or a definition up does so in one relation (`names.NAMES`), whose columns no cli
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +14,7 @@ from typing import NoReturn
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.errors import ParseError
 
 from streamsql.base.errors import InvalidSchemaName, StreamSQLError, UndefinedFunction, UndefinedObject, UndefinedTable
 from streamsql.base.types import INT2VECTOR, OIDVECTOR, WireType
@@ -22,6 +24,7 @@ from streamsql.catalog.pg_catalog.pg_get_keywords import must_be_quoted
 from streamsql.catalog.pg_catalog.pg_settings import PG_SETTINGS
 from streamsql.catalog.relation import CatalogRelation
 from streamsql.plan.functions import VALUES_IN_FROM, function_name
+from streamsql.plan.postgres_functions import has_template
 from streamsql.plan.result_types import ResultTypes, named_type
 from streamsql.sql.names import quote_name
 from streamsql.sql.statements import Statement
@@ -35,10 +38,13 @@ def _found(kind: str, oid: str = "$1") -> str:
 def _oid(kind: str) -> str:
     """Read an OID, or a name, as one."""
     kinds = "('type', 'typname')" if kind == "type" else f"('{kind}')"
-    text = "replace(replace(CAST($1 AS VARCHAR), 'pg_catalog.', ''), 'public.', '')"
+    # without the schema that is looked in anyway; as it stands, without quotes that it does not need, or folded
+    text = r"""regexp_replace(CAST($1 AS VARCHAR), '^\s*"?(pg_catalog|public)"?\s*\.\s*', '', 'i')"""
+    bare = rf"""regexp_replace({text}, '^"([a-z_][a-z0-9_$]*)"$', '\1')"""
+    folded = f"""CASE WHEN contains({text}, '"') THEN {text} ELSE lower({text}) END"""
     return (
-        f"coalesce(TRY_CAST(CAST($1 AS VARCHAR) AS INTEGER), "
-        f"(SELECT CAST({OID} AS INTEGER) FROM {NAMES} WHERE {KIND} IN {kinds} AND {NAME} = {text} LIMIT 1))"
+        f"coalesce(TRY_CAST(CAST($1 AS VARCHAR) AS INTEGER), (SELECT CAST({OID} AS INTEGER) FROM {NAMES} "
+        f"WHERE {KIND} IN {kinds} AND {NAME} IN ({text}, {bare}, {folded}) LIMIT 1))"
     )
 
 
@@ -102,7 +108,8 @@ _CODECS = {
 TEMPLATES: dict[str, str] = {
     **{f"has_{what}_privilege": _TRUE for what in _PRIVILEGES},
     **{f"pg_{what}_is_visible": _TRUE for what in _VISIBLE},
-    "array_length": "CASE WHEN $2 = 1 THEN nullif(len($1), 0) END",
+    "array_length": "CASE WHEN $2 = 1 THEN nullif(len($1), 0) WHEN typeof($1) LIKE '%[][]' "
+    "THEN error('{0A000} inner dimensions of an array of arrays are not supported') END",
     "array_lower": "CASE WHEN $2 = 1 AND len($1) > 0 THEN 1 END",
     "array_upper": "CASE WHEN $2 = 1 THEN nullif(len($1), 0) END",
     "col_description": _found("'comment:' || $2"),
@@ -240,10 +247,18 @@ def _known(called: exp.Anonymous) -> exp.Expr:
     return made
 
 
+_SYMBOL = re.compile(r"[-+*/<>=~!@#%^&|`?]+")
+
+
 def _operator(node: exp.Expr) -> exp.Expr:
-    """Write ``a OPERATOR(pg_catalog.~) b`` as ``a ~ b``."""
+    """Write ``a OPERATOR(pg_catalog.~) b`` as ``a ~ b``. Raises UndefinedFunction."""
     symbol = str(node.args["operator"]).rpartition(".")[2].strip()
-    made = sqlglot.parse_one(f"a {symbol} b", read="postgres")
+    try:
+        if not _SYMBOL.fullmatch(symbol) or "--" in symbol or "/*" in symbol:
+            raise ParseError(symbol)
+        made = sqlglot.parse_one(f"a {symbol} b", read="postgres")
+    except ParseError as error:
+        raise UndefinedFunction(f"operator does not exist: {symbol}") from error
     operands = {"a": node.this, "b": node.expression}
     for column in list(made.find_all(exp.Column)):
         column.replace(operands[column.name])
@@ -259,6 +274,8 @@ def rewrite(tree: exp.Expr, statement: Statement, names: Names, types: ResultTyp
     }
     templates = {id(node): template for node in nodes if (template := _by_type(node, types)) is not None}
     for node in nodes:
+        if has_template(node):
+            continue
         template = templates.get(id(node))
         if template is not None:
             node.replace(_filled(template, [node.this], names))
@@ -411,6 +428,7 @@ def _registered(cast: exp.Cast, type_name: str, statement: Statement, names: Nam
 
 def _folded(part: str) -> str:
     """Write a part of a name as `names` does: in quotes only where it needs them."""
+    part = part.strip()
     return quote_name(part[1:-1].replace('""', '"')) if part.startswith('"') else part.lower()
 
 

@@ -42,6 +42,7 @@ REFUSED = frozenset({
     # types made at run time
     "cast_to_type", "get_type", "make_type", "replace_type",
 })  # fmt: skip
+_HYPOTHETICAL = (exp.CumeDist, exp.DenseRank, exp.PercentRank, exp.Rank)
 # DuckDB's own names for what its optimizer writes; they trust their arguments
 _REFUSED_PREFIX = "__"
 
@@ -110,13 +111,16 @@ def function_name(node: exp.Expr, statement: Statement) -> str | None:
     return node.sql_name().lower()
 
 
+_ANY_DATE_PART = re.compile(r"\bdate_part\s*\((?!.*\bextract\s*\()", re.IGNORECASE | re.DOTALL)
 _DATE_PART = re.compile(r"date_part\s*\(\s*'\w+'\s*,\s*\Z", re.IGNORECASE)
 
 
 def is_date_part(node: exp.Extract, statement: Statement) -> bool:
     """Tell whether a client wrote ``date_part('year', x)``, which the stock parser turns into EXTRACT(year FROM x)."""
     start = start_of(node.expression)
-    return start is not None and _DATE_PART.search(statement.text[: start - statement.position]) is not None
+    if start is None:  # nothing in it says where it stands: both are not written in one statement
+        return _ANY_DATE_PART.search(statement.text) is not None
+    return _DATE_PART.search(statement.text[: start - statement.position]) is not None
 
 
 def refuse_functions(tree: exp.Expr, statement: Statement) -> None:
@@ -129,6 +133,12 @@ def refuse_functions(tree: exp.Expr, statement: Statement) -> None:
                 "IGNORE NULLS and RESPECT NULLS stand in window functions only",
                 hint="write FILTER (WHERE x IS NOT NULL)",
                 position=position_of(node, statement),
+            )
+        if isinstance(node, exp.WithinGroup) and isinstance(node.this, _HYPOTHETICAL):
+            raise FeatureNotSupported(
+                "hypothetical-set aggregates are not supported",
+                hint="count the rows that come before the value",
+                position=position_of(node.this, statement),
             )
         name = function_name(node, statement)
         if name is not None and (name in REFUSED or name.startswith(_REFUSED_PREFIX)):

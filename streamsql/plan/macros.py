@@ -24,6 +24,7 @@ _OBJECT = (
 # name -> the expression, in which __0 and __1 stand for the arguments, and __counts for the condition of FILTER: DuckDB
 # computes an aggregate's arguments for the rows, too, that its FILTER keeps out
 MACROS = {
+    "avg_interval": "to_microseconds(CAST(round(sum(CAST(epoch_us(__0) AS HUGEINT)) / count(__0)) AS BIGINT))",
     "every": "bool_and(__0)",
     "geomean": _MEAN,
     "geometric_mean": _MEAN,
@@ -35,6 +36,7 @@ MACROS = {
     "json_object_agg": _OBJECT,
     "jsonb_agg": _ARRAY,
     "jsonb_object_agg": _OBJECT,
+    "sum_interval": "to_microseconds(CAST(sum(CAST(epoch_us(__0) AS HUGEINT)) AS BIGINT))",
     "wavg": _WEIGHTED,
     "weighted_avg": _WEIGHTED,
 }  # fmt: skip

@@ -93,6 +93,10 @@ class Window:
         return places // step * step + self.size_us
 
 
+# DuckDB type of an output -> the type that it is kept as
+_KEPT_AS = {"BIT": "VARCHAR", "TIME WITH TIME ZONE": "VARCHAR", "UHUGEINT": "DECIMAL(38,0)"}
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
     """A result column: its name, its SQL over the groups (or, in a linear plan, over the source), its DuckDB type."""
@@ -103,8 +107,9 @@ class Output:
 
     @property
     def shown(self) -> Output:
-        """The output as it is kept and shown: DuckDB does not take a BIT back that has left it as an Arrow value."""
-        return self if self.type != "BIT" else Output(self.name, f"CAST({self.sql} AS VARCHAR)", "VARCHAR")
+        """The output as it is kept and shown: Arrow loses values of some types, or DuckDB does not take them back from it."""
+        kept = _KEPT_AS.get(self.type)
+        return self if kept is None else Output(self.name, f"CAST({self.sql} AS {kept})", kept)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from streamsql.base.types import (
     BOOL,
     BYTEA,
     CATALOG_SCALARS,
+    DATE,
     DUCKDB_NAME,
     INT4,
     INT8,
@@ -29,11 +30,15 @@ from streamsql.base.types import (
     NUMERIC,
     OID,
     TEXT,
+    TIMESTAMP,
+    TIMESTAMPTZ,
     UNKNOWN,
     WireType,
     wire_column,
 )
+from streamsql.catalog.objects import literal
 from streamsql.pgwire.values import CODECS, BadValue, parse_text
+from streamsql.pgwire.values.calendar import has_zone
 from streamsql.pgwire.values.column import strings_of
 from streamsql.plan.nodes import Describe
 from streamsql.plan.result_types import named_type
@@ -61,7 +66,8 @@ _PLACES: dict[tuple[type[exp.Expr], str], WireType] = {
 _ALIKE = (exp.Binary, exp.Between, exp.In, exp.Coalesce, exp.Nullif, exp.Greatest, exp.Least)
 _TEXTUAL = (exp.Like, exp.ILike, exp.RegexpLike, exp.SimilarTo, exp.DPipe, exp.JSONExtract, exp.JSONExtractScalar)
 _TIMES = frozenset({"date", "time", "timestamp", "timestamptz"})
-_PLAIN_NUMBERS = frozenset({"int2", "int4", "int8"})
+# fewer digits than these always fit
+_PLAIN_NUMBERS = {"int2": 5, "int4": 10, "int8": 19}
 READ = "read"  # in the meta of a cast: its literal is in DuckDB's writing already
 _TEXTS = frozenset({"bpchar", "json", "jsonb", "text", "unknown", "varchar"})
 _DECIMAL_DIGITS_MAX = 38
@@ -190,6 +196,9 @@ class _Inference:
                 if join.find(exp.Parameter):
                     return None
                 probe.append("joins", join.copy())
+            named = around.root().args.get("with_")
+            if named is not None and not named.find(exp.Parameter):
+                probe.set("with_", named.copy())
         elif isinstance(around, (exp.Update, exp.Delete)):
             probe = probe.from_(around.this.copy())
         try:
@@ -226,6 +235,12 @@ def substituted(tree: exp.Expr, types: Sequence[WireType], values: Sequence[str 
 
 def typed_literal(wire_type: WireType, text: str | None) -> exp.Expr:
     """Make the SQL literal of a value: its text, in DuckDB's writing, cast to its type. Raises StreamSQLError."""
+    if wire_type is TIMESTAMPTZ and text is not None and not has_zone(text):
+        # DuckDB reads it in the session's time zone, in which the query runs
+        naive = typed_literal(TIMESTAMP, text)
+        moment = exp.cast(naive, exp.DataType.build(_name_of(wire_type), dialect="duckdb"), dialect="duckdb")
+        moment.meta[READ] = True
+        return moment
     value, name = _literal(wire_type, text)
     made = exp.cast(value, exp.DataType.build(name, dialect="duckdb"), dialect="duckdb")
     made.meta[READ] = True
@@ -233,8 +248,11 @@ def typed_literal(wire_type: WireType, text: str | None) -> exp.Expr:
 
 
 def literal_sql(wire_type: WireType, text: str | None) -> str:
-    """Write the same as DuckDB's SQL."""
-    return duckdb_sql(typed_literal(wire_type, text))
+    """Write the same as DuckDB's SQL. A tree would take longer than a point lookup's other work."""
+    if wire_type.element is not None or (wire_type is NUMERIC and text is not None):
+        return duckdb_sql(typed_literal(wire_type, text))
+    value = "NULL" if text is None else literal(_scalar_text(wire_type, text))
+    return f"CAST({value} AS {_name_of(wire_type)})"
 
 
 def _literal(wire_type: WireType, text: str | None) -> tuple[exp.Expr, str]:
@@ -245,14 +263,26 @@ def _literal(wire_type: WireType, text: str | None) -> tuple[exp.Expr, str]:
         if text is None:
             return exp.null(), name
         values = _read(wire_type, text)[0].values
-        texts = strings_of(CODECS[element.name].to_text(values), values).to_pylist()
-        return exp.Array(expressions=[typed_literal(element, each) for each in texts]), name
+        depth = _depth(values.type)
+        return _array_literal(values, element), name + "[]" * depth
     if text is None:
         return exp.null(), _name_of(wire_type)
     if wire_type is NUMERIC:
         digits = _digits(text)
         return exp.Literal.string(digits), _decimal_name(digits)
     return exp.Literal.string(_scalar_text(wire_type, text)), _name_of(wire_type)
+
+
+def _depth(arrow_type: pa.DataType) -> int:
+    return 1 + _depth(arrow_type.value_type) if pa.types.is_list(arrow_type) else 0
+
+
+def _array_literal(values: pa.Array, element: WireType) -> exp.Expr:
+    """Write the elements of an array, each as a typed literal; arrays in it likewise."""
+    if pa.types.is_list(values.type):
+        return exp.Array(expressions=[_array_literal(row.values, element) for row in values])
+    texts = strings_of(CODECS[element.name].to_text(values), values).to_pylist()
+    return exp.Array(expressions=[typed_literal(element, each) for each in texts])
 
 
 def _name_of(wire_type: WireType) -> str:
@@ -263,7 +293,7 @@ def _scalar_text(wire_type: WireType, text: str) -> str:
     """Give the text from which DuckDB reads what Postgres reads from `text`."""
     if wire_type.name in _TEXTS:
         return text
-    if wire_type.name in _PLAIN_NUMBERS and text.isdecimal() and len(text) < 5:
+    if len(text) < _PLAIN_NUMBERS.get(wire_type.name, 0) and text.isdecimal() and text.isascii():
         return text
     writer = _WRITERS.get(wire_type.name)
     return writer(_read(wire_type, text)) if writer else _canonical(wire_type, text)
@@ -287,10 +317,33 @@ def _interval(values: pa.Array) -> str:
     return f"{months} months {days} days {nanoseconds // 1_000} microseconds"
 
 
+def _with_era(wire_type: WireType) -> Callable[[pa.Array], str]:
+    """Write a date or timestamp; DuckDB puts BC in parentheses."""
+
+    def write(values: pa.Array) -> str:
+        text = str(strings_of(CODECS[wire_type.name].to_text(values), values)[0].as_py())
+        if not text.endswith(" BC"):
+            return text
+        date, space, rest = text.removesuffix(" BC").partition(" ")
+        return f"{date} (BC){space}{rest}"
+
+    return write
+
+
 _WRITERS: dict[str, Callable[[pa.Array], str]] = {
+    **{wire_type.name: _with_era(wire_type) for wire_type in (DATE, TIMESTAMP, TIMESTAMPTZ)},
     INTERVAL.name: _interval,
     BYTEA.name: lambda values: "".join(f"\\x{byte:02x}" for byte in values[0].as_py()),
 }
+
+
+def read_numeric(text: str, precision: int, scale: int) -> str:
+    """Read a text as PostgreSQL does for numeric(precision, scale); give its digits. Raises StreamSQLError."""
+    try:
+        values = parse_text(pa.array([text], pa.string()), NUMERIC, ((precision << 16) | scale) + 4)
+    except BadValue as bad:
+        raise bad.error from None
+    return str(values[0].as_py())
 
 
 def _digits(text: str) -> str:

@@ -11,7 +11,7 @@ import re
 from sqlglot import exp
 from sqlglot.tokens import TokenType
 
-from streamsql.base.errors import DataError, StreamSQLError
+from streamsql.base.errors import DataError, GroupingError, StreamSQLError
 from streamsql.base.limits import Limits
 from streamsql.plan.functions import function_name
 from streamsql.sql.statements import Statement
@@ -24,11 +24,28 @@ _UNQUOTED = re.compile(r"(?:function|column) (\w+(?:\.\w+)?)")
 
 def located(error: StreamSQLError, tree: exp.Expr, statement: Statement) -> StreamSQLError:
     """Give the error the position of what it speaks of, where the statement's tree has it."""
+    _qualify(error, tree)
     if error.position is None:
         error.position = (
             _literal(error, tree, statement) if isinstance(error, DataError) else _name(error, tree, statement)
         )
     return error
+
+
+def _qualify(error: StreamSQLError, tree: exp.Expr) -> None:
+    """Write ``column "t.x" must appear ...`` for a column of the only relation that is read, as PostgreSQL does."""
+    match = _UNGROUPED.match(error.message) if isinstance(error, GroupingError) else None
+    if match is None:
+        return
+    column = next((c for c in tree.find_all(exp.Column) if c.name == match[1]), None)
+    tables = [t for t in tree.find_all(exp.Table) if isinstance(t.this, exp.Identifier)]
+    owner = column.table if column is not None and column.table else tables[0].alias_or_name if len(tables) == 1 else None
+    if owner is not None:
+        error.message = f'column "{owner}.{match[1]}"{error.message[match.end() :]}'
+        error.args = (error.message,)
+
+
+_UNGROUPED = re.compile(r'column "([^".]+)"(?= must appear)')
 
 
 def place_of_word(word: str, statement: Statement, after: int, limits: Limits) -> int | None:
@@ -50,11 +67,12 @@ def _name(error: StreamSQLError, tree: exp.Expr, statement: Statement) -> int | 
     match = _QUOTED.search(error.message) or _UNQUOTED.search(error.message)
     if match is None:
         return None
-    name = match[1].rpartition(".")[2].lower()
+    name = match[1].rpartition(".")[2].lower()  # of what is qualified, the last part
     for node in tree.walk():
         named = isinstance(node, exp.Identifier) and node.name.lower() == name
         if named or function_name(node, statement) == name:
-            position = position_of(node, statement)
+            qualified = named and isinstance(node.parent, (exp.Column, exp.Table)) and node.arg_key == "this"
+            position = position_of(node.parent if qualified and node.parent is not None else node, statement)
             if position is not None:
                 return position
     return None

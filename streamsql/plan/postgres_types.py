@@ -7,11 +7,13 @@ stock parser misreads is put right as well.
 
 from __future__ import annotations
 
+import sqlglot
 from sqlglot import exp
 
+from streamsql.base import types as t
 from streamsql.base.errors import StreamSQLError
-from streamsql.base.types import BYTEA, INTERVAL, NUMERIC, WireType, wire_column
-from streamsql.plan.parameters import READ, typed_literal
+from streamsql.base.types import INTERVAL, NUMERIC, WireType, wire_column
+from streamsql.plan.parameters import READ, read_numeric, typed_literal
 from streamsql.sql.column_types import DUCKDB_TYPES
 from streamsql.sql.statements import Statement
 from streamsql.sql.trees import position_of
@@ -23,22 +25,26 @@ _NUMERIC_PRECISION, _NUMERIC_SCALE = 38, 10
 
 def as_postgres_reads(tree: exp.Expr, statement: Statement) -> None:
     """Settle the types and typed literals of a tree, which is changed. Raises DataError with a position."""
+    casts = list(tree.find_all(exp.Cast))  # what is put in has casts of its own
     for data_type in tree.find_all(exp.DataType):
         if data_type.this is exp.DType.DECIMAL and not data_type.expressions:
             digits = (exp.Literal.number(n) for n in (_NUMERIC_PRECISION, _NUMERIC_SCALE))
             data_type.set("expressions", [exp.DataTypeParam(this=n) for n in digits])
+            data_type.meta[_UNCONSTRAINED] = True
     for interval in tree.find_all(exp.Interval):
         unit = interval.args.get("unit")
         if isinstance(unit, exp.Var) and unit.name.upper() in _UNITS:
             unit.set("this", _UNITS[unit.name.upper()])
-    for cast in list(tree.find_all(exp.Cast)):  # what is put in has casts of its own
-        text, wire_type = cast.this, _read_here(cast.to)
-        if wire_type is None or not isinstance(text, exp.Literal) or not text.is_string or READ in cast.meta:
+    for node in tree.find_all(exp.Encode, exp.Anonymous):
+        _read_bytes(node)
+    for cast in casts:
+        text, wire_type = cast.this.unnest(), _read_here(cast.to)
+        if not isinstance(text, exp.Literal) or READ in cast.meta or (wire_type is None and text.is_string):
             continue
         try:
-            text.replace(typed_literal(wire_type, text.name))
+            _read(cast, text, wire_type)
         except StreamSQLError as error:
-            error.position = position_of(text, statement)
+            error.position = position_of(text, statement) or position_of(cast, statement)
             raise
     for call in tree.find_all(exp.RegexpExtract):
         # regexp_extract(text, pattern, group, options) is DuckDB's; sqlglot takes it for another's, with a position
@@ -48,12 +54,66 @@ def as_postgres_reads(tree: exp.Expr, statement: Statement) -> None:
         call.set("occurrence", None)
 
 
+def _read_bytes(node: exp.Expr) -> None:
+    """Read a string that stands for bytes: ``encode('abc', 'hex')``."""
+    if isinstance(node, exp.Anonymous) and str(node.this).lower() not in _OF_BYTES:
+        return
+    first = node.this if isinstance(node, exp.Encode) else next(iter(node.expressions), None)
+    if isinstance(first, exp.Literal) and first.is_string:
+        first.replace(typed_literal(t.BYTEA, first.name))
+
+
+_OF_BYTES = frozenset({"convert_from", "get_byte", "sha224", "sha256", "sha384", "sha512"})
+
+
+def _read(cast: exp.Cast, text: exp.Literal, wire_type: WireType | None) -> None:
+    """Put in the value that PostgreSQL reads from a literal, in DuckDB's writing."""
+    unconstrained = bool(cast.to.meta.get(_UNCONSTRAINED))
+    if not text.is_string:
+        if unconstrained:  # 10.50::numeric has the scale that is written
+            cast.replace(typed_literal(NUMERIC, text.name))
+        return
+    assert wire_type is not None
+    word = _WORDS.get(text.name.strip().lower()) if wire_type in _DAYS else None
+    if word is not None:
+        text.replace(sqlglot.parse_one(word, read="duckdb"))
+    elif wire_type is NUMERIC and unconstrained:
+        cast.replace(typed_literal(NUMERIC, text.name))
+    elif wire_type is NUMERIC:
+        precision, scale = _digits(cast.to)
+        made = typed_literal(NUMERIC, read_numeric(text.name, precision, scale))
+        text.replace(made.this)
+    else:
+        made = typed_literal(wire_type, text.name)
+        nested = wire_type.element is not None and made.args["to"].expressions[0].this is exp.DType.ARRAY
+        (cast if nested else text).replace(made)  # int[] is any depth to PostgreSQL
+
+
+def _digits(data_type: exp.Expr) -> tuple[int, int]:
+    digits = [int(p.name) for p in data_type.expressions]
+    return digits[0], digits[1] if len(digits) > 1 else 0
+
+
+_UNCONSTRAINED = "unconstrained"  # in the meta of numeric without precision
+_SCALARS: dict[object, WireType] = {
+    exp.DType.BIGINT: t.INT8, exp.DType.BOOLEAN: t.BOOL, exp.DType.DATE: t.DATE, exp.DType.DECIMAL: NUMERIC,
+    exp.DType.DOUBLE: t.FLOAT8, exp.DType.FLOAT: t.FLOAT4, exp.DType.INT: t.INT4, exp.DType.JSON: t.JSON,
+    exp.DType.JSONB: t.JSONB, exp.DType.SMALLINT: t.INT2, exp.DType.TIME: t.TIME, exp.DType.TIMESTAMP: t.TIMESTAMP,
+    exp.DType.TIMESTAMPTZ: t.TIMESTAMPTZ, exp.DType.TIMETZ: t.TIMETZ, exp.DType.UUID: t.UUID, exp.DType.VARBINARY: t.BYTEA,
+}  # fmt: skip
+_DAYS = (t.DATE, t.TIMESTAMP, t.TIMESTAMPTZ)
+# words that PostgreSQL reads as times
+_WORDS = {
+    "now": "now()", "today": "current_date", "tomorrow": "(current_date + 1)", "yesterday": "(current_date - 1)",
+}  # fmt: skip
+
+
 def _read_here(data_type: exp.Expr) -> WireType | None:
     kind = data_type.this if isinstance(data_type, exp.DataType) else data_type
     if isinstance(kind, exp.Interval) or kind is exp.DType.INTERVAL:
         return INTERVAL
-    if kind is exp.DType.VARBINARY:
-        return BYTEA
+    if kind in _SCALARS:
+        return _SCALARS[kind]
     element = data_type.expressions[0] if kind is exp.DType.ARRAY and len(data_type.expressions) == 1 else None
     if not isinstance(element, exp.DataType):
         return None

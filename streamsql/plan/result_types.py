@@ -15,6 +15,7 @@ from sqlglot import exp
 
 from streamsql.base import types as t
 from streamsql.base.types import WireType, wire_column
+from streamsql.plan.function_table import result_type
 from streamsql.plan.functions import function_name, is_date_part
 from streamsql.sql.column_types import DUCKDB_TYPES
 from streamsql.sql.statements import Statement
@@ -36,6 +37,16 @@ FUNCTION_TYPES: dict[str, WireType] = {
 }  # fmt: skip
 _NODE_TYPES: dict[type[exp.Expr], WireType] = {
     exp.ArraySize: t.INT4,
+    exp.CurrentDate: t.DATE,
+    exp.CurrentTimestamp: t.TIMESTAMPTZ,
+    exp.JSONBExtractScalar: t.TEXT,
+    exp.JSONExtractScalar: t.TEXT,
+    exp.Localtimestamp: t.TIMESTAMP,
+    exp.Lower: t.TEXT,
+    exp.Upper: t.TEXT,
+    exp.JSONArrayAgg: t.JSON,
+    exp.JSONObjectAgg: t.JSON,
+    exp.JSONBObjectAgg: t.JSONB,
     exp.Count: t.INT8,
     exp.DenseRank: t.INT8,
     exp.Ntile: t.INT4,
@@ -64,9 +75,19 @@ INTEGERS = (t.INT2, t.INT4, t.INT8)
 _ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod)
 _VECTORS = {t.INT2VECTOR: t.INT2, t.OIDVECTOR: t.OID}
 # the only types that are not left to DuckDB to tell
-_TOLD = frozenset({*t.CATALOG_SCALARS, t.OID, t.VARCHAR, t.INT2, t.INT4, t.INT8, t.NUMERIC, t.FLOAT8})
+_TOLD = frozenset({
+    *t.CATALOG_SCALARS, t.OID, t.VARCHAR, t.BPCHAR, t.INT2, t.INT4, t.INT8, t.NUMERIC, t.FLOAT4, t.FLOAT8, t.JSON, t.JSONB,
+})  # fmt: skip
 _NAMED = {name: t.BY_NAME[name] for name in ("char", "oid", *(c.name for c in t.CATALOG_SCALARS))}
 _WORDS = {**_NAMED, **{name: t.BY_NAME[name] for name in ("bool", "int2", "int4", "int8", "text", "varchar")}}
+
+
+# types that DuckDB does not tell from others
+_OWN_TYPES: dict[object, WireType] = {
+    exp.DType.NAME: t.NAME, exp.DType.INET: t.INET, exp.DType.DECIMAL: t.NUMERIC,
+    exp.DType.JSONB: t.JSONB, exp.DType.CHAR: t.BPCHAR,
+    exp.DType.BPCHAR: t.BPCHAR, exp.DType.NCHAR: t.BPCHAR, exp.DType.VARCHAR: t.VARCHAR, exp.DType.TIMETZ: t.TIMETZ,
+}  # fmt: skip
 
 
 def named_type(data_type: exp.Expr | None) -> WireType | None:
@@ -87,8 +108,8 @@ def named_type(data_type: exp.Expr | None) -> WireType | None:
         named = data_type.args.get("kind")
         word = named.expression if isinstance(named, exp.Dot) else named
         return _WORDS.get(word.name if isinstance(word, exp.Expr) else str(word))
-    if kind in (exp.DType.NAME, exp.DType.INET):
-        return t.NAME if kind is exp.DType.NAME else t.INET
+    if kind in _OWN_TYPES:
+        return _OWN_TYPES[kind]
     name = DUCKDB_TYPES.get(kind) if isinstance(kind, exp.DType) else None
     return wire_column(name).type if name is not None else None
 
@@ -160,7 +181,7 @@ class ResultTypes:
             columns = self._relation(node)
             cte = self._common_table(node)
             if cte is not None:
-                columns = _renamed(self.outputs(cte), cte.args.get("alias"))
+                columns = _renamed(self.outputs(_not_recursive(cte, node)), cte.args.get("alias"))
         elif isinstance(node, exp.Lateral):
             columns = self.outputs(node.this)
         elif isinstance(node, exp.Subquery) and isinstance(node.this, exp.Table):
@@ -171,7 +192,9 @@ class ResultTypes:
             element = _element(self.type_of(node.expressions[0]))
             columns = [("unnest", element)] if not node.args.get("offset") else None
         elif isinstance(node, exp.Table) and isinstance(node.this, exp.ExplodingGenerateSeries):
-            columns = [("generate_series", self.type_of(node.this.args["start"]))]
+            columns = [("generate_series", self.type_of(node.this))]
+            if node.args.get("ordinality"):
+                columns.append(("ordinality", t.INT8))
         yield node.alias_or_name, _renamed(columns, node.args.get("alias"))
         for join in node.args.get("joins") or []:
             yield from self._source(join.this)
@@ -184,8 +207,8 @@ class ResultTypes:
         while node is not None:
             around = node.args.get("with_")
             for cte in around.expressions if around is not None else ():
-                if cte.alias == table.name:
-                    return None if table.find_ancestor(exp.CTE) is cte else cte  # a recursive one reads itself
+                if isinstance(cte, exp.CTE) and cte.alias == table.name:
+                    return cte
             node = node.parent
         return None
 
@@ -207,6 +230,8 @@ class ResultTypes:
             if not node.name.isdecimal():
                 return t.NUMERIC
             return t.INT4 if int(node.name) < 1 << 31 else t.INT8 if int(node.name) < 1 << 63 else t.NUMERIC
+        if isinstance(node, (exp.Boolean, exp.Predicate, exp.Connector, exp.Not)):
+            return t.BOOL
         if isinstance(node, exp.Cast):
             return named_type(node.to)
         if isinstance(node, (exp.Subquery, exp.Select)):
@@ -219,7 +244,18 @@ class ResultTypes:
             return self._chain(node)
         if isinstance(node, (exp.Ceil, exp.Floor, exp.Round, exp.Trunc)):
             of = self.type_of(node.this)
-            return of if of in (t.NUMERIC, t.FLOAT8) else None
+            return t.FLOAT8 if of in (*INTEGERS, t.FLOAT4) else of if of in (t.NUMERIC, t.FLOAT8) else None
+        if isinstance(node, (exp.JSONExtract, exp.JSONBExtract)):
+            of = self.type_of(node.this)
+            return of if of is t.JSONB else t.JSON
+        if isinstance(node, exp.DPipe):
+            return _concatenated(self.type_of(node.this), self.type_of(node.expression))
+        if isinstance(node, exp.ExplodingGenerateSeries):
+            found = _common([self.type_of(node.args["start"]), self.type_of(node.args["end"])])
+            return t.TIMESTAMPTZ if found is t.DATE else found
+        if isinstance(node, (exp.TimestampTrunc, exp.DateTrunc)):
+            of = self.type_of(node.this)
+            return t.TIMESTAMPTZ if of is t.DATE else of
         if isinstance(node, exp.Extract):
             return t.FLOAT8 if is_date_part(node, self._statement) else t.NUMERIC
         if isinstance(node, (exp.Avg, exp.Sum, *_DEVIATIONS)):
@@ -227,7 +263,10 @@ class ResultTypes:
         if isinstance(node, exp.ArrayAgg):
             return _array(self.type_of(node.this.this if isinstance(node.this, exp.Order) else node.this))
         if isinstance(node, exp.Array):
-            return _array(_common([self.type_of(part) for part in node.expressions]))
+            element = _common([self.type_of(part) for part in node.expressions])
+            return _array(t.TEXT if element is t.UNKNOWN and node.expressions else element)
+        if isinstance(node, exp.Bracket) and any(isinstance(i, exp.Slice) for i in node.expressions):
+            return self.type_of(node.this)
         if isinstance(node, (exp.Bracket, exp.Explode, exp.Unnest)):
             return _element(self.type_of(node.this or node.expressions[0]))
         if isinstance(node, exp.Dot):
@@ -249,7 +288,9 @@ class ResultTypes:
         known = _NODE_TYPES.get(type(node)) if node is not None else None
         if known is not None or not isinstance(node, exp.Func):
             return known
-        return FUNCTION_TYPES.get(function_name(node, self._statement) or "")
+        name = function_name(node, self._statement) or ""
+        found = FUNCTION_TYPES.get(name)
+        return found or result_type(name, [self.type_of(part) for part in node.iter_expressions()])
 
     def _column(self, column: exp.Column) -> WireType | None:
         select = column.find_ancestor(exp.Select)
@@ -270,9 +311,36 @@ def _arithmetic(node: exp.Expr, one: WireType | None, other: WireType | None) ->
     if one is t.DATE and other is t.DATE and isinstance(node, exp.Sub):
         return t.INT4
     operands = [w for w in (one, other) if w is not t.UNKNOWN]
+    if one in (t.JSON, t.JSONB) and isinstance(node, exp.Sub):
+        return t.JSONB
     if not operands or not all(w in _WIDTHS for w in operands):
-        return None
+        return _of_times(node, one, other)
+    if t.FLOAT4 in operands and len(set(operands)) > 1:
+        return t.FLOAT8
     return max((w for w in operands if w is not None), key=lambda w: _WIDTHS[w])
+
+
+def _of_times(node: exp.Expr, one: WireType | None, other: WireType | None) -> WireType | None:
+    """Give the type of a time plus or less something."""
+    if isinstance(node, exp.Sub) and one is other and one in (t.TIMESTAMP, t.TIMESTAMPTZ, t.TIME):
+        return t.INTERVAL
+    for of, by in ((one, other), (other, one)):
+        if of is t.DATE and by in INTEGERS:
+            return t.DATE
+        if of is t.DATE and by in (t.INTERVAL, t.TIME):
+            return t.TIMESTAMP
+        if of in (t.TIMESTAMP, t.TIMESTAMPTZ, t.TIME, t.INTERVAL) and by in (t.INTERVAL, *_WIDTHS):
+            return of
+    return None
+
+
+def _concatenated(one: WireType | None, other: WireType | None) -> WireType | None:
+    if t.JSONB in (one, other):
+        return t.JSONB
+    for of in (one, other):
+        if of is not None and of.element is not None:
+            return of
+    return t.TEXT if t.TEXT in (one, other) or one is t.UNKNOWN or other is t.UNKNOWN else None
 
 
 def _aggregate(node: exp.Expr, of: WireType | None) -> WireType | None:
@@ -285,6 +353,12 @@ def _aggregate(node: exp.Expr, of: WireType | None) -> WireType | None:
 
 _WIDTHS = {t.INT2: 0, t.INT4: 1, t.INT8: 2, t.NUMERIC: 3, t.FLOAT4: 4, t.FLOAT8: 5}
 _DEVIATIONS = (exp.Stddev, exp.StddevPop, exp.StddevSamp, exp.Variance, exp.VariancePop)
+
+
+def _not_recursive(cte: exp.CTE, table: exp.Table) -> exp.Expr:
+    """Give the query of a CTE; where it reads itself, the part that does not."""
+    inside = table.find_ancestor(exp.CTE) is cte
+    return cte.this.this if inside and isinstance(cte.this, exp.SetOperation) else cte
 
 
 def _parts(node: exp.Expr) -> list[exp.Expr | None]:

@@ -17,6 +17,7 @@ from streamsql.catalog.relation import CatalogRelation, OwnObjects, Row, Session
 from streamsql.catalog.standard import snapshot
 from streamsql.engine.epoch import Engine
 from streamsql.engine.recovery import SYSTEM_RELATIONS
+from streamsql.engine.store import UTC, set_zone
 from streamsql.engine.table_changes import remaining
 from streamsql.plan.adhoc import Scope
 from streamsql.plan.functions import Asker
@@ -24,7 +25,7 @@ from streamsql.server.cancellation import Cancellation
 from streamsql.server.cursors import SqlCursors
 from streamsql.server.known import Known
 from streamsql.server.notifications import Listener
-from streamsql.server.reads import ReadPool, describe_on
+from streamsql.server.reads import SessionReads, describe_on
 from streamsql.server.results import ResultColumn
 from streamsql.server.temporary import Temporary, overlaid
 from streamsql.server.transactions import SessionTransaction
@@ -91,7 +92,7 @@ class Context:
     """One session's view of the server."""
 
     engine: Engine
-    reads: ReadPool
+    reads: SessionReads
     known: Known
     asker: Asker
     transaction: SessionTransaction
@@ -105,6 +106,11 @@ class Context:
 
     def __post_init__(self) -> None:
         self.transaction.after_commit = self.listener.committed
+
+    @property
+    def zone(self) -> str:
+        """The session's time zone."""
+        return self.variables.zone
 
     @property
     def limits(self) -> Limits:
@@ -153,6 +159,8 @@ class Context:
         They stand under their names, before those of the database. The caller closes the connection.
         """
         cursor = self.engine.store.cursor()
+        if self.zone != UTC:
+            set_zone(cursor, self.zone)
         pending, changes, temporary = self.transaction.pending(), self.transaction.changes, self.transaction.temporary
         for number, name in enumerate(self._own_names()):
             table, made = self.catalog.relation(name), temporary.get(name)

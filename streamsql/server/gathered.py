@@ -53,7 +53,7 @@ class GatheredRows:
             relation, columns = self._target(context)
             schema = context.known.schema_if_known(relation)
             if schema is not None:
-                made = arranged(self._given(columns), columns, relation, schema)
+                made = arranged(self._given(columns, context.zone), columns, relation, schema)
                 if made is not None:
                     return relation, made
         return await context.reads.run(lambda cursor: self._table(context, cursor))
@@ -61,7 +61,7 @@ class GatheredRows:
     def _table(self, context: Context, cursor: duckdb.DuckDBPyConnection) -> tuple[Stream | Table, pa.Table]:
         relation, columns = self._target(context)
         schema = context.known.schema(relation, cursor)
-        return relation, conform(self._given(columns), columns, relation, schema, cursor)
+        return relation, conform(self._given(columns, context.zone), columns, relation, schema, cursor)
 
     def _target(self, context: Context) -> tuple[Stream | Table, list[ColumnDefinition]]:
         statement = self._statement
@@ -73,20 +73,20 @@ class GatheredRows:
         check_width(columns, len(statement.parameter_columns))
         return relation, columns
 
-    def _given(self, columns: list[ColumnDefinition]) -> pa.Table:
+    def _given(self, columns: list[ColumnDefinition], zone: str) -> pa.Table:
         numbers = self._statement.parameter_columns
         assert numbers is not None
         by_parameter = list(zip(*self.rows, strict=True))
         arrays = [
-            self._column(by_parameter[number - 1], number - 1, column)
+            self._column(by_parameter[number - 1], number - 1, column, zone)
             for number, column in zip(numbers, columns, strict=True)
         ]
         return pa.table(arrays, names=[f"c{i}" for i in range(len(arrays))])
 
-    def _column(self, values: tuple[bytes | None, ...], index: int, column: ColumnDefinition) -> pa.Array:
+    def _column(self, values: tuple[bytes | None, ...], index: int, column: ColumnDefinition, zone: str) -> pa.Array:
         wire_type: WireType = self._types[index]
         if wire_type is NUMERIC:
             # read with the column's own scale, so that no digit is lost
             texts = [decode_value(value, wire_type, self._formats[index]) for value in values]
             return parse_text(pa.array(texts, pa.string()), wire_type, modifier_of(column.type))
-        return decode_column(values, wire_type, self._formats[index])
+        return decode_column(values, wire_type, self._formats[index], zone)

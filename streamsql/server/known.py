@@ -31,6 +31,9 @@ T = TypeVar("T")
 TEXTS_MAX = 1_024
 TEXT_CHARACTERS_MAX = 10_000
 FINDINGS_MAX = 2_048
+# changes, and batches of them, that are kept for the next subscriber; small ones only, so they are few bytes
+SHARED_MAX = 64
+SHARED_ROWS_MAX = 1_000
 # catalogs, users and databases whose system relations are kept
 SNAPSHOTS_MAX = 8
 # a text of this length takes milliseconds to parse, which other sessions should not wait for
@@ -49,6 +52,22 @@ class Bound:
     columns: tuple[ResultColumn, ...]
     tables: Mapping[str, pa.Table]
     lasting: bool = True
+
+
+class Shared(Generic[T]):
+    """What was made of objects that several sessions are given, told apart by identity; the last few of them."""
+
+    def __init__(self) -> None:
+        self._made: OrderedDict[tuple[int, Hashable], tuple[object, T]] = OrderedDict()
+
+    def get(self, source: object, key: Hashable) -> T | None:
+        found = self._made.get((id(source), key))
+        return None if found is None else found[1]
+
+    def put(self, source: object, made: T, key: Hashable) -> None:
+        self._made[id(source), key] = (source, made)  # which keeps its identity from being given to another
+        if len(self._made) > SHARED_MAX:
+            self._made.popitem(last=False)
 
 
 @dataclass(slots=True)
@@ -87,6 +106,8 @@ class Known:
         self._standard: OrderedDict[tuple[int, str, str], tuple[Catalog, dict[str, pa.Table]]] = OrderedDict()
         self.types: Findings[tuple[WireType, ...]] = Findings()
         self.queries: Findings[Bound] = Findings()
+        self.frames: Shared[list[pa.RecordBatch]] = Shared()
+        self.encoded: Shared[memoryview] = Shared()
 
     async def parse(self, text: str) -> list[Statement]:
         """Give the statements of a query string; the same ones for the same text."""

@@ -31,7 +31,7 @@ from streamsql.server.context import Context
 from streamsql.server.cursors import SqlCursors
 from streamsql.server.known import Known
 from streamsql.server.notifications import Channels, Listener
-from streamsql.server.reads import ReadPool
+from streamsql.server.reads import ReadPool, SessionReads
 from streamsql.server.results import notice
 from streamsql.server.session import Session
 from streamsql.server.transactions import SessionTransaction
@@ -302,8 +302,9 @@ class Wire(asyncio.Protocol):
         database = startup.parameters.get("database") or DATABASE_NAMES[0]
         asker = Asker(user, self.process_id, database if database in DATABASE_NAMES else DATABASE_NAMES[0], variables)
         transaction = SessionTransaction(server.engine)
+        reads = SessionReads(server.reads, lambda: variables.zone)
         context = Context(
-            server.engine, server.reads, server.known, asker, transaction, variables, server.sessions,
+            server.engine, reads, server.known, asker, transaction, variables, server.sessions,
             cursors=SqlCursors(server.limits), listener=Listener(server.limits, server.channels, self._arrived.set),
         )
         if startup.protocol >= (3, 2):

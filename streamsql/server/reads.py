@@ -18,7 +18,7 @@ import pyarrow as pa
 from streamsql.base.errors import StreamSQLError
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import OutputColumn
-from streamsql.engine.store import Store, translated
+from streamsql.engine.store import UTC, Store, set_zone, translated
 from streamsql.engine.translate import translate_text
 from streamsql.plan.nodes import Describe
 from streamsql.server.cancellation import Cancellation
@@ -31,23 +31,31 @@ INTERRUPT_EVERY_SECONDS = 0.02
 
 
 class ReadPool:
-    """Connections and threads for reads; used from the event loop's thread."""
+    """Connections and threads for reads; used from the event loop's thread.
+
+    Each read runs in a time zone, UTC where none is named.
+    """
 
     def __init__(self, store: Store, limits: Limits) -> None:
         self._store = store
         self._limits = limits
         self._executor = ThreadPoolExecutor(limits.readers_max, thread_name_prefix="reader")
-        self._idle: list[duckdb.DuckDBPyConnection] = []
+        self._idle: dict[str, list[duckdb.DuckDBPyConnection]] = {}  # by their time zone
 
-    async def run(self, work: Callable[[duckdb.DuckDBPyConnection], T], cancellation: Cancellation | None = None) -> T:
+    async def run(
+        self,
+        work: Callable[[duckdb.DuckDBPyConnection], T],
+        cancellation: Cancellation | None = None,
+        zone: str = UTC,
+    ) -> T:
         """Run `work` on a connection in another thread; a cancellation interrupts DuckDB."""
-        cursor = self._take()
+        cursor = self._take(zone)
         try:
             made = await self._on_thread(lambda: work(cursor), cursor, cancellation)
         except BaseException:
             cursor.close()  # it may have been left with a result half read, and takes no other query then
             raise
-        self._give_back(cursor)
+        self._give_back(cursor, zone)
         return made
 
     async def compute(self, work: Callable[[], T]) -> T:
@@ -61,14 +69,16 @@ class ReadPool:
         cancellation: Cancellation,
         cursor: duckdb.DuckDBPyConnection | None = None,
         tables: Mapping[str, pa.Table] = {},
+        zone: str = UTC,
     ) -> AsyncGenerator[pa.RecordBatch, None]:
         """Run a SELECT and give its rows in canonical Arrow, batch by batch, one ahead of what is asked for.
 
         With a `cursor`, the read is made on that connection, and closes it. `tables` are what it reads by name besides.
         """
         own = cursor is not None
-        connection = cursor or self._take()
+        connection = cursor or self._take(zone)
         wanted = canonical_sql(sql, columns)
+        may_be_canonical = not any(c.shown or (c.cast and not c.exact) for c in columns)
         rows_max = self._limits.result_batch_rows_max
         upcoming: asyncio.Task[list[pa.RecordBatch]] | None = None
         finished = False
@@ -77,7 +87,10 @@ class ReadPool:
             for name, table in tables.items():
                 connection.register(name, table)
             with translated():
-                reader = connection.sql(wanted).to_arrow_reader(rows_max)
+                relation = connection.sql(sql if may_be_canonical else wanted)
+                if may_be_canonical and not _is_canonical(relation, columns):
+                    relation = connection.sql(wanted)
+                reader = relation.to_arrow_reader(rows_max)
             return reader, _next(reader, rows_max)
 
         try:
@@ -100,13 +113,15 @@ class ReadPool:
                 with contextlib.suppress(StreamSQLError):
                     await upcoming
             if finished and not own:
-                self._give_back(connection)
+                self._give_back(connection, zone)
             else:
                 connection.close()
 
     async def _on_thread(
         self, work: Callable[[], T], cursor: duckdb.DuckDBPyConnection, cancellation: Cancellation | None
     ) -> T:
+        if cancellation is not None:
+            cancellation.check()  # before the connection is busy: who cancels closes it
         running = self._executor.submit(work)
         if cancellation is None:
             return await asyncio.wrap_future(running)
@@ -117,20 +132,54 @@ class ReadPool:
                 cancellation.check()  # it had not begun
                 raise
 
-    def _take(self) -> duckdb.DuckDBPyConnection:
-        return self._idle.pop() if self._idle else self._store.cursor()
+    def _take(self, zone: str) -> duckdb.DuckDBPyConnection:
+        idle = self._idle.get(zone)
+        if idle:
+            return idle.pop()
+        cursor = self._store.cursor()
+        if zone != UTC:
+            set_zone(cursor, zone)
+        return cursor
 
-    def _give_back(self, cursor: duckdb.DuckDBPyConnection) -> None:
-        if len(self._idle) < self._limits.readers_max:
-            self._idle.append(cursor)
+    def _give_back(self, cursor: duckdb.DuckDBPyConnection, zone: str) -> None:
+        if sum(map(len, self._idle.values())) < self._limits.readers_max:
+            self._idle.setdefault(zone, []).append(cursor)
         else:
             cursor.close()
 
     def close(self) -> None:
         """Wait for what runs, and close the connections."""
         self._executor.shutdown(wait=True, cancel_futures=True)
-        for cursor in self._idle:
-            cursor.close()
+        for cursors in self._idle.values():
+            for cursor in cursors:
+                cursor.close()
+
+
+class SessionReads:
+    """The reads of one session: the pool's, in the session's time zone."""
+
+    def __init__(self, pool: ReadPool, zone: Callable[[], str]) -> None:
+        self._pool = pool
+        self._zone = zone
+
+    async def run(self, work: Callable[[duckdb.DuckDBPyConnection], T], cancellation: Cancellation | None = None) -> T:
+        """Do as `ReadPool.run`."""
+        return await self._pool.run(work, cancellation, self._zone())
+
+    async def compute(self, work: Callable[[], T]) -> T:
+        """Do as `ReadPool.compute`."""
+        return await self._pool.compute(work)
+
+    def stream(
+        self,
+        sql: str,
+        columns: Sequence[ResultColumn],
+        cancellation: Cancellation,
+        cursor: duckdb.DuckDBPyConnection | None = None,
+        tables: Mapping[str, pa.Table] = {},
+    ) -> AsyncGenerator[pa.RecordBatch, None]:
+        """Do as `ReadPool.stream`."""
+        return self._pool.stream(sql, columns, cancellation, cursor, tables, self._zone())
 
 
 def _interrupt(running: Future[T], cursor: duckdb.DuckDBPyConnection) -> None:
@@ -163,6 +212,11 @@ def next_batch(reader: pa.RecordBatchReader) -> pa.RecordBatch | None:
             raise translate_text(str(error)) from error
         if batch.num_rows:
             return batch
+
+
+def _is_canonical(relation: duckdb.DuckDBPyRelation, columns: Sequence[ResultColumn]) -> bool:
+    """Tell whether a SELECT gives its columns as the client was told, so that they need no cast (which costs a plan)."""
+    return all(c.cast is None or str(found) == c.cast for c, found in zip(columns, relation.types, strict=True))
 
 
 def canonical_sql(sql: str, columns: Sequence[ResultColumn]) -> str:

@@ -13,7 +13,7 @@ from streamsql.engine.changes import Change
 from streamsql.engine.store import translated
 from streamsql.engine.subscriptions import Subscription
 from streamsql.server.cancellation import Cancellation
-from streamsql.server.reads import ReadPool, canonical_sql
+from streamsql.server.reads import SessionReads, canonical_sql
 from streamsql.server.results import ResultColumn, Wake
 
 # while changes are held back, so many rows of them are added up, so that memory does not grow with the time
@@ -21,7 +21,7 @@ HELD_ROWS_MAX = 100_000
 
 
 async def every(
-    reads: ReadPool,
+    reads: SessionReads,
     subscription: Subscription,
     wake: Wake,
     every_us: int | None,
@@ -86,7 +86,7 @@ def consolidated(changes: list[Change], cursor: duckdb.DuckDBPyConnection) -> li
     return [*wholes, *appended, Change(changes[-1].epoch, summed.drop_columns(["__weight"]), total)]
 
 
-async def canonical(reads: ReadPool, rows: pa.Table, columns: list[ResultColumn]) -> list[pa.RecordBatch]:
+async def canonical(reads: SessionReads, rows: pa.Table, columns: list[ResultColumn]) -> list[pa.RecordBatch]:
     """Bring rows that the engine gave into canonical Arrow, as batches."""
     wanted = [canonical_arrow(c.type, c.modifier) for c in columns]
     if not all(_same(f.type, w) for f, w in zip(rows.schema, wanted, strict=True)):

@@ -10,7 +10,9 @@ As in PostgreSQL, what is set in a transaction is undone where that is rolled ba
 from __future__ import annotations
 
 import re
+import zoneinfo
 from dataclasses import dataclass, field
+from functools import cache
 
 from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue, SQLSyntaxError, UndefinedObject
 from streamsql.catalog.objects import nearest
@@ -85,7 +87,9 @@ VARIABLES: dict[str, Variable] = {
     "lc_monetary": Variable("C", "how money is shown", _only("c", "posix")),
     "lc_numeric": Variable("C", "how numbers are shown", _only("c", "posix")),
     "lc_time": Variable("C", "how times are shown", _only("c", "posix")),
+    "max_function_args": Variable("100", "arguments of a function, as drivers are told", writable=False),
     "max_identifier_length": Variable("63", "bytes in a name", writable=False),
+    "max_index_keys": Variable("32", "columns of a key, as drivers are told", writable=False),
     "role": Variable("none", "the role that is acted in: none", _only("none")),
     "row_security": Variable("on", "there are no policies that hide rows", None),
     "search_path": Variable('"$user", public', "where PostgreSQL looks names up: here always in pg_catalog and public", None),
@@ -97,7 +101,7 @@ VARIABLES: dict[str, Variable] = {
     "standard_conforming_strings": Variable("on", "backslashes are plain", _only("on", "true", "1"), True),
     "statement_timeout": Variable("0", "how long a statement may take: milliseconds, or with a unit; 0 is for ever"),
     "synchronous_commit": Variable("on", "a commit is on disk when it is answered", _ON_DISK),
-    "timezone": Variable("UTC", "time zone of timestamptz", _UTC, True),
+    "timezone": Variable("UTC", "time zone of timestamptz", None, True),
     "transaction_deferrable": Variable("off", "whether this transaction may be deferred", None),
     "transaction_isolation": Variable("read committed", "isolation of this transaction", None),
     "transaction_read_only": Variable("off", "whether this transaction only reads", None),
@@ -139,7 +143,9 @@ def command_line_options(text: str) -> list[tuple[str, str]]:
         elif word.startswith(("--", "-c")):
             word = word[2:]
         else:
-            raise SQLSyntaxError(f'invalid command-line argument for server process: "{word}"', hint="use -c name=value")
+            raise SQLSyntaxError(
+                f'invalid command-line argument for server process: "{word}"', hint="use -c name=value"
+            )
         name, equals, value = word.partition("=")
         if not equals:
             raise SQLSyntaxError(f"-c {name} requires a value")
@@ -221,6 +227,12 @@ class Variables:
             self.values[key] = value
 
     @property
+    def zone(self) -> str:
+        """The time zone, as DuckDB and Arrow know it."""
+        zone = self.get("timezone")
+        return "UTC" if zone.lower() in _UTC else zone
+
+    @property
     def read_only(self) -> bool:
         """Tell whether nothing may be written now."""
         return self.get("transaction_read_only").lower() in ("on", "true", "1", "yes")
@@ -259,6 +271,8 @@ class Variables:
                     f'parameter "{spelling(key)}" cannot be set to "{value}"',
                     hint=f"values that it takes: {', '.join(sorted(variable.allowed))}",
                 )
+            if key == "timezone":
+                value = _zone(value)
             self.values[key] = variable.default if variable.reported and variable.allowed else value
         self._changed = self._changed or variable.reported
 
@@ -280,6 +294,32 @@ class Variables:
         """Give all that are reported, as the client is told at the start."""
         self._changed = True
         return self.take_changed()
+
+
+_OFFSET = re.compile(r"([+-]?)(\d{1,2})(?::?00)?\Z")
+
+
+def _zone(value: str) -> str:
+    """Give a time zone as the zone database spells it; hours from UTC as ``Etc/GMT``. Raises InvalidParameterValue."""
+    name = value.strip().strip("'")
+    if name.lower() in _UTC:
+        return "UTC" if name.lower() != "gmt" else "GMT"
+    found = zones_by_name().get(name.lower())
+    offset = _OFFSET.match(name)
+    if found is None and offset is not None and int(offset[2]) <= 12:
+        # POSIX counts hours west of Greenwich, SQL those east of it
+        found = f"Etc/GMT{'+' if offset[1] == '-' else '-'}{int(offset[2])}" if int(offset[2]) else "UTC"
+    if found is None:
+        raise InvalidParameterValue(
+            f'invalid value for parameter "TimeZone": "{value}"', hint="name a zone, such as 'Europe/Berlin', or whole hours"
+        )
+    return found
+
+
+@cache
+def zones_by_name() -> dict[str, str]:
+    """Give the zones that the system knows, by their names in lower case."""
+    return {name.lower(): name for name in zoneinfo.available_timezones() if not name.startswith("posix")}
 
 
 _UNITS_HINT = 'valid units for this parameter are "us", "ms", "s", "min", "h", and "d"'

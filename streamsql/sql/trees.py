@@ -15,9 +15,10 @@ from sqlglot.dialects.postgres import Postgres
 from sqlglot.errors import ParseError, SqlglotError
 from sqlglot.tokens import Token, TokenType
 
-from streamsql.base.errors import FeatureNotSupported, SQLSyntaxError, StreamSQLError
+from streamsql.base.errors import FeatureNotSupported, SQLSyntaxError, StreamSQLError, UndefinedFunction
 from streamsql.base.limits import Limits, exceeded
 from streamsql.sql.names import DATABASES, SCHEMA
+from streamsql.sql.postgres_syntax import as_stock_parser_reads
 from streamsql.sql.tokens import syntax_error
 from streamsql.sql.window_tables import plain_window_tables
 
@@ -31,6 +32,8 @@ REFUSED: dict[type[exp.Expression], tuple[str, str | None]] = {
     exp.Delete: ("DELETE inside a query is not supported", "send it as a statement of its own"),
     exp.Merge: ("MERGE is not supported", "use INSERT, UPDATE or DELETE"),
     exp.Into: ("SELECT INTO is not supported", "use CREATE TABLE ... AS SELECT ..."),
+    exp.BitString: ("bit strings are not supported", "write an integer"),
+    exp.HexString: ("bit strings are not supported", "write bytes as '\\x1f'::bytea"),
     exp.Lock: ("SELECT FOR UPDATE and FOR SHARE are not supported", "leave the clause away: a read is a snapshot"),
 }  # fmt: skip
 # node -> the text it is shown by; a tree that holds one is not SQL in Postgres' syntax
@@ -60,7 +63,7 @@ def parse_tree(text: str, tokens: list[Token], limits: Limits) -> exp.Expression
     """
     if not tokens:
         raise syntax_error(text, None)
-    tokens = plain_window_tables(tokens)
+    tokens = as_stock_parser_reads(plain_window_tables(tokens), text)
     _rename_windows(tokens)
     _rename_labels(tokens)
     tokens = _qualify_arrays(tokens)
@@ -116,13 +119,16 @@ def _parsed(text: str, tokens: list[Token]) -> exp.Expression:
     return tree
 
 
-def _stopped(text: str, tokens: list[Token], error: ParseError) -> SQLSyntaxError:
+def _stopped(text: str, tokens: list[Token], error: ParseError) -> SQLSyntaxError | UndefinedFunction:
     """Find the token at which the stock parser stopped.
 
     It names a line and a column where the token ends. At the end of the input it names the last token; whether that one
     is meant or the end is found out by parsing once more with a token behind it that nothing accepts.
     """
     stopped = _token_of(tokens, error)
+    called = _called_without_arguments(tokens, stopped)
+    if called is not None:
+        return UndefinedFunction(f"function {called.text}() does not exist", position=called.start + 1)
     if stopped is None or stopped is tokens[-1]:
         last = tokens[-1]
         behind = Token(TokenType.BLOCK_END, "", last.line, last.col + 1, len(text), len(text))
@@ -138,6 +144,15 @@ def _stopped(text: str, tokens: list[Token], error: ParseError) -> SQLSyntaxErro
                 return SQLSyntaxError('syntax error at or near ";"', position=semicolon + 1)
             return syntax_error(text, None)
     return syntax_error(text, stopped)
+
+
+def _called_without_arguments(tokens: list[Token], stopped: Token | None) -> Token | None:
+    """Give the function of a call like ``max()``, whose arguments the stock parser misses."""
+    place = next((i for i, token in enumerate(tokens) if token is stopped), 0)
+    if place < 2 or tokens[place].token_type is not TokenType.R_PAREN or tokens[place - 1].token_type is not TokenType.L_PAREN:
+        return None
+    name = tokens[place - 2]
+    return name if name.text.isidentifier() and name.token_type is not TokenType.IN else None
 
 
 def _token_of(tokens: list[Token], error: ParseError) -> Token | None:
@@ -163,6 +178,8 @@ def check_tree(tree: exp.Expression, text: str, tokens: list[Token]) -> None:
             message, hint = REFUSED[kind]
             start = start_of(node)
             raise FeatureNotSupported(message, hint=hint, position=None if start is None else start + 1)
+        elif kind is exp.LimitOptions and node.args.get("with_ties"):
+            raise FeatureNotSupported("WITH TIES is not supported", hint="rank the rows with rank() OVER (ORDER BY ...)")
         elif kind in FOREIGN or (kind is exp.Parameter and not isinstance(node.this, exp.Literal)):
             raise _foreign(node, text, tokens)
 

@@ -83,7 +83,6 @@ UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("pragma",): ("PRAGMA", "use SET and SHOW"),
     ("prepare", "transaction"): ("PREPARE TRANSACTION", _TRANSACTIONS),
     ("reassign",): ("REASSIGN OWNED", _ROLES),
-    ("refresh",): ("REFRESH", "leave it away: a materialized view is always up to date"),
     ("reindex",): ("REINDEX", _UPKEEP),
     ("revoke",): ("REVOKE", _ROLES),
     ("rollback", "prepared"): ("ROLLBACK PREPARED", _TRANSACTIONS),

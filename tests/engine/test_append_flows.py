@@ -113,7 +113,8 @@ def judged(rows: list[Row], delays: tuple[int, int]) -> tuple[list[Row], list[Ro
     """Go through rows of two streams: those not behind the lower of both watermarks, the others, and that watermark."""
     newest: dict[str, int] = {}
     mark: int | None = None
-    admitted, late = [], []
+    admitted: list[Row] = []
+    late: list[Row] = []
     delay = dict(zip("ab", delays, strict=True))
     for row in rows:
         behind = row.ts is None or (mark is not None and row.ts < mark)
@@ -219,10 +220,11 @@ def test_windows_over_a_join_close_by_its_own_watermark(
     joined = wanted_of_join(join, admitted, mark)
     slack = max(join.high, 0) if side == "a" else max(-join.low, 0)
     time = 3 if side == "b" else 0
-    counted: Counter[tuple[int, int]] = Counter()
+    counted: Counter[int] = Counter()
     for row, times in joined.items():
         if row[time] is not None:
             at = duckdb.execute("SELECT epoch_us(?::TIMESTAMP)", [row[time]]).fetchall()[0][0]
+            assert isinstance(at, int)
             counted[at // size * size] += times
     closed = {start: n for start, n in counted.items() if mark is not None and start + size <= mark - slack}
     sql = (

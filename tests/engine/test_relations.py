@@ -61,7 +61,7 @@ _SHAPES = (
     "WITH p AS (" + _SUMS.format("{0}") + "), q AS (SELECT k, x FROM p WHERE n > 1) "
     "SELECT q.k, q.x, p.n FROM q JOIN p USING (k)",
     "SELECT k + 1 AS k, x FROM {0} WHERE x > 0 OR k IS NULL",
-    "SELECT x, y FROM (SELECT k, x, unnest([x, k::INT]) AS y FROM {0}) AS q WHERE y > 0",
+    "SELECT x, y FROM (SELECT k, x, unnest([x, x + 1]) AS y FROM {0}) AS q WHERE y > 0",
     "SELECT k, x, lag(x) OVER w AS before FROM {0} WINDOW w AS (PARTITION BY k ORDER BY x)",
     "SELECT k, x, sum(x) OVER (PARTITION BY k ORDER BY x NULLS FIRST RANGE UNBOUNDED PRECEDING) AS w FROM {0}",
     "SELECT a.k, b.x FROM {0} a RIGHT JOIN {1} b ON a.k = b.k AND a.x = b.x",

@@ -19,7 +19,9 @@ WHOLE = [ArrowIpcFormat, ParquetFormat]
 
 @pytest.mark.parametrize("kind", WHOLE)
 def test_columns_are_found_by_name_and_cast(kind):
-    given = pa.table({"b": ["1", "2"], "a": pa.array([1, 2], pa.int64()), "more": [True, False], "at": [dt.date(2026, 1, 1)] * 2})
+    given = pa.table(
+        {"b": ["1", "2"], "a": pa.array([1, 2], pa.int64()), "more": [True, False], "at": [dt.date(2026, 1, 1)] * 2}
+    )
     fields = (Field("a", "SMALLINT"), Field("b", "DECIMAL(10,2)"), Field("c", "VARCHAR"), Field("at", "TIMESTAMP"))
     found = kind(fields).decode(kind(()).encode(given))
     assert found.rejected.num_rows == 0

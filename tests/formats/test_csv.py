@@ -10,7 +10,8 @@ from streamsql.formats.format import Decoded, Field
 
 
 def read(data: bytes, *columns: str, **options: Any) -> Decoded:
-    return CsvFormat(tuple(Field(*column.split(" ", 1)) for column in columns), **options).decode(data)
+    fields = tuple(Field(name, kind) for name, kind in (column.split(" ", 1) for column in columns))
+    return CsvFormat(fields, **options).decode(data)
 
 
 def test_columns_are_found_by_the_header():
@@ -19,7 +20,10 @@ def test_columns_are_found_by_the_header():
 
 
 def test_without_a_header_columns_come_in_their_order():
-    assert read(b"1;x\n2;y", "a BIGINT", "b VARCHAR", header=False, delimiter=";").rows.column("b").to_pylist() == ["x", "y"]
+    assert read(b"1;x\n2;y", "a BIGINT", "b VARCHAR", header=False, delimiter=";").rows.column("b").to_pylist() == [
+        "x",
+        "y",
+    ]
 
 
 def test_an_empty_field_is_null_and_a_quoted_one_is_empty():
@@ -56,6 +60,8 @@ def test_a_header_that_names_no_column_rejects_all():
 
 def test_what_is_written_has_quotes_only_where_they_are_needed():
     fields = (Field("a", "VARCHAR"), Field("at", "TIMESTAMP"), Field("j", "JSON"))
-    rows = read(b'a,at,j\n"x,y",2026-01-01T00:00:00Z,"{""k"":1}"\n,,\n"",,\n', "a VARCHAR", "at TIMESTAMP", "j JSON").rows
+    rows = read(
+        b'a,at,j\n"x,y",2026-01-01T00:00:00Z,"{""k"":1}"\n,,\n"",,\n', "a VARCHAR", "at TIMESTAMP", "j JSON"
+    ).rows
     assert rows.column("at").to_pylist()[0] == dt.datetime(2026, 1, 1)
     assert CsvFormat(fields).encode(rows) == b'a,at,j\n"x,y",2026-01-01T00:00:00,"{""k"":1}"\n,,\n"",,\n'

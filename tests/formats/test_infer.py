@@ -35,7 +35,10 @@ def test_files_of_arrow_say_it_themselves(kind):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("infer", "sample"), [(infer_json, b"nonsense"), (infer_json, b""), (infer_csv, b""), (infer_csv, b"a,a\n1,2\n"), (infer_table, b"x")])
+@pytest.mark.parametrize(
+    ("infer", "sample"),
+    [(infer_json, b"nonsense"), (infer_json, b""), (infer_csv, b""), (infer_csv, b"a,a\n1,2\n"), (infer_table, b"x")],
+)
 def test_a_sample_that_says_nothing_is_refused(infer, sample):
     with pytest.raises(InvalidParameterValue):
         infer(sample)

@@ -15,7 +15,8 @@ from streamsql.formats.json import JsonFormat
 
 def read(data: str | bytes, *columns: str, **options: Any) -> Decoded:
     """Decode records; a column is written as ``name TYPE``."""
-    fields = tuple(Field(*column.split(" ", 1)) for column in columns)
+    pairs = (column.split(" ", 1) for column in columns)
+    fields = tuple(Field(name, kind) for name, kind in pairs)
     return JsonFormat(fields, **options).decode(data.encode() if isinstance(data, str) else data)
 
 
@@ -55,7 +56,9 @@ def test_what_is_no_whole_number_is_not_rounded_and_what_is_too_large_is_not_inf
     ]
 
 
-@pytest.mark.parametrize("number", ["0.1", "12345678901234567890.1234567891", "-99999999999999999999.0000000001", "1e3"])
+@pytest.mark.parametrize(
+    "number", ["0.1", "12345678901234567890.1234567891", "-99999999999999999999.0000000001", "1e3"]
+)
 def test_decimals_keep_every_digit(number: str):
     assert values(f'{{"a":{number}}}', "a DECIMAL(38,10)") == [Decimal(number)]
     assert values(f'{{"a":"{number}"}}', "a DECIMAL(38,10)") == [Decimal(number)]
@@ -122,7 +125,9 @@ def test_bytes_come_as_hexadecimal_or_base64():
 
 
 def test_each_bad_record_is_set_aside_with_its_place_reason_and_bytes():
-    data = b'\xef\xbb\xbf{"a":1}\r\n\r\n  \t\nnull\n[1]\n{"a":2}{"a":3}\n{"s":"\xff"}\n{"s":"a\\u0000b"}\n{"a":4}\n{"a":'
+    data = (
+        b'\xef\xbb\xbf{"a":1}\r\n\r\n  \t\nnull\n[1]\n{"a":2}{"a":3}\n{"s":"\xff"}\n{"s":"a\\u0000b"}\n{"a":4}\n{"a":'
+    )
     found = read(data, "a BIGINT", "s VARCHAR")
     assert found.rows.column("a").to_pylist() == [1, 4]
     assert [(r["position"], r["reason"], r["bytes"]) for r in found.rejected.to_pylist()] == [

@@ -17,7 +17,7 @@ Event = tuple[str, Any]
 
 @pytest.fixture
 def view(server: RunningServer, request: pytest.FixtureRequest) -> str:
-    name = request.node.name[5:50]
+    name: str = request.node.name[5:50]
     server.execute(
         f"CREATE STREAM s_{name} (k TEXT, x INT)",
         f"CREATE MATERIALIZED VIEW {name} AS SELECT k, sum(x) AS total FROM s_{name} GROUP BY k EMIT UPDATE",
@@ -36,12 +36,16 @@ def events(lines: Iterator[str]) -> Iterator[Event]:
             found = line[4:]
         elif line.startswith("data: "):
             data = json.loads(line[6:])
-            yield (kind, found) if kind == "progress" else (kind, (data["weight"], data["row"]) if kind == "change" else data)
+            yield (
+                (kind, found)
+                if kind == "progress"
+                else (kind, (data["weight"], data["row"]) if kind == "change" else data)
+            )
 
 
 def up_to_progress(following: Iterator[Event]) -> tuple[list[Any], str]:
     """Take events up to the next progress; give the changes and the id."""
-    changes = []
+    changes: list[Any] = []
     for kind, value in following:
         if kind == "progress":
             return changes, value
@@ -51,7 +55,9 @@ def up_to_progress(following: Iterator[Event]) -> tuple[list[Any], str]:
 
 def subscribers(client: httpx.Client, view: str) -> float:
     line = f'streamsql_view_subscribers{{view="{view}"}} '
-    return next(float(found.removeprefix(line)) for found in client.get("/metrics").text.splitlines() if found.startswith(line))
+    return next(
+        float(found.removeprefix(line)) for found in client.get("/metrics").text.splitlines() if found.startswith(line)
+    )
 
 
 def test_a_snapshot_then_changes_and_one_who_comes_back(server, client, view):

@@ -20,9 +20,10 @@ LINES = {"Content-Type": "application/x-ndjson"}
 @pytest.fixture
 def stream(server: RunningServer, request: pytest.FixtureRequest) -> str:
     """A stream of its own for each test."""
-    name = request.node.name.partition("[")[0][5:60]
+    name: str = request.node.name.partition("[")[0][5:60]
     server.execute(
-        f"CREATE STREAM IF NOT EXISTS {name} (ts TIMESTAMP, symbol TEXT NOT NULL, price NUMERIC(18,4), qty INT DEFAULT 7, meta JSONB)"
+        f"CREATE STREAM IF NOT EXISTS {name} "
+        "(ts TIMESTAMP, symbol TEXT NOT NULL, price NUMERIC(18,4), qty INT DEFAULT 7, meta JSONB)"
     )
     return name
 
@@ -32,10 +33,19 @@ def rows(server: RunningServer, stream: str) -> list[tuple[Any, ...]]:
 
 
 AT = dt.datetime(2026, 1, 1, 12)
-TABLE = pa.table({"symbol": ["A", "B"], "ts": [AT, None], "qty": pa.array([1, None], pa.int64()), "price": ["1.5", "12345678901234.1234"]})
+TABLE = pa.table(
+    {
+        "symbol": ["A", "B"],
+        "ts": [AT, None],
+        "qty": pa.array([1, None], pa.int64()),
+        "price": ["1.5", "12345678901234.1234"],
+    }
+)
 BODIES = {
-    "application/x-ndjson": b'{"symbol":"A","ts":"2026-01-01T12:00:00Z","qty":1,"price":1.5}\n{"symbol":"B","price":12345678901234.1234}',
-    "application/json": b'[{"symbol":"A","ts":1767268800,"qty":"1","price":1.5},\n{"symbol":"B","price":"12345678901234.1234"}]',
+    "application/x-ndjson": b'{"symbol":"A","ts":"2026-01-01T12:00:00Z","qty":1,"price":1.5}\n'
+    b'{"symbol":"B","price":12345678901234.1234}',
+    "application/json": b'[{"symbol":"A","ts":1767268800,"qty":"1","price":1.5},\n'
+    b'{"symbol":"B","price":"12345678901234.1234"}]',
     "text/csv": b"symbol,ts,qty,price\nA,2026-01-01T12:00:00Z,1,1.5\nB,,,12345678901234.1234\n",
     "application/vnd.apache.arrow.stream": ArrowIpcFormat(()).encode(TABLE),
     "application/vnd.apache.parquet": ParquetFormat(()).encode(TABLE),
@@ -107,15 +117,25 @@ def error(answer: httpx.Response) -> tuple[int, str, str]:
 
 def test_what_is_wrong_with_a_request_is_told(server, client, stream):
     post = client.post
-    assert error(post("/streams/nothing", content=b"x", headers=LINES)) == (404, "42P01", 'relation "nothing" does not exist')
+    assert error(post("/streams/nothing", content=b"x", headers=LINES)) == (
+        404,
+        "42P01",
+        'relation "nothing" does not exist',
+    )
     assert error(post(f"/streams/{stream}", content=b"x", headers={"Content-Type": "image/png"}))[:2] == (415, "0A000")
     assert error(post(f"/streams/{stream}", content=b"x"))[2] == "there is no Content-Type"
     assert error(post(f"/streams/{stream}?columns=nope:a", content=b"x", headers=LINES))[:2] == (400, "42703")
     assert error(post(f"/streams/{stream}?times=hours", content=b"x", headers=LINES))[:2] == (400, "22023")
     assert error(post(f"/streams/{stream}", content=b"x", headers={"Content-Type": "text/plain"}))[:2] == (400, "0A000")
     assert error(post(f"/streams/{stream}", content=b"x" * 100_001, headers=LINES))[:2] == (413, "54000")
-    assert error(post(f"/streams/{stream}", content=(b"x" * 50_000 for _ in range(3)), headers=LINES))[:2] == (413, "54000")
-    assert error(post(f"/streams/{stream}", content=b"", headers={**LINES, "Idempotency-Key": "k" * 256}))[:2] == (400, "22023")
+    assert error(post(f"/streams/{stream}", content=(b"x" * 50_000 for _ in range(3)), headers=LINES))[:2] == (
+        413,
+        "54000",
+    )
+    assert error(post(f"/streams/{stream}", content=b"", headers={**LINES, "Idempotency-Key": "k" * 256}))[:2] == (
+        400,
+        "22023",
+    )
     assert error(client.get(f"/streams/{stream}"))[:2] == (405, "0A000")
     assert rows(server, stream) == []
 
@@ -129,7 +149,10 @@ def test_tables_take_rows_and_tell_of_duplicate_keys(server, client):
 
 def test_text_and_bytes_fill_the_one_column_of_a_stream(server, client):
     server.execute("CREATE STREAM log_lines (line TEXT)", "CREATE STREAM blobs (data BYTEA)")
-    assert client.post("/streams/log_lines", content=b"a\nb\n", headers={"Content-Type": "text/plain"}).json()["accepted"] == 2
+    assert (
+        client.post("/streams/log_lines", content=b"a\nb\n", headers={"Content-Type": "text/plain"}).json()["accepted"]
+        == 2
+    )
     kind = {"Content-Type": "application/octet-stream"}
     assert client.post("/streams/blobs", content=b"a\n\0", headers=kind).json()["accepted"] == 1
     assert server.execute("SELECT data FROM blobs") == [(b"a\n\0",)]

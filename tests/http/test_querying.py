@@ -8,7 +8,12 @@ import pytest
 
 from tests.running import RunningServer
 
-SQL = "SELECT 1 AS n, 'a,\"' AS t, NULL::INT AS nothing, 1.50::NUMERIC(10,2) AS d, '{\"x\": [1]}'::JSON AS j, TIMESTAMP '2026-01-01 12:00:00' AS at"
+SQL = (
+    "SELECT 1 AS n, 'a,\"' AS t, NULL::INT AS nothing, 1.50::NUMERIC(10,2) AS d, '{\"x\": [1]}'::JSON AS j, "
+    "TIMESTAMP '2026-01-01 12:00:00' AS at"
+)
+OBJECT = '{"n":1,"t":"a,\\"","nothing":null,"d":1.50,"j":{"x": [1]},"at":"2026-01-01T12:00:00"}'
+RECORD = 'n,t,nothing,d,j,at\n1,"a,""",,1.50,"{""x"": [1]}",2026-01-01T12:00:00\n'
 
 
 def query(client: httpx.Client, sql: str, accept: str = "*/*") -> httpx.Response:
@@ -18,9 +23,9 @@ def query(client: httpx.Client, sql: str, accept: str = "*/*") -> httpx.Response
 @pytest.mark.parametrize(
     ("accept", "kind", "body"),
     [
-        ("*/*", "application/json", '[{"n":1,"t":"a,\\"","nothing":null,"d":1.50,"j":{"x": [1]},"at":"2026-01-01T12:00:00"}]\n'),
-        ("application/x-ndjson", "application/x-ndjson", '{"n":1,"t":"a,\\"","nothing":null,"d":1.50,"j":{"x": [1]},"at":"2026-01-01T12:00:00"}\n'),
-        ("text/html;q=0.9, text/csv", "text/csv; header=present; charset=utf-8", 'n,t,nothing,d,j,at\n1,"a,""",,1.50,"{""x"": [1]}",2026-01-01T12:00:00\n'),
+        ("*/*", "application/json", f"[{OBJECT}]\n"),
+        ("application/x-ndjson", "application/x-ndjson", f"{OBJECT}\n"),
+        ("text/html;q=0.9, text/csv", "text/csv; header=present; charset=utf-8", RECORD),
     ],
 )
 def test_rows_come_in_the_content_type_that_is_accepted(client, accept, kind, body):
@@ -51,7 +56,8 @@ def test_a_large_result_is_whole(client):
 @pytest.mark.parametrize(
     ("sql", "status", "sqlstate"),
     [
-        ("SELECT 1/0", 400, "22012"), ("SELEC 1", 400, "42601"), ("SELECT * FROM nothing", 404, "42P01"), ("SELECT 1; SELECT 2", 400, "22023"),
+        ("SELECT 1/0", 400, "22012"), ("SELEC 1", 400, "42601"), ("SELECT * FROM nothing", 404, "42P01"),
+        ("SELECT 1; SELECT 2", 400, "22023"),
         ("CREATE STREAM x (a INT)", 409, "25006"), ("DROP TABLE x", 409, "25006"), ("INSERT INTO x VALUES (1)", 409, "25006"),
         ("SET work_mem = '1'", 409, "25006"), ("SELECT * FROM read_csv('/etc/passwd')", 400, "42883"),
     ],
@@ -86,7 +92,14 @@ def test_metrics_count_what_happened(server: RunningServer, client):
 
 def test_the_description_names_every_route(client):
     document = client.get("/openapi.json").json()
-    assert set(document["paths"]) == {"/streams/{name}", "/query", "/subscribe/{name}", "/healthz", "/readyz", "/metrics"}
+    assert set(document["paths"]) == {
+        "/streams/{name}",
+        "/query",
+        "/subscribe/{name}",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+    }
     page = client.get("/").text
     assert all(path in page for path in document["paths"])
     assert client.get("/nothing").json()["error"]["message"] == 'there is no "/nothing"'

@@ -245,15 +245,16 @@ def test_a_login_that_cannot_be_is_refused(
 
 def test_a_client_is_told_of_the_server_when_it_logs_in(idle: RunningServer):
     with RawClient(
-        idle.port, {"application_name": "mine", "client_encoding": "'utf-8'", "TimeZone": "Asia/Tokyo"}
+        idle.port,
+        {"application_name": "mine", "client_encoding": "'utf-8'", "TimeZone": "Asia/Tokyo", "IntervalStyle": "iso_8601"},
     ) as client:
         greeting = "\n".join(client.greeting)
     for name, value in (
-        ("application_name", "mine"), ("client_encoding", "UTF8"), ("DateStyle", "ISO, MDY"), ("TimeZone", "UTC"),
+        ("application_name", "mine"), ("client_encoding", "UTF8"), ("DateStyle", "ISO, MDY"), ("TimeZone", "Asia/Tokyo"),
         ("integer_datetimes", "on"), ("standard_conforming_strings", "on"), ("server_encoding", "UTF8"),
     ):  # fmt: skip
         assert f'ParameterStatus {{"name": "{name}", "value": "{value}"}}' in greeting
-    assert '"severity": "WARNING", "code": "0A000", "message": "parameter \\"TimeZone\\" cannot be set to' in greeting
+    assert '"severity": "WARNING", "code": "0A000", "message": "parameter \\"IntervalStyle\\" cannot be set to' in greeting
 
 
 def test_encryption_is_declined_and_the_session_begins(idle: RunningServer):

@@ -7,18 +7,12 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from streamsql.base.types import WireType, wire_column
+from streamsql.base.types import WireType, type_name, wire_column
 from streamsql.catalog.objects import Catalog, CatalogObject, Table, View
 from streamsql.sql.render import postgres_sql
 
+
 # PostgreSQL's names for people; other types are called what pg_type calls them
-_SHOWN = {
-    "bool": "boolean", "bpchar": "character", "char": '"char"', "float4": "real", "float8": "double precision",
-    "int2": "smallint", "int4": "integer", "int8": "bigint", "time": "time without time zone",
-    "timestamp": "timestamp without time zone", "timestamptz": "timestamp with time zone", "varchar": "character varying",
-}  # fmt: skip
-
-
 @dataclass(frozen=True, slots=True)
 class Shape:
     """A column of one of the user's objects; `number` counts from 1."""
@@ -92,10 +86,9 @@ def shown_type(wire_type: WireType, modifier: int = -1) -> str:
     """Name a type as ``format_type`` does."""
     if wire_type.element is not None:
         return f"{shown_type(wire_type.element, modifier)}[]"
-    shown = _SHOWN.get(wire_type.name, wire_type.name)
     if wire_type.name == "numeric" and modifier >= 0:
         return f"numeric({(modifier - 4) >> 16},{(modifier - 4) & 0xFFFF})"
-    return shown
+    return type_name(wire_type)
 
 
 def dimensions(wire_type: WireType) -> int:

@@ -13,6 +13,7 @@ from typing import ClassVar
 import pyarrow as pa
 
 from streamsql.engine.changes import Progress
+from streamsql.engine.ingest import LOST_IN_ARROW
 from streamsql.engine.store import Delta, Store
 from streamsql.engine.watermark import MICROSECONDS
 from streamsql.plan import stages
@@ -241,10 +242,6 @@ class KeptGroups(Operator):
     def _merged_groups(self, *, ordered: bool) -> str:
         touched = self.tables.touched if self._by_arrow else None
         return stages.merged_groups(self.plan, self.tables.delta, self.tables.state, touched, ordered=ordered)
-
-
-# DuckDB's types whose values change on the way through Arrow and back
-LOST_IN_ARROW = ("BIT", "TIME WITH TIME ZONE", "UHUGEINT")
 
 
 def returns(data_type: pa.DataType) -> bool:

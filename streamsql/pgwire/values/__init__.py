@@ -11,6 +11,7 @@ records and the variable pieces of each row. Cost: about 20 ns for each variable
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -31,12 +32,14 @@ from streamsql.pgwire.values import (
     json,
     numeric,
     text,
+    timetz,
     uuid,
     vector,
+    zoned,
 )
 from streamsql.pgwire.values.column import BadValue, Codec, Numbers, Piece, binary_of_fixed
 
-__all__ = ["CODECS", "BadValue", "decode_column", "decode_value", "encode_rows", "parse_text"]
+__all__ = ["CODECS", "UTC", "BadValue", "codec_of", "decode_column", "decode_value", "encode_rows", "parse_text"]
 
 SCALAR_CODECS: dict[str, Codec] = {
     "bool": boolean.BOOLEAN,
@@ -57,6 +60,7 @@ SCALAR_CODECS: dict[str, Codec] = {
     "time": datetime.TIME,
     "timestamp": datetime.TIMESTAMP,
     "timestamptz": datetime.TIMESTAMPTZ,
+    "timetz": timetz.TIMETZ,
     "unknown": text.TEXT,
     "uuid": uuid.UUID,
     "varchar": text.TEXT,
@@ -76,10 +80,28 @@ _EMPTY = memoryview(b"")
 Field = tuple[Any, Any]  # numpy dtype, values
 
 
+UTC = "UTC"
+
+
+@lru_cache(maxsize=2 * zoned.ZONES_MAX)
+def codec_of(wire_type: WireType, zone: str = UTC) -> Codec:
+    """Give the codec of a type in a session whose time zone is `zone`."""
+    if zone == UTC or types.TIMESTAMPTZ not in (wire_type, wire_type.element):
+        return CODECS[wire_type.name]
+    scalar = zoned.codec(zone)
+    return scalar if wire_type.element is None else array.codec(wire_type, scalar)
+
+
 def encode_rows(
-    batch: pa.RecordBatch, wire_types: Sequence[WireType], formats: Sequence[int], kind: int = ord("D")
+    batch: pa.RecordBatch,
+    wire_types: Sequence[WireType],
+    formats: Sequence[int],
+    kind: int = ord("D"),
+    zone: str = UTC,
 ) -> memoryview:
     """Give the DataRow messages (or, by their `kind`, others of the same form) of all rows of a batch, in one buffer.
+
+    Times with a zone are shown in `zone`.
 
     `wire_types` and `formats` (0 text, 1 binary) have an element a column; the columns are canonical Arrow. Raises
     FeatureNotSupported for a value that the format cannot show (a ragged array in binary).
@@ -89,7 +111,7 @@ def encode_rows(
         return _EMPTY
     pieces: list[Piece] = []
     for column, wire_type, format_code in zip(batch.columns, wire_types, formats, strict=True):
-        codec = CODECS[wire_type.name]
+        codec = codec_of(wire_type, zone)
         pieces.append(codec.to_binary(column) if format_code else codec.to_text(column))
     records: list[Field] = []  # the fixed part of the rows since the last variable piece
     parts: list[list[Field] | pa.Array] = [records]
@@ -107,7 +129,7 @@ def encode_rows(
         parts += [values, records]
     total = int(row_bytes.sum()) + count
     if total > _BUFFER_BYTES_MAX:
-        return _in_halves(batch, wire_types, formats, total, kind)
+        return _in_halves(batch, wire_types, formats, total, kind, zone)
     first = parts[0]
     assert isinstance(first, list)
     parts[0] = [("u1", kind), (">i4", row_bytes), (">i2", len(pieces)), *first]
@@ -116,13 +138,13 @@ def encode_rows(
 
 
 def _in_halves(
-    batch: pa.RecordBatch, wire_types: Sequence[WireType], formats: Sequence[int], total: int, kind: int
+    batch: pa.RecordBatch, wire_types: Sequence[WireType], formats: Sequence[int], total: int, kind: int, zone: str
 ) -> memoryview:
     if batch.num_rows == 1:
         raise ProgramLimitExceeded(f"a row of {total} bytes cannot be sent", hint="select less of it")
     half = batch.num_rows // 2
     halves = (batch.slice(0, half), batch.slice(half))
-    return memoryview(b"".join(encode_rows(part, wire_types, formats, kind) for part in halves))
+    return memoryview(b"".join(encode_rows(part, wire_types, formats, kind, zone) for part in halves))
 
 
 def _variable(piece: Piece, column: pa.Array) -> tuple[Numbers, pa.Array]:
@@ -152,14 +174,16 @@ def _joined(arrays: list[pa.Array]) -> memoryview:
     return memoryview(data)
 
 
-def decode_column(values: Sequence[bytes | None], wire_type: WireType, format_code: int) -> pa.Array:
+def decode_column(
+    values: Sequence[bytes | None], wire_type: WireType, format_code: int, zone: str = UTC
+) -> pa.Array:
     """Read the values that many Binds gave for one parameter, as canonical Arrow.
 
     Raises BadValue. A numeric gets the scale of `canonical_arrow`'s default: it is rounded to 10 places.
     """
     if format_code:
         return CODECS[wire_type.name].from_binary(values)
-    return parse_text(text.from_bytes(values), wire_type)
+    return parse_text(text.from_bytes(values), wire_type, zone=zone)
 
 
 def decode_binary(values: pa.Array, wire_type: WireType, modifier: int) -> pa.Array:
@@ -181,6 +205,9 @@ def decode_value(value: bytes | None, wire_type: WireType, format_code: int) -> 
     return CODECS[wire_type.name].value_to_text(value)
 
 
-def parse_text(strings: pa.Array, wire_type: WireType, modifier: int = -1) -> pa.Array:
-    """Read a string array in PostgreSQL's text format as canonical Arrow; nulls stay null. Raises BadValue."""
-    return CODECS[wire_type.name].from_text(strings, modifier)
+def parse_text(strings: pa.Array, wire_type: WireType, modifier: int = -1, zone: str = UTC) -> pa.Array:
+    """Read a string array in PostgreSQL's text format as canonical Arrow; nulls stay null. Raises BadValue.
+
+    A timestamptz that names no zone is read in `zone`.
+    """
+    return codec_of(wire_type, zone).from_text(strings, modifier)

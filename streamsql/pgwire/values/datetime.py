@@ -34,7 +34,7 @@ _EPOCH_US = _EPOCH_DAYS * DAY_US
 _INT64_MIN, _INT32_MIN = -(2**63), -(2**31)
 # years 1 to 9999, which Arrow writes as PostgreSQL does
 _USUAL_DAYS = (-719_162, 2_932_897)
-_USUAL_US = (_USUAL_DAYS[0] * DAY_US, _USUAL_DAYS[1] * DAY_US)
+USUAL_US = (_USUAL_DAYS[0] * DAY_US, _USUAL_DAYS[1] * DAY_US)
 _TIMESTAMP = pa.timestamp("us")
 _TIMESTAMPTZ = pa.timestamp("us", tz="UTC")
 _TIME = pa.time64("us")
@@ -223,7 +223,7 @@ def _timestamp_codec(
     odd_text = _odd_timestamps(zone)
 
     def to_text(column: pa.Array) -> Piece:
-        return _with_odd(column, raw(column, np.int64), _USUAL_US, write, odd_text)
+        return _with_odd(column, raw(column, np.int64), USUAL_US, write, odd_text)
 
     def from_text(strings: pa.Array, _: int) -> pa.Array:
         return read_in_two_speeds(
@@ -237,7 +237,7 @@ def _timestamp_codec(
     def value_to_text(value: bytes) -> str:
         check_width(value, 8, sql_name)
         microseconds = int.from_bytes(value, "big", signed=True) + _EPOCH_US
-        if _USUAL_US[0] <= microseconds < _USUAL_US[1]:
+        if USUAL_US[0] <= microseconds < USUAL_US[1]:
             moment = datetime(1970, 1, 1) + timedelta(microseconds=microseconds)
             text = moment.isoformat(" ")
             return (text.rstrip("0") if moment.microsecond else text) + zone

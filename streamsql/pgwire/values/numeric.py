@@ -1,5 +1,7 @@
 """numeric: decimal digits with the column's scale as text, base-10000 digits as binary.
 
+A numeric without a scale of its own is shown without the zeros that end its fraction (`is_unconstrained`).
+
 A binary value is four 16-bit numbers (count of digits, weight of the first, sign, scale shown), then the digits. Values
 whose unscaled integer fits 64 bits are taken apart by numpy, larger ones by Python's integers.
 See `numeric_send` in PostgreSQL and https://www.postgresql.org/docs/current/datatype-numeric.html.
@@ -23,7 +25,7 @@ from streamsql.base.errors import (
     StreamSQLError,
 )
 from streamsql.base.types import NUMERIC as NUMERIC_TYPE
-from streamsql.base.types import canonical_arrow
+from streamsql.base.types import canonical_arrow, is_unconstrained
 from streamsql.pgwire.values.column import (
     WHITE_SPACE,
     BadValue,
@@ -48,6 +50,15 @@ _EXPONENT_MAX = 16_000  # beyond it PostgreSQL's numeric ends too
 
 
 def _to_text(column: pa.Array) -> Piece:
+    if pa.types.is_string(column.type):
+        return column
+    strings = _all_digits(column)
+    if is_unconstrained(column.type):
+        return pc.ascii_rtrim(pc.ascii_rtrim(strings, "0"), ".")
+    return strings
+
+
+def _all_digits(column: pa.Array) -> pa.Array:
     scale = column.type.scale
     strings = pc.cast(column, pa.string())
     small = pc.match_substring(strings, "E")
@@ -63,7 +74,29 @@ def _to_text(column: pa.Array) -> Piece:
     return pc.replace_with_mask(strings, pc.fill_null(small, False), plain)
 
 
+def _long_to_binary(column: pa.Array) -> pa.Array:
+    """Write integers that came as text, one by one: they are longer than any machine's."""
+    found: list[bytes | None] = []
+    for text in column.to_pylist():
+        if text is None:
+            found.append(None)
+            continue
+        magnitude, digits = abs(int(text)), []
+        while magnitude:
+            magnitude, digit = divmod(magnitude, _BASE)
+            digits.append(digit)
+        weight = max(len(digits) - 1, 0)
+        shown = list(digits)
+        while shown and not shown[0]:  # zero groups at the end are not sent
+            shown.pop(0)
+        sign = _NEGATIVE if text.startswith("-") else 0
+        found.append(_HEADER.pack(len(shown), weight, sign, 0) + struct.pack(f">{len(shown)}H", *reversed(shown)))
+    return pa.array(found, pa.binary())
+
+
 def _to_binary(column: pa.Array) -> Piece:
+    if pa.types.is_string(column.type):
+        return _long_to_binary(column)
     scale = column.type.scale
     wide = raw(column, _WIDE)
     unscaled = wide["low"].astype(np.int64)
@@ -88,10 +121,20 @@ def _to_binary(column: pa.Array) -> Piece:
         magnitude = abs((int(wide["high"][row]) << 64) | int(wide["low"][row])) * 10**padding
         for group in range(groups.shape[1] - 1, -1, -1):
             magnitude, groups[row, group] = divmod(magnitude, _BASE)
-    return _assemble(groups, integer_groups, negative, scale)
+    return _assemble(groups, integer_groups, negative, scale, is_unconstrained(column.type))
 
 
-def _assemble(groups: Numbers, integer_groups: int, negative: Numbers, scale: int) -> pa.Array:
+def _digits_shown(groups: Numbers, integer_groups: int) -> Numbers:
+    """Count the decimal digits behind the point, without the zeros that end them."""
+    fraction = groups[:, integer_groups:]
+    filled = fraction != 0
+    whole = np.where(filled.any(axis=1), fraction.shape[1] - filled[:, ::-1].argmax(axis=1), 0)
+    last = fraction[np.arange(len(fraction)), np.maximum(whole - 1, 0)] if fraction.shape[1] else whole
+    zeros = sum((last % 10**n == 0).astype(np.int64) for n in (1, 2, 3))
+    return np.where(whole > 0, whole * 4 - zeros, 0)
+
+
+def _assemble(groups: Numbers, integer_groups: int, negative: Numbers, scale: int, trimmed: bool) -> pa.Array:
     """Strip the zero groups on both sides and put the header before the rest, for all rows at once."""
     count, width = groups.shape
     filled = groups != 0
@@ -102,7 +145,7 @@ def _assemble(groups: Numbers, integer_groups: int, negative: Numbers, scale: in
     words[:, 0] = last - first
     words[:, 1] = np.where(any_filled, integer_groups - 1 - first, 0)
     words[:, 2] = np.where(negative & any_filled, _NEGATIVE, 0)
-    words[:, 3] = scale
+    words[:, 3] = _digits_shown(groups, integer_groups) if trimmed else scale
     words[:, 4:] = groups
     columns = np.arange(width)
     kept = np.ones(words.shape, bool)

@@ -39,6 +39,8 @@ SCANS_MAX = 64
 _PLAIN_TYPES = frozenset({
     "BIGINT", "BOOLEAN", "DATE", "DOUBLE", "FLOAT", "INTEGER", "SMALLINT", "TIMESTAMP", "TINYINT", "VARCHAR",
 })  # fmt: skip
+# do not come back from Arrow as they were
+_NOT_FROM_ARROW = ("BIT", "TIME WITH TIME ZONE", "TIMETZ", "UHUGEINT")
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 
 Describe = Callable[[str], list[OutputColumn]]
@@ -83,6 +85,8 @@ def _source(scan: Scan, sources: Sequence[str], catalog: Catalog) -> Source:
     columns = []
     for column in catalog.objects[scan.relation].columns:
         name = quoted(column.name)
+        if any(word in column.type.upper() for word in _NOT_FROM_ARROW):
+            raise NotKeyed(f'"{scan.relation}" has a column of type {column.type.lower()}')
         plain = column.type in _PLAIN_TYPES
         columns.append(name if plain else f"CAST({name} AS {column.type}) AS {name}")
     return Source(scan.relation, list(sources).index(scan.relation), tuple(columns))

@@ -8,8 +8,8 @@
     data: {"epoch": 8}
 
 The snapshot comes as changes with weight 1. A progress event says that all changes up to its epoch have been sent; its id is
-what a client that comes back sends as ``Last-Event-ID`` (browsers do by themselves), or as ``?after=``. It then gets the changes
-of later epochs only, as long as they are kept: the last `resume_rows_max` rows of changes, until `resume_seconds_max` after the
+what a client that comes back sends as ``Last-Event-ID`` (browsers do by themselves), or as ``?after=``. It then gets changes of
+later epochs only, as long as they are kept: the last `resume_rows_max` rows of changes, until `resume_seconds_max` after the
 last client has gone or the server was stopped. Else the answer is 410, and the client begins anew without it.
 """
 

@@ -14,7 +14,7 @@ from streamsql.plan.functions import Asker
 from streamsql.server.cancellation import shutdown
 from streamsql.server.context import Context
 from streamsql.server.known import Known
-from streamsql.server.reads import ReadPool
+from streamsql.server.reads import ReadPool, SessionReads
 from streamsql.server.transactions import SessionTransaction
 from streamsql.server.variables import Variables
 
@@ -41,9 +41,8 @@ class Parts:
         """Make a session for one request, which is ended when the server stops."""
         variables = Variables(USER)
         asker = Asker(USER, 0, DATABASE_NAMES[0], variables)
-        made = Context(
-            self.engine, self.reads, self.known, asker, SessionTransaction(self.engine), variables, self.sessions
-        )
+        reads, transaction = SessionReads(self.reads, lambda: variables.zone), SessionTransaction(self.engine)
+        made = Context(self.engine, reads, self.known, asker, transaction, variables, self.sessions)
         self.running[id(made)] = made
         try:
             yield made

@@ -43,7 +43,7 @@ async def execute(
             hint=f"{verb} changes rows of tables; a stream's rows are events",
             position=position,
         )
-    returning = statement.returning
+    returning, zone = statement.returning, context.zone
     try:
         if returning is not None:
             return await and_committed(
@@ -53,7 +53,7 @@ async def execute(
             done = await context.reads.compute(lambda: _in_transaction(context, statement, target, values))
             return Done(f"{verb} {done.count}")
         sql = await context.reads.run(lambda cursor: _sql(context, statement, target, values, cursor))
-        count = await context.on_engine(lambda: definitions.change_table(context.engine, target, sql))
+        count = await context.on_engine(lambda: definitions.change_table(context.engine, target, sql, zone))
         return Done(f"{verb} {count}")
     except StreamSQLError as error:
         raise located(error, statement.tree, statement) from error

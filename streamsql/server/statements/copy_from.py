@@ -36,7 +36,7 @@ async def execute(context: Context, statement: CopyFrom, values: Values) -> Copy
     columns = target_columns(relation, statement.columns, place)
     options = copy_options(statement.options)
     check_listed(options, [c.name for c in columns])
-    filled = [CopyColumn(c.name, wire_column(c.type).type, modifier_of(c.type)) for c in columns]
+    filled = [CopyColumn(c.name, wire_column(c.type).type, modifier_of(c.type), context.zone) for c in columns]
     decoder: CopyDecoder | BinaryCopyDecoder
     if options.format == "binary":
         decoder = BinaryCopyDecoder(filled, context.limits, relation.name)
@@ -55,11 +55,11 @@ def _condition(context: Context, statement: CopyFrom, cursor: duckdb.DuckDBPyCon
     scope = replace(context.scope(cursor), stand_ins={relation.name: _COPIED})
     cursor.register(_COPIED, context.known.schema(relation, cursor).empty_table())
     try:
-        made = adhoc_query(tree, statement, scope).sql
         condition = adhoc_query(exp.select(statement.where).from_(name), statement, scope).sql
         found = scope.describe(condition)[0].type
         if found != "BOOLEAN":
             raise DatatypeMismatch(f"argument of COPY FROM WHERE must be type boolean, not type {type_name(found)}")
+        made = adhoc_query(tree, statement, scope).sql
     except StreamSQLError as error:
         raise located(error, tree, statement) from error
     finally:

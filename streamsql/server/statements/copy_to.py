@@ -34,4 +34,4 @@ async def execute(context: Context, statement: CopyTo, values: Values) -> CopyOu
         if rows.release is not None:
             await rows.release()
         raise
-    return CopyOut(rows, CopyEncoder([CopiedColumn(c.name, c.type) for c in rows.columns], options))
+    return CopyOut(rows, CopyEncoder([CopiedColumn(c.name, c.type) for c in rows.columns], options, context.zone))

@@ -23,6 +23,7 @@ from streamsql.plan.adhoc import Scope, adhoc_sql
 from streamsql.plan.insertion import in_types
 from streamsql.plan.parameters import infer_types, substituted
 from streamsql.plan.places import located, place_of_word
+from streamsql.server import written
 from streamsql.server.context import Context, Values
 from streamsql.server.gathered import VALUES_READ_INLINE_MAX, modifier_of
 from streamsql.server.reads import next_batch
@@ -56,7 +57,7 @@ def types_of(
 async def execute(context: Context, statement: Insert, values: Values) -> Done | Rows:
     relation = context.catalog.relation(statement.name, statement.name_position + 1)
     rows = await rows_of(context, statement, values, relation)
-    context.transaction.write(relation.name, rows)
+    await written.write(context, relation, rows)
     tag = f"INSERT 0 {rows.num_rows}"
     if statement.returning is None:
         return Done(tag)
@@ -92,32 +93,34 @@ async def _literal_rows(
     columns = _leading(_targets(relation, statement, context.limits), len(literals.columns), statement)
     schema = context.known.schema_if_known(relation)
     if schema is not None and literals.row_count * len(columns) <= VALUES_READ_INLINE_MAX:
-        made = arranged(_given(statement, literals, columns, context.limits), columns, relation, schema)
+        made = arranged(_given(statement, literals, columns, context), columns, relation, schema)
         if made is not None:
             return made
 
     def read(cursor: duckdb.DuckDBPyConnection) -> pa.Table:
-        given = _given(statement, literals, columns, context.limits)
+        given = _given(statement, literals, columns, context)
         return conform(given, columns, relation, context.known.schema(relation, cursor), cursor)
 
     return await context.reads.run(read)
 
 
-def _given(statement: Insert, literals: LiteralRows, columns: Sequence[ColumnDefinition], limits: Limits) -> pa.Table:
+def _given(
+    statement: Insert, literals: LiteralRows, columns: Sequence[ColumnDefinition], context: Context
+) -> pa.Table:
     arrays = []
     for index, (texts, kind, column) in enumerate(zip(literals.columns, literals.kinds, columns, strict=True)):
         try:
-            arrays.append(_literals(texts, kind, column))
+            arrays.append(_literals(texts, kind, column, context.zone))
         except BadValue as bad:
-            bad.error.position = cell_position(statement, bad.row, index, limits)
+            bad.error.position = cell_position(statement, bad.row, index, context.limits)
             raise bad.error from None
         except StreamSQLError as error:
-            error.position = cell_position(statement, 0, index, limits)
+            error.position = cell_position(statement, 0, index, context.limits)
             raise
     return pa.table(arrays, names=[f"c{i}" for i in range(len(arrays))])
 
 
-def _literals(texts: pa.Array, kind: str, column: ColumnDefinition) -> pa.Array:
+def _literals(texts: pa.Array, kind: str, column: ColumnDefinition, zone: str) -> pa.Array:
     """Read one column of literals as Postgres would: a string by the type's own input, a number as a number.
 
     What gives text is left to DuckDB's cast. Raises BadValue, or DatatypeMismatch.
@@ -127,7 +130,7 @@ def _literals(texts: pa.Array, kind: str, column: ColumnDefinition) -> pa.Array:
     if kind == "null":
         return pa.nulls(len(texts))
     if kind == "string":
-        return texts if name in _TEXTS else parse_text(texts, shown.type, modifier_of(column.type))
+        return texts if name in _TEXTS else parse_text(texts, shown.type, modifier_of(column.type), zone)
     if name in _TEXTS:
         return texts
     if kind == "number" and name in _NUMBERS:
@@ -141,9 +144,14 @@ def _literals(texts: pa.Array, kind: str, column: ColumnDefinition) -> pa.Array:
         return parse_text(texts, shown.type)
     raise DatatypeMismatch(
         f'column "{column.name}" is of type {type_name(column.type)} but expression is of type '
-        f"{'boolean' if kind == 'boolean' else 'numeric'}",
+        f"{'boolean' if kind == 'boolean' else _number_type(texts)}",
         hint="rewrite or cast the expression",
     )
+
+
+def _number_type(texts: pa.Array) -> str:
+    first = next((text for text in texts.to_pylist() if text is not None), "")
+    return "integer" if first.lstrip("+-").isdecimal() else "numeric"
 
 
 def cell_position(statement: Insert, row: int, column: int, limits: Limits) -> int | None:

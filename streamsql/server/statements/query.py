@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 from sqlglot import exp
 
 from streamsql.base.errors import AdminShutdown, FeatureNotSupported, StreamSQLError
-from streamsql.base.types import WireType
+from streamsql.base.types import INT2, INT4, INT8, NUMERIC, WireType
 from streamsql.catalog.objects import OutputColumn
 from streamsql.engine.changes import Change
 from streamsql.engine.live import LiveQuery, start_live_query, stop_live_query
-from streamsql.plan.adhoc import Scope, adhoc_query
+from streamsql.plan.adhoc import Scope, adhoc_query, explained
 from streamsql.plan.continuous import named_relations, plan_query
 from streamsql.plan.functions import asks_settings
 from streamsql.plan.output_names import values_names
@@ -133,7 +133,7 @@ def bind(query: Query, types: tuple[WireType, ...], scope: Scope, given: Given) 
         made = adhoc_query(tree, query, scope)
         found = _renamed(tree, scope.describe(made.sql))
     except StreamSQLError as error:
-        raise located(error, query.tree, query) from error
+        raise explained(error, query.tree, query, scope) from error
     # a value may have a narrower type than a typed NULL, so the columns are cast to what the client was told
     told = made.types if made.types is not None and len(made.types) == len(found) else [None] * len(found)
     columns = tuple(_column(c, wire_type, exact=bool(types)) for c, wire_type in zip(found, told, strict=True))
@@ -145,6 +145,8 @@ def bind(query: Query, types: tuple[WireType, ...], scope: Scope, given: Given) 
 def _column(described: OutputColumn, told: WireType | None, *, exact: bool) -> ResultColumn:
     """Make a column as DuckDB describes it, or else as PostgreSQL would."""
     column = ResultColumn.of(described.name, described.type, exact=exact)
+    if told is NUMERIC and column.type in (INT2, INT4, INT8):
+        return ResultColumn(described.name, NUMERIC, cast="DECIMAL(38,0)")  # extract(year FROM x) has no fraction
     return column if told is None or told is column.type else ResultColumn.told(described.name, told)
 
 
