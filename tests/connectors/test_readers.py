@@ -75,7 +75,7 @@ def test_a_reader_pauses_while_too_many_rows_are_not_committed():
             database.execute(BIDS.format(40_000))
             call = engine.call(block)
             blocked.wait()
-            until(lambda: engine._queued_rows == 3_000 or release.is_set())
+            until(lambda: engine.queued_rows == 3_000 or release.is_set())
             assert not engine.full
             release.set()
             call.result()
@@ -95,7 +95,7 @@ def test_a_reader_pauses_while_the_engines_queue_is_full():
             call = engine.call(block)
             blocked.wait()
             until(lambda: engine._room_waiters)
-            assert engine._queued_rows < 1_000 + 500
+            assert engine.queued_rows < 1_000 + 500
             release.set()
             call.result()
             until(lambda: position(database) == 20_000)
