@@ -20,6 +20,7 @@ from streamsql.plan.touched.blocks import (
     pairs_of,
     parts,
     scans,
+    stays_null,
     tokens,
     traced,
 )
@@ -342,13 +343,13 @@ def _edges(block: Block) -> Iterator[tuple[exp.Expr, exp.Expr]]:
     """Give (x, y): where x is a key of the block's rows, y equals it or is NULL."""
     for item in block.items:
         for left, right, _ in item.pairs:
-            if item.kind == "full":
+            if item.kind == "full" and stays_null(left) and stays_null(right):
                 both = exp.Coalesce(this=left, expressions=[right])
                 yield both, left
                 yield both, right
-            if item.kind in {"inner", "left", "semi", "anti"}:
+            if item.kind in {"inner", "semi", "anti"} or (item.kind == "left" and stays_null(right)):
                 yield left, right
-            if item.kind in {"inner", "right"}:
+            if item.kind == "inner" or (item.kind == "right" and stays_null(left)):
                 yield right, left
     filled = block.null_supplied()
     for condition in block.where:
