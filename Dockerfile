@@ -1,5 +1,5 @@
 # docker build -t streamsql .
-# docker run -p 127.0.0.1:5433:5433 -v streamsql-data:/data streamsql
+# docker run -p 127.0.0.1:5433:5433 -e STREAMSQL_PASSWORD=... -v streamsql-data:/data streamsql
 
 FROM python:3.12-slim AS build
 WORKDIR /src
@@ -24,8 +24,9 @@ STOPSIGNAL SIGTERM
 
 # A query, not just an open port: it goes through the engine's store as a client's would.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --retries=3 \
-    CMD ["python", "-c", "import asyncio, asyncpg, os\nasync def check():\n    connection = await asyncpg.connect(host='127.0.0.1', port=int(os.environ.get('STREAMSQL_PORT', '5433')), user='health', database='streamsql', ssl=False, timeout=4)\n    assert await connection.fetchval('SELECT 1', timeout=4) == 1\n    await connection.close()\nasyncio.run(check())"]
+    CMD ["python", "-c", "import asyncio, asyncpg, os\nasync def check():\n    connection = await asyncpg.connect(host='127.0.0.1', port=int(os.environ.get('STREAMSQL_PORT', '5433')), user='streamsql', password=os.environ.get('STREAMSQL_PASSWORD'), database='streamsql', ssl=False, timeout=4)\n    assert await connection.fetchval('SELECT 1', timeout=4) == 1\n    await connection.close()\nasyncio.run(check())"]
 
-# The port must be open to other addresses than the container's own loopback for -p to reach it. Users without a password
-# are accepted on loopback only; what comes in through -p is refused at login until the server has passwords.
+# The port must be open to other addresses than the container's own loopback for -p to reach it, so the first owner must have
+# a password (STREAMSQL_PASSWORD, or STREAMSQL_PASSWORD_FILE for a secret that is mounted); without one the server says so
+# and ends.
 CMD ["streamsql", "serve", "--host", "0.0.0.0", "--data-dir", "/data"]

@@ -24,8 +24,9 @@ test: lint  ## ruff, mypy and all tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # 10,000 cases of each property test, on all cores, for hours; STREAMSQL_EXAMPLES=1000 makes it fewer.
-nightly: $(VENV)/.installed-test  ## the property tests with 10,000 cases each
+nightly: $(VENV)/.installed-test  ## the property tests with 10,000 cases each, and long fuzzing
 	@STREAMSQL_PROFILE=nightly $(BIN)/python -m pytest tests/engine -n auto --dist worksteal $(PYTEST_ARGS)
+	@FUZZ_MESSAGES=1000000 FUZZ_TEXTS=100000 $(BIN)/python -m pytest tests/fuzz $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-test  ## ruff and mypy only
 	@$(BIN)/ruff check .

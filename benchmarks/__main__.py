@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import (
+    clients,
     copy,
     copy_out,
     cost,
@@ -22,7 +23,7 @@ from benchmarks import (
     select,
     shared,
     state,
-)  # fmt: skip
+)
 from benchmarks.figures import Figure, markdown, save, show
 
 BENCHMARKS: dict[str, Callable[[float], list[Figure]]] = {
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[float], list[Figure]]] = {
     "insert": insert.run,
     "select": select.run,
     "latency": latency.run,
+    "clients": clients.run,
     "memory": memory.run,
     "epochs": epochs.run,
     "cost": cost.run,

@@ -25,7 +25,10 @@ from streamsql.catalog.objects import Stream, Table, View
 from streamsql.connectors.readers import SourceReaders
 from streamsql.engine.epoch import Engine
 from streamsql.engine.store import DataDirectoryError, Store
-from streamsql.server.postgres import PostgresServer, is_loopback
+from streamsql.pgwire.rules import Method, is_loopback
+from streamsql.server.first_owner import set_password
+from streamsql.server.login import auth_rules
+from streamsql.server.postgres import PostgresServer
 
 if TYPE_CHECKING:
     from streamsql.server.http.app import HttpServer
@@ -93,7 +96,16 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 async def _serve(engine: Engine, config: Config) -> int:
     log = structlog.get_logger()
-    server = PostgresServer(engine, config)
+    try:
+        set_password(engine, config.password)
+        server = PostgresServer(engine, config)
+    except ConfigError as error:
+        return _refuse(str(error))
+    if not _local(config.host) and _nobody_can_prove(engine, config):
+        return _refuse(
+            f"serving {config.host} needs a password for the first owner: set STREAMSQL_PASSWORD, or use --password-file; "
+            "or listen on 127.0.0.1"
+        )
     try:
         port = await server.start()
     except OSError as error:
@@ -113,12 +125,14 @@ async def _serve(engine: Engine, config: Config) -> int:
     stop = asyncio.Event()
     for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    if hasattr(signal, "SIGHUP"):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.reload)
     print(f"listening on postgresql://{_shown(config.host)}:{port}/streamsql", flush=True)
     if http is not None:
         print(f"listening on http://{_shown(config.http_host)}:{http_port}", flush=True)
     log.info("listening", host=config.host, port=port, version=__version__)
-    if not _local(config.host):
-        log.warning("only clients on this machine are let in: there are no passwords yet", host=config.host)
+    if not _local(config.host) and config.tls_certificate is None:
+        log.warning("connections are not encrypted: use --tls-cert and --tls-key", host=config.host)
     await stop.wait()
     log.info("stopping")
     await asyncio.to_thread(readers.stop)
@@ -126,6 +140,12 @@ async def _serve(engine: Engine, config: Config) -> int:
         await http.stop()
     await server.stop()
     return 0
+
+
+def _nobody_can_prove(engine: Engine, config: Config) -> bool:
+    """Tell whether no client of another machine could log in: nobody has a password, and no rule believes a certificate."""
+    passwords = any(role.login and role.verifier for role in engine.catalog.access.roles.values())
+    return not passwords and all(rule.method is not Method.CERT for rule in auth_rules(config))
 
 
 def _http_server(server: PostgresServer, config: Config) -> HttpServer:

@@ -119,6 +119,11 @@ class RunningServer:
         """Open a session. Its user is the test."""
         return psycopg.connect(self.dsn, user="tester", autocommit=autocommit, **options)
 
+    def owner(self) -> psycopg.Connection[TupleRow]:
+        """Open a session of the first owner, by the password that the environment gave."""
+        password = self.environment.get("STREAMSQL_PASSWORD")
+        return psycopg.connect(self.dsn, user="streamsql", password=password, autocommit=True)
+
     @contextlib.contextmanager
     def session(self, **options: Any) -> Iterator[psycopg.Connection[TupleRow]]:
         """Open a session for a block."""

@@ -17,7 +17,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 
 from benchmarks.events import scaled
@@ -85,7 +84,8 @@ def _open(base: Path, name: str, events: int, retention: str = "forever") -> Eng
 def _execute(engine: Engine, text: str) -> None:
     """Run CREATE and DROP, and the INSERT of q13, on the engine's thread."""
     if text.startswith("INSERT INTO side_input"):
-        rows = duckdb.sql("SELECT k::BIGINT AS key, 'value ' || k AS value FROM range(10000) AS g(k)").to_arrow_table()
+        keys = pa.array(range(10_000), pa.int64())
+        rows = pa.table({"key": keys, "value": [f"value {k}" for k in range(10_000)]})
         engine.submit(Write([("side_input", rows)])).result()
         return
     statement = parse(text, engine.limits)[0]

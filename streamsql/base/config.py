@@ -29,6 +29,12 @@ class Config:
     log_level: str = "info"
     threads: int | None = None
     memory_limit: str | None = None
+    password: str | None = field(default=None, repr=False)
+    auth: str | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_authority: Path | None = None
+    require_tls: bool = False
     limits: Limits = field(default_factory=Limits)
 
 
@@ -43,6 +49,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log-level", choices=LOG_LEVELS, help="least severe log line that is shown (default info)")
     parser.add_argument("--threads", metavar="N", help="threads that DuckDB may use (default: one a core)")
     parser.add_argument("--memory-limit", metavar="SIZE", help="memory that DuckDB may use, such as 4GB")
+    parser.add_argument(
+        "--password-file", metavar="FILE", help="file that holds the first owner's password (or STREAMSQL_PASSWORD)"
+    )
+    parser.add_argument(
+        "--auth", metavar="RULES", help="who may connect from where (default 'trust loopback, scram all'); @FILE reads them"
+    )
+    parser.add_argument("--tls-cert", metavar="FILE", help="the server's certificate and those up to its authority, as PEM")
+    parser.add_argument("--tls-key", metavar="FILE", help="the certificate's key, as PEM")
+    parser.add_argument("--tls-ca", metavar="FILE", help="authorities whose clients' certificates are believed, as PEM")
+    parser.add_argument("--require-tls", action="store_true", help="refuse connections that are not encrypted")
     parser.add_argument("--limit", action="append", default=[], metavar="NAME=N", help="set a bound of base/limits.py")
 
 
@@ -53,13 +69,21 @@ def config_of(arguments: argparse.Namespace, environment: Mapping[str, str]) -> 
         given = getattr(arguments, name, None)
         return given if given is not None else environment.get(f"STREAMSQL_{name.upper()}")
 
-    in_memory = arguments.in_memory or environment.get("STREAMSQL_IN_MEMORY", "").lower() in {"1", "true", "yes", "on"}
+    def switch(name: str) -> bool:
+        return getattr(arguments, name) or environment.get(f"STREAMSQL_{name.upper()}", "").lower() in _TRUE
+
+    in_memory = switch("in_memory")
     if in_memory and arguments.data_dir is not None:
         raise ConfigError("--in-memory and --data-dir exclude each other")
     log_level = setting("log_level") or "info"
     if log_level not in LOG_LEVELS:
         raise ConfigError(f"log level must be one of {', '.join(LOG_LEVELS)}, not {log_level!r}")
     threads, http_port = setting("threads"), setting("http_port")
+    certificate, key, authority = (_path(setting(f"tls_{what}")) for what in ("cert", "key", "ca"))
+    if (certificate is None) is not (key is None):
+        raise ConfigError("--tls-cert and --tls-key go together")
+    if certificate is None and (authority is not None or switch("require_tls")):
+        raise ConfigError("--tls-ca and --require-tls need --tls-cert and --tls-key")
     return Config(
         host=setting("host") or "127.0.0.1",
         port=_number(setting("port") or "5433", "port", 0, 65_535),
@@ -69,8 +93,35 @@ def config_of(arguments: argparse.Namespace, environment: Mapping[str, str]) -> 
         log_level=log_level,
         threads=None if threads is None else _number(threads, "threads", 1, 1_024),
         memory_limit=setting("memory_limit"),
+        password=_password(setting("password_file"), environment),
+        auth=setting("auth"),
+        tls_certificate=certificate,
+        tls_key=key,
+        tls_authority=authority,
+        require_tls=switch("require_tls"),
         limits=_limits(arguments.limit, environment),
     )
+
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+def _password(file: str | None, environment: Mapping[str, str]) -> str | None:
+    """Read the first owner's password; the file counts before the environment."""
+    if file is None:
+        return environment.get("STREAMSQL_PASSWORD") or None
+    try:
+        found = Path(file).read_text("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(f"cannot read password file {file}: {reason}") from None
+    if not found:
+        raise ConfigError(f"password file {file} is empty")
+    return found
 
 
 def _number(text: str, what: str, low: int, high: int) -> int:

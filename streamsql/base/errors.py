@@ -15,24 +15,25 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     │                                 InvalidRowCount 2201W
     ├── IntegrityError (class 23)     NotNullViolation 23502 · UniqueViolation 23505 · CheckViolation 23514
     ├── InvalidCursorName 34000 · InvalidCursorDefinition 42P11 · InvalidStatementName 26000
-    ├── ActiveTransaction 25001 · NoActiveTransaction 25P01 · InFailedTransaction 25P02 · ReadOnlyTransaction 25006
-    ├── InvalidSavepoint 3B001 · SerializationFailure 40001
-    ├── AuthorizationError 28000 · UndefinedDatabase 3D000 · InvalidSchemaName 3F000
+    ├── ActiveTransaction 25001 · NoActiveTransaction 25P01 · IdleInTransaction 25P03 · InFailedTransaction 25P02
+    ├── ReadOnlyTransaction 25006 · InvalidSavepoint 3B001 · SerializationFailure 40001
+    ├── AuthorizationError 28000 · InvalidPassword 28P01 · UndefinedDatabase 3D000 · InvalidSchemaName 3F000
     ├── SQLSyntaxError                42601
     ├── Undefined... (class 42)       UndefinedTable 42P01 · UndefinedColumn 42703 · UndefinedFunction 42883
     │                                 UndefinedObject 42704 · UndefinedParameter 42P02
     ├── Duplicate... (class 42)       DuplicateTable 42P07 · DuplicateColumn 42701
     │                                 DuplicateStatement 42P05 · DuplicateCursor 42P03
-    │                                 DuplicateAlias 42712
+    │                                 DuplicateAlias 42712 · DuplicateObject 42710
     ├── WindowingError 42P20 · CannotCoerce 42846
     ├── GroupingError 42803 · DatatypeMismatch 42804 · AmbiguousColumn 42702 · WrongObjectType 42809
     ├── IndeterminateDatatype 42P18
     ├── InvalidColumnReference 42P10 · CardinalityViolation 21000
     ├── NotInPrerequisiteState 55000
     ├── InvalidTableDefinition 42P16 · InvalidObjectDefinition 42P17 · InsufficientPrivilege 42501 · DependentObjectsExist 2BP01
+    ├── ObjectInUse 55006 · ReservedName 42939 · InvalidGrantOperation 0LP01 · InvalidRoleSpecification 0P000
     ├── Limits (classes 53, 54)       ProgramLimitExceeded 54000 · TooManyConnections 53300 · OutOfMemory 53200
     │                                 DiskFull 53100 · SubscriptionTooSlow 53400
-    ├── QueryCanceled 57014 · AdminShutdown 57P01 · CannotConnectNow 57P03
+    ├── QueryCanceled 57014 · AdminShutdown 57P01 · CannotConnectNow 57P03 · IdleSession 57P05
     └── InternalError                 XX000
 
 Message: lower case, no full stop. Detail: what was seen. Hint: what to do. Position: 1-based character index into the
@@ -184,6 +185,10 @@ class ReadOnlyTransaction(StreamSQLError):
     sqlstate = "25006"
 
 
+class IdleInTransaction(StreamSQLError):
+    sqlstate = "25P03"
+
+
 class InFailedTransaction(StreamSQLError):
     sqlstate = "25P02"
 
@@ -194,6 +199,10 @@ class InvalidStatementName(StreamSQLError):
 
 class AuthorizationError(StreamSQLError):
     sqlstate = "28000"
+
+
+class InvalidPassword(StreamSQLError):
+    sqlstate = "28P01"
 
 
 class InvalidSavepoint(StreamSQLError):
@@ -238,6 +247,10 @@ class UndefinedColumn(StreamSQLError):
 
 class UndefinedObject(StreamSQLError):
     sqlstate = "42704"
+
+
+class DuplicateObject(StreamSQLError):
+    sqlstate = "42710"
 
 
 class DuplicateAlias(StreamSQLError):
@@ -336,6 +349,22 @@ class ProgramLimitExceeded(StreamSQLError):
     sqlstate = "54000"
 
 
+class ReservedName(StreamSQLError):
+    sqlstate = "42939"
+
+
+class InvalidGrantOperation(StreamSQLError):
+    sqlstate = "0LP01"
+
+
+class InvalidRoleSpecification(StreamSQLError):
+    sqlstate = "0P000"
+
+
+class ObjectInUse(StreamSQLError):
+    sqlstate = "55006"
+
+
 class NotInPrerequisiteState(StreamSQLError):
     sqlstate = "55000"
 
@@ -350,6 +379,10 @@ class AdminShutdown(StreamSQLError):
 
 class CannotConnectNow(StreamSQLError):
     sqlstate = "57P03"
+
+
+class IdleSession(StreamSQLError):
+    sqlstate = "57P05"
 
 
 class InternalError(StreamSQLError):

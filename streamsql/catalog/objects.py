@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamsql.base.errors import DuplicateTable, UndefinedTable, WrongObjectType
+from streamsql.catalog.access import TEMPORARY_IDS_FROM, Access
 from streamsql.sql.statements import ColumnDefinition, EmitMode, ObjectKind, Watermark
 
 PUBLIC_SCHEMA = "public"
@@ -74,10 +75,6 @@ class Stream(Relation):
     connector: Mapping[str, str] = field(default_factory=dict)
 
 
-# ids of sessions' temporary tables: no object of the database comes so far
-TEMPORARY_IDS_FROM = 1 << 24
-
-
 @dataclass(frozen=True, slots=True)
 class Table(Relation):
     """A table: rows are kept until they are deleted."""
@@ -134,6 +131,7 @@ class Catalog:
     """All objects by name. Immutable: the engine thread makes a new one, every other thread reads the one it got."""
 
     objects: dict[str, CatalogObject] = field(default_factory=dict)
+    access: Access = field(default_factory=Access)
     # by (object, column), the column '' for the object itself
     comments: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
@@ -148,6 +146,9 @@ class Catalog:
         if made.name in self.objects:
             raise DuplicateTable(f'relation "{made.name}" already exists')
         return replace(self, objects={**self.objects, made.name: made})
+
+    def with_access(self, access: Access) -> Catalog:
+        return replace(self, access=access)
 
     def without(self, name: str) -> Catalog:
         return replace(self, objects={n: o for n, o in self.objects.items() if n != name})

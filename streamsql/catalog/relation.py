@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from streamsql.base.types import ARRAYS, BY_NAME, OID, WireType, canonical_arrow
+from streamsql.catalog.access import OWNER, OWNER_NAME, PUBLIC
 from streamsql.catalog.objects import Catalog
 
 PG_CATALOG = "pg_catalog"
@@ -60,6 +61,7 @@ class SessionRow:
     began: dt.datetime
     state: str
     query: str
+    role: int = OWNER
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class Snapshot:
     """What the relations tell of: the catalog at one epoch, who asks, and the server around.
 
     `settings`, `sessions` and `rows_in` are asked by relations that are not lasting; `relations` are all of the system's.
+    `role` is the OID of who asks, `owner` the name by which the first owner is shown to him.
     """
 
     catalog: Catalog
@@ -89,6 +92,14 @@ class Snapshot:
     rows_in: Callable[[str], int] = field(default=lambda _: 0, compare=False)
     relations: Mapping[tuple[str, str], CatalogRelation] = field(default_factory=dict, compare=False)
     own: OwnObjects = field(default=NOTHING_OWN, compare=False)
+    role: int = OWNER
+    owner: str = OWNER_NAME
+
+    def role_name(self, oid: int) -> str:
+        """Name a role as whoever asks sees it; 0 is everybody, who has no name."""
+        if oid == PUBLIC:
+            return ""
+        return self.owner if oid == OWNER else self.catalog.access.name_of(oid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +154,8 @@ def stored_type(wire_type: WireType) -> pa.DataType:
     return canonical_arrow(OID if wire_type.name in REGISTERED else wire_type)
 
 
-def _columns(text: str) -> tuple[CatalogColumn, ...]:
+def columns(text: str) -> tuple[CatalogColumn, ...]:
+    """Read a list of columns: names and PostgreSQL's types."""
     found = []
     for item in text.split(","):
         name, type_name = item.split()
@@ -152,16 +164,16 @@ def _columns(text: str) -> tuple[CatalogColumn, ...]:
     return tuple(found)
 
 
-def table(oid: int, name: str, columns: str, rows: RowsOf = no_rows, *, lasting: bool = True) -> CatalogRelation:
-    """Make a table of ``pg_catalog``; `columns` is a list of names and types."""
-    return CatalogRelation(PG_CATALOG, name, oid, "r", _columns(columns), rows, lasting)
+def table(oid: int, name: str, listed: str, rows: RowsOf = no_rows, *, lasting: bool = True) -> CatalogRelation:
+    """Make a table of ``pg_catalog``; `listed` are its columns: names and types."""
+    return CatalogRelation(PG_CATALOG, name, oid, "r", columns(listed), rows, lasting)
 
 
-def view(oid: int, name: str, columns: str, rows: RowsOf = no_rows, *, lasting: bool = True) -> CatalogRelation:
+def view(oid: int, name: str, listed: str, rows: RowsOf = no_rows, *, lasting: bool = True) -> CatalogRelation:
     """Make a view of ``pg_catalog``."""
-    return CatalogRelation(PG_CATALOG, name, oid, "v", _columns(columns), rows, lasting)
+    return CatalogRelation(PG_CATALOG, name, oid, "v", columns(listed), rows, lasting)
 
 
-def standard(oid: int, name: str, columns: str, rows: RowsOf = no_rows) -> CatalogRelation:
+def standard(oid: int, name: str, listed: str, rows: RowsOf = no_rows) -> CatalogRelation:
     """Make a view of ``information_schema``."""
-    return CatalogRelation(INFORMATION_SCHEMA, name, oid, "v", _columns(columns), rows)
+    return CatalogRelation(INFORMATION_SCHEMA, name, oid, "v", columns(listed), rows)

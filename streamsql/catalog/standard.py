@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from streamsql.catalog import information_schema, pg_catalog
+from streamsql.catalog.access import OWNER
 from streamsql.catalog.objects import Catalog
 from streamsql.catalog.relation import NOTHING_OWN, CatalogRelation, OwnObjects, SessionRow, Setting, Snapshot
 
@@ -22,6 +23,9 @@ def snapshot(
     sessions: Callable[[], Sequence[SessionRow]] = tuple,
     rows_in: Callable[[str], int] = lambda _: 0,
     own: OwnObjects = NOTHING_OWN,
+    *,
+    role: int = OWNER,
+    owner: str = "",
 ) -> Snapshot:
     """Make a snapshot with all relations in it."""
-    return Snapshot(catalog, user, database, settings, sessions, rows_in, STANDARD, own)
+    return Snapshot(catalog, user, database, settings, sessions, rows_in, STANDARD, own, role, owner or user)

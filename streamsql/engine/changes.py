@@ -92,6 +92,10 @@ class Progress:
     error: str | None = None
     inner: tuple[Progress, ...] = ()
 
+    def moved_on(self, largest: int, now_us: int) -> Progress:
+        """Give the progress after time has gone on without rows, to `largest`."""
+        return replace(self, largest=max(self.largest, largest), moved_at=now_us, idle_moves=self.idle_moves + 1)
+
     def as_json(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in self.__slots__}
         if self.inner:

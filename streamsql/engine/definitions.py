@@ -24,6 +24,7 @@ from streamsql.base.errors import (
     WrongObjectType,
 )
 from streamsql.base.faults import reached
+from streamsql.catalog.access import OWNER, Access
 from streamsql.catalog.objects import (
     KIND_OF,
     CatalogObject,
@@ -34,6 +35,7 @@ from streamsql.catalog.objects import (
     quoted,
 )
 from streamsql.engine import chains, recovery
+from streamsql.engine.access import save_access
 from streamsql.engine.changes import Change, Progress
 from streamsql.engine.epoch import Engine
 from streamsql.engine.flow import Arriving
@@ -54,8 +56,8 @@ from streamsql.sql.statements import (
 )
 
 
-def create_relation(engine: Engine, statement: CreateStream | CreateTable) -> bool:
-    """CREATE STREAM or CREATE TABLE; False where it exists already and IF NOT EXISTS was said."""
+def create_relation(engine: Engine, statement: CreateStream | CreateTable, owner: int = OWNER) -> bool:
+    """CREATE STREAM or CREATE TABLE; False where it exists already and IF NOT EXISTS was said. `owner` is a role's OID."""
     if _exists(engine, statement.name, statement.if_not_exists):
         return False
     made = recovery.relation_of(statement, engine.next_id(), statement.text)
@@ -63,7 +65,7 @@ def create_relation(engine: Engine, statement: CreateStream | CreateTable) -> bo
         engine.store.execute(_rows_table(made))
         names = ", ".join(quoted(c.name) for c in made.columns)
         engine.store.execute(f"CREATE VIEW {made.public_name} AS SELECT {names} FROM {made.rows_table}")
-        _save(engine, made)
+        _save(engine, made, owner)
     return True
 
 
@@ -89,11 +91,13 @@ def _exists(engine: Engine, name: str, may: bool) -> bool:
     raise DuplicateTable(f'relation "{name}" already exists')
 
 
-def _save(engine: Engine, made: CatalogObject) -> None:
+def _save(engine: Engine, made: CatalogObject, owner: int = OWNER) -> None:
     """Make an object durable and known, as the last act of its transaction."""
     before = engine.catalog
     engine.catalog = before.with_object(made)
     try:
+        if owner != OWNER:
+            _set_access(engine, before.access.with_owner(made.id, owner))
         recovery.save_object(engine.store, made)
         engine.save()
     except BaseException:
@@ -101,7 +105,14 @@ def _save(engine: Engine, made: CatalogObject) -> None:
         raise
 
 
-def create_view(engine: Engine, statement: CreateMaterializedView) -> bool:
+def _set_access(engine: Engine, access: Access) -> None:
+    """Change owners and privileges together with the objects, within the caller's transaction."""
+    if access != engine.catalog.access:
+        engine.catalog = engine.catalog.with_access(access)
+        save_access(engine.store, access)
+
+
+def create_view(engine: Engine, statement: CreateMaterializedView, owner: int = OWNER) -> bool:
     """CREATE MATERIALIZED VIEW: makes it and fills it from the rows kept, in one transaction."""
     if statement.or_replace and engine.catalog.get(statement.name) is not None:
         _replace_view(engine, statement)
@@ -115,7 +126,7 @@ def create_view(engine: Engine, statement: CreateMaterializedView) -> bool:
         engine.store.execute(show)
         query.progress = progress
         engine.queries[view.name] = query
-        _save(engine, view)
+        _save(engine, view, owner)
 
     before = engine.catalog
     try:
@@ -149,7 +160,7 @@ def _planned(engine: Engine, statement: CreateMaterializedView) -> tuple[View, C
 def _replace_view(engine: Engine, statement: CreateMaterializedView) -> None:
     """CREATE OR REPLACE: the new query takes the old one's place in one transaction, and the views above it follow."""
     name, before, kept = statement.name, engine.catalog, dict(engine.queries)
-    engine.catalog.view(name)
+    old_id = engine.catalog.view(name).id
     view, query, show = _planned(engine, statement)
     above = engine.catalog.all_dependents(name)
     cycle = [v.name for v in above if v.name in view.sources] + ([name] if name in view.sources else [])
@@ -171,6 +182,7 @@ def _replace_view(engine: Engine, statement: CreateMaterializedView) -> None:
         for item, follower in zip(above, followers, strict=True):
             _follow(engine, view, item, follower)
         engine.reorder(view)
+        _set_access(engine, before.access.handed_on(old_id, view.id))
         _save(engine, view)
 
     try:
@@ -352,19 +364,25 @@ def drop(engine: Engine, statement: Drop) -> list[str]:
                 f'"{name}" is not a {statement.kind.value.lower()}', hint=f"use DROP {kind} to remove it"
             )
         gone.append(found)
-    named = set(statement.names)
+    drop_objects(engine, gone, cascade=statement.cascade)
+    return missing
+
+
+def drop_objects(engine: Engine, gone: list[CatalogObject], *, cascade: bool) -> None:
+    """Drop objects, and what depends on them where `cascade` says so. Raises DependentObjectsExist."""
+    named = {o.name for o in gone}
     for item in gone:  # which grows as dependents are found
         known = named | {o.name for o in gone}
         views = [v for v in engine.catalog.dependents(item.name) if v.name not in known]
-        if views and not statement.cascade:
+        if views and not cascade:
             raise DependentObjectsExist(
-                f"cannot drop {statement.kind.value.lower()} {item.name} because other objects depend on it",
+                f"cannot drop {KIND_OF[type(item)].value.lower()} {item.name} because other objects depend on it",
                 detail="\n".join(f"materialized view {v.name} depends on {item.name}" for v in views),
                 hint="use DROP ... CASCADE to drop the dependent objects too",
             )
         gone += views
-    _drop_all(engine, gone)
-    return missing
+    if gone:
+        _drop_all(engine, gone)
 
 
 def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
@@ -392,6 +410,7 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
             engine.catalog = catalog
             for name in names:
                 engine.streams.pop(name, None)
+            _set_access(engine, before.access.without_objects(o.id for o in gone))
             engine.save()
     except BaseException:
         engine.catalog, engine.queries, engine.streams = before, kept, streams

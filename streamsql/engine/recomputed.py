@@ -260,13 +260,13 @@ class RecomputedQuery(ContinuousQuery):
         times = (*self._now, self.progress.computed_at) if part.crossing else ()
         touched = store.run(f"INSERT INTO {self._touched} {self._sql(part.touched(changed))}", *times, size=size)
         if touched > max(TOUCHED_KEYS_MIN, size * TOUCHED_SHARE_MAX):
-            changed = self._find_whole()
+            count = self._find_whole()
         else:
             old = self._near(part.places, self._touched, [f"k{i}" for i in range(len(part.places))])
             difference = stages.weighed(self._columns, f"({self._sql(part.again)})", old)
-            changed = store.run(f"INSERT INTO {self.tables.changed} {difference}", *self._now, size=size)
+            count = store.run(f"INSERT INTO {self.tables.changed} {difference}", *self._now, size=size)
         store.run(f"DELETE FROM {self._touched}")  # where the query fails, the transaction takes them back
-        return changed
+        return count
 
     def _near(self, columns: Sequence[str], other: str, names: Sequence[str]) -> str:
         """SQL of the result's rows whose `columns` are `names` of some row of another relation, with their ``rowid``.

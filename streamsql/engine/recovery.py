@@ -17,7 +17,7 @@ from typing import Any
 from streamsql.base.faults import reached
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import RESULTS_SCHEMA, STATE_SCHEMA, Catalog, CatalogObject, Stream, Table, View, quoted
-from streamsql.engine import receipts
+from streamsql.engine import access, receipts
 from streamsql.engine.changes import Progress
 from streamsql.engine.positions import StreamProgress
 from streamsql.engine.store import Store
@@ -89,7 +89,7 @@ class Recovered:
 
 def create_engine_tables(store: Store) -> None:
     """Make the engine's own tables and views in a new database; harmless in an old one, also in one half made."""
-    for table in (*_TABLES, *receipts.TABLES):
+    for table in (*_TABLES, *access.TABLES, *receipts.TABLES):
         store.execute(table)
     reached("start.tables_made")
     if not store.fetch("SELECT 1 FROM _engine.epoch"):
@@ -173,7 +173,7 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
         for s in progress["streams"]
     }
     views = {v["name"]: Progress.from_json(v) for v in progress["views"]}
-    found = Recovered(Catalog(), epoch, next_sequence, next_id, streams)
+    found = Recovered(Catalog(access=access.read_access(store)), epoch, next_sequence, next_id, streams)
     waiting = [
         (i, parse(text, limits)[0]) for i, text in store.fetch("SELECT id, definition FROM _engine.objects ORDER BY id")
     ]

@@ -7,7 +7,7 @@ subscriber has taken them, up to `subscription_rows_max` and `subscription_bytes
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 from streamsql.base.errors import StreamSQLError, SubscriptionTooSlow
@@ -27,6 +27,7 @@ class ChangeLog:
         self._rows = 0
         self._bytes = 0
         self._subscriptions: set[Subscription] = set()
+        self._at: Counter[int] = Counter()  # how many subscriptions read on from a change's number
         self._failure: StreamSQLError | None = None
         self._epoch = 0
         self.followed = False  # whether a query above is kept by these changes, within the epoch
@@ -43,6 +44,11 @@ class ChangeLog:
         """How many read."""
         return len(self._subscriptions)
 
+    def subscriptions(self) -> list[Subscription]:
+        """List those who read."""
+        with self._lock:
+            return list(self._subscriptions)
+
     @property
     def wants_whole(self) -> bool:
         """Tell whether anybody reads the whole result each time (EMIT COMPLETE)."""
@@ -58,6 +64,7 @@ class ChangeLog:
         with self._lock:
             made = Subscription(self, self._first + len(self._changes), wake, whole, before)
             self._subscriptions.add(made)
+            self._at[made.position] += 1
             return made
 
     def keep(self, rows_max: int, epoch: int) -> None:
@@ -77,6 +84,7 @@ class ChangeLog:
             later = (i for i, change in enumerate(self._changes) if change.epoch > epoch)
             made = Subscription(self, self._first + next(later, len(self._changes)), wake, False, ())
             self._subscriptions.add(made)
+            self._at[made.position] += 1
             return made
 
     def publish(self, changes: list[Change], epoch: int) -> None:
@@ -105,9 +113,8 @@ class ChangeLog:
             reader.wake()
 
     def _drop_read(self) -> None:
-        """Drop what every reader has taken, but for what is kept. The lock is held."""
-        oldest = min((s.position for s in self._subscriptions), default=self._first + len(self._changes))
-        while self._changes and self._first < oldest and self._rows > self._kept_rows:
+        """Drop what nobody will read any more, but for what is kept; who has fallen behind reads none. The lock is held."""
+        while self._changes and not self._at[self._first] and self._rows > self._kept_rows:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
@@ -119,6 +126,8 @@ class ChangeLog:
 
     def _take(self, reader: Subscription) -> tuple[list[Change], int]:
         with self._lock:
+            if reader.failure is not None:
+                raise reader.failure
             if reader.position < self._first:
                 raise SubscriptionTooSlow(
                     f'the subscription fell behind the changes of "{self.name}" that are kept',
@@ -129,7 +138,10 @@ class ChangeLog:
                 )
             start = reader.position - self._first
             taken = [self._changes[i] for i in range(start, len(self._changes))]
+            self._leave(reader)
             reader.position = self._first + len(self._changes)
+            if reader in self._subscriptions:
+                self._at[reader.position] += 1
             self._drop_read()
             if not taken and self._failure is not None:
                 raise self._failure
@@ -137,8 +149,16 @@ class ChangeLog:
 
     def _close(self, reader: Subscription) -> None:
         with self._lock:
+            self._leave(reader)
             self._subscriptions.discard(reader)
             self._drop_read()
+
+    def _leave(self, reader: Subscription) -> None:
+        """Count a reader off its position."""
+        if reader in self._subscriptions:
+            self._at[reader.position] -= 1
+            if self._at[reader.position] <= 0:
+                del self._at[reader.position]
 
 
 class Subscription:
@@ -152,6 +172,8 @@ class Subscription:
         self.position = position
         self.wake = wake
         self.whole = whole
+        self.role: int | None = None  # with whose rights it reads; None: they do not matter
+        self.failure: StreamSQLError | None = None
 
     def take(self) -> tuple[list[Change], int]:
         """Give the changes since the last call, which may be none, and the last epoch that they are complete to.
@@ -161,6 +183,11 @@ class Subscription:
         changes, epoch = self._log._take(self)
         before, self._before = self._before, ()
         return [change.sorted() for change in (*before, *changes)], epoch
+
+    def end(self, error: StreamSQLError) -> None:
+        """End it with this error, whatever the query does. For any thread."""
+        self.failure = error
+        self.wake()
 
     def close(self) -> None:
         """Stop reading. May be called again."""

@@ -177,9 +177,8 @@ class ContinuousQuery(Sink):
     def advance(self, epoch: int, largest: int, now_us: int, position: int = 0) -> Progress:
         """Move event time on without rows (idle timeout): the watermark becomes `largest` less the delay."""
         self._begin(epoch, self.progress)
-        largest, moves = max(self.progress.largest, largest), self.progress.idle_moves + 1
-        self.out.move(np.array([position]), np.array([largest]))
-        progress = replace(self.progress, largest=largest, moved_at=now_us, idle_moves=moves)
+        progress = self.progress.moved_on(largest, now_us)
+        self.out.move(np.array([position]), np.array([progress.largest]))
         return self._finish(self._operator.apply(Arrival(0), progress, self))
 
     def largest_if(self, idle: Idle, progress: Progress) -> int:

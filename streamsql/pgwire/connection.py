@@ -121,6 +121,10 @@ class Connection:
             transition = TRANSITIONS[state].get(kind)
             if transition is None or length < 4:
                 raise self._illegal(kind, length)
+            if state is State.AUTHENTICATING and length > self._limits.authentication_message_bytes_max:
+                raise self._fatal(
+                    exceeded(self._limits, "authentication_message_bytes_max", f"a message of {length} bytes")
+                )
             if length > self._limits.message_bytes_max:
                 raise self._fatal(exceeded(self._limits, "message_bytes_max", f"a message of {length} bytes"))
             stop = offset + 1 + length
@@ -227,10 +231,26 @@ class Connection:
         self.state = State.QUERY
         return self._take_negotiation() + messages.authentication_ok()
 
-    def authentication_cleartext(self) -> bytes:
-        """Ask for the password, which comes as PasswordMessage."""
+    def authentication_sasl(self, mechanisms: Sequence[str]) -> bytes:
+        """Ask the client to prove who it is; its answers come as PasswordMessage."""
         assert self.state is State.AUTHENTICATING, self.state
-        return self._take_negotiation() + messages.authentication_cleartext()
+        return self._take_negotiation() + messages.authentication_sasl(mechanisms)
+
+    def encrypt(self) -> None:
+        """Note that all bytes from now on come decrypted: nobody may ask for encryption again.
+
+        Raises a fatal ProtocolViolation if bytes are there that came in the clear: who sent them cannot be known
+        (CVE-2021-23214).
+        """
+        assert self.state is State.STARTUP, self.state
+        if self.bytes_unread:
+            raise self._fatal(
+                ProtocolViolation(
+                    "received unencrypted data after SSL request",
+                    detail="This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.",
+                )
+            )
+        self._encryption_asked |= {SSLRequest(), GSSENCRequest()}
 
     def _take_negotiation(self) -> bytes:
         negotiation, self._negotiation = self._negotiation, b""

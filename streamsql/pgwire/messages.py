@@ -186,9 +186,19 @@ def authentication_ok() -> bytes:
     return b"R\0\0\0\x08\0\0\0\0"
 
 
-def authentication_cleartext() -> bytes:
-    """Ask for a password."""
-    return b"R\0\0\0\x08\0\0\0\x03"
+def authentication_sasl(mechanisms: Sequence[str]) -> bytes:
+    """Ask for a SASL exchange by one of these mechanisms, the best first."""
+    return message(b"R", b"\0\0\0\x0a" + b"".join(text_bytes(name) for name in mechanisms) + b"\0")
+
+
+def authentication_sasl_continue(data: bytes) -> bytes:
+    """Go on with a SASL exchange."""
+    return message(b"R", b"\0\0\0\x0b" + data)
+
+
+def authentication_sasl_final(data: bytes) -> bytes:
+    """End a SASL exchange that has succeeded."""
+    return message(b"R", b"\0\0\0\x0c" + data)
 
 
 def negotiate_protocol_version(minor: int, unrecognized: Sequence[str]) -> bytes:

@@ -16,6 +16,7 @@ from sqlglot import exp
 
 from streamsql.base.errors import (
     FeatureNotSupported,
+    InsufficientPrivilege,
     ProgramLimitExceeded,
     SQLSyntaxError,
     StreamSQLError,
@@ -28,6 +29,7 @@ from streamsql.catalog.objects import PUBLIC_SCHEMA, ROWS_SCHEMA, SYSTEM_SCHEMA,
 from streamsql.catalog.pg_catalog import FUNCTIONS
 from streamsql.catalog.pg_catalog.names import oid_of
 from streamsql.catalog.relation import PG_CATALOG, CatalogRelation, Snapshot
+from streamsql.catalog.rights import require_read
 from streamsql.catalog.standard import STANDARD
 from streamsql.plan import catalog_functions, postgres_operators, stages, type_check
 from streamsql.plan.bind import check_time_type
@@ -36,6 +38,7 @@ from streamsql.plan.insertion import default_of
 from streamsql.plan.macros import write_out
 from streamsql.plan.nodes import Describe, Window
 from streamsql.plan.output_names import name_outputs
+from streamsql.plan.permission import TARGET, hide_rows, require_change
 from streamsql.plan.places import located
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.result_types import Columns, ResultTypes
@@ -47,6 +50,8 @@ from streamsql.sql.parse import position_of
 from streamsql.sql.render import duckdb_sql
 from streamsql.sql.statements import ColumnDefinition, Statement
 
+# relations that hold verifiers, which only superusers may read, and what they are
+_SECRET = {"pg_authid": "table", "pg_shadow": "view"}
 _FUNCTIONS = {function.name: function for function in FUNCTIONS}
 
 
@@ -75,7 +80,8 @@ class Scope:
     @property
     def names(self) -> catalog_functions.Names:
         """Where functions and casts look names up."""
-        return catalog_functions.Names(partial(oid_of, self.snapshot), self.provide)
+        superuser = self.catalog.access.is_superuser(self.asker.role)
+        return catalog_functions.Names(partial(oid_of, self.snapshot), self.provide, superuser)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +166,11 @@ def change_tree(tree: exp.Expr, statement: Statement, table: Table, scope: Scope
     hidden = next((c for c in tree.find_all(exp.Column) if c.name.startswith("__")), None)
     if hidden is not None:
         raise UndefinedColumn(f'column "{hidden.name}" does not exist', position=position_of(hidden, statement))
+    target = tree.this
+    assert isinstance(target, exp.Table), tree
+    target.meta[TARGET] = True
+    require_change(tree, target, table, scope.catalog, scope.asker.role)
     _resolve_names(tree, statement, replace(scope, provide=_refuse_standard))
-    assert isinstance(tree.this, exp.Table), tree
     _check_assigned(tree, statement, table)
     return _answered(tree, statement, scope)
 
@@ -220,6 +229,7 @@ def _resolve_names(tree: exp.Expr, statement: Statement, scope: Scope) -> None:
                 f"cross-database references are not implemented: {table.catalog}.{schema}.{name}", position=position
             )
         if schema == SYSTEM_SCHEMA and name in scope.system:
+            hide_rows(table, name, scope.catalog, scope.asker.role)
             continue
         relation = STANDARD.get((schema or PG_CATALOG, name))
         if relation is not None:
@@ -235,6 +245,8 @@ def _resolve_names(tree: exp.Expr, statement: Statement, scope: Scope) -> None:
             raise UndefinedTable(f'relation "{shown}" does not exist', hint=nearest(name, known), position=position)
         if not table.alias:
             table.set("alias", exp.TableAlias(this=exp.to_identifier(name, quoted=True)))
+        if table.meta.get(TARGET) is None:
+            require_read(scope.catalog, scope.asker.role, scope.catalog.objects[name])
         if name in scope.stand_ins:
             table.set("this", exp.to_identifier(scope.stand_ins[name], quoted=True))
         else:
@@ -242,6 +254,8 @@ def _resolve_names(tree: exp.Expr, statement: Statement, scope: Scope) -> None:
 
 
 def _read_standard(table: exp.Table, relation: CatalogRelation, scope: Scope) -> None:
+    if relation.name in _SECRET and not scope.catalog.access.is_superuser(scope.asker.role):
+        raise InsufficientPrivilege(f"permission denied for {_SECRET[relation.name]} {relation.name}")
     scope.provide(relation)
     if not table.alias:
         table.set("alias", exp.TableAlias(this=exp.to_identifier(relation.name, quoted=True)))

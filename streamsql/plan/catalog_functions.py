@@ -6,6 +6,7 @@ or a definition up does so in one relation (`names.NAMES`), whose columns no cli
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +14,7 @@ from typing import NoReturn
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.errors import ParseError
 
 from streamsql.base.errors import InvalidSchemaName, StreamSQLError, UndefinedFunction, UndefinedObject, UndefinedTable
 from streamsql.base.types import INT2VECTOR, OIDVECTOR, WireType
@@ -20,9 +22,11 @@ from streamsql.catalog.objects import literal
 from streamsql.catalog.pg_catalog.names import KIND, NAME, NAMES, OID
 from streamsql.catalog.pg_catalog.pg_get_keywords import must_be_quoted
 from streamsql.catalog.pg_catalog.pg_settings import PG_SETTINGS
+from streamsql.catalog.pg_catalog.rights_table import ALL_RIGHTS, OWN_RIGHTS
 from streamsql.catalog.relation import CatalogRelation
 from streamsql.plan.functions import VALUES_IN_FROM, function_name
 from streamsql.plan.postgres_functions import has_template
+from streamsql.plan.privilege_functions import PRIVILEGE_FUNCTIONS, asked_kinds, privilege_template
 from streamsql.plan.result_types import ResultTypes, named_type
 from streamsql.sql.names import quote_name
 from streamsql.sql.statements import Statement
@@ -33,13 +37,16 @@ def _found(kind: str, oid: str = "$1") -> str:
     return f"(SELECT {NAME} FROM {NAMES} WHERE {KIND} = {kind} AND {OID} = CAST({oid} AS BIGINT) LIMIT 1)"
 
 
-def _oid(kind: str) -> str:
+def _oid(kind: str, argument: str = "$1") -> str:
     """Read an OID, or a name, as one."""
     kinds = "('type', 'typname')" if kind == "type" else f"('{kind}')"
-    text = "replace(replace(CAST($1 AS VARCHAR), 'pg_catalog.', ''), 'public.', '')"
+    # without the schema that is looked in anyway; as it stands, without quotes that it does not need, or folded
+    text = rf"""regexp_replace(CAST({argument} AS VARCHAR), '^\s*"?(pg_catalog|public)"?\s*\.\s*', '', 'i')"""
+    bare = rf"""regexp_replace({text}, '^"([a-z_][a-z0-9_$]*)"$', '\1')"""
+    folded = f"""CASE WHEN contains({text}, '"') THEN {text} ELSE lower({text}) END"""
     return (
-        f"coalesce(TRY_CAST(CAST($1 AS VARCHAR) AS INTEGER), "
-        f"(SELECT CAST({OID} AS INTEGER) FROM {NAMES} WHERE {KIND} IN {kinds} AND {NAME} = {text} LIMIT 1))"
+        f"coalesce(TRY_CAST(CAST({argument} AS VARCHAR) AS INTEGER), (SELECT CAST({OID} AS INTEGER) FROM {NAMES} "
+        f"WHERE {KIND} IN {kinds} AND {NAME} IN ({text}, {bare}, {folded}) LIMIT 1))"
     )
 
 
@@ -187,6 +194,8 @@ KINDS: dict[str, tuple[str, Callable[[str], StreamSQLError]]] = {
     "regtype": ("type", lambda name: UndefinedObject(f'type "{name}" does not exist')),
 }
 
+_REGISTERED = {kind: name for name, (kind, _) in KINDS.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class Names:
@@ -194,6 +203,7 @@ class Names:
 
     oid_of: Callable[[str, str], int | None]
     provide: Callable[[CatalogRelation | None], None]
+    superuser: bool = True  # who asks may do everything
 
 
 def unqualified_functions(tree: exp.Expr) -> exp.Expr:
@@ -242,10 +252,18 @@ def _known(called: exp.Anonymous) -> exp.Expr:
     return made
 
 
+_SYMBOL = re.compile(r"[-+*/<>=~!@#%^&|`?]+")
+
+
 def _operator(node: exp.Expr) -> exp.Expr:
-    """Write ``a OPERATOR(pg_catalog.~) b`` as ``a ~ b``."""
+    """Write ``a OPERATOR(pg_catalog.~) b`` as ``a ~ b``. Raises UndefinedFunction."""
     symbol = str(node.args["operator"]).rpartition(".")[2].strip()
-    made = sqlglot.parse_one(f"a {symbol} b", read="postgres")
+    try:
+        if not _SYMBOL.fullmatch(symbol) or "--" in symbol or "/*" in symbol:
+            raise ParseError(symbol)
+        made = sqlglot.parse_one(f"a {symbol} b", read="postgres")
+    except ParseError as error:
+        raise UndefinedFunction(f"operator does not exist: {symbol}") from error
     operands = {"a": node.this, "b": node.expression}
     for column in list(made.find_all(exp.Column)):
         column.replace(operands[column.name])
@@ -334,9 +352,27 @@ def _rewrite_function(node: exp.Expr, statement: Statement, names: Names) -> Non
         return
     if name == "quote_ident":
         template = _quoting()
+    arguments = list(node.expressions) if isinstance(node, exp.Anonymous) else list(node.iter_expressions())
+    if name in PRIVILEGE_FUNCTIONS:
+        if isinstance(arguments[0], exp.CurrentUser):
+            del arguments[0]  # that is what is meant without it
+        kinds = asked_kinds(name, len(arguments))
+        arguments = [_looked_up(a, k, statement, names) for a, k in zip(arguments, kinds, strict=False)]
+        template = privilege_template(name, arguments, _oid, superuser=names.superuser)
     if template is not None:
-        arguments = list(node.expressions) if isinstance(node, exp.Anonymous) else list(node.iter_expressions())
         node.replace(_filled(template, arguments, names))
+
+
+def _looked_up(argument: exp.Expr, kind: str | None, statement: Statement, names: Names) -> exp.Expr:
+    """Give the OID of what a literal names; anything else as it is."""
+    if kind is None or not isinstance(argument, exp.Literal) or not argument.is_string or argument.name.isdecimal():
+        return argument
+    oid = names.oid_of(kind, argument.name if kind == "role" else ".".join(map(_folded, argument.name.split("."))))
+    if oid is None:
+        error = KINDS[_REGISTERED[kind]][1](argument.name)
+        error.position = position_of(argument, statement)
+        raise error
+    return exp.Literal.number(oid)
 
 
 def _json_aggregate(node: exp.Expr) -> None:
@@ -415,6 +451,7 @@ def _registered(cast: exp.Cast, type_name: str, statement: Statement, names: Nam
 
 def _folded(part: str) -> str:
     """Write a part of a name as `names` does: in quotes only where it needs them."""
+    part = part.strip()
     return quote_name(part[1:-1].replace('""', '"')) if part.startswith('"') else part.lower()
 
 
@@ -428,7 +465,10 @@ def shown_as(wire_type: WireType) -> str | None:
 
 @cache
 def _parsed(template: str) -> exp.Expr:
-    return sqlglot.parse_one(template, read="duckdb")
+    made = sqlglot.parse_one(template, read="duckdb")
+    for node in made.walk():
+        node.meta.clear()  # places in this text, which would be taken for places in the client's
+    return made
 
 
 def _filled(template: str, arguments: list[exp.Expr], names: Names) -> exp.Expr:
@@ -436,6 +476,9 @@ def _filled(template: str, arguments: list[exp.Expr], names: Names) -> exp.Expr:
         names.provide(None)
     if template is _SETTING:
         names.provide(PG_SETTINGS)
+    for rights in (OWN_RIGHTS, ALL_RIGHTS):
+        if rights.read_as in template:
+            names.provide(rights)
     made = _parsed(template).copy()
     for table in made.find_all(exp.Table):
         table.meta[PROVIDED] = True

@@ -19,6 +19,7 @@ from streamsql.base.errors import FeatureNotSupported, InvalidTableDefinition, S
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import Catalog, CatalogObject, Stream, View
 from streamsql.catalog.relation import CatalogRelation, Snapshot
+from streamsql.catalog.rights import require_read
 from streamsql.plan.adhoc import Scope, adhoc_sql
 from streamsql.plan.bind import bind
 from streamsql.plan.functions import Asker, refuse_session_functions
@@ -137,6 +138,14 @@ def named_relations(query: Query) -> list[str]:
     tree = query.tree.copy()
     without_window_tables(tree, query)
     return list(dict.fromkeys(t.name for t in tree.find_all(exp.Table) if t.db in {"", "public"}))
+
+
+def require_sources(catalog: Catalog, role: int, query: Query) -> None:
+    """Raise InsufficientPrivilege unless the role may read all that a query reads."""
+    for name in named_relations(query):
+        made = catalog.get(name)
+        if made is not None:
+            require_read(catalog, role, made)
 
 
 def _sources(query: Query, catalog: Catalog) -> tuple[str, ...]:

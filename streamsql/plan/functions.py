@@ -16,6 +16,7 @@ from sqlglot import exp
 
 from streamsql import __version__
 from streamsql.base.errors import FeatureNotSupported, UndefinedFunction, UndefinedObject
+from streamsql.catalog.access import OWNER, OWNER_NAME
 from streamsql.sql.statements import Statement
 from streamsql.sql.trees import position_of, start_of
 
@@ -63,12 +64,22 @@ class Settings(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who asks: what ``current_user``, ``pg_backend_pid()`` and ``current_setting(name)`` say."""
+    """Who asks: what ``current_user``, ``pg_backend_pid()`` and ``current_setting(name)`` say, and with whose rights.
+
+    `role` is the OID of the role that `user` names. `owner` is the name by which the first owner is shown.
+    """
 
     user: str
     process_id: int = 0
     database: str = "streamsql"
     settings: Settings | None = field(default=None, compare=False)
+    role: int = OWNER
+    session_user: str = ""
+    owner: str = ""
+
+    @property
+    def owner_shown(self) -> str:
+        return self.owner or (self.user if self.role == OWNER else OWNER_NAME)
 
 
 def _text(value: str) -> str:
@@ -85,7 +96,7 @@ SESSION_FUNCTIONS: dict[str, Callable[[Asker], str]] = {
     "pg_advisory_unlock_all": lambda _: "NULL",
     "pg_backend_pid": lambda asker: str(asker.process_id),
     "pg_is_in_recovery": lambda _: "FALSE",
-    "session_user": lambda asker: _text(asker.user),
+    "session_user": lambda asker: _text(asker.session_user or asker.user),
     "user": lambda asker: _text(asker.user),
     "version": lambda _: _text(f"PostgreSQL {SERVER_VERSION} (streamsql {__version__})"),
 }

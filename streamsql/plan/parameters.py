@@ -36,6 +36,7 @@ from streamsql.base.types import (
     WireType,
     wire_column,
 )
+from streamsql.catalog.objects import literal
 from streamsql.pgwire.values import CODECS, BadValue, parse_text
 from streamsql.pgwire.values.calendar import has_zone
 from streamsql.pgwire.values.column import strings_of
@@ -65,7 +66,8 @@ _PLACES: dict[tuple[type[exp.Expr], str], WireType] = {
 _ALIKE = (exp.Binary, exp.Between, exp.In, exp.Coalesce, exp.Nullif, exp.Greatest, exp.Least)
 _TEXTUAL = (exp.Like, exp.ILike, exp.RegexpLike, exp.SimilarTo, exp.DPipe, exp.JSONExtract, exp.JSONExtractScalar)
 _TIMES = frozenset({"date", "time", "timestamp", "timestamptz"})
-_PLAIN_NUMBERS = frozenset({"int2", "int4", "int8"})
+# fewer digits than these always fit
+_PLAIN_NUMBERS = {"int2": 5, "int4": 10, "int8": 19}
 READ = "read"  # in the meta of a cast: its literal is in DuckDB's writing already
 _TEXTS = frozenset({"bpchar", "json", "jsonb", "text", "unknown", "varchar"})
 _DECIMAL_DIGITS_MAX = 38
@@ -246,8 +248,11 @@ def typed_literal(wire_type: WireType, text: str | None) -> exp.Expr:
 
 
 def literal_sql(wire_type: WireType, text: str | None) -> str:
-    """Write the same as DuckDB's SQL."""
-    return duckdb_sql(typed_literal(wire_type, text))
+    """Write the same as DuckDB's SQL. A tree would take longer than a point lookup's other work."""
+    if wire_type.element is not None or (wire_type is NUMERIC and text is not None):
+        return duckdb_sql(typed_literal(wire_type, text))
+    value = "NULL" if text is None else literal(_scalar_text(wire_type, text))
+    return f"CAST({value} AS {_name_of(wire_type)})"
 
 
 def _literal(wire_type: WireType, text: str | None) -> tuple[exp.Expr, str]:
@@ -288,7 +293,7 @@ def _scalar_text(wire_type: WireType, text: str) -> str:
     """Give the text from which DuckDB reads what Postgres reads from `text`."""
     if wire_type.name in _TEXTS:
         return text
-    if wire_type.name in _PLAIN_NUMBERS and text.isdecimal() and len(text) < 5:
+    if len(text) < _PLAIN_NUMBERS.get(wire_type.name, 0) and text.isdecimal() and text.isascii():
         return text
     writer = _WRITERS.get(wire_type.name)
     return writer(_read(wire_type, text)) if writer else _canonical(wire_type, text)

@@ -62,7 +62,7 @@ class Cancellation:
         self._interrupts.append(interrupt)
         try:
             yield
-        except StreamSQLError:
+        except Exception:
             self.check()  # what the body says about being interrupted is not what was asked for
             raise
         finally:

@@ -23,6 +23,7 @@ from streamsql.plan.adhoc import Scope
 from streamsql.plan.functions import Asker
 from streamsql.server.cancellation import Cancellation
 from streamsql.server.cursors import SqlCursors
+from streamsql.server.identity import Identity
 from streamsql.server.known import Known
 from streamsql.server.notifications import Listener
 from streamsql.server.reads import SessionReads, describe_on
@@ -94,7 +95,7 @@ class Context:
     engine: Engine
     reads: SessionReads
     known: Known
-    asker: Asker
+    logged_in: Asker
     transaction: SessionTransaction
     variables: Variables
     sessions: Callable[[], Sequence[SessionRow]] = tuple
@@ -103,6 +104,12 @@ class Context:
     cursors: SqlCursors = field(default_factory=SqlCursors)
     listener: Listener = field(default_factory=Listener)
     overlay: tuple[Catalog, Temporary, Catalog] | None = None
+    identity: Identity | None = None
+
+    @property
+    def asker(self) -> Asker:
+        """Who asks now: whoever has logged in, or the role that has been set since."""
+        return self.logged_in if self.identity is None else self.identity.asker(self.variables)
 
     def __post_init__(self) -> None:
         self.transaction.after_commit = self.listener.committed
@@ -151,6 +158,8 @@ class Context:
             self.sessions,
             lambda name: streams[name].rows_in if name in streams else 0,
             OwnObjects(self.cursors.shown, self.prepared.shown, lambda: list(self.listener.listens_to)),
+            role=self.asker.role,
+            owner=self.asker.owner_shown,
         )
 
     def own_cursor(self) -> duckdb.DuckDBPyConnection:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pyarrow as pa
+from sqlglot import exp
 
-from streamsql.base.errors import InFailedTransaction, ReadOnlyTransaction
+from streamsql.base.errors import InFailedTransaction, ReadOnlyTransaction, UndefinedParameter
 from streamsql.pgwire import messages
 from streamsql.pgwire.connection import Connection
 from streamsql.pgwire.values import encode_rows
 from streamsql.server.context import Context, Values
+from streamsql.server.known import SHARED_ROWS_MAX
 from streamsql.server.output import Output
 from streamsql.server.results import CopyIn, CopyOut, Cursor, Done, Outcome
 from streamsql.server.statements import handler
@@ -33,6 +35,7 @@ from streamsql.sql.statements import (
     Truncate,
     Update,
 )
+from streamsql.sql.trees import position_of
 
 # encoding so few rows takes less time than handing them to another thread
 ROWS_ENCODED_INLINE_MAX = 1_000
@@ -44,6 +47,14 @@ _WRITING = (
 
 # what a failed transaction takes
 _ENDING = (TransactionVerb.COMMIT, TransactionVerb.ROLLBACK, TransactionVerb.ROLLBACK_TO)
+
+
+def _no_parameter(statement: Statement) -> UndefinedParameter:
+    tree = getattr(statement, "tree", None)
+    found = tree.find(exp.Parameter) if isinstance(tree, exp.Expr) else None
+    number = "1" if found is None else found.name
+    position = None if found is None else position_of(found, statement)
+    return UndefinedParameter(f"there is no parameter ${number}", position=position)
 
 
 class Execution:
@@ -74,6 +85,8 @@ class Execution:
             verb = " ".join(words[: 2 if words[0] in ("CREATE", "DROP") else 1])
             verb = "COPY FROM" if verb == "COPY" else verb
             raise ReadOnlyTransaction(f"cannot execute {verb} in a read-only transaction")
+        if getattr(statement, "parameter_count", 0) > len(values.types):  # by the simple protocol
+            raise _no_parameter(statement)
         found = handler(statement)
         transaction = self._context.transaction
         source = statement.query if isinstance(statement, CopyTo) else statement
@@ -118,7 +131,20 @@ class Execution:
         """Send rows until `rows_max` or the end; a live result's portion also ends when there are no more just now."""
         zone = self._context.zone
         types = [c.type for c in cursor.rows.columns]
-        return await self._send(cursor, lambda batch: encode_rows(batch, types, formats, zone=zone), rows_max)
+        if not cursor.rows.shared:
+            return await self._send(cursor, lambda batch: encode_rows(batch, types, formats, zone=zone), rows_max)
+        shared, key = self._context.known.encoded, (tuple(formats), tuple(types), zone)
+
+        def encoded(batch: pa.RecordBatch) -> memoryview:
+            if batch.num_rows > SHARED_ROWS_MAX:
+                return encode_rows(batch, types, formats, zone=zone)
+            made = shared.get(batch, key)
+            if made is None:
+                made = encode_rows(batch, types, formats, zone=zone)
+                shared.put(batch, made, key)
+            return made
+
+        return await self._send(cursor, encoded, rows_max)
 
     async def _send(self, cursor: Cursor, encode: Callable[[pa.RecordBatch], memoryview], rows_max: int | None) -> int:
         sent = 0

@@ -24,6 +24,7 @@ from streamsql.base.limits import exceeded
 from streamsql.base.types import BY_OID, WireType
 from streamsql.pgwire import messages
 from streamsql.pgwire.values import BadValue, decode_value
+from streamsql.server import written
 from streamsql.server.context import NO_VALUES, Context, Values
 from streamsql.server.cursors import SqlCursor
 from streamsql.server.execution import Execution
@@ -364,7 +365,7 @@ class Extended:
             return
         try:
             relation, rows = await gathered.table(self._context)
-            self._context.transaction.write(relation.name, rows)
+            await written.write(self._context, relation, rows)
         except BadValue as bad:
             self._output.unsay(gathered.places[bad.row])
             raise bad.error from None

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from streamsql.base.types import NUMERIC, WireType, wire_column
 from streamsql.catalog.objects import Stream, Table
+from streamsql.catalog.rights import require
 from streamsql.engine.ingest import arranged, check_width, conform, target_columns
 from streamsql.pgwire.values import decode_column, decode_value, parse_text
 from streamsql.server.context import Context
@@ -67,6 +68,7 @@ class GatheredRows:
         statement = self._statement
         assert statement.parameter_columns is not None
         relation = context.catalog.relation(statement.name, statement.name_position + 1)
+        require(context.catalog, context.asker.role, relation, "INSERT")
         columns = target_columns(relation, statement.columns)
         if not statement.columns:
             columns = columns[: len(statement.parameter_columns)]

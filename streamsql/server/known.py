@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 import duckdb
 import pyarrow as pa
 
+from streamsql.base.errors import SQLSyntaxError, StreamSQLError
 from streamsql.base.limits import Limits
 from streamsql.base.types import WireType
 from streamsql.catalog.objects import Catalog, Stream, Table
@@ -24,6 +25,7 @@ from streamsql.engine.ingest import arrow_schema
 from streamsql.server.reads import ReadPool
 from streamsql.server.results import ResultColumn
 from streamsql.sql.parse import parse
+from streamsql.sql.secrets import holds_secret
 from streamsql.sql.statements import Statement
 
 T = TypeVar("T")
@@ -31,8 +33,11 @@ T = TypeVar("T")
 TEXTS_MAX = 1_024
 TEXT_CHARACTERS_MAX = 10_000
 FINDINGS_MAX = 2_048
+# changes, and batches of them, that are kept for the next subscriber; small ones only, so they are few bytes
+SHARED_MAX = 64
+SHARED_ROWS_MAX = 1_000
 # catalogs, users and databases whose system relations are kept
-SNAPSHOTS_MAX = 8
+SNAPSHOTS_MAX = 32
 # a text of this length takes milliseconds to parse, which other sessions should not wait for
 PARSED_INLINE_CHARACTERS_MAX = 20_000
 
@@ -49,6 +54,22 @@ class Bound:
     columns: tuple[ResultColumn, ...]
     tables: Mapping[str, pa.Table]
     lasting: bool = True
+
+
+class Shared(Generic[T]):
+    """What was made of objects that several sessions are given, told apart by identity; the last few of them."""
+
+    def __init__(self) -> None:
+        self._made: OrderedDict[tuple[int, Hashable], tuple[object, T]] = OrderedDict()
+
+    def get(self, source: object, key: Hashable) -> T | None:
+        found = self._made.get((id(source), key))
+        return None if found is None else found[1]
+
+    def put(self, source: object, made: T, key: Hashable) -> None:
+        self._made[id(source), key] = (source, made)  # which keeps its identity from being given to another
+        if len(self._made) > SHARED_MAX:
+            self._made.popitem(last=False)
 
 
 @dataclass(slots=True)
@@ -76,6 +97,18 @@ class Findings(Generic[T]):
             self._found.popitem(last=False)
 
 
+def _parsed_in_secret(text: str, limits: Limits) -> list[Statement]:
+    """Parse a text that may hold a password: neither it nor what is wrong with it is repeated to anybody."""
+    try:
+        return parse(text, limits)
+    except StreamSQLError as error:
+        if '"' not in error.message and "'" not in error.message:
+            raise  # it repeats nothing
+        raise SQLSyntaxError(
+            "syntax error in a statement with a password", hint=error.hint, position=error.position
+        ) from None
+
+
 class Known:
     """What all sessions know; used from the event loop's thread."""
 
@@ -84,15 +117,19 @@ class Known:
         self._reads = reads
         self._texts: OrderedDict[str, list[Statement]] = OrderedDict()
         self._schemas: dict[int, pa.Schema] = {}
-        self._standard: OrderedDict[tuple[int, str, str], tuple[Catalog, dict[str, pa.Table]]] = OrderedDict()
+        self._standard: OrderedDict[tuple[int, str, str, int, str], tuple[Catalog, dict[str, pa.Table]]] = OrderedDict()
         self.types: Findings[tuple[WireType, ...]] = Findings()
         self.queries: Findings[Bound] = Findings()
+        self.frames: Shared[list[pa.RecordBatch]] = Shared()
+        self.encoded: Shared[memoryview] = Shared()
 
     async def parse(self, text: str) -> list[Statement]:
         """Give the statements of a query string; the same ones for the same text."""
         found = self._texts.get(text)
         if found is not None:
             return found
+        if holds_secret(text):
+            return _parsed_in_secret(text, self._limits)
         if len(text) > PARSED_INLINE_CHARACTERS_MAX:
             return await self._reads.compute(lambda: parse(text, self._limits))
         found = parse(text, self._limits)
@@ -107,7 +144,7 @@ class Known:
 
         Lasting ones are made once for each catalog, user and database. For any thread.
         """
-        key = (id(snapshot.catalog), snapshot.user, snapshot.database)
+        key = (id(snapshot.catalog), snapshot.user, snapshot.database, snapshot.role, snapshot.owner)
         _, tables = self._standard.setdefault(key, (snapshot.catalog, {}))
         if len(self._standard) > SNAPSHOTS_MAX:
             with contextlib.suppress(KeyError):  # another thread was faster

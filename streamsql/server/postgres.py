@@ -9,33 +9,44 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import ipaddress
 import secrets
 import time
 from typing import cast
 
 import structlog
 
-from streamsql.base.config import Config
-from streamsql.base.errors import CannotConnectNow, FeatureNotSupported, StreamSQLError, TooManyConnections
+from streamsql.base.config import Config, ConfigError
+from streamsql.base.errors import (
+    CannotConnectNow,
+    FeatureNotSupported,
+    QueryCanceled,
+    StreamSQLError,
+    TooManyConnections,
+)
 from streamsql.base.limits import Limits
+from streamsql.catalog.access import Role
 from streamsql.catalog.relation import SessionRow
+from streamsql.engine.access import secret
 from streamsql.engine.epoch import Engine
 from streamsql.pgwire import messages
-from streamsql.pgwire.auth import DATABASE_NAMES, authenticate
+from streamsql.pgwire.auth import asked, check_database
 from streamsql.pgwire.connection import Connection
 from streamsql.pgwire.states import State
 from streamsql.plan.functions import Asker
 from streamsql.server.cancellation import shutdown
 from streamsql.server.context import Context
 from streamsql.server.cursors import SqlCursors
+from streamsql.server.identity import Identity
 from streamsql.server.known import Known
+from streamsql.server.login import Gate, LoggedIn, PasswordRefused, auth_rules, exceeded_logins
 from streamsql.server.notifications import Channels, Listener
 from streamsql.server.reads import ReadPool, SessionReads
 from streamsql.server.results import notice
 from streamsql.server.session import Session
+from streamsql.server.tls import TLS_FIRST_BYTE, Tls, credentials
 from streamsql.server.transactions import SessionTransaction
 from streamsql.server.variables import Variables, command_line_options
+from streamsql.sql.secrets import redacted
 
 log = structlog.get_logger()
 
@@ -58,7 +69,20 @@ class PostgresServer:
         self.known = Known(config.limits, self.reads)
         self.channels = Channels()
         self.stopping = False
+        self.logging_in = 0  # connections that have not got through yet
         self._config = config
+        self.credentials = credentials(config)
+        self.gate = Gate(
+            auth_rules(config), lambda: engine.catalog.access, engine.clock, config.limits,
+            tls_required=config.require_tls,
+            mock_secret=secret(engine.store, "mock", lambda: secrets.token_bytes(32)),
+        )  # fmt: skip
+        self.settings = {
+            "ssl": "off" if self.credentials is None else "on",
+            "max_connections": str(config.limits.connections_max),
+            "memory_limit": config.memory_limit or "",
+            "authentication_timeout": f"{config.limits.startup_seconds_max}s",
+        }
         self._server: asyncio.Server | None = None
         self._wires: dict[int, Wire] = {}
         self._next_process_id = 1
@@ -77,6 +101,16 @@ class PostgresServer:
         )
         return int(self._server.sockets[0].getsockname()[1])
 
+    def reload(self) -> None:
+        """Read certificates and rules again; where they are wrong, go on with those that there are."""
+        try:
+            found, rules = credentials(self._config), auth_rules(self._config)
+        except ConfigError as error:
+            log.error("not reloaded", message=str(error))
+            return
+        self.credentials, self.gate.rules = found, rules
+        log.info("reloaded", tls=found is not None, rules=len(rules))
+
     async def stop(self) -> None:
         """Take no more connections, end every session, and wait for them. What is being committed is committed."""
         self.stopping = True
@@ -94,7 +128,7 @@ class PostgresServer:
                 await asyncio.wait(waiting)
         self.reads.close()
 
-    def register(self, wire: Wire) -> int:
+    def register(self, wire: Wire, role: Role) -> int:
         """Give a connection its process id; raises TooManyConnections."""
         if self.stopping:
             raise CannotConnectNow("the database system is shutting down", severity="FATAL")
@@ -105,6 +139,9 @@ class PostgresServer:
                 "start the server with --limit connections_max=N",
                 severity="FATAL",
             )
+        limited = role.connection_limit >= 0 and not role.superuser
+        if limited and self.session_count(role.oid) >= role.connection_limit:
+            raise TooManyConnections(f'too many connections for role "{role.name}"', severity="FATAL")
         process_id = self._next_process_id
         self._next_process_id += 1
         self._wires[process_id] = wire
@@ -117,6 +154,10 @@ class PostgresServer:
     def forget(self, process_id: int) -> None:
         """Take a connection off the list."""
         self._wires.pop(process_id, None)
+
+    def session_count(self, role_oid: int) -> int:
+        """Count the sessions of a role."""
+        return sum(wire.role_oid == role_oid for wire in self._wires.values())
 
     def cancel(self, process_id: int, secret: bytes) -> None:
         """Cancel what the session runs, if the secret is right; says nothing either way."""
@@ -142,6 +183,10 @@ class Wire(asyncio.Protocol):
         self.task: asyncio.Task[None] | None = None
         self.secret = secrets.token_bytes(4)
         self.process_id = 0
+        self.tls: Tls | None = None
+        self.role_oid = -1
+        self._first_bytes = True
+        self._broken: StreamSQLError | None = None  # what is wrong with the encryption
         self._context: Context | None = None
         self._began = dt.datetime.min
         self._query, self._busy = "", False
@@ -154,13 +199,36 @@ class Wire(asyncio.Protocol):
         self.task = asyncio.get_running_loop().create_task(self._run(self._transport))
 
     def data_received(self, data: bytes) -> None:
-        if self._lost:
+        if self._lost or self._broken is not None:
             return
-        self._connection.receive_data(data)
+        if self._first_bytes:
+            self._first_bytes = False
+            if data[0] == TLS_FIRST_BYTE and self._server.credentials is not None:
+                self._connection.encrypt()
+                self.tls = Tls(self._server.credentials, direct=True)
+        if self.tls is not None:
+            data = self._decrypted(self.tls, data)
+        if data:
+            self._connection.receive_data(data)
         self._arrived.set()
         if not self._paused and self._connection.bytes_unread > READ_AHEAD_BYTES and self._transport is not None:
             self._transport.pause_reading()
             self._paused = True
+
+    def _decrypted(self, tls: Tls, data: bytes) -> bytes:
+        try:
+            plain = tls.receive(data)
+        except StreamSQLError as error:
+            self._broken, plain = error, b""
+        answer = tls.outgoing()
+        if answer and self._transport is not None:
+            self._transport.write(answer)
+        if tls.ended:
+            if plain:
+                self._connection.receive_data(plain)
+            self._end_of_stream()
+            return b""
+        return plain
 
     def eof_received(self) -> bool:
         self._end_of_stream()
@@ -196,8 +264,9 @@ class Wire(asyncio.Protocol):
         address, port = found[:2] if isinstance(found, tuple) else (None, None)
         asker = context.asker
         return SessionRow(
-            asker.process_id, asker.user, asker.database, context.variables.get("application_name"), address, port,
-            self._began, "active" if self._busy else idle, self._query,
+            asker.process_id, asker.session_user or asker.user, asker.database,
+            context.variables.get("application_name"), address, port, self._began,
+            "active" if self._busy else idle, self._query, self.role_oid,
         )  # fmt: skip
 
     def shut_down(self) -> None:
@@ -216,9 +285,7 @@ class Wire(asyncio.Protocol):
     async def _run(self, transport: asyncio.Transport) -> None:
         began = time.monotonic()
         try:
-            startup = await self._log_in()
-            if startup is not None:
-                await self._converse(await self._welcome(startup))
+            await self._converse(await self._log_in())
         except (ConnectionError, asyncio.CancelledError):
             pass
         except Exception:  # noqa: BLE001  # our own fault: it ends this connection and no other
@@ -228,6 +295,9 @@ class Wire(asyncio.Protocol):
                 await self._close_session(self.session)
                 self._log.info("connection closed", seconds=round(time.monotonic() - began, 3))
             self._server.forget(self.process_id)
+            if self.tls is not None and not self._lost:
+                self.tls.close()
+                transport.write(self.tls.outgoing())
             transport.close()
 
     async def _close_session(self, session: Session) -> None:
@@ -236,18 +306,23 @@ class Wire(asyncio.Protocol):
         except StreamSQLError as error:
             self._log.warning("session not closed cleanly", message=error.message)
 
-    async def _send(self, data: bytes | bytearray | memoryview) -> None:
+    async def send(self, data: bytes | bytearray | memoryview) -> None:
         if self._lost or self._transport is None:
             raise ConnectionResetError
+        if self.tls is not None:
+            self.tls.send(data)
+            data = self.tls.outgoing()
         self._transport.write(data)
         if not self._writable.is_set():
             await self._writable.wait()
             if self._lost:
                 raise ConnectionResetError
 
-    async def _event(self) -> messages.FrontendMessage | None:
+    async def event(self) -> messages.FrontendMessage | None:
         """Give the next event; None at the end of the conversation. Errors of the protocol are raised."""
         while not self._server.stopping:
+            if self._broken is not None:
+                raise self._broken
             event = self._connection.next_event()
             if event is not None:
                 return event
@@ -263,49 +338,84 @@ class Wire(asyncio.Protocol):
             await self._arrived.wait()
         return None
 
-    async def _log_in(self) -> messages.Startup | None:
-        """Read up to the startup message; None where there is no session to begin."""
-        try:
-            async with asyncio.timeout(self._server.limits.startup_seconds_max):
-                while (event := await self._event()) is not None:
-                    if isinstance(event, messages.SSLRequest | messages.GSSENCRequest):
-                        await self._send(b"N")
-                    elif isinstance(event, messages.CancelRequest):
-                        self._server.cancel(event.process_id, event.secret)
-                        return None
-                    elif isinstance(event, messages.Startup):
-                        return event
-        except StreamSQLError as error:
-            await self._refuse(error)
-        except TimeoutError:
-            log.info("connection closed", reason="no startup message", peer=self._peer())
-        return None
-
-    async def _refuse(self, error: StreamSQLError) -> None:
-        log.info("connection refused", sqlstate=error.sqlstate, message=error.message, peer=self._peer())
-        await self._send(self._connection.error(error))
-
-    async def _welcome(self, startup: messages.Startup) -> Session | None:
-        """Begin the session, or refuse it."""
+    async def _log_in(self) -> Session | None:
+        """Read up to the startup message, let the client in, and begin the session; None where there is none to begin."""
         server = self._server
+        server.logging_in += 1
         try:
-            user = authenticate(startup.parameters, self._is_loopback())
-            self.process_id = server.register(self)
-            variables = Variables(user)
-            notices = _set_variables(variables, startup.parameters)
+            if server.logging_in > server.limits.logins_max:
+                raise exceeded_logins(server.limits)
+            async with asyncio.timeout(server.limits.startup_seconds_max):
+                startup = await self._startup()
+                if startup is None:
+                    return None
+                wanted = asked(startup.parameters)
+                admitted = await server.gate.admit(wanted, self)
+                if admitted is None:
+                    return None
+            return await self._welcome(startup, admitted, check_database(wanted))
         except StreamSQLError as error:
             error.severity = "FATAL"
             await self._refuse(error)
-            return None
+        except TimeoutError:
+            if self._connection.state is State.AUTHENTICATING:
+                await self._refuse(QueryCanceled("canceling authentication due to timeout", severity="FATAL"))
+            else:
+                log.info("connection closed", reason="no startup message", peer=self._peer())
+        finally:
+            server.logging_in -= 1
+        return None
+
+    async def _startup(self) -> messages.Startup | None:
+        """Read the startup message, and what may come before it; None where there is no session to begin."""
+        while (event := await self.event()) is not None:
+            if isinstance(event, messages.SSLRequest) and self._server.credentials is not None:
+                self._connection.encrypt()  # nothing is waited for in between, so that no byte gets past
+                self._first_bytes = False
+                await self.send(b"S")
+                self.tls = Tls(self._server.credentials, direct=False)
+            elif isinstance(event, messages.SSLRequest | messages.GSSENCRequest):
+                await self.send(b"N")
+            elif isinstance(event, messages.CancelRequest):
+                self._server.cancel(event.process_id, event.secret)
+                return None
+            elif isinstance(event, messages.Startup):
+                return event
+        return None
+
+    async def _refuse(self, error: StreamSQLError) -> None:
+        failed = isinstance(error, PasswordRefused)
+        log.info(
+            "authentication failed" if failed else "connection refused",
+            sqlstate=error.sqlstate, message=error.message, peer=self._peer(),
+            **({"reason": error.reason} if isinstance(error, PasswordRefused) else {}),
+        )  # fmt: skip
+        said = self._connection.error(error)
+        if self.tls is None or self.tls.established:
+            await self.send(said)
+
+    async def _welcome(self, startup: messages.Startup, admitted: LoggedIn, database: str) -> Session:
+        """Begin the session. Raises StreamSQLError where there is no place for it."""
+        server = self._server
+        role = admitted.role
+        self.process_id = server.register(self, role)
+        self.role_oid = role.oid
+        access = lambda: server.engine.catalog.access  # noqa: E731
+        identity = Identity(admitted.name, role.oid, access, self.process_id, database)
+        variables = Variables(admitted.name, identity=identity, server=server.settings)
+        notices = _set_variables(variables, dict(role.settings)) + _set_variables(variables, startup.parameters)
         self._log = log.bind(pid=self.process_id)
-        self._log.info("connection opened", user=user, peer=self._peer(), application=variables.get("application_name"))
-        database = startup.parameters.get("database") or DATABASE_NAMES[0]
-        asker = Asker(user, self.process_id, database if database in DATABASE_NAMES else DATABASE_NAMES[0], variables)
+        self._log.info(
+            "connection opened", user=admitted.name, peer=self._peer(), application=variables.get("application_name"),
+            method=admitted.method.value, tls=self.tls.version if self.tls is not None else "none",
+        )  # fmt: skip
+        asker = Asker(admitted.name, self.process_id, database, variables, role.oid)
         transaction = SessionTransaction(server.engine)
         reads = SessionReads(server.reads, lambda: variables.zone)
         context = Context(
             server.engine, reads, server.known, asker, transaction, variables, server.sessions,
             cursors=SqlCursors(server.limits), listener=Listener(server.limits, server.channels, self._arrived.set),
+            identity=identity,
         )
         if startup.protocol >= (3, 2):
             self.secret = secrets.token_bytes(SECRET_BYTES)
@@ -315,43 +425,55 @@ class Wire(asyncio.Protocol):
         out += messages.backend_key_data(self.process_id, self.secret)
         out += b"".join(map(messages.notice, notices))
         out += self._connection.ready_for_query("I")
-        self.session = Session(self._connection, context, self._send)
-        await self._send(out)
+        self.session = Session(self._connection, context, self.send)
+        await self.send(out)
         return self.session
 
     def _peer(self) -> str:
         found = self._transport.get_extra_info("peername") if self._transport is not None else None
         return f"{found[0]}:{found[1]}" if isinstance(found, tuple) else "unknown"
 
-    def _is_loopback(self) -> bool:
+    @property
+    def connection(self) -> Connection:
+        return self._connection
+
+    @property
+    def address(self) -> str:
+        """The client's IP address."""
         found = self._transport.get_extra_info("peername") if self._transport is not None else None
-        return isinstance(found, tuple) and is_loopback(found[0])
+        if not isinstance(found, tuple):
+            raise ConnectionResetError  # it has gone already
+        return str(found[0])
+
+    async def _next(self, session: Session) -> messages.FrontendMessage | None:
+        """Give the next event. Raises a fatal error where the client idles for longer than it said it would."""
+        limit = session.idle_seconds_max if self._connection.state is State.READY else None
+        if limit is None:
+            return await self.event()
+        try:
+            async with asyncio.timeout(limit):
+                return await self.event()
+        except TimeoutError:
+            raise session.idled() from None
 
     async def _converse(self, session: Session | None) -> None:
         if session is None:
             return
         while True:
             try:
-                event = await self._event()
+                event = await self._next(session)
             except StreamSQLError as error:
                 await session.report(error)
                 continue
             if event is None or isinstance(event, messages.Terminate):
                 break
             if isinstance(event, messages.Query | messages.Parse):
-                self._query = event.text
+                self._query = redacted(event.text)
             self._busy = not isinstance(event, messages.Sync)
             await session.handle(event)
             self._busy = self._busy and not isinstance(event, messages.Query)
         if self._server.stopping and self._connection.state is not State.CLOSED:
-            await self._send(self._connection.error(shutdown()))
-
-
-def is_loopback(address: str) -> bool:
-    """Tell whether an IP address, with a zone or not, is this machine's own."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return (mapped or found).is_loopback
+            await self.send(self._connection.error(shutdown()))
 
 
 def _set_variables(variables: Variables, parameters: dict[str, str]) -> list[dict[str, str]]:

@@ -78,6 +78,7 @@ class ReadPool:
         own = cursor is not None
         connection = cursor or self._take(zone)
         wanted = canonical_sql(sql, columns)
+        may_be_canonical = not any(c.shown or (c.cast and not c.exact) for c in columns)
         rows_max = self._limits.result_batch_rows_max
         upcoming: asyncio.Task[list[pa.RecordBatch]] | None = None
         finished = False
@@ -86,7 +87,10 @@ class ReadPool:
             for name, table in tables.items():
                 connection.register(name, table)
             with translated():
-                reader = connection.sql(wanted).to_arrow_reader(rows_max)
+                relation = connection.sql(sql if may_be_canonical else wanted)
+                if may_be_canonical and not _is_canonical(relation, columns):
+                    relation = connection.sql(wanted)
+                reader = relation.to_arrow_reader(rows_max)
             return reader, _next(reader, rows_max)
 
         try:
@@ -116,6 +120,8 @@ class ReadPool:
     async def _on_thread(
         self, work: Callable[[], T], cursor: duckdb.DuckDBPyConnection, cancellation: Cancellation | None
     ) -> T:
+        if cancellation is not None:
+            cancellation.check()  # before the connection is busy: who cancels closes it
         running = self._executor.submit(work)
         if cancellation is None:
             return await asyncio.wrap_future(running)
@@ -206,6 +212,11 @@ def next_batch(reader: pa.RecordBatchReader) -> pa.RecordBatch | None:
             raise translate_text(str(error)) from error
         if batch.num_rows:
             return batch
+
+
+def _is_canonical(relation: duckdb.DuckDBPyRelation, columns: Sequence[ResultColumn]) -> bool:
+    """Tell whether a SELECT gives its columns as the client was told, so that they need no cast (which costs a plan)."""
+    return all(c.cast is None or str(found) == c.cast for c, found in zip(columns, relation.types, strict=True))
 
 
 def canonical_sql(sql: str, columns: Sequence[ResultColumn]) -> str:

@@ -22,7 +22,7 @@ class ResultColumn:
     """A column as the client is told of it.
 
     `cast` is the SQL type that brings DuckDB's column into canonical Arrow, or else `shown` an expression, ``{}`` being the
-    column's value.
+    column's value. `exact` says that a column which has that type already is canonical.
     """
 
     name: str
@@ -30,12 +30,14 @@ class ResultColumn:
     modifier: int = -1
     cast: str | None = None
     shown: str | None = None
+    exact: bool = False
 
     @staticmethod
     def of(name: str, duckdb_type: str, *, exact: bool = False) -> ResultColumn:
         """Make the column of a DuckDB type; `exact` casts to it even where the type is canonical already."""
         shown: WireColumn = wire_column(duckdb_type)
-        return ResultColumn(name, shown.type, shown.modifier, shown.cast or (duckdb_type if exact else None))
+        needless = exact and shown.cast is None
+        return ResultColumn(name, shown.type, shown.modifier, duckdb_type if needless else shown.cast, exact=needless)
 
     @staticmethod
     def told(name: str, wire_type: WireType) -> ResultColumn:
@@ -89,7 +91,8 @@ class Rows:
     """Rows to be sent; those of a `live` result may never end. `binary` is what a BINARY cursor asks for.
 
     `release` lets go of what the rows come from. It is called once, at the end of the rows or when nobody wants more, even
-    if `batches` was never asked for any. `locate` gives an error of the rows its place in the client's text.
+    if `batches` was never asked for any. `locate` gives an error of the rows its place in the client's text. `shared` says that
+    other sessions are given the same batches.
     """
 
     columns: list[ResultColumn]
@@ -101,6 +104,7 @@ class Rows:
     binary: bool = False
     release: Callable[[], Awaitable[object]] | None = None
     locate: Callable[[StreamSQLError], StreamSQLError] | None = None
+    shared: bool = False
 
     def tag_of(self, count: int) -> str:
         """Give the tag of CommandComplete after so many rows."""

@@ -14,7 +14,14 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from streamsql.base.errors import FeatureNotSupported, InternalError, QueryCanceled, StreamSQLError
+from streamsql.base.errors import (
+    FeatureNotSupported,
+    IdleInTransaction,
+    IdleSession,
+    InternalError,
+    QueryCanceled,
+    StreamSQLError,
+)
 from streamsql.pgwire import messages
 from streamsql.pgwire.connection import Connection
 from streamsql.server.cancellation import shutdown
@@ -24,6 +31,7 @@ from streamsql.server.extended import Extended
 from streamsql.server.output import Output
 from streamsql.server.results import CopyIn, CopyOut, Cursor, Done, Rows, described
 from streamsql.server.statements import copy_from
+from streamsql.sql.secrets import redacted
 
 log = structlog.get_logger()
 
@@ -133,6 +141,17 @@ class Session:
             self._say_ready()
         await self._output.flush()
 
+    @property
+    def idle_seconds_max(self) -> float | None:
+        """How long the client may idle now; None: for ever."""
+        return self._context.variables.idle_limit(in_transaction=self._context.transaction.explicit)
+
+    def idled(self) -> StreamSQLError:
+        """Make the error that ends a session whose client idled for too long."""
+        if self._context.transaction.explicit:
+            return IdleInTransaction("terminating connection due to idle-in-transaction timeout", severity="FATAL")
+        return IdleSession("terminating connection due to idle-session timeout", severity="FATAL")
+
     def cancel(self) -> None:
         """End what is running, as CancelRequest asks."""
         self._context.cancel.cancel()
@@ -155,7 +174,7 @@ class Session:
     # ---- simple protocol ----
 
     async def _on_query(self, event: messages.Query) -> None:
-        self._log.debug("query", text=event.text[:1_000])
+        self._log.debug("query", text=redacted(event.text)[:1_000])
         transaction = self._context.transaction
         statements = await self._context.known.parse(event.text)
         if not statements:

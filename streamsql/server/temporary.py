@@ -14,7 +14,8 @@ import duckdb
 import pyarrow as pa
 
 from streamsql.base.limits import Limits, exceeded
-from streamsql.catalog.objects import TEMPORARY_IDS_FROM, Catalog, Table, quoted
+from streamsql.catalog.access import TEMPORARY_IDS_FROM
+from streamsql.catalog.objects import Catalog, Table, quoted
 from streamsql.engine.store import Store, translated
 from streamsql.engine.table_changes import TableChange, kept_columns, remaining, typed_columns
 from streamsql.sql.statements import CreateTable, OnCommit

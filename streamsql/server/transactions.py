@@ -112,6 +112,11 @@ class SessionTransaction:
         """Name the relations that the transaction has written or changed."""
         return sorted({name for name, _ in self._pending} | self._changes.keys())
 
+    @property
+    def has_savepoints(self) -> bool:
+        """Tell whether an error now need not end the transaction."""
+        return bool(self._savepoints)
+
     def write(self, relation: str, rows: pa.Table) -> None:
         """Hold rows back until the commit."""
         if rows.num_rows:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import zoneinfo
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -18,6 +19,7 @@ from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue, SQ
 from streamsql.catalog.objects import nearest
 from streamsql.catalog.relation import Setting
 from streamsql.plan.functions import SERVER_VERSION
+from streamsql.server.identity import Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,26 +78,32 @@ VARIABLES: dict[str, Variable] = {
     "default_transaction_isolation": Variable("read committed", "isolation of new transactions", None),
     "default_transaction_read_only": Variable("off", "whether new transactions only read", None),
     "extra_float_digits": Variable("1", "digits of floating-point numbers: always enough to read them back", None),
-    "idle_in_transaction_session_timeout": Variable("0", "not enforced: 0 only", _only("0", "0ms", "0s")),
+    "idle_in_transaction_session_timeout": Variable("0", "how long a session may idle in a transaction; 0 is for ever"),
     "integer_datetimes": Variable("on", "timestamps are integers", reported=True, writable=False),
     "intervalstyle": Variable("postgres", "how intervals are shown", _only("postgres"), True),
     "is_superuser": Variable("on", "whether the user may do everything", reported=True, writable=False),
-    "idle_session_timeout": Variable("0", "not enforced: 0 only", _only("0", "0ms", "0s")),
+    "idle_session_timeout": Variable("0", "how long a session may idle outside of a transaction; 0 is for ever"),
     "in_hot_standby": Variable("off", "whether this server follows another", writable=False),
     "lc_collate": Variable("C", "order of text: by its bytes", writable=False),
     "lc_ctype": Variable("C", "classes of characters", writable=False),
     "lc_monetary": Variable("C", "how money is shown", _only("c", "posix")),
     "lc_numeric": Variable("C", "how numbers are shown", _only("c", "posix")),
     "lc_time": Variable("C", "how times are shown", _only("c", "posix")),
+    "max_function_args": Variable("100", "arguments of a function, as drivers are told", writable=False),
     "max_identifier_length": Variable("63", "bytes in a name", writable=False),
-    "role": Variable("none", "the role that is acted in: none", _only("none")),
+    "max_index_keys": Variable("32", "columns of a key, as drivers are told", writable=False),
+    "role": Variable("none", "the role that is acted as; none: the session's own"),
     "row_security": Variable("on", "there are no policies that hide rows", None),
     "search_path": Variable('"$user", public', "where PostgreSQL looks names up: here always in pg_catalog and public", None),
     "server_encoding": Variable("UTF8", "character set of the server", reported=True, writable=False),
     "server_version": Variable(SERVER_VERSION, "the PostgreSQL version that clients may expect", None, True, False),
     "server_version_num": Variable("150000", "the same as a number", writable=False),
-    "session_authorization": Variable("", "the user", reported=True, writable=False),
+    "session_authorization": Variable("", "the session's own role", reported=True),
     "ssl": Variable("off", "whether connections can be encrypted", writable=False),
+    "max_connections": Variable("1000", "sessions at once", writable=False),
+    "memory_limit": Variable("", "memory that DuckDB may use; empty: 80 % of the machine's", writable=False),
+    "authentication_timeout": Variable("60s", "how long logging in may take", writable=False),
+    "password_encryption": Variable("scram-sha-256", "how passwords are kept", _only("scram-sha-256")),
     "standard_conforming_strings": Variable("on", "backslashes are plain", _only("on", "true", "1"), True),
     "statement_timeout": Variable("0", "how long a statement may take: milliseconds, or with a unit; 0 is for ever"),
     "synchronous_commit": Variable("on", "a commit is on disk when it is answered", _ON_DISK),
@@ -108,6 +116,9 @@ VARIABLES |= {name: Variable(default, "advice to PostgreSQL, without effect") fo
 VARIABLES = dict(sorted(VARIABLES.items()))
 _UNITS_MS = {"": 1, "ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000, "us": 0.001}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(us|ms|s|min|h|d|)\s*\Z")
+_TIMEOUTS = frozenset({"idle_in_transaction_session_timeout", "idle_session_timeout", "statement_timeout"})
+# who the session is: SET ROLE and SET SESSION AUTHORIZATION
+IDENTITY = frozenset({"role", "session_authorization"})
 # of one transaction; what they are set to in none is forgotten
 _OF_TRANSACTION = "transaction_"
 
@@ -141,7 +152,9 @@ def command_line_options(text: str) -> list[tuple[str, str]]:
         elif word.startswith(("--", "-c")):
             word = word[2:]
         else:
-            raise SQLSyntaxError(f'invalid command-line argument for server process: "{word}"', hint="use -c name=value")
+            raise SQLSyntaxError(
+                f'invalid command-line argument for server process: "{word}"', hint="use -c name=value"
+            )
         name, equals, value = word.partition("=")
         if not equals:
             raise SQLSyntaxError(f"-c {name} requires a value")
@@ -155,6 +168,8 @@ class Variables:
 
     user: str
     values: dict[str, str] = field(default_factory=dict)
+    identity: Identity | None = None
+    server: Mapping[str, str] = field(default_factory=dict)  # what is set when the server is started
     _told: dict[str, str] = field(default_factory=dict)  # what the client was told last
     _changed: bool = False
     _before: dict[str, str] | None = None  # as it was when the transaction began
@@ -167,6 +182,10 @@ class Variables:
             return self.values[key]
         if key == "session_authorization":
             return self.user
+        if key == "is_superuser" and self.identity is not None:
+            return "on" if self.identity.is_superuser(self) else "off"
+        if key in self.server:
+            return self.server[key]
         if key.startswith(_OF_TRANSACTION):
             return self.get(f"default_{key}")
         return _known(key).default
@@ -255,12 +274,14 @@ class Variables:
             self.values[key] = value or ""
             return
         variable = _known(key)
-        if not variable.writable and not (key == "session_authorization" and value in (None, self.user)):
+        if not variable.writable:
             raise InvalidParameterValue(f'parameter "{spelling(key)}" cannot be changed')
-        if value is None or key == "session_authorization":
+        if key in IDENTITY:
+            self._set_identity(key, value)
+        elif value is None:
             self.values.pop(key, None)
         else:
-            if key == "statement_timeout" and duration_ms(value) is None:
+            if key in _TIMEOUTS and duration_ms(value) is None:
                 raise InvalidParameterValue(f'invalid value for parameter "{key}": "{value}"', hint=_UNITS_HINT)
             if variable.allowed is not None and _compared(key, value) not in variable.allowed:
                 raise FeatureNotSupported(
@@ -272,10 +293,34 @@ class Variables:
             self.values[key] = variable.default if variable.reported and variable.allowed else value
         self._changed = self._changed or variable.reported
 
+    def _set_identity(self, key: str, value: str | None) -> None:
+        """Set the role that is acted as, or the session's own; that puts the former back, too."""
+        if value is None or (key == "session_authorization" and value == self.user):
+            self.values.pop(key, None)
+        elif self.identity is None:
+            raise FeatureNotSupported(f'parameter "{key}" cannot be set here')
+        else:
+            self.values[key] = self.identity.admitted(key, value, self)
+        if key == "session_authorization":
+            self.values.pop("role", None)
+        self._changed = True
+
     def reset_all(self) -> None:
-        """Set every variable back to its default."""
+        """Set every variable back to its default, but for who the session is."""
+        self.values = {k: v for k, v in self.values.items() if k in IDENTITY}
+        self._changed = True
+
+    def discard_all(self) -> None:
+        """Set every variable back to its default, and the session to the role that logged in."""
         self.values.clear()
         self._changed = True
+
+    def idle_limit(self, *, in_transaction: bool) -> float | None:
+        """How many seconds the session may idle now; None: for ever."""
+        name = "idle_in_transaction_session_timeout" if in_transaction else "idle_session_timeout"
+        if name not in self.values:
+            return None
+        return (duration_ms(self.values[name]) or 0) / 1_000 or None
 
     def take_changed(self) -> list[tuple[str, str]]:
         """Give the reported variables that have another value than the client was told: ParameterStatus."""

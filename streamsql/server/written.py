@@ -15,7 +15,8 @@ import duckdb
 import pyarrow as pa
 from sqlglot import exp
 
-from streamsql.catalog.objects import Table, quoted
+from streamsql.base.errors import UniqueViolation
+from streamsql.catalog.objects import Stream, Table, quoted
 from streamsql.engine.definitions import check_once, upsert_sql
 from streamsql.engine.store import translated
 from streamsql.engine.table_changes import TableChange, kept_columns, refuse_if_append_mode, typed_columns
@@ -25,6 +26,32 @@ from streamsql.sql.render import duckdb_sql
 
 # a table of the connection that changes them: rows of the transaction's own
 _OWN_TABLE = "__changed"
+
+
+async def write(context: Context, relation: Stream | Table, rows: pa.Table) -> None:
+    """Write the rows of an INSERT or COPY in the session's transaction.
+
+    A duplicate key is found when the rows are committed; but a client that has set a savepoint waits for the error now.
+    """
+    if context.transaction.has_savepoints and isinstance(relation, Table) and relation.primary_key and rows.num_rows:
+        await context.reads.compute(lambda: _check_unique(context, relation, rows))
+    context.transaction.write(relation.name, rows)
+
+
+def _check_unique(context: Context, table: Table, rows: pa.Table) -> None:
+    key = ", ".join(quoted(c) for c in table.primary_key)
+    with contextlib.closing(context.own_cursor()) as cursor:
+        stand_in = context.own_scope(cursor).stand_ins.get(table.name)
+        cursor.register("__given", rows)
+        found = cursor.execute(
+            f"SELECT {key} FROM __given GROUP BY {key} HAVING count(*) > 1 "
+            f"UNION ALL SELECT {key} FROM __given SEMI JOIN {stand_in or table.public_name} USING ({key}) LIMIT 1"
+        ).fetchall()
+    if found:
+        shown = ", ".join(f"{name}: {value}" for name, value in zip(table.primary_key, found[0], strict=True))
+        raise UniqueViolation(
+            "duplicate key value violates primary key constraint", detail=f"Key ({shown}) already exists."
+        )
 
 
 @dataclass(frozen=True, slots=True)

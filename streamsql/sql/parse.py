@@ -25,10 +25,22 @@ from streamsql.sql.locks import parse_lock
 from streamsql.sql.nesting import check_nesting
 from streamsql.sql.prepared import parse_deallocate, parse_execute, parse_prepare
 from streamsql.sql.query import QUERY_WORDS, parse_explain, parse_query
+from streamsql.sql.roles import (
+    ROLE_WORDS,
+    parse_alter_owner,
+    parse_alter_role,
+    parse_create_role,
+    parse_drop_owned,
+    parse_drop_role,
+    parse_grant,
+    parse_reassign,
+    parse_revoke,
+)
 from streamsql.sql.session import (
     TRANSACTION_VERBS,
     parse_describe,
     parse_discard,
+    parse_refresh,
     parse_reset,
     parse_set,
     parse_show,
@@ -46,6 +58,13 @@ __all__ = ["FAMILIES", "parse", "position_of"]
 FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     **{(word,): parse_query for word in sorted(QUERY_WORDS)},
     **{(word,): parse_transaction for word in TRANSACTION_VERBS},
+    **{("alter", word): parse_alter_role for word in ROLE_WORDS},
+    **{("create", word): parse_create_role for word in ROLE_WORDS},
+    **{("drop", word): parse_drop_role for word in ROLE_WORDS},
+    ("alter", "materialized"): parse_alter_owner,
+    ("alter", "source"): parse_alter_owner,
+    ("alter", "stream"): parse_alter_owner,
+    ("alter", "table"): parse_alter_owner,
     ("close",): parse_close,
     ("comment",): parse_comment,
     ("copy",): parse_copy,
@@ -65,21 +84,26 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("describe",): parse_describe,
     ("discard",): parse_discard,
     ("drop",): parse_drop,
+    ("drop", "owned"): parse_drop_owned,
     ("execute",): parse_execute,
     ("explain",): parse_explain,
     ("fetch",): parse_fetch,
+    ("grant",): parse_grant,
     ("insert",): parse_insert,
     ("listen",): parse_listen,
     ("lock",): parse_lock,
     ("move",): parse_fetch,
     ("notify",): parse_notify,
     ("prepare",): parse_prepare,
+    ("reassign",): parse_reassign,
+    ("refresh",): parse_refresh,
     ("reset",): parse_reset,
+    ("revoke",): parse_revoke,
     ("set",): parse_set,
     ("show",): parse_show,
     ("subscribe",): parse_subscribe,
-    ("unlisten",): parse_unlisten,
     ("truncate",): parse_truncate,
+    ("unlisten",): parse_unlisten,
     ("update",): parse_update,
     ("verify",): parse_verify,
 }
@@ -113,10 +137,11 @@ def _split(tokens: list[Token]) -> list[list[Token]]:
 
 
 def _parse_statement(cursor: Cursor) -> Statement:
-    refuse_known(cursor)
-    for length in range(_FAMILY_WORDS_MAX, 0, -1):
+    for length in range(_FAMILY_WORDS_MAX, -1, -1):
         words = tuple(token.text for token in cursor.tokens[:length])
         family = FAMILIES.get(words)
+        if length == 0 or (family is not None and cursor.sees(*words)):
+            refuse_known(cursor, length)
         if family is not None and cursor.sees(*words):
             check_nesting(cursor.tokens, cursor.limits)
             return family(cursor)

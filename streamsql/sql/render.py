@@ -18,6 +18,7 @@ from sqlglot.dialects.postgres import Postgres
 from streamsql.base.errors import FeatureNotSupported, ProgramLimitExceeded
 from streamsql.sql.durations import render_duration
 from streamsql.sql.names import quote_name, quote_string
+from streamsql.sql.render_roles import ROLE_RENDERERS
 from streamsql.sql.statements import (
     CloseCursor,
     ColumnDefinition,
@@ -46,6 +47,7 @@ from streamsql.sql.statements import (
     OptionValue,
     Prepare,
     Query,
+    Refresh,
     SetVariable,
     Show,
     ShowVariable,
@@ -352,6 +354,7 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CreateTableAs: _create_table_as,
     Deallocate: _named_or_all("DEALLOCATE"),
     Delete: _change,
+    Refresh: lambda statement: f"REFRESH MATERIALIZED VIEW {quote_name(statement.name)}",
     Verify: lambda statement: f"VERIFY MATERIALIZED VIEW {quote_name(statement.name)}",
     Describe: lambda statement: f"DESCRIBE {quote_name(statement.name)}",
     Discard: lambda statement: f"DISCARD {statement.what.upper()}",
@@ -373,4 +376,5 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     Notify: _notify,
     Truncate: lambda statement: f"TRUNCATE {', '.join(quote_name(d.name) for d in statement.deletes)}",
     Update: _change,
+    **ROLE_RENDERERS,
 }

@@ -8,6 +8,7 @@ from streamsql.sql.names import quote_name
 from streamsql.sql.statements import (
     Describe,
     Discard,
+    Refresh,
     SetVariable,
     Show,
     ShowKind,
@@ -194,6 +195,19 @@ def parse_verify(cursor: Cursor) -> Verify:
     name = cursor.expect_object_name()
     cursor.expect_end()
     return Verify(*cursor.source, name=name, name_position=position)
+
+
+def parse_refresh(cursor: Cursor) -> Refresh:
+    """Read REFRESH MATERIALIZED VIEW [CONCURRENTLY] name [WITH DATA]."""
+    cursor.expect("refresh", "materialized", "view")
+    cursor.accept("concurrently")
+    position = cursor.position
+    name = cursor.expect_object_name()
+    if cursor.sees("with", "no", "data"):
+        refuse("WITH NO DATA", "drop the view: one that exists is kept up to date", cursor)
+    cursor.accept("with", "data")
+    cursor.expect_end()
+    return Refresh(*cursor.source, name=name, name_position=position)
 
 
 def parse_transaction(cursor: Cursor) -> Transaction:

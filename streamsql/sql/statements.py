@@ -197,6 +197,14 @@ class SetVariable(Statement):
 
 
 @dataclass(frozen=True, slots=True)
+class Refresh(Statement):
+    """REFRESH MATERIALIZED VIEW name: tools send it; there is nothing to do."""
+
+    name: str
+    name_position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Verify(Statement):
     """VERIFY MATERIALIZED VIEW name."""
 

@@ -281,6 +281,10 @@ class Cursor:
         """Read one of these words if one comes next, and give it."""
         return next((word for word in words if self.accept(word)), None)
 
+    def sees_any(self, *words: str) -> bool:
+        """Say whether one of these words comes next."""
+        return any(self.sees(word) for word in words)
+
     def expect(self, *words: str) -> None:
         """Read these words. Raises SQLSyntaxError at the first that is missing."""
         for word in words:

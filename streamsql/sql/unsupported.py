@@ -14,13 +14,16 @@ _OBJECTS = "the objects here are streams, tables and materialized views"
 _FILES = "the server's files and extensions cannot be reached by SQL"
 _REPLACE = "drop it first, then create it again"
 _UPKEEP = "leave it away: the server does this by itself"
-_ROLES = "access is set when the server is started"
+_ROLES = "use GRANT and REVOKE"
 _TRANSACTIONS = "use BEGIN, COMMIT and ROLLBACK"
 _NOTIFY = "use SUBSCRIBE to be told of changes"
 
 UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("alter",): ("ALTER", _REPLACE),
-    ("alter", "system"): ("ALTER SYSTEM", _ROLES),
+    ("alter", "system"): ("ALTER SYSTEM", "settings of the server are given when it is started"),
+    ("alter", "default"): ("ALTER DEFAULT PRIVILEGES", "GRANT on the objects, or GRANT pg_read_all_data TO role"),
+    ("alter", "user", "mapping"): ("ALTER USER MAPPING", _OBJECTS),
+    ("drop", "user", "mapping"): ("DROP USER MAPPING", _OBJECTS),
     ("analyze",): ("ANALYZE", _UPKEEP),
     ("analyse",): ("ANALYSE", _UPKEEP),
     ("attach",): ("ATTACH", _FILES),
@@ -48,9 +51,7 @@ UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("create", "database"): ("CREATE DATABASE", "the one database is streamsql"),
     ("create", "extension"): ("CREATE EXTENSION", _FILES),
     ("create", "secret"): ("CREATE SECRET", _FILES),
-    ("create", "role"): ("CREATE ROLE", _ROLES),
-    ("create", "user"): ("CREATE USER", _ROLES),
-    ("create", "group"): ("CREATE GROUP", _ROLES),
+    ("create", "user", "mapping"): ("CREATE USER MAPPING", _OBJECTS),
     ("create", "policy"): ("CREATE POLICY", _ROLES),
     ("create", "publication"): ("CREATE PUBLICATION", _NOTIFY),
     ("create", "subscription"): ("CREATE SUBSCRIPTION", "use CREATE STREAM ... WITH (connector = ...)"),
@@ -66,14 +67,10 @@ UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("drop", "database"): ("DROP DATABASE", _OBJECTS),
     ("drop", "type"): ("DROP TYPE", _OBJECTS),
     ("drop", "sequence"): ("DROP SEQUENCE", _OBJECTS),
-    ("drop", "role"): ("DROP ROLE", _ROLES),
-    ("drop", "user"): ("DROP USER", _ROLES),
-    ("drop", "owned"): ("DROP OWNED", _ROLES),
     ("drop", "extension"): ("DROP EXTENSION", _FILES),
     ("drop", "trigger"): ("DROP TRIGGER", _OBJECTS),
     ("export",): ("EXPORT", _FILES),
     ("force",): ("FORCE", _UPKEEP),
-    ("grant",): ("GRANT", _ROLES),
     ("import",): ("IMPORT", _FILES),
     ("install",): ("INSTALL", _FILES),
     ("kill",): ("KILL", "cancel the query from its own client"),
@@ -82,10 +79,7 @@ UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("optimize",): ("OPTIMIZE", _UPKEEP),
     ("pragma",): ("PRAGMA", "use SET and SHOW"),
     ("prepare", "transaction"): ("PREPARE TRANSACTION", _TRANSACTIONS),
-    ("reassign",): ("REASSIGN OWNED", _ROLES),
-    ("refresh",): ("REFRESH", "leave it away: a materialized view is always up to date"),
     ("reindex",): ("REINDEX", _UPKEEP),
-    ("revoke",): ("REVOKE", _ROLES),
     ("rollback", "prepared"): ("ROLLBACK PREPARED", _TRANSACTIONS),
     ("commit", "prepared"): ("COMMIT PREPARED", _TRANSACTIONS),
     ("security",): ("SECURITY LABEL", _ROLES),
@@ -102,11 +96,9 @@ def unsupported(what: str, hint: str, position: int) -> FeatureNotSupported:
     return FeatureNotSupported(f"{what} is not supported", hint=hint, position=position + 1)
 
 
-def refuse_known(cursor: Cursor) -> None:
-    """Raise FeatureNotSupported if the statement's first words are in the table."""
-    if cursor.sees("create", "or", "replace", "materialized"):
-        return
-    for length in range(_WORDS_MAX, 0, -1):
+def refuse_known(cursor: Cursor, known: int) -> None:
+    """Raise FeatureNotSupported if the statement's first words, more of them than are `known`, are in the table."""
+    for length in range(_WORDS_MAX, known, -1):
         words = tuple(token.text for token in cursor.tokens[:length])
         row = UNSUPPORTED.get(words)
         if row is not None and cursor.sees(*words):

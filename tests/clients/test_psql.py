@@ -264,6 +264,33 @@ def test_ctrl_c_ends_a_long_ad_hoc_query_and_the_session_goes_on(server: Running
         assert terminal.read_until("still here\n") == "still here\n"
 
 
+def test_watch_runs_a_query_again_and_again_until_it_is_stopped(server: RunningServer):
+    psql(server, "-c", "CREATE TABLE watched (n INT)", "-c", "INSERT INTO watched VALUES (7)")
+    with Terminal(server) as terminal:
+        terminal.type("SELECT n, 'seen' FROM watched \\watch 0.05\n")
+        for _ in range(3):
+            terminal.read_until("7|seen\n")
+        terminal.process.send_signal(signal.SIGINT)
+        terminal.type("SELECT 'still here';\n")
+        assert terminal.read_until("still here\n").endswith("still here\n")
+
+
+def test_a_query_is_described_kept_in_variables_and_run_from_rows(server: RunningServer):
+    shown = psql(
+        server, "-At", stdin="SELECT 1 AS one, 'x' AS two, 1.5::numeric(5,2) AS three \\gdesc\n"
+        "SELECT 42 AS answer \\gset\nSELECT :answer + 1;\n"
+        "SELECT 'SELECT ' || i FROM generate_series(1, 2) AS g(i) \\gexec\n",
+    )  # fmt: skip
+    assert shown == "one|integer\ntwo|text\nthree|numeric(5,2)\n43\n1\n2\n"
+
+
+def test_a_query_is_copied_to_a_file(server: RunningServer, tmp_path: Path):
+    file = tmp_path / "out.csv"
+    shown = psql(server, "-c", rf"\copy (SELECT i, 'n' || i AS t FROM generate_series(1, 2) AS g(i)) to '{file}' csv header")
+    assert shown == "COPY 2\n"
+    assert file.read_text() == "i,t\n1,n1\n2,n2\n"
+
+
 def test_a_killed_psql_takes_its_live_query_along(server: RunningServer):
     psql(server, "-c", "CREATE STREAM live_k (ts TIMESTAMP, x INT)")
     with Terminal(server) as terminal:

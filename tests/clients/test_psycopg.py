@@ -427,3 +427,31 @@ def test_an_async_task_that_is_cancelled_cancels_its_live_query(server: RunningS
 
     asyncio.run(talk())
     server.wait_for_live_queries(0)
+
+
+def test_subscribers_in_text_and_binary_with_and_without_progress_see_the_same(
+    server: RunningServer, connection: Connection
+):
+    connection.execute("CREATE STREAM crowd (n INT)")
+    connection.execute("CREATE MATERIALIZED VIEW crowded AS SELECT count(*) AS n, sum(n) AS s FROM crowd EMIT UPDATE")
+    connection.execute("INSERT INTO crowd VALUES (1)")
+    followers = [server.connect() for _ in range(4)]
+    streams = [
+        follower.cursor(binary=binary).stream(f"SUBSCRIBE crowded WITH (PROGRESS = {progress})")
+        for follower, binary, progress in zip(followers, (False, True) * 2, ("false", "false", "true", "true"), strict=True)
+    ]
+    seen: list[list[tuple[Any, ...]]] = [[next(stream)[1:]] for stream in streams]
+    for number in (2, 3):
+        connection.execute("INSERT INTO crowd VALUES (%s)", [number])
+    for stream, rows in zip(streams, seen, strict=True):
+        while len([row for row in rows if row[-1] is not None]) < 5:
+            rows.append(next(stream)[1:])
+    wanted = [(1, 1, 1), (-1, 1, 1), (1, 2, 3), (-1, 2, 3), (1, 3, 6)]
+    for rows in seen:
+        changes = [(row[0], *row[-2:]) for row in rows if row[-1] is not None]
+        assert changes[0] == wanted[0]
+        assert sorted(changes[1:3]) == wanted[1:3]
+        assert sorted(changes[3:]) == wanted[3:]
+    for follower in followers:
+        follower.pgconn.finish()
+    server.wait_for_live_queries(0)

@@ -21,6 +21,7 @@ from hypothesis import note as noted
 from hypothesis import strategies as st
 
 from streamsql.engine.epoch import Write
+from streamsql.engine.operators.asof_join import PRUNE_ROWS_MIN
 from tests.driver import Database
 from tests.engine.streams import SECOND_US, cut_lists, examples
 
@@ -112,7 +113,8 @@ def judged(rows: list[Row], delays: tuple[int, int]) -> tuple[list[Row], list[Ro
     """Go through rows of two streams: those not behind the lower of both watermarks, the others, and that watermark."""
     newest: dict[str, int] = {}
     mark: int | None = None
-    admitted, late = [], []
+    admitted: list[Row] = []
+    late: list[Row] = []
     delay = dict(zip("ab", delays, strict=True))
     for row in rows:
         behind = row.ts is None or (mark is not None and row.ts < mark)
@@ -218,10 +220,11 @@ def test_windows_over_a_join_close_by_its_own_watermark(
     joined = wanted_of_join(join, admitted, mark)
     slack = max(join.high, 0) if side == "a" else max(-join.low, 0)
     time = 3 if side == "b" else 0
-    counted: Counter[tuple[int, int]] = Counter()
+    counted: Counter[int] = Counter()
     for row, times in joined.items():
         if row[time] is not None:
             at = duckdb.execute("SELECT epoch_us(?::TIMESTAMP)", [row[time]]).fetchall()[0][0]
+            assert isinstance(at, int)
             counted[at // size * size] += times
     closed = {start: n for start, n in counted.items() if mark is not None and start + size <= mark - slack}
     sql = (
@@ -415,6 +418,26 @@ def test_the_state_of_a_join_is_level_over_a_day_of_event_time():
         assert max(sizes) <= 4 * 40, sizes
         assert sizes[-1] == sizes[5], sizes
         assert made.values("SELECT count(*) FROM public.v")[0][0] > 24 * 5
+
+
+def test_versions_of_an_asof_join_do_not_pile_up_where_nobody_asks_for_them():
+    with Database() as made:
+        for name in "ab":
+            made.execute(
+                f"CREATE STREAM {name} (ts TIMESTAMP, k TEXT, x INT, WATERMARK FOR ts AS ts) WITH (retention = '0')"
+            )
+        made.execute(
+            "CREATE MATERIALIZED VIEW v AS SELECT a.x, b.x AS y FROM a ASOF JOIN b ON a.k = b.k AND a.ts >= b.ts EMIT APPEND"
+        )
+        made.push_arrow("a", _table([Row("a", 10**15, "p", 0)]))  # the watermark is that of b from now on
+        for epoch in range(20):
+            rows = [Row("b", (epoch * 500 + n) * SECOND_US, "pqr"[n % 3], epoch * 500 + n) for n in range(500)]
+            made.push_arrow("b", _table(rows))
+            kept = sum(made.values(f"SELECT count(*) FROM _state.{t}")[0][0] for t in _state_tables(made))
+            assert kept < 2 * PRUNE_ROWS_MIN
+        for name in "ab":
+            made.push_arrow(name, _table([Row(name, 10**15 + 1, "q", 0)]))
+        assert made.values("SELECT x, y FROM public.v") == [(0, 9_998)]  # of the last epoch's rows the last of p
 
 
 def _state_tables(database: Database) -> list[str]:

@@ -10,7 +10,8 @@ from streamsql.formats.format import Decoded, Field
 
 
 def read(data: bytes, *columns: str, **options: Any) -> Decoded:
-    return CsvFormat(tuple(Field(name, kind) for name, kind in (column.split(" ", 1) for column in columns)), **options).decode(data)
+    fields = tuple(Field(name, kind) for name, kind in (column.split(" ", 1) for column in columns))
+    return CsvFormat(fields, **options).decode(data)
 
 
 def test_columns_are_found_by_the_header():

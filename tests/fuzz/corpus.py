@@ -33,9 +33,8 @@ def statements() -> list[str]:
     """List statements that mean something."""
     found: list[str] = []
     for path in sorted((TESTS / "golden").glob("*.test")):
-        for block in datadriven.read(path).blocks:
-            if block.directive in ("exec", "select", "error", "explain"):
-                found.append(block.text)
+        blocks = datadriven.read(path).blocks
+        found += [block.text for block in blocks if block.directive in ("exec", "select", "error", "explain")]
     for name in _QUERIES:
         for queries in json.loads((TESTS / "server" / name).read_text("utf-8")).values():
             found += queries
@@ -45,7 +44,9 @@ def statements() -> list[str]:
 
 @cache
 def _words() -> list[str]:
-    return sorted({word for text in statements() for word in _WORD.findall(text) if not word.isspace() and len(word) < 60})
+    return sorted(
+        {word for text in statements() for word in _WORD.findall(text) if not word.isspace() and len(word) < 60}
+    )
 
 
 def mutated_text(draw: random.Random, secret: Path) -> str:
@@ -131,7 +132,8 @@ _MUTATIONS = [_swap, _drop, _drop, _replace, _replace, _replace, _insert, _inser
 
 _TEXTS = [
     "SELECT $1::int + 1", "SELECT 1", "INSERT INTO fuzzed VALUES ($1, $2)", "SELECT * FROM fuzzed WHERE n > $1", "", "BEGIN",
-    "COMMIT", "ROLLBACK", "COPY fuzzed FROM STDIN", "COPY fuzzed FROM STDIN (FORMAT csv)", "SELECT x FROM fuzz_stream EMIT APPEND",
+    "COMMIT", "ROLLBACK", "COPY fuzzed FROM STDIN", "COPY fuzzed FROM STDIN (FORMAT csv)", "COPY fuzzed TO STDOUT",
+    "SELECT x FROM fuzz_stream EMIT APPEND", "COPY fuzzed FROM STDIN (FORMAT binary)", "DECLARE c CURSOR FOR SELECT 1",
     "UPDATE fuzzed SET t = $1", "SELECT $1::timestamp, $2::numeric, $3::text[]", "SHOW ALL", "SUBSCRIBE fuzz_view",
     "SELECT generate_series(1, 1000)", "SAVEPOINT s", "ROLLBACK TO s", "DEALLOCATE ALL",
 ]  # fmt: skip

@@ -40,7 +40,8 @@ def server(tmp_path: Path) -> Iterator[RunningServer]:
     with RunningServer(tmp_path, ["--memory-limit", "1GB", "--log-level", "error"]) as running:
         running.execute(
             "CREATE TABLE guarded (k INT PRIMARY KEY, t TEXT)",
-            "CREATE MATERIALIZED VIEW guard AS SELECT count(*) AS n, sum(k) AS s, string_agg(t, '' ORDER BY k) AS t FROM guarded",
+            "CREATE MATERIALIZED VIEW guard AS "
+            "SELECT count(*) AS n, sum(k) AS s, string_agg(t, '' ORDER BY k) AS t FROM guarded",
             "INSERT INTO guarded SELECT i, chr((96 + i)::int) FROM generate_series(1, 5) AS g(i)",
         )
         yield running
@@ -96,8 +97,8 @@ def test_faulty_messages_break_nothing(server: RunningServer):
     while sent < MESSAGES:
         growth.look(sent)
         parts = [corpus.mutated_startup(draw)]
-        for _ in range(MESSAGES_A_CONNECTION):
-            parts.append((corpus.mutated_message if draw.random() < 0.5 else corpus.message)(draw))
+        kinds = (corpus.message, corpus.mutated_message)
+        parts += [draw.choice(kinds)(draw) for _ in range(MESSAGES_A_CONNECTION)]
         sent += MESSAGES_A_CONNECTION
         check_answer(talk(server.port, b"".join(parts)), sent)
         if sent % (2_000 * MESSAGES_A_CONNECTION) == 0:

@@ -33,7 +33,12 @@ def text_files() -> Iterator[Path]:
     """Every text file of the project, in order."""
     yield from sorted(path for path in ROOT.iterdir() if path.is_file() and _is_text(path))
     for folder in FOLDERS:
-        yield from sorted(path for path in (ROOT / folder).rglob("*") if path.is_file() and _is_text(path))
+        yield from sorted(path for path in (ROOT / folder).rglob("*") if _is_ours(path) and _is_text(path))
+
+
+def _is_ours(path: Path) -> bool:
+    """Tell whether a file is the project's own: packages that a test has installed are not."""
+    return path.is_file() and "node_modules" not in path.parts
 
 
 def python_files(*folders: str) -> Iterator[Path]:

@@ -349,6 +349,8 @@ def test_a_numeric_of_any_scale_is_written_digit_by_digit(unscaled: list[int], s
         (t.UUID, "{A0EEBC999C0B4EF8BB6D6BB9BD380A11}", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
         (t.DATE, "20260102", date(2026, 1, 2)),
         (t.DATE, "2026-1-2", date(2026, 1, 2)),
+        (t.DATE, "2026-01-02 +05:30", date(2026, 1, 2)),
+        (t.TIMESTAMPTZ, "2026-01-02 +05:30", datetime(2026, 1, 1, 18, 30, tzinfo=UTC)),
         (t.TIME, "11:59 pm", time(23, 59)),
         (t.TIMESTAMP, "2026-01-02", datetime(2026, 1, 2)),
         (t.TIMESTAMP, "2026-01-02T03:04:05Z", datetime(2026, 1, 2, 3, 4, 5)),

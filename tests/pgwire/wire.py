@@ -131,7 +131,7 @@ def server_messages(data: bytes) -> list[str]:
 def _server_fields(kind: str, body: bytes) -> dict[str, Any]:
     match kind:
         case "R":
-            return {"code": struct.unpack(">I", body)[0]}
+            return {"code": struct.unpack_from(">I", body)[0]}
         case "Z":
             return {"status": body.decode()}
         case "C":
@@ -254,7 +254,7 @@ class ScriptedServer:
                 self.said += b"N"
             case messages.Startup():
                 try:
-                    auth.authenticate(event.parameters, peer_is_loopback=True)
+                    auth.check_database(auth.asked(event.parameters))
                 except StreamSQLError as error:
                     self._fail(error)
                     return

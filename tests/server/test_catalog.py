@@ -196,3 +196,16 @@ def test_explain_gives_plans_as_json(connection: Connection):
         assert row is not None
         plan = row[0] if isinstance(row[0], list) else json.loads(row[0])
         assert plan[0]["Plan"]["Node Type"]
+
+
+@pytest.mark.parametrize(
+    "written", ["kept_1", '"kept_1"', '"public"."kept_1"', '"public" . "kept_1"', "PUBLIC.Kept_1", '"Kept 2"']
+)
+def test_a_relation_is_found_however_its_name_is_written(server: RunningServer, written: str):
+    server.execute("CREATE TABLE IF NOT EXISTS kept_1 (a INT)", 'CREATE TABLE IF NOT EXISTS "Kept 2" (a INT)')
+    with server.session() as connection:
+        names = [
+            connection.execute("SELECT relname FROM pg_class WHERE oid = %s::regclass::oid", [written]).fetchall(),
+            connection.execute(f"SELECT relname FROM pg_class WHERE oid = '{written}'::regclass").fetchall(),
+        ]
+    assert names in ([[("kept_1",)]] * 2, [[("Kept 2",)]] * 2)

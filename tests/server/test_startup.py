@@ -20,8 +20,8 @@ from psycopg import errors
 
 from streamsql.base.config import Config, ConfigError, add_arguments, config_of
 from streamsql.base.errors import AuthorizationError
-from streamsql.pgwire.auth import authenticate
-from streamsql.server.postgres import is_loopback
+from streamsql.pgwire.auth import Asked, method_for
+from streamsql.pgwire.rules import DEFAULT_RULES, Method, is_loopback, read_rules
 from tests.pgwire.wire import startup
 from tests.running import RunningServer, until
 from tests.server.raw import RawClient, cancel_request
@@ -77,10 +77,13 @@ def test_the_command_line_counts_before_the_environment():
         ([], {"STREAMSQL_PORT": "x"}, "port must be a number, not 'x'"),
         ([], {"STREAMSQL_LOG_LEVEL": "loud"}, "log level must be one of debug, info, warning, error, not 'loud'"),
         (["--in-memory", "--data-dir", "x"], {}, "--in-memory and --data-dir exclude each other"),
-        (["--limit", "nosuch=1"], {}, "there is no limit 'nosuch'; limits: columns_max, "),
+        (["--limit", "nosuch=1"], {}, "there is no limit 'nosuch'; limits: authentication_message_bytes_max, "),
         (["--limit", "portals_max"], {}, "limit portals_max must be a number, not ''"),
         (["--limit", "portals_max=0"], {}, "limit portals_max must be between 1 and "),
         ([], {"STREAMSQL_LIMIT_PORTALS_MAX": "x"}, "limit portals_max must be a number, not 'x'"),
+        (["--tls-cert", "x"], {}, "--tls-cert and --tls-key go together"),
+        (["--require-tls"], {}, "--tls-ca and --require-tls need --tls-cert and --tls-key"),
+        ([], {"STREAMSQL_TLS_CA": "x"}, "--tls-ca and --require-tls need --tls-cert and --tls-key"),
         (["--threads", "0"], {}, "threads must be between 1 and 1024, not 0"),
     ],
 )
@@ -175,10 +178,51 @@ def test_a_port_in_use_is_told_in_one_line(tmp_path: Path):
     refused(done, f"cannot listen on 127.0.0.1:{port}: address already in use")
 
 
+def test_other_machines_are_served_with_a_password_only(tmp_path: Path):
+    serve = ("--host", "0.0.0.0", "--port", "0", "--data-dir", "data")
+    refused(
+        start(tmp_path, *serve),
+        "serving 0.0.0.0 needs a password for the first owner: set STREAMSQL_PASSWORD, or use --password-file; "
+        "or listen on 127.0.0.1",
+    )
+    (tmp_path / "password").write_text("from a file\n")
+    (tmp_path / "empty").write_text("\n")
+    refused(start(tmp_path, *serve, "--password-file", "nosuch"), "cannot read password file nosuch: No such file or directory")
+    refused(start(tmp_path, *serve, "--password-file", "empty"), "password file empty is empty")
+    arguments = ["--host", "0.0.0.0", "--password-file", str(tmp_path / "password")]
+
+    def connect(server: RunningServer, password: str) -> None:
+        psycopg.connect(host=_own_address(), port=server.port, dbname="streamsql", user="streamsql", password=password).close()
+
+    with RunningServer(tmp_path, arguments) as server:
+        connect(server, "from a file")
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            connect(server, "another")
+        assert "connections are not encrypted" in server.log()
+        server.execute("ALTER ROLE streamsql PASSWORD 'changed'")
+    with RunningServer(tmp_path, arguments) as server:  # what was changed stays, and the log says that it is another one
+        connect(server, "changed")
+        assert "the first owner has another password already" in server.log()
+    with RunningServer(tmp_path, ["--host", "0.0.0.0"]) as server:
+        connect(server, "changed")
+
+
+def _own_address() -> str:
+    """Give an address of this machine that is not its loopback's, or skip the test."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            pytest.skip("there is no network here")
+        return str(probe.getsockname()[0])
+
+
 def test_an_address_that_is_not_this_machines_is_told_in_one_line(tmp_path: Path):
-    done = start(tmp_path, "--host", "192.0.2.1", "--port", "0", "--in-memory")
+    secret = {"STREAMSQL_PASSWORD": "secret"}
+    done = start(tmp_path, "--host", "192.0.2.1", "--port", "0", "--in-memory", environment=secret)
     refused(done, "cannot listen on 192.0.2.1:0: cannot assign requested address")
-    done = start(tmp_path, "--host", "no.such.host.invalid", "--port", "0", "--in-memory", "--log-level", "error")
+    done = start(tmp_path, "--host", "no.such.host.invalid", "--port", "0", "--in-memory", "--log-level", "error",
+                 environment=secret)  # fmt: skip
     assert done.returncode == 1
     assert re.fullmatch(r"streamsql: cannot listen on no\.such\.host\.invalid:0: .+\n", done.stderr)
 
@@ -204,6 +248,21 @@ def test_a_file_that_is_no_database_is_told_in_one_line(tmp_path: Path):
     done = start(tmp_path, "--port", "0", "--data-dir", "data")
     assert done.returncode == 1
     assert re.fullmatch(r"streamsql: cannot open the database in data: .+\n", done.stderr)
+
+
+def test_certificates_and_rules_that_cannot_be_used_are_told_in_one_line(tmp_path: Path):
+    (tmp_path / "nonsense").write_text("nonsense")
+    for arguments, message in (
+        (["--tls-cert", "nosuch", "--tls-key", "nosuch"], "cannot use nosuch with nosuch: no such file or directory"),
+        (["--tls-cert", "nonsense", "--tls-key", "nonsense"], "cannot use nonsense with nonsense: "),
+        (["--auth", "trust all"], "authentication rule 'trust all': trust is for addresses of this machine only"),
+        (["--auth", "@nosuch"], "cannot read authentication rules nosuch: "),
+        (["--memory-limit", "much"], "cannot open the database"),
+    ):
+        done = start(tmp_path, "--port", "0", "--in-memory", *arguments)
+        assert (done.returncode, done.stdout) == (1, "")
+        (line,) = [line for line in done.stderr.splitlines() if not line.startswith("timestamp=")]
+        assert line.startswith(f"streamsql: {message}")
 
 
 def test_a_wrong_option_is_told_in_one_line(tmp_path: Path):
@@ -277,14 +336,14 @@ def test_encryption_is_declined_and_the_session_begins(idle: RunningServer):
         ("10.0.0.1", False), ("192.168.1.5", False), ("::ffff:10.0.0.1", False), ("fe80::1%eth0", False), ("0.0.0.0", False),
     ],
 )  # fmt: skip
-def test_only_this_machine_is_let_in(address: str, local: bool):
+def test_only_this_machine_is_let_in_without_a_password(address: str, local: bool):
     assert is_loopback(address) is local
-    if local:
-        assert authenticate({"user": "ann"}, is_loopback(address)) == "ann"
-    else:
-        with pytest.raises(AuthorizationError) as refused:
-            authenticate({"user": "ann"}, is_loopback(address))
-        assert (refused.value.severity, refused.value.sqlstate) == ("FATAL", "28000")
+    asked = Asked("ann", "streamsql")
+    method = method_for(read_rules(DEFAULT_RULES), asked, address, tls=False, tls_required=False)
+    assert method is (Method.TRUST if local else Method.SCRAM)
+    with pytest.raises(AuthorizationError) as refused:
+        method_for(read_rules("trust 127.0.0.1 tls"), asked, address, tls=False, tls_required=False)
+    assert (refused.value.severity, refused.value.sqlstate) == ("FATAL", "28000")
 
 
 # --------------------------------------------------------------------------------------------------------------- stopping

@@ -215,6 +215,23 @@ def test_a_savepoint_is_gone_back_to_after_an_error(stock: tuple[Connection, Con
     assert rows(two) == [("a", 10, None), ("b", 2, "x"), ("c", 3, None), ("d", 4, None)]
 
 
+def test_a_duplicate_key_after_a_savepoint_is_found_at_once(stock: tuple[Connection, Connection]):
+    one, two = stock
+    one.execute("DELETE FROM stock WHERE item = 'b'")
+    for statement in ("VALUES ('a', 9)", "VALUES ('x', 9), ('x', 8)", "SELECT item, n FROM stock LIMIT 1"):
+        one.execute("SAVEPOINT s")
+        with pytest.raises(errors.UniqueViolation) as twice:
+            one.execute(f"INSERT INTO stock (item, n) {statement}")
+        assert "already exists" in (twice.value.diag.message_detail or "")
+        one.execute("ROLLBACK TO s")
+    with pytest.raises(errors.UniqueViolation):
+        one.execute("INSERT INTO stock (item, n) VALUES (%s, %s)", ["c", 1])
+    one.execute("ROLLBACK TO s")
+    one.execute("INSERT INTO stock (item, n) VALUES (%s, %s)", ["b", 1])
+    one.commit()
+    assert rows(two) == [("a", 1, None), ("b", 1, None), ("c", 3, None)]
+
+
 def test_savepoints_nest_and_the_last_of_a_name_counts(server: RunningServer):
     with server.session(autocommit=False) as one:
         one.execute("CREATE TABLE nested (n INT)")
@@ -270,6 +287,14 @@ def test_the_number_of_savepoints_is_bounded(server: RunningServer):
             one.execute("SAVEPOINT one_more")
 
 
+def test_a_parameter_without_a_value_is_an_error(server: RunningServer):
+    with server.session() as one:
+        one.execute("CREATE STREAM unbound (ts TIMESTAMP, x INT)")
+        for text in ("SELECT x, now()$1 FROM unbound EMIT APPEND", "SELECT $1", "DELETE FROM unbound WHERE x = $1"):
+            failed = one.pgconn.exec_(text.encode())
+            assert failed.error_field(psycopg.pq.DiagnosticField.SQLSTATE) in (b"42P02", b"42601")
+
+
 # ---------------------------------------------------------------------------------------------------- against an oracle
 
 
@@ -312,7 +337,9 @@ def test_random_transactions_leave_what_duckdb_leaves(server: RunningServer, see
                 if saved is not None and draw.random() < 0.3:
                     one.execute("ROLLBACK TO s")
                     put(oracle, saved)
-                assert sorted(rows(one, "SELECT * FROM t")) == sorted(oracle.execute("SELECT * FROM t").fetchall()), text
+                assert sorted(rows(one, "SELECT * FROM t")) == sorted(oracle.execute("SELECT * FROM t").fetchall()), (
+                    text
+                )
             if draw.random() < 0.2:
                 one.execute("ROLLBACK")
                 put(oracle, kept)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from streamsql.base.types import WireType
-from streamsql.catalog.objects import View
+from streamsql.catalog.information_schema.granted import granted, tables
 from streamsql.catalog.pg_catalog.shapes import NUMBER_DIGITS, TEXT_OCTETS_MAX, shapes, shown_type
 from streamsql.catalog.relation import Row, Snapshot, standard
 
@@ -14,14 +14,13 @@ _TEXTS = frozenset({"bpchar", "text", "varchar"})
 
 
 def _columns(snapshot: Snapshot) -> Iterator[Row]:
-    for made in snapshot.catalog:
-        if not isinstance(made, View):
-            for shape in shapes(made):
-                yield {
-                    **_column(snapshot, "public", made.name, shape.number, shape.name, shape.type, shape.modifier),
-                    "column_default": shape.default, "is_nullable": "NO" if shape.not_null else "YES",
-                    "is_updatable": "YES",
-                }  # fmt: skip
+    for made in tables(snapshot):
+        for shape in shapes(made):
+            yield {
+                **_column(snapshot, "public", made.name, shape.number, shape.name, shape.type, shape.modifier),
+                "column_default": shape.default, "is_nullable": "NO" if shape.not_null else "YES",
+                "is_updatable": "YES",
+            }  # fmt: skip
     for relation in snapshot.relations.values():
         for number, column in enumerate(relation.columns, 1):
             yield _column(snapshot, relation.schema, relation.name, number, column.name, column.type, -1)
@@ -59,12 +58,13 @@ def _of_type(wire_type: WireType, modifier: int) -> dict[str, object]:
 
 
 def _privileges(snapshot: Snapshot) -> Iterator[Row]:
+    columns: dict[tuple[object, object], list[object]] = {}
     for column in _columns(snapshot):
-        for privilege in ("INSERT", "SELECT", "UPDATE", "REFERENCES"):
-            yield {
-                "grantor": snapshot.user, "grantee": snapshot.user, "privilege_type": privilege, "is_grantable": "YES",
-                **{name: column[name] for name in ("table_catalog", "table_schema", "table_name", "column_name")},
-            }  # fmt: skip
+        columns.setdefault((column["table_schema"], column["table_name"]), []).append(column["column_name"])
+    for found in granted(snapshot):
+        if found.privilege in ("INSERT", "SELECT", "UPDATE", "REFERENCES"):
+            for name in columns.get((found.schema, found.table), []):
+                yield {**found.row(), "table_catalog": snapshot.database, "column_name": name}
 
 
 RELATIONS = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from streamsql.catalog.pg_catalog import oids
 from streamsql.catalog.pg_catalog.pg_namespace import SCHEMAS
 from streamsql.catalog.relation import Row, Snapshot, standard
 
@@ -17,13 +16,29 @@ def _schemata(snapshot: Snapshot) -> Iterator[Row]:
     for name, (_, owner) in SCHEMAS.items():
         yield {
             "catalog_name": snapshot.database, "schema_name": name,
-            "schema_owner": snapshot.user if owner == oids.OWNER else "pg_database_owner",
+            "schema_owner": snapshot.role_name(owner),
         }  # fmt: skip
 
 
 def _enabled(snapshot: Snapshot) -> Iterator[Row]:
-    yield {"role_name": snapshot.user}
-    yield {"role_name": "pg_database_owner"}
+    access = snapshot.catalog.access
+    for oid in access.roles:
+        if access.has_rights_of(snapshot.role, oid):
+            yield {"role_name": snapshot.role_name(oid)}
+
+
+def _applicable(snapshot: Snapshot) -> Iterator[Row]:
+    access = snapshot.catalog.access
+    for found in access.members:
+        if access.has_rights_of(snapshot.role, found.member):
+            yield {
+                "grantee": snapshot.role_name(found.member), "role_name": snapshot.role_name(found.role),
+                "is_grantable": "YES" if found.admin else "NO",
+            }  # fmt: skip
+
+
+def _administrable(snapshot: Snapshot) -> Iterator[Row]:
+    return (row for row in _applicable(snapshot) if row["is_grantable"] == "YES")
 
 
 def _character_sets(snapshot: Snapshot) -> Iterator[Row]:
@@ -57,11 +72,13 @@ RELATIONS = (
         13236,
         "applicable_roles",
         """grantee name, role_name name, is_grantable varchar""",
+        _applicable,
     ),
     standard(
         13241,
         "administrable_role_authorizations",
         """grantee name, role_name name, is_grantable varchar""",
+        _administrable,
     ),
     standard(
         13250,

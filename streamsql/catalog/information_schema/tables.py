@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from streamsql.catalog.objects import View
+from streamsql.catalog.information_schema.granted import granted, tables
 from streamsql.catalog.relation import Row, Snapshot, standard
-
-_PRIVILEGES = ("INSERT", "SELECT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
 
 
 def _names(snapshot: Snapshot) -> Iterator[tuple[str, str, bool]]:
     """Give the schema and name of each table and view, and whether it is a table."""
-    for made in snapshot.catalog:
-        if not isinstance(made, View):
-            yield "public", made.name, True
+    for made in tables(snapshot):
+        yield "public", made.name, True
     for relation in snapshot.relations.values():
         yield relation.schema, relation.name, relation.kind == "r"
 
@@ -45,13 +42,9 @@ def _views(snapshot: Snapshot) -> Iterator[Row]:
 
 
 def _privileges(snapshot: Snapshot) -> Iterator[Row]:
-    for schema, name, _ in _names(snapshot):
-        for privilege in _PRIVILEGES:
-            yield {
-                "grantor": snapshot.user, "grantee": snapshot.user, "table_catalog": snapshot.database,
-                "table_schema": schema, "table_name": name, "privilege_type": privilege, "is_grantable": "YES",
-                "with_hierarchy": "YES" if privilege == "SELECT" else "NO",
-            }  # fmt: skip
+    for found in granted(snapshot):
+        hierarchy = "YES" if found.privilege == "SELECT" else "NO"
+        yield {**found.row(), "table_catalog": snapshot.database, "with_hierarchy": hierarchy}
 
 
 RELATIONS = (

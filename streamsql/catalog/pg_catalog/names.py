@@ -38,6 +38,9 @@ def names_table(snapshot: Snapshot) -> pa.Table:
 
 def oid_of(snapshot: Snapshot, kind: str, name: str) -> int | None:
     """Find the OID of what is called so; the name may have its schema before it."""
+    if kind == "role":
+        role = snapshot.catalog.access.named(name)
+        return oids.OWNER if name == snapshot.owner else None if role is None else role.oid
     wanted = {name, name.removeprefix("pg_catalog."), name.removeprefix("public.")}
     kinds = (kind, "typname") if kind == "type" else (kind,)
     return next((oid for k, oid, text in _entries(snapshot) if k in kinds and text in wanted), None)
@@ -51,8 +54,8 @@ def _entries(snapshot: Snapshot) -> Iterator[Entry]:
     yield from _of_types()
     for name, (oid, _) in SCHEMAS.items():
         yield "namespace", oid, name
-    yield "role", oids.OWNER, snapshot.user
-    yield "role", oids.PUBLIC_OWNER, "pg_database_owner"
+    for oid in snapshot.catalog.access.roles:
+        yield "role", oid, snapshot.role_name(oid)
     for row in functions():
         oid = int(str(row["oid"]))
         yield "proc", oid, str(row["proname"])

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from streamsql.catalog.objects import CatalogObject, View
 from streamsql.catalog.pg_catalog import oids
+from streamsql.catalog.pg_catalog.pg_roles import acl
 from streamsql.catalog.pg_catalog.shapes import key_name, primary_key, with_keys
 from streamsql.catalog.relation import PG_CATALOG, CatalogRelation, Row, Snapshot, table
 
@@ -16,10 +17,13 @@ _ALWAYS: dict[str, object] = {
 
 def _rows(snapshot: Snapshot) -> Iterator[Row]:
     for made in snapshot.catalog:
-        yield _of_object(made)
+        yield {
+            **_of_object(made), "relowner": snapshot.catalog.access.owner_of(made.id), "relacl": acl(snapshot, made.id),
+        }  # fmt: skip
     for made in with_keys(snapshot.catalog):
         yield {
             **_ALWAYS,
+            "relowner": snapshot.catalog.access.owner_of(made.id),
             "oid": oids.index(made.id), "relname": key_name(made), "relnamespace": oids.PUBLIC_SCHEMA, "relkind": "i",
             "relam": oids.BTREE, "relnatts": len(made.primary_key), "reltuples": 0.0,
             "relfilenode": oids.index(made.id),

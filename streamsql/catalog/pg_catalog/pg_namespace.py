@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from streamsql.catalog.access import PUBLIC_SCHEMA
 from streamsql.catalog.pg_catalog import oids
+from streamsql.catalog.pg_catalog.pg_roles import acl
 from streamsql.catalog.pg_catalog.shapes import comments
 from streamsql.catalog.relation import INFORMATION_SCHEMA, PG_CATALOG, Row, Snapshot, table
 
@@ -17,8 +19,9 @@ SCHEMAS = {
 
 def _schemas(snapshot: Snapshot) -> Iterator[Row]:
     for name, (oid, owner) in SCHEMAS.items():
-        role = snapshot.user if owner == oids.OWNER else "pg_database_owner"
-        yield {"oid": oid, "nspname": name, "nspowner": owner, "nspacl": [f"{role}=UC/{role}", f"=U/{role}"]}
+        role = snapshot.role_name(owner)
+        given = acl(snapshot, PUBLIC_SCHEMA) if name == "public" else [f"{role}=UC/{role}", f"=U/{role}"]
+        yield {"oid": oid, "nspname": name, "nspowner": owner, "nspacl": given}
 
 
 def _databases(_: Snapshot) -> Iterator[Row]:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from streamsql.catalog.access import READ_ALL_STATS
 from streamsql.catalog.objects import View
 from streamsql.catalog.pg_catalog import oids
 from streamsql.catalog.relation import Row, Snapshot, view
 
 
 def _sessions(snapshot: Snapshot) -> Iterator[Row]:
+    access = snapshot.catalog.access
+    sees_all = access.has_rights_of(snapshot.role, READ_ALL_STATS)
     for session in snapshot.sessions():
-        yield {
+        known: Row = {
             "datid": oids.DATABASES.get(session.database, 0), "datname": session.database, "pid": session.process_id,
-            "usesysid": oids.OWNER, "usename": session.user, "application_name": session.application_name,
+            "usesysid": session.role, "usename": session.user, "application_name": session.application_name,
+        }  # fmt: skip
+        if not (sees_all or access.has_rights_of(snapshot.role, session.role)):
+            yield {**known, "query": "<insufficient privilege>"}
+            continue
+        yield {
+            **known,
             "client_addr": session.address, "client_port": session.port, "backend_start": session.began,
             "state": session.state, "query": session.query, "backend_type": "client backend",
         }  # fmt: skip

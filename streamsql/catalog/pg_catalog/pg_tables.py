@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from streamsql.catalog.objects import View
+from streamsql.catalog.objects import CatalogObject, View
 from streamsql.catalog.pg_catalog.shapes import primary_key
 from streamsql.catalog.relation import Row, Snapshot, view
 
@@ -18,18 +18,22 @@ def view_text(made: View) -> str:
     return made.text[max(start, 0) :].rstrip().rstrip(";") + ";"
 
 
+def _owner(snapshot: Snapshot, made: CatalogObject) -> str:
+    return snapshot.role_name(snapshot.catalog.access.owner_of(made.id))
+
+
 def _tables(snapshot: Snapshot) -> Iterator[Row]:
     nothing = {"hasrules": False, "hastriggers": False, "rowsecurity": False}
     for made in snapshot.catalog:
         if not isinstance(made, View):
             yield {
-                "schemaname": "public", "tablename": made.name, "tableowner": snapshot.user,
+                "schemaname": "public", "tablename": made.name, "tableowner": _owner(snapshot, made),
                 "hasindexes": bool(primary_key(made)), **nothing,
             }  # fmt: skip
     for relation in snapshot.relations.values():
         if relation.kind == "r":
             yield {
-                "schemaname": relation.schema, "tablename": relation.name, "tableowner": snapshot.user,
+                "schemaname": relation.schema, "tablename": relation.name, "tableowner": snapshot.owner,
                 "hasindexes": False, **nothing,
             }  # fmt: skip
 
@@ -37,14 +41,14 @@ def _tables(snapshot: Snapshot) -> Iterator[Row]:
 def _views(snapshot: Snapshot) -> Iterator[Row]:
     for relation in snapshot.relations.values():
         if relation.kind == "v":
-            yield {"schemaname": relation.schema, "viewname": relation.name, "viewowner": snapshot.user}
+            yield {"schemaname": relation.schema, "viewname": relation.name, "viewowner": snapshot.owner}
 
 
 def _materialized(snapshot: Snapshot) -> Iterator[Row]:
     for made in snapshot.catalog:
         if isinstance(made, View):
             yield {
-                "schemaname": "public", "matviewname": made.name, "matviewowner": snapshot.user, "hasindexes": False,
+                "schemaname": "public", "matviewname": made.name, "matviewowner": _owner(snapshot, made), "hasindexes": False,
                 "ispopulated": True, "definition": view_text(made),
             }  # fmt: skip
 

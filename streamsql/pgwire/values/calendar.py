@@ -25,7 +25,8 @@ _DATE = r"(?P<year>\d{4,6})(?P<separator>[-/])(?P<month>\d{1,2})(?P=separator)(?
 _TIME = r"(?P<hour>\d{1,2}):(?P<minute>\d{1,2})(?::(?P<second>\d{1,2})(?P<fraction>\.\d*)?)?\s*(?P<half>am|pm)?"
 _ZONE = r"(?P<zone>z|utc|gmt|[+-]\d{1,2}(?::?\d{2}(?::?\d{2})?)?)"
 _TIMESTAMP = re.compile(
-    rf"(?:{_DATE})(?:(?:\s*t\s*|\s+){_TIME}\s*{_ZONE}?)?(?:\s+(?P<era>bc|ad))?\Z", re.IGNORECASE | re.ASCII
+    rf"(?:{_DATE})(?:(?:\s*t\s*|\s+){_TIME}\s*{_ZONE}?|\s*{_ZONE.replace('zone', 'of_date')})?(?:\s+(?P<era>bc|ad))?\Z",
+    re.IGNORECASE | re.ASCII,
 )
 _TIME_ONLY = re.compile(rf"(?:t)?{_TIME}\s*{_ZONE}?\Z", re.IGNORECASE | re.ASCII)
 _WORDS = {"infinity": TIMESTAMP_INFINITY, "+infinity": TIMESTAMP_INFINITY, "-infinity": -TIMESTAMP_INFINITY, "epoch": 0}
@@ -64,8 +65,9 @@ def read_timestamp(text: str, sql_name: str, use_zone: bool) -> int:
     microseconds = _days(match, text) * DAY_US
     if match["hour"] is not None:
         microseconds += _time_us(match, text)
-    if use_zone and match["zone"] is not None:
-        microseconds -= zone_us(match["zone"], text)
+    zone = match["zone"] or match["of_date"]
+    if use_zone and zone is not None:
+        microseconds -= zone_us(zone, text)
     if not DATE_MIN * DAY_US <= microseconds < DATE_MAX * DAY_US:
         raise DatetimeFieldOverflow(f'timestamp out of range: "{text}"')
     return microseconds

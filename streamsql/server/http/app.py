@@ -27,6 +27,7 @@ from starlette.websockets import WebSocket
 
 from streamsql.base.config import Config, ConfigError
 from streamsql.base.errors import FeatureNotSupported, StreamSQLError, UndefinedObject
+from streamsql.pgwire.rules import Method, is_loopback, rule_for
 from streamsql.server.http import openapi
 from streamsql.server.http.answers import HttpError, answer, from_error, on_error
 from streamsql.server.http.following import Keeping, follow, follow_socket
@@ -34,7 +35,7 @@ from streamsql.server.http.metrics import exposed, registry_of
 from streamsql.server.http.parts import Parts
 from streamsql.server.http.posting import Keys, post
 from streamsql.server.http.querying import query
-from streamsql.server.postgres import PostgresServer, is_loopback
+from streamsql.server.postgres import PostgresServer
 
 log = structlog.get_logger()
 
@@ -52,6 +53,9 @@ class HttpServer:
             raise ConfigError(
                 f"HTTP listens on this machine's own addresses only, not on {config.http_host}: it has no passwords yet"
             )
+        rule = rule_for(postgres.gate.rules, "127.0.0.1", tls=False)
+        if rule is None or rule.method is not Method.TRUST or config.require_tls:
+            raise ConfigError("HTTP has no passwords yet: it takes an authentication rule that trusts loopback")
         self._host, self._port = config.http_host, config.http_port
         self.parts = Parts(postgres.engine, postgres.reads, postgres.known, postgres.sessions)
         self._ready = False
@@ -65,6 +69,7 @@ class HttpServer:
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind((self._host, self._port))
+            listening.listen(self.parts.limits.http_requests_max)  # clients may come before uvicorn does
             listening.setblocking(False)
         except OSError:
             listening.close()

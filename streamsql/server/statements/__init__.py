@@ -28,10 +28,14 @@ from streamsql.server.statements import (
     drop,
     explain,
     explain_why,
+    grant,
     insert,
     lock,
+    owner,
     prepared,
     query,
+    refresh,
+    role,
     session,
     show,
     subscribe,
@@ -40,6 +44,7 @@ from streamsql.server.statements import (
     upsert,
     verify,
 )
+from streamsql.sql import role_statements as r
 from streamsql.sql import statements as s
 
 Describe = Callable[[Context, Any, Values], Awaitable["list[ResultColumn] | None"]]
@@ -91,6 +96,7 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.ExplainWhy: Handler(explain_why.execute, explain_why.columns),
     s.Insert: Handler(insert.execute, returned_columns, insert.types_of),
     s.Query: Handler(query.execute, query.columns, query.types_of),
+    s.Refresh: Handler(refresh.execute),
     s.SetVariable: Handler(session.set_variable),
     s.Show: Handler(show.execute, show.columns),
     s.ShowVariable: Handler(session.show_variable, session.show_columns),
@@ -104,6 +110,15 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.Truncate: Handler(truncate.execute, at_once=True),
     s.Verify: Handler(verify.execute, verify.columns),
     s.Update: Handler(change.execute, returned_columns, change.types_of, at_once=True),
+    r.AlterOwner: Handler(owner.alter, at_once=True),
+    r.AlterRole: Handler(role.alter, at_once=True),
+    r.AlterRoleSet: Handler(role.set_variable, at_once=True),
+    r.CreateRole: Handler(role.create, at_once=True),
+    r.DropRole: Handler(role.drop, at_once=True),
+    r.GrantPrivileges: Handler(grant.execute, at_once=True),
+    r.GrantRoles: Handler(role.grant, at_once=True),
+    r.ReassignOwned: Handler(owner.reassign, at_once=True),
+    r.RenameRole: Handler(role.rename, at_once=True),
 }
 
 

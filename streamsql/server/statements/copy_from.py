@@ -12,6 +12,7 @@ from sqlglot import exp
 from streamsql.base.errors import DatatypeMismatch, StreamSQLError
 from streamsql.base.limits import exceeded
 from streamsql.base.types import wire_column
+from streamsql.catalog.rights import require
 from streamsql.engine.ingest import conform, target_columns
 from streamsql.engine.store import translated
 from streamsql.engine.translate import type_name
@@ -19,6 +20,7 @@ from streamsql.pgwire.copy import CopyColumn, CopyDecoder
 from streamsql.pgwire.copy_binary import BinaryCopyDecoder
 from streamsql.pgwire.copy_options import check_listed, copy_options
 from streamsql.plan.adhoc import adhoc_query
+from streamsql.plan.permission import TARGET
 from streamsql.plan.places import located, place_of_word
 from streamsql.server.context import Context, Values
 from streamsql.server.gathered import modifier_of
@@ -32,6 +34,7 @@ _COPIED = "__copied"
 
 async def execute(context: Context, statement: CopyFrom, values: Values) -> CopyIn:
     relation = context.catalog.relation(statement.name, statement.name_position + 1)
+    require(context.catalog, context.asker.role, relation, "INSERT")
     place = partial(place_of_word, statement=statement, after=statement.name_position, limits=context.limits)
     columns = target_columns(relation, statement.columns, place)
     options = copy_options(statement.options)
@@ -50,6 +53,7 @@ def _condition(context: Context, statement: CopyFrom, cursor: duckdb.DuckDBPyCon
     """Give the SELECT, over `_COPIED`, of the rows that WHERE lets in. Raises what is wrong with the condition."""
     assert statement.where is not None
     name = exp.to_table(quote_name(statement.name), dialect="postgres")
+    name.meta[TARGET] = True  # the rows that arrive are read, and none of the relation's
     tree = exp.select("*").from_(name).where(statement.where)
     relation = context.catalog.relation(statement.name)
     scope = replace(context.scope(cursor), stand_ins={relation.name: _COPIED})
@@ -76,6 +80,7 @@ async def finish(context: Context, copy: CopyIn) -> int:
     """Decode what is left and hand all rows to the transaction; gives their number."""
     _gather(context, copy, await context.reads.compute(copy.decoder.finish))
     relation = context.catalog.relation(copy.relation)
+    require(context.catalog, context.asker.role, relation, "INSERT")
     columns = target_columns(relation, copy.column_names)
     if not copy.batches:
         return 0

@@ -6,9 +6,11 @@ import duckdb
 
 from streamsql.base.errors import StreamSQLError
 from streamsql.catalog.objects import Stream
+from streamsql.catalog.rights import require_create, require_owner
 from streamsql.connectors import resolved
 from streamsql.engine import definitions
 from streamsql.plan.adhoc import check_default
+from streamsql.plan.continuous import require_sources
 from streamsql.plan.places import located
 from streamsql.plan.unbounded import missing_bound
 from streamsql.server.context import Context, Values
@@ -33,7 +35,7 @@ async def relation(context: Context, statement: CreateStream | CreateTable, valu
     if isinstance(statement, CreateStream):
         statement = resolved(statement)
     await check_defaults(context, statement)
-    made = await context.on_engine(lambda: definitions.create_relation(context.engine, statement))
+    made = await create_relation(context, statement)
     return Done(what, block_notices(context, what) if made else [exists_notice(statement.name)])
 
 
@@ -52,10 +54,32 @@ def _check_defaults(context: Context, statement: CreateStream | CreateTable, cur
                 raise located(error, column.default, statement) from error
 
 
+async def create_relation(context: Context, statement: CreateStream | CreateTable) -> bool:
+    """Make a stream or table that belongs to whoever asks; False where it exists already and that may be."""
+    engine, role = context.engine, context.asker.role
+
+    def create() -> bool:
+        require_create(engine.catalog, role)
+        return definitions.create_relation(engine, statement, role)
+
+    return await context.on_engine(create)
+
+
 async def view(context: Context, statement: CreateMaterializedView, values: Values) -> Done:
     what = "CREATE MATERIALIZED VIEW"
     check_continuous(context, statement.query)
-    made = await context.on_engine(lambda: definitions.create_view(context.engine, statement))
+    engine, role = context.engine, context.asker.role
+
+    def create() -> bool:
+        require_create(engine.catalog, role)
+        require_sources(engine.catalog, role, statement.query)
+        replaced = engine.catalog.get(statement.name) if statement.or_replace else None
+        if replaced is not None:
+            require_owner(engine.catalog, role, replaced)
+            require_sources(engine.catalog, engine.catalog.access.owner_of(replaced.id), statement.query)
+        return definitions.create_view(engine, statement, role)
+
+    made = await context.on_engine(create)
     if not made:
         return Done(what, [exists_notice(statement.name)])
     notices = block_notices(context, what)

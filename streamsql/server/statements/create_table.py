@@ -8,14 +8,14 @@ import dataclasses
 import pyarrow as pa
 
 from streamsql.base.errors import DuplicateColumn, DuplicateTable, SQLSyntaxError, StreamSQLError
-from streamsql.catalog.objects import TEMPORARY_IDS_FROM, Table, quoted
-from streamsql.engine import definitions
+from streamsql.catalog.access import TEMPORARY_IDS_FROM
+from streamsql.catalog.objects import Table, quoted
 from streamsql.engine.ingest import arrow_schema, conform
 from streamsql.plan.adhoc import adhoc_sql
 from streamsql.plan.places import located
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done
-from streamsql.server.statements.create import block_notices, check_defaults, exists_notice
+from streamsql.server.statements.create import block_notices, check_defaults, create_relation, exists_notice
 from streamsql.server.statements.insert import read_all
 from streamsql.server.temporary import created
 from streamsql.sql.render import render
@@ -55,7 +55,7 @@ async def of_query(context: Context, statement: CreateTableAs, values: Values) -
     if statement.on_commit is not None:
         await temporary(context, made, values)
     else:
-        await context.on_engine(lambda: definitions.create_relation(context.engine, made))
+        await create_relation(context, made)
         notices = block_notices(context, "CREATE TABLE AS")
     if statement.on_commit is None or statement.name in context.transaction.temporary:
         context.transaction.write(statement.name, rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from streamsql.catalog.rights import require_owner
 from streamsql.engine import definitions
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done, notice
@@ -19,7 +20,15 @@ async def execute(context: Context, statement: Drop, values: Values) -> Done:
     missing = []
     if others:
         left = dataclasses.replace(statement, names=others)
-        missing = await context.on_engine(lambda: definitions.drop(context.engine, left))
+        engine, role = context.engine, context.asker.role
+
+        def drop() -> list[str]:
+            for made in map(engine.catalog.get, others):
+                if made is not None:
+                    require_owner(engine.catalog, role, made)
+            return definitions.drop(engine, left)
+
+        missing = await context.on_engine(drop)
     if own:
         context.transaction.set_temporary({name: made for name, made in temporary.items() if name not in own})
     notices = [notice(f'{statement.kind.value.lower()} "{n}" does not exist, skipping') for n in missing]

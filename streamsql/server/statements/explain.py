@@ -10,7 +10,7 @@ from streamsql.base.errors import FeatureNotSupported, StreamSQLError
 from streamsql.base.types import JSON, TEXT
 from streamsql.engine.store import translated
 from streamsql.plan.adhoc import adhoc_sql
-from streamsql.plan.continuous import plan_query
+from streamsql.plan.continuous import plan_query, require_sources
 from streamsql.plan.explain import explain
 from streamsql.plan.places import located
 from streamsql.server.context import Context, Values
@@ -30,6 +30,7 @@ async def execute(context: Context, statement: Explain, values: Values) -> Rows:
         raise FeatureNotSupported("EXPLAIN of a query with parameters is not supported", hint="write the values out")
     if query.emit is not None:
         check_continuous(context, query)
+        require_sources(context.catalog, context.asker.role, query)
         plan = await context.reads.run(
             lambda cursor: plan_query(query, context.catalog, describe_on(cursor), context.limits)
         )

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from streamsql.base.errors import WrongObjectType
 from streamsql.catalog.objects import View
+from streamsql.catalog.rights import require_read
 from streamsql.engine.why import COLUMNS, why
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Batches, ResultColumn, Rows
@@ -30,6 +31,7 @@ async def execute(context: Context, statement: ExplainWhy, values: Values) -> Ro
                 hint="EXPLAIN WHY tells what holds the windows of a view open",
                 position=statement.name_position + 1,
             )
+        require_read(context.catalog, context.asker.role, view)
         return why(engine.queries[view.name], engine.store, context.limits.why_rows_max)
 
     table = await asyncio.wrap_future(engine.call(ask))

@@ -15,6 +15,7 @@ from streamsql.base.errors import DatatypeMismatch, InvalidTextRepresentation, S
 from streamsql.base.limits import Limits, exceeded
 from streamsql.base.types import WireType, wire_column
 from streamsql.catalog.objects import Stream, Table, quoted
+from streamsql.catalog.rights import require
 from streamsql.engine.ingest import arranged, check_width, conform, default_rows, target_columns
 from streamsql.engine.store import translated
 from streamsql.engine.translate import type_name
@@ -23,6 +24,7 @@ from streamsql.plan.adhoc import Scope, adhoc_sql
 from streamsql.plan.insertion import in_types
 from streamsql.plan.parameters import infer_types, substituted
 from streamsql.plan.places import located, place_of_word
+from streamsql.server import written
 from streamsql.server.context import Context, Values
 from streamsql.server.gathered import VALUES_READ_INLINE_MAX, modifier_of
 from streamsql.server.reads import next_batch
@@ -55,8 +57,9 @@ def types_of(
 
 async def execute(context: Context, statement: Insert, values: Values) -> Done | Rows:
     relation = context.catalog.relation(statement.name, statement.name_position + 1)
+    require(context.catalog, context.asker.role, relation, "INSERT")
     rows = await rows_of(context, statement, values, relation)
-    context.transaction.write(relation.name, rows)
+    await written.write(context, relation, rows)
     tag = f"INSERT 0 {rows.num_rows}"
     if statement.returning is None:
         return Done(tag)

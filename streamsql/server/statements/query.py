@@ -20,7 +20,7 @@ from streamsql.catalog.objects import OutputColumn
 from streamsql.engine.changes import Change
 from streamsql.engine.live import LiveQuery, start_live_query, stop_live_query
 from streamsql.plan.adhoc import Scope, adhoc_query, explained
-from streamsql.plan.continuous import named_relations, plan_query
+from streamsql.plan.continuous import named_relations, plan_query, require_sources
 from streamsql.plan.functions import asks_settings
 from streamsql.plan.output_names import values_names
 from streamsql.plan.parameters import infer_types, literal_sql, number_of, substituted
@@ -67,6 +67,7 @@ async def columns(context: Context, statement: Query, values: Values) -> list[Re
         return calls.shown((await _bound(context, calls.query, values)).columns)
     query = _with_values(statement, values)
     check_continuous(context, query)
+    require_sources(context.catalog, context.asker.role, query)
     plan = await context.reads.run(
         lambda cursor: plan_query(query, context.catalog, describe_on(cursor), context.limits)
     )
@@ -214,7 +215,15 @@ async def _live(context: Context, query: Query) -> Rows:
     def waken() -> None:
         loop.call_soon_threadsafe(wake.set)
 
-    live = await context.on_engine(lambda: start_live_query(context.engine, query, waken))
+    engine, role = context.engine, context.asker.role
+
+    def start() -> LiveQuery:
+        require_sources(engine.catalog, role, query)
+        made = start_live_query(engine, query, waken)
+        made.subscription.role = role
+        return made
+
+    live = await context.on_engine(start)
 
     async def release() -> None:
         try:

@@ -68,7 +68,7 @@ async def discard(context: Context, statement: Discard, values: Values) -> Done:
         await context.cursors.close(None)
         context.transaction.act(ListenTo(None, begins=False))
         context.prepared.clear()
-        context.variables.reset_all()
+        context.variables.discard_all()
     if statement.what in ("all", "temp"):
         context.transaction.set_temporary({})
     return Done(f"DISCARD {statement.what.upper()}")

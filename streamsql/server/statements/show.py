@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from streamsql.catalog.objects import Stream, Table, View
+from streamsql.catalog.rights import may_read
+from streamsql.engine.views import ContinuousQuery
 from streamsql.server.context import Context, Values
 from streamsql.server.results import ResultColumn, Rows, static_columns, static_rows
 from streamsql.sql.durations import render_duration
@@ -71,6 +73,12 @@ def _views(context: Context) -> list[tuple[object, ...]]:
 
 
 def _queries(context: Context) -> list[tuple[object, ...]]:
+    catalog, role = context.catalog, context.asker.role
+
+    def readable(query: ContinuousQuery) -> bool:
+        names = query.plan.sources if query.temporary else (query.name,)
+        return all(may_read(catalog, role, made) for name in names if (made := catalog.get(name)) is not None)
+
     return [
         (
             q.name,
@@ -85,6 +93,7 @@ def _queries(context: Context) -> list[tuple[object, ...]]:
             "running" if q.progress.error is None else f"failed: {q.progress.error}",
         )
         for q in context.engine.queries.values()
+        if readable(q)
     ]
 
 

@@ -17,10 +17,12 @@ import numpy as np
 import pyarrow as pa
 
 from streamsql.base.types import BOOL, INT2, INT8, canonical_arrow
+from streamsql.catalog.rights import require_read
 from streamsql.engine import definitions
 from streamsql.engine.changes import Change
 from streamsql.engine.definitions import ViewSubscription
 from streamsql.server.context import Context, Values
+from streamsql.server.known import SHARED_ROWS_MAX
 from streamsql.server.results import Batches, ResultColumn, Rows, Wake
 from streamsql.server.streaming import canonical, every
 from streamsql.sql.statements import Subscribe
@@ -28,6 +30,7 @@ from streamsql.sql.statements import Subscribe
 
 async def columns(context: Context, statement: Subscribe, values: Values) -> list[ResultColumn]:
     view = context.catalog.view(statement.name, statement.name_position + 1)
+    require_read(context.catalog, context.asker.role, view)
     head = [ResultColumn("epoch", INT8), ResultColumn("weight", INT2)]
     if statement.progress:
         head.append(ResultColumn("progressed", BOOL))
@@ -42,16 +45,23 @@ async def execute(context: Context, statement: Subscribe, values: Values) -> Row
     def waken() -> None:
         loop.call_soon_threadsafe(wake.set)
 
-    following = await context.on_engine(
-        lambda: definitions.subscribe(context.engine, statement.name, statement.name_position + 1, waken)
-    )
+    engine, role = context.engine, context.asker.role
+
+    def follow() -> ViewSubscription:
+        position = statement.name_position + 1
+        require_read(engine.catalog, role, engine.catalog.view(statement.name, position))
+        made = definitions.subscribe(engine, statement.name, position, waken)
+        made.subscription.role = role
+        return made
+
+    following = await context.on_engine(follow)
 
     async def release() -> None:
         following.subscription.close()
         following.snapshot.close()
 
     batches = _batches(context, statement, following, wake, found)
-    return Rows(found, batches, tag="SUBSCRIBE", live=True, wake=wake, release=release)
+    return Rows(found, batches, tag="SUBSCRIBE", live=True, wake=wake, release=release, shared=True)
 
 
 async def _batches(
@@ -77,12 +87,27 @@ async def _batches(
     every_us = query.plan.every_us if query is not None else None
     async for changes, epoch in every(context.reads, following.subscription, wake, every_us, context.cancel):
         for change in changes:
-            for batch in await _framed_change(context, change, shown, statement.progress):
+            for batch in await _shared_frames(context, change, shown, statement.progress):
                 yield batch
         if statement.progress and epoch > reported:
             reported = epoch
             yield _progress(epoch, shown)
         yield None
+
+
+async def _shared_frames(
+    context: Context, change: Change, shown: list[ResultColumn], progress: bool
+) -> list[pa.RecordBatch]:
+    """Frame a change once for all who subscribe to it."""
+    if change.rows.num_rows > SHARED_ROWS_MAX:
+        return await _framed_change(context, change, shown, progress)
+    shared = context.known.frames
+    key = (progress, tuple(shown))
+    found = shared.get(change, key)
+    if found is None:
+        found = await _framed_change(context, change, shown, progress)
+        shared.put(change, found, key)
+    return found
 
 
 async def _framed_change(

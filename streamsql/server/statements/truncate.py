@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streamsql.plan.permission import TRUNCATES
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done
 from streamsql.server.statements import change
@@ -10,5 +11,6 @@ from streamsql.sql.statements import Truncate
 
 async def execute(context: Context, statement: Truncate, values: Values) -> Done:
     for delete in statement.deletes:
+        delete.tree.meta[TRUNCATES] = True
         await change.execute(context, delete, values, held_back=len(statement.deletes) > 1)
     return Done("TRUNCATE TABLE")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from streamsql.base.errors import StreamSQLError
-from streamsql.catalog.objects import Table
+from streamsql.catalog.objects import Stream, Table
+from streamsql.catalog.rights import require
 from streamsql.engine import definitions
 from streamsql.plan.places import located
 from streamsql.plan.upsert import conflict_sql
@@ -17,6 +18,7 @@ from streamsql.sql.statements import Insert
 
 async def execute(context: Context, statement: Insert, values: Values) -> Done | Rows:
     relation = context.catalog.relation(statement.name, statement.name_position + 1)
+    _require(context, statement, relation)
     clause = conflict_sql(statement, relation)
     assert isinstance(relation, Table)
     assert statement.conflict is not None
@@ -34,3 +36,13 @@ async def execute(context: Context, statement: Insert, values: Values) -> Done |
     except StreamSQLError as error:
         raise located(error, statement.conflict, statement) from error
     return Done(f"INSERT 0 {count}")
+
+
+def _require(context: Context, statement: Insert, relation: Stream | Table) -> None:
+    """Raise unless who asks may do what the statement may do: as in PostgreSQL, it reads the key that it compares."""
+    conflict = statement.conflict
+    assert conflict is not None
+    updates = bool(conflict.expressions)
+    reads = updates or bool(conflict.args.get("conflict_keys"))
+    wanted = ["INSERT", *(["UPDATE"] if updates else []), *(["SELECT"] if reads else [])]
+    require(context.catalog, context.asker.role, relation, *wanted)

@@ -15,6 +15,7 @@ import duckdb
 from streamsql.base.errors import FeatureNotSupported, NotInPrerequisiteState
 from streamsql.base.types import INT8
 from streamsql.catalog.objects import RESULTS_SCHEMA, View, quoted
+from streamsql.catalog.rights import require_read
 from streamsql.engine.views import ContinuousQuery
 from streamsql.plan import stages
 from streamsql.plan.nodes import ContinuousPlan
@@ -27,6 +28,7 @@ from streamsql.sql.statements import Verify
 
 async def columns(context: Context, statement: Verify, values: Values) -> list[ResultColumn]:
     view = context.catalog.view(statement.name, statement.name_position + 1)
+    require_read(context.catalog, context.asker.role, view)
     return [ResultColumn("weight", INT8), *(ResultColumn.of(c.name, c.type) for c in view.columns)]
 
 
@@ -80,7 +82,15 @@ def _difference(context: Context, snapshot: _Snapshot) -> str:
 def _check_moves(view: View, progress: dict[str, int], query: ContinuousQuery) -> None:
     """Raise where which rows counted cannot be told from the rows alone, because time moved on without them."""
     window = query.plan.window
-    if window is not None and not window.tumbling and progress.get("idle_moves", 0):
+    if window is None or window.tumbling:
+        return
+    if query.plan.origin is not None:
+        raise FeatureNotSupported(
+            "a view of hopping, cumulating or session windows over a view cannot be verified yet",
+            detail="which rows were in time is told by the watermark of the view below, at each row",
+            hint="compare it with an ad-hoc SELECT",
+        )
+    if progress.get("idle_moves", 0):
         raise NotInPrerequisiteState(
             f'materialized view "{view.name}" cannot be verified: its stream was idle',
             detail="idle_timeout has moved the watermark on, and nothing tells between which rows",
@@ -92,9 +102,9 @@ def _rows_of(context: Context, plan: ContinuousPlan) -> str:
     """Give the relation of the rows that a view has read. Raises FeatureNotSupported."""
     if plan.origin is None:
         return context.catalog.relation(plan.source).rows_table
-    if not isinstance(plan.origin, ViewScan) or (plan.window is not None and not plan.window.tumbling):
+    if not isinstance(plan.origin, ViewScan):
         raise FeatureNotSupported(
-            "of views over others in append mode only those of tumbling windows and of none can be verified yet",
+            "a view over a subquery, a union or a join in append mode cannot be verified yet",
             hint="compare it with an ad-hoc SELECT",
         )
     columns = ", ".join(f"o{i} AS {quoted(c.name)}" for i, c in enumerate(plan.origin.columns))

@@ -1,0 +1,65 @@
+"""What a role may do with an object: each function raises InsufficientPrivilege (42501), in PostgreSQL's words, or returns.
+
+A materialized view is read with the rights of two: whoever asks needs SELECT on the view, and the view's owner SELECT on
+all that it reads. So what an owner may not see any more, nobody sees through the owner's views.
+"""
+
+from __future__ import annotations
+
+from streamsql.base.errors import InsufficientPrivilege
+from streamsql.catalog.access import PUBLIC_SCHEMA
+from streamsql.catalog.objects import KIND_OF, Catalog, CatalogObject, View
+
+
+def kind(made: CatalogObject) -> str:
+    """What people call it: ``stream``, ``table``, ``materialized view``."""
+    return KIND_OF[type(made)].value.lower()
+
+
+def may_read(catalog: Catalog, role: int, made: CatalogObject) -> bool:
+    """Tell whether a role may read an object."""
+    return _unreadable(catalog, role, made) is None
+
+
+def require_read(catalog: Catalog, role: int, made: CatalogObject) -> None:
+    """Raise unless the role may SELECT from, or SUBSCRIBE to, the object."""
+    denied = _unreadable(catalog, role, made)
+    if denied is not None:
+        raise _denied(denied)
+
+
+def _unreadable(catalog: Catalog, role: int, made: CatalogObject) -> CatalogObject | None:
+    """Find what keeps a role from reading an object: itself, or what a view's owner may not read."""
+    if not catalog.access.has(role, made.id, "SELECT"):
+        return made
+    if not isinstance(made, View):
+        return None
+    owner = catalog.access.owner_of(made.id)
+    if catalog.access.is_superuser(owner):
+        return None
+    sources = (catalog.get(name) for name in made.sources)
+    return next((d for s in sources if s is not None and (d := _unreadable(catalog, owner, s)) is not None), None)
+
+
+def require(catalog: Catalog, role: int, made: CatalogObject, *privileges: str) -> None:
+    """Raise unless the role has all these privileges on the object."""
+    if not all(catalog.access.has(role, made.id, privilege) for privilege in privileges):
+        raise _denied(made)
+
+
+def require_owner(catalog: Catalog, role: int, made: CatalogObject) -> None:
+    """Raise unless the role owns the object, or is in the role that does."""
+    if not catalog.access.owns(role, made.id):
+        raise InsufficientPrivilege(f"must be owner of {kind(made)} {made.name}")
+
+
+def require_create(catalog: Catalog, role: int) -> None:
+    """Raise unless the role may create objects."""
+    if not catalog.access.has(role, PUBLIC_SCHEMA, "CREATE"):
+        raise InsufficientPrivilege(
+            "permission denied for schema public", hint="GRANT CREATE ON SCHEMA public lets a role create objects"
+        )
+
+
+def _denied(made: CatalogObject) -> InsufficientPrivilege:
+    return InsufficientPrivilege(f"permission denied for {kind(made)} {made.name}")

@@ -1,0 +1,94 @@
+"""ALTER ... OWNER TO, REASSIGN OWNED and DROP OWNED: who owns what."""
+
+from __future__ import annotations
+
+from streamsql.base.errors import DependentObjectsExist, InsufficientPrivilege, WrongObjectType
+from streamsql.catalog.access import PUBLIC_SCHEMA, SYSTEM_ROLES, Access
+from streamsql.catalog.objects import KIND_OF, Catalog
+from streamsql.catalog.rights import require_create, require_owner
+from streamsql.engine import definitions, roles
+from streamsql.server.context import Context, Values
+from streamsql.server.results import Done
+from streamsql.server.statements.role import role_of
+from streamsql.sql.role_statements import AlterOwner, ReassignOwned
+
+
+async def alter(context: Context, statement: AlterOwner, values: Values) -> Done:
+    asking = context.asker.role
+
+    def change(catalog: Catalog) -> Access:
+        access = catalog.access
+        made = catalog.find(statement.name, statement.name_position + 1)
+        if KIND_OF[type(made)] is not statement.kind:
+            raise WrongObjectType(
+                f'"{statement.name}" is not a {statement.kind.value.lower()}', position=statement.name_position + 1
+            )
+        owner = role_of(context, access, statement.owner)
+        if access.owner_of(made.id) == owner.oid:
+            return access
+        require_owner(catalog, asking, made)
+        if not access.is_superuser(asking):
+            if not access.is_member(asking, owner.oid):
+                raise InsufficientPrivilege(f'must be member of role "{owner.name}"')
+            require_create(catalog, owner.oid)
+        return access.with_owner(made.id, owner.oid)
+
+    await context.on_engine(lambda: roles.change_access(context.engine, change))
+    return Done(f"ALTER {'TABLE' if statement.kind.value == 'STREAM' else statement.kind.value}")
+
+
+async def reassign(context: Context, statement: ReassignOwned, values: Values) -> Done:
+    """REASSIGN OWNED BY roles TO role, and DROP OWNED BY roles."""
+    asking = context.asker.role
+
+    def named(access: Access) -> set[int]:
+        found = set()
+        for name in statement.roles:
+            role = role_of(context, access, name)
+            if not access.has_rights_of(asking, role.oid):
+                verb = "reassign" if statement.to is not None else "drop"
+                raise InsufficientPrivilege(f"permission denied to {verb} objects")
+            if role.oid in SYSTEM_ROLES:
+                raise DependentObjectsExist(
+                    f"cannot {'reassign ownership of' if statement.to is not None else 'drop'} objects owned by role "
+                    f"{role.name} because they are required by the database system"
+                )
+            found.add(role.oid)
+        return found
+
+    def change(catalog: Catalog) -> Access:
+        access = catalog.access
+        owners = named(access)
+        assert statement.to is not None
+        to = role_of(context, access, statement.to)
+        if not access.has_rights_of(asking, to.oid):
+            raise InsufficientPrivilege("permission denied to reassign objects")
+        for made in catalog:
+            if access.owner_of(made.id) in owners:
+                access = access.with_owner(made.id, to.oid)
+        return access
+
+    def drop() -> None:
+        catalog = context.engine.catalog
+        owners = named(catalog.access)
+        gone = [made for made in catalog if catalog.access.owner_of(made.id) in owners]
+        # all of them at once, so that they do not stand in each other's way
+        definitions.drop_objects(context.engine, gone, cascade=statement.cascade)
+        roles.change_access(context.engine, lambda catalog: _without_grants(catalog, owners))
+
+    if statement.to is None:
+        await context.on_engine(drop)
+        return Done("DROP OWNED")
+    await context.on_engine(lambda: roles.change_access(context.engine, change))
+    return Done("REASSIGN OWNED")
+
+
+def _without_grants(catalog: Catalog, owners: set[int]) -> Access:
+    """Take away all that was given to these roles, or by them."""
+    access = catalog.access
+    for object_id in [*(made.id for made in catalog), PUBLIC_SCHEMA]:
+        grants = access.acl(object_id)
+        kept = [g for g in grants if owners.isdisjoint((g.grantee, g.grantor))]
+        if len(kept) != len(grants):
+            access = access.with_acl(object_id, kept)
+    return access

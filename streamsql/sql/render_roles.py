@@ -1,0 +1,94 @@
+"""Statements about roles and privileges back to text; see `sql.render`. A password is written out: not for a log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from streamsql.sql.names import quote_name, quote_string
+from streamsql.sql.role_statements import (
+    AlterOwner,
+    AlterRole,
+    AlterRoleSet,
+    CreateRole,
+    DropRole,
+    GrantPrivileges,
+    GrantRoles,
+    ReassignOwned,
+    RenameRole,
+    RoleName,
+    RoleOptions,
+)
+from streamsql.sql.roles import FLAG_WORDS
+from streamsql.sql.statements import Statement
+
+
+def _role(role: RoleName) -> str:
+    if role.keyword:
+        return role.name.upper()
+    return f'"{role.name}"' if role.name == "public" else quote_name(role.name)
+
+
+def _roles(roles: tuple[RoleName, ...]) -> str:
+    return ", ".join(map(_role, roles))
+
+
+def _options(options: RoleOptions) -> str:
+    parts = [FLAG_WORDS[flag].upper() for flag in options.flags]
+    if options.connection_limit is not None:
+        parts.append(f"CONNECTION LIMIT {options.connection_limit}")
+    if options.password is not None:
+        text = options.password.text
+        parts.append(f"PASSWORD {'NULL' if text is None else quote_string(text)}")
+    if options.valid_until is not None:
+        parts.append(f"VALID UNTIL {quote_string(options.valid_until)}")
+    for words, roles in (("IN ROLE", options.in_roles), ("ROLE", options.members), ("ADMIN", options.admins)):
+        if roles:
+            parts.append(f"{words} {_roles(roles)}")
+    return "".join(f" {part}" for part in parts)
+
+
+def _alter_role_set(statement: AlterRoleSet) -> str:
+    head = f"ALTER ROLE {_role(statement.role)}"
+    name = ".".join(map(quote_name, statement.variable.split(".")))
+    if statement.value is None:
+        return f"{head} RESET {'ALL' if statement.variable == 'all' else name}"
+    return f"{head} SET {name} TO {quote_string(statement.value)}"
+
+
+def _privileges(statement: GrantPrivileges) -> str:
+    names = ", ".join(map(quote_name, statement.names))
+    kind = "SCHEMA " if statement.on_schema else "ALL TABLES IN SCHEMA " if statement.whole_schema else ""
+    what = f"{', '.join(statement.privileges) or 'ALL'} ON {kind}{names}"
+    if statement.revoke:
+        option = "GRANT OPTION FOR " if statement.with_option else ""
+        cascade = " CASCADE" if statement.cascade else ""
+        return f"REVOKE {option}{what} FROM {_roles(statement.roles)}{cascade}"
+    return f"GRANT {what} TO {_roles(statement.roles)}{' WITH GRANT OPTION' if statement.with_option else ''}"
+
+
+def _membership(statement: GrantRoles) -> str:
+    if statement.revoke:
+        option = "ADMIN OPTION FOR " if statement.with_option else ""
+        return f"REVOKE {option}{_roles(statement.granted)} FROM {_roles(statement.roles)}"
+    option = " WITH ADMIN OPTION" if statement.with_option else ""
+    return f"GRANT {_roles(statement.granted)} TO {_roles(statement.roles)}{option}"
+
+
+def _reassign(statement: ReassignOwned) -> str:
+    if statement.to is None:
+        return f"DROP OWNED BY {_roles(statement.roles)}{' CASCADE' if statement.cascade else ''}"
+    return f"REASSIGN OWNED BY {_roles(statement.roles)} TO {_role(statement.to)}"
+
+
+ROLE_RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
+    AlterOwner: lambda s: f"ALTER {s.kind.value} {quote_name(s.name)} OWNER TO {_role(s.owner)}",
+    AlterRole: lambda s: f"ALTER ROLE {_role(s.role)}{_options(s.options)}",
+    AlterRoleSet: _alter_role_set,
+    CreateRole: lambda s: f"CREATE {'USER' if s.login else 'ROLE'} {quote_name(s.name)}{_options(s.options)}",
+    DropRole: lambda s: f"DROP ROLE {'IF EXISTS ' if s.if_exists else ''}{_roles(s.roles)}",
+    GrantPrivileges: _privileges,
+    GrantRoles: _membership,
+    ReassignOwned: _reassign,
+    RenameRole: lambda s: f"ALTER ROLE {_role(s.role)} RENAME TO {quote_name(s.new_name)}",
+}
