@@ -26,7 +26,8 @@ NOTHING = pa.table({})
 def mark_followed(queries: Iterable[ContinuousQuery]) -> set[str]:
     """Tell those queries to give their changes that others are kept by; gives the names of all relations that some are."""
     queries = list(queries)
-    names = {n for q in queries if isinstance(q, RecomputedQuery) and q.recomputed.part for n in q.plan.sources}
+    in_part = [q for q in queries if isinstance(q, RecomputedQuery) and (q.recomputed.part or q.recomputed.inner)]
+    names = {n for q in in_part for n in q.plan.sources}
     for query in queries:
         query.log.followed = query.name in names
     return names
