@@ -252,6 +252,9 @@ class _Choice:
             inside = duckdb_sql(tree)
         restricted = {s.number: self._restricted(s, [t.get(s) for t in by_key]) for s in self.scans}
         again = f"SELECT {shown} FROM ({rendered(inside, restricted)}) AS q({', '.join(names)})"
+        # rows that are made of no scan, as VALUES are, come for every key
+        same = " AND ".join(f"{TOUCHED}.k{i} IS NOT DISTINCT FROM r.{p}" for i, p in enumerate(places))
+        again = f"SELECT r.* FROM ({again}) AS r SEMI JOIN {TOUCHED} ON {same}"
         types = self._types(whole, places, by_key)
         for sql in (again, *(sql for _, sql in affected)):
             self.describe(self._for_describing(sql, types))
