@@ -16,7 +16,7 @@ import psycopg2.extensions
 import psycopg2.extras
 import pytest
 
-from tests.running import RunningServer
+from tests.running import RunningServer, until
 
 
 @pytest.fixture
@@ -172,3 +172,23 @@ def test_a_live_query_with_a_limit_is_read_whole(server: RunningServer, connecti
         cursor.execute("CREATE STREAM limited2 (n INT)")
         cursor.execute("INSERT INTO limited2 VALUES (1), (2), (3)")
     assert rows(connection, "SELECT n FROM limited2 EMIT APPEND LIMIT 2") == [(1,), (2,)]
+
+
+def test_a_named_cursor_reads_in_portions_and_goes_with_its_transaction(connection: Any):
+    with connection, connection.cursor("numbers") as cursor:
+        cursor.itersize = 100
+        cursor.execute("SELECT i FROM generate_series(1, %s) AS g(i)", (1_050,))
+        assert cursor.fetchmany(3) == [(1,), (2,), (3,)]
+        assert sum(row[0] for row in cursor) == 551_775 - 6
+    assert rows(connection, "SELECT count(*) FROM pg_cursors") == [(0,)]
+
+
+def test_a_client_is_woken_when_a_view_changes(server: RunningServer, connection: Any):
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE STREAM rung (n INT)")
+        cursor.execute("CREATE MATERIALIZED VIEW bell AS SELECT count(*) AS n FROM rung EMIT UPDATE")
+        cursor.execute("LISTEN bell")
+    server.execute("INSERT INTO rung VALUES (1)")
+    until(lambda: connection.poll() or connection.notifies)
+    assert connection.notifies[0].channel == "bell"

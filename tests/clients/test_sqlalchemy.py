@@ -210,3 +210,9 @@ def test_the_async_engine_does_the_same(server: RunningServer):
         return "items" in names, found
 
     assert asyncio.run(talk()) == (True, [("b", Decimal("2.50"), ["x"], {"k": 1})])
+
+
+def test_a_large_result_is_read_in_portions(engine: sa.Engine):
+    with engine.connect().execution_options(yield_per=100) as connection:
+        found = connection.execute(sa.text("SELECT i FROM generate_series(1, 1050) AS g(i)"))
+        assert sum(row.i for row in found) == 551_775

@@ -21,6 +21,7 @@ from hypothesis import note as noted
 from hypothesis import strategies as st
 
 from streamsql.engine.epoch import Write
+from streamsql.engine.operators.asof_join import PRUNE_ROWS_MIN
 from tests.driver import Database
 from tests.engine.streams import SECOND_US, cut_lists, examples
 
@@ -417,6 +418,26 @@ def test_the_state_of_a_join_is_level_over_a_day_of_event_time():
         assert max(sizes) <= 4 * 40, sizes
         assert sizes[-1] == sizes[5], sizes
         assert made.values("SELECT count(*) FROM public.v")[0][0] > 24 * 5
+
+
+def test_versions_of_an_asof_join_do_not_pile_up_where_nobody_asks_for_them():
+    with Database() as made:
+        for name in "ab":
+            made.execute(
+                f"CREATE STREAM {name} (ts TIMESTAMP, k TEXT, x INT, WATERMARK FOR ts AS ts) WITH (retention = '0')"
+            )
+        made.execute(
+            "CREATE MATERIALIZED VIEW v AS SELECT a.x, b.x AS y FROM a ASOF JOIN b ON a.k = b.k AND a.ts >= b.ts EMIT APPEND"
+        )
+        made.push_arrow("a", _table([Row("a", 10**15, "p", 0)]))  # the watermark is that of b from now on
+        for epoch in range(20):
+            rows = [Row("b", (epoch * 500 + n) * SECOND_US, "pqr"[n % 3], epoch * 500 + n) for n in range(500)]
+            made.push_arrow("b", _table(rows))
+            kept = sum(made.values(f"SELECT count(*) FROM _state.{t}")[0][0] for t in _state_tables(made))
+            assert kept < 2 * PRUNE_ROWS_MIN
+        for name in "ab":
+            made.push_arrow(name, _table([Row(name, 10**15 + 1, "q", 0)]))
+        assert made.values("SELECT x, y FROM public.v") == [(0, 9_998)]  # of the last epoch's rows the last of p
 
 
 def _state_tables(database: Database) -> list[str]:

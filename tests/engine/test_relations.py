@@ -60,6 +60,8 @@ _SHAPES = (
     "SELECT k, count(*) AS n FROM (SELECT k, x FROM {0} INTERSECT SELECT k, x FROM {1}) AS q GROUP BY k",
     "WITH p AS (" + _SUMS.format("{0}") + "), q AS (SELECT k, x FROM p WHERE n > 1) "
     "SELECT q.k, q.x, p.n FROM q JOIN p USING (k)",
+    "SELECT a.k, a.x, b.k AS y FROM {0} a FULL JOIN {1} b ON coalesce(a.k, 0) = b.k",
+    "SELECT a.k, b.k AS y, c.x FROM {0} a LEFT JOIN {1} b ON coalesce(b.k, 0) = a.k JOIN {2} c ON coalesce(b.k, 0) = c.k",
     "SELECT k + 1 AS k, x FROM {0} WHERE x > 0 OR k IS NULL",
     "SELECT x, y FROM (SELECT k, x, unnest([x, x + 1]) AS y FROM {0}) AS q WHERE y > 0",
     "SELECT k, x, lag(x) OVER w AS before FROM {0} WINDOW w AS (PARTITION BY k ORDER BY x)",

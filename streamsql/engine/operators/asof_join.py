@@ -27,6 +27,10 @@ from streamsql.engine.flow import AT_COLUMN, Arriving, Flow, Idle
 from streamsql.engine.operators.interval_join import IntervalJoinNode
 from streamsql.engine.watermark import NEVER
 
+# Versions are looked through once so many rows are kept, and again each time that they have grown as much.
+PRUNE_ROWS_MIN = 1_024
+PRUNE_GROWTH = 2
+
 
 class AsofJoinNode(IntervalJoinNode):
     """Keeps one such join."""
@@ -42,6 +46,7 @@ class AsofJoinNode(IntervalJoinNode):
             low = progress.pane_low if side is self.left else low
         progress = self._keep(replace(progress, pane_low=low))
         rows, at, progress = self._passed(both, progress)
+        progress = self._prune(both.last, progress)
         inner[self.index] = replace(progress, largest=both.last, rows_out=progress.rows_out + rows.num_rows)
         return replace(both, rows=rows, at=at)
 
@@ -75,20 +80,24 @@ class AsofJoinNode(IntervalJoinNode):
         )
 
     def _forget(self, mark: int, progress: Progress) -> Progress:
-        store, left, right = self.store, self.left, self.right
-        gone = store.run(f"DELETE FROM {left.state} WHERE __t < $1", mark)
-        keys = "".join(f"{quoted(k)}, " for k in self.origin.keys)
-        partition = f"PARTITION BY {keys.rstrip(', ')} " if keys else ""
-        newer = f"row_number() OVER ({partition}ORDER BY __t DESC, __seq DESC) > 1"
+        """Drop the rows of the left that have been shown."""
+        gone = self.store.run(f"DELETE FROM {self.left.state} WHERE __t < $1", mark)
+        first = self.store.rows(f"SELECT min(__t) FROM {self.left.state}").column(0)[0].as_py()
+        low = -NEVER if first is None else first
+        return replace(progress, state_rows=progress.state_rows - gone, pane_low=low)
+
+    def _prune(self, mark: int, progress: Progress) -> Progress:
+        """Drop versions that no row to come can be given, once there are many more rows than after the last time."""
+        if mark == NEVER or progress.state_rows <= max(PRUNE_ROWS_MIN, PRUNE_GROWTH * progress.compacted):
+            return progress
+        right, keys = self.right, ", ".join(quoted(k) for k in self.origin.keys)
+        newer = f"row_number() OVER ({f'PARTITION BY {keys} ' if keys else ''}ORDER BY __t DESC, __seq DESC) > 1"
         # of versions that are not after the watermark, the last of each key is enough; with > the last before it
+        old = f"SELECT __seq FROM {right.state} WHERE __t <= $1 QUALIFY {newer}"
         limit = mark - 1 if self.origin.strict else mark
-        gone += store.run(
-            f"DELETE FROM {right.state} WHERE __seq IN "
-            f"(SELECT __seq FROM {right.state} WHERE __t <= $1 QUALIFY {newer})",
-            limit,
-        )
-        first = store.rows(f"SELECT min(__t) FROM {left.state}").column(0)[0].as_py()
-        return replace(progress, state_rows=progress.state_rows - gone, pane_low=-NEVER if first is None else first)
+        gone = self.store.run(f"DELETE FROM {right.state} WHERE __seq IN ({old})", limit)
+        left = progress.state_rows - gone
+        return replace(progress, state_rows=left, compacted=left)
 
     def stirs(self, idle: Idle, inner: Sequence[Progress]) -> bool:
         if any(s.node.stirs(idle, inner) for s in self.sides):

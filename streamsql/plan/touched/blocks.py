@@ -191,6 +191,14 @@ def bare(node: exp.Expr) -> exp.Expr:
     return node
 
 
+def stays_null(node: exp.Expr) -> bool:
+    """Tell whether an expression is NULL where an outer join has filled all its columns with NULLs: coalesce(a, 0) is not."""
+    node = bare(node)
+    if isinstance(node, exp.Coalesce):
+        return all(stays_null(e) for e in (node.this, *node.expressions))
+    return isinstance(node, exp.Column) or (isinstance(node, exp.Cast) and stays_null(node.this))
+
+
 def parts(node: exp.Expr | None) -> list[exp.Expr]:
     """Give what AND connects."""
     if node is None:

@@ -23,6 +23,7 @@ from streamsql.plan.touched.blocks import (
     Scan,
     pairs_of,
     scans,
+    stays_null,
     tokens,
     traced,
 )
@@ -143,7 +144,7 @@ def _to_the_right(
 
 def _through_full(block: Block, item: Item, key: exp.Expr, place: int, partly: bool) -> Traced:
     for left, right, _ in item.pairs:
-        if key == exp.Coalesce(this=left, expressions=[right]):
+        if key == exp.Coalesce(this=left, expressions=[right]) and stays_null(left) and stays_null(right):
             found = _through_joins(block, left, place - 1, partly)
             return _joined(found, _into_item(item, right, partly))
     raise NotKeyed("a FULL JOIN's key is none of its equalities")

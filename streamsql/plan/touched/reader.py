@@ -19,6 +19,8 @@ from streamsql.plan.touched.blocks import (
     bare,
     pairs_of,
     parts,
+    scans,
+    stays_null,
     tokens,
     traced,
 )
@@ -101,6 +103,9 @@ class Reader:
         if any(tree.args.get(c) for c in ("limit", "offset", "by_name", "side", "kind", "on", "match")):
             raise NotKeyed("a set operation is cut off" if tree.args.get("limit") else "a set operation goes by name")
         left, right = self._query(tree.left, outer, ctes), self._query(tree.right, outer, ctes)
+        if not (any(scans(left)) and any(scans(right))):
+            # what is written out has no key: it would be there again with every key that is touched
+            raise NotKeyed("a part of a set operation reads nothing")
         return Operation(tree, left, right, left.names)
 
     def _select(self, tree: exp.Select, outer: Block | None, ctes: dict[str, exp.CTE]) -> Block:
@@ -270,7 +275,12 @@ def _read_on(block: Block, item: Item, join: exp.Join) -> None:
             continue
         condition = block.canonical(part)
         item.conditions.append(condition)
-        item.pairs += pairs_of(condition, item.token)
+        pairs = list(pairs_of(condition, item.token))
+        plain = all(isinstance(e, exp.Column) for left, right, _ in pairs for e in (left, right))
+        if item.kind in {"left", "right", "full"} and not plain:
+            # over the NULLs that an outer join fills in, an expression such as coalesce() has another value than over a row
+            raise NotKeyed("an outer join goes by an expression")
+        item.pairs += pairs
 
 
 def _named(block: Block, node: exp.Expr) -> exp.Expr:
@@ -333,13 +343,13 @@ def _edges(block: Block) -> Iterator[tuple[exp.Expr, exp.Expr]]:
     """Give (x, y): where x is a key of the block's rows, y equals it or is NULL."""
     for item in block.items:
         for left, right, _ in item.pairs:
-            if item.kind == "full":
+            if item.kind == "full" and stays_null(left) and stays_null(right):
                 both = exp.Coalesce(this=left, expressions=[right])
                 yield both, left
                 yield both, right
-            if item.kind in {"inner", "left", "semi", "anti"}:
+            if item.kind in {"inner", "semi", "anti"} or (item.kind == "left" and stays_null(right)):
                 yield left, right
-            if item.kind in {"inner", "right"}:
+            if item.kind == "inner" or (item.kind == "right" and stays_null(left)):
                 yield right, left
     filled = block.null_supplied()
     for condition in block.where:

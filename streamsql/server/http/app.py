@@ -69,6 +69,7 @@ class HttpServer:
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind((self._host, self._port))
+            listening.listen(self.parts.limits.http_requests_max)  # clients may come before uvicorn does
             listening.setblocking(False)
         except OSError:
             listening.close()
