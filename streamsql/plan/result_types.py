@@ -206,8 +206,10 @@ class ResultTypes:
         node: exp.Expr | None = table
         while node is not None:
             around = node.args.get("with_")
+            recursive = around is not None and around.args.get("recursive")
             for cte in around.expressions if around is not None else ():
-                if isinstance(cte, exp.CTE) and cte.alias == table.name:
+                # without RECURSIVE its name means, inside of it, what there is outside
+                if isinstance(cte, exp.CTE) and cte.alias == table.name and (recursive or not _is_inside(table, cte)):
                     return cte
             node = node.parent
         return None
@@ -353,6 +355,13 @@ def _aggregate(node: exp.Expr, of: WireType | None) -> WireType | None:
 
 _WIDTHS = {t.INT2: 0, t.INT4: 1, t.INT8: 2, t.NUMERIC: 3, t.FLOAT4: 4, t.FLOAT8: 5}
 _DEVIATIONS = (exp.Stddev, exp.StddevPop, exp.StddevSamp, exp.Variance, exp.VariancePop)
+
+
+def _is_inside(node: exp.Expr, around: exp.Expr) -> bool:
+    above: exp.Expr | None = node
+    while above is not None and above is not around:
+        above = above.parent
+    return above is around
 
 
 def _not_recursive(cte: exp.CTE, table: exp.Table) -> exp.Expr:

@@ -342,7 +342,7 @@ _OFFSET = re.compile(r"([+-]?)(\d{1,2})(?::?00)?\Z")
 
 def _zone(value: str) -> str:
     """Give a time zone as the zone database spells it; hours from UTC as ``Etc/GMT``. Raises InvalidParameterValue."""
-    name = value.strip().strip("'")
+    name = value.strip().strip("'\"")  # a name that SET was given keeps its quotes
     if name.lower() in _UTC:
         return "UTC" if name.lower() != "gmt" else "GMT"
     found = zones_by_name().get(name.lower())

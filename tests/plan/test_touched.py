@@ -68,7 +68,7 @@ _WHOLE = {
     "SELECT k FROM t WHERE x > (SELECT avg(x) FROM t)": "a subquery reads all rows",
     "SELECT k FROM t WHERE k NOT IN (SELECT k FROM u)": "a subquery reads all rows",
     "SELECT k FROM t UNION ALL SELECT 1": "a part of a set operation reads nothing",
-    "SELECT t.k, u.x FROM t FULL JOIN u ON coalesce(t.k, 0) = u.k": "it has no key that all its rows have",
+    "SELECT t.k, u.x FROM t FULL JOIN u ON coalesce(t.k, 0) = u.k": "an outer join goes by an expression",
     "SELECT k, now() AS at FROM t": "it asks the time outside of a condition of WHERE on one relation",
     "SELECT t.k, u.x FROM t FULL JOIN u ON t.k > u.k": "it has no key that all its rows have",
     "SELECT k, count(*) AS n FROM bits GROUP BY k": '"bits" has a column of type bit',

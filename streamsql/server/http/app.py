@@ -53,14 +53,19 @@ class HttpServer:
             raise ConfigError(
                 f"HTTP listens on this machine's own addresses only, not on {config.http_host}: it has no passwords yet"
             )
-        rule = rule_for(postgres.gate.rules, "127.0.0.1", tls=False)
-        if rule is None or rule.method is not Method.TRUST or config.require_tls:
+        self._gate, self._require_tls = postgres.gate, config.require_tls
+        if not self._trusts(config.http_host):
             raise ConfigError("HTTP has no passwords yet: it takes an authentication rule that trusts loopback")
         self._host, self._port = config.http_host, config.http_port
         self.parts = Parts(postgres.engine, postgres.reads, postgres.known, postgres.sessions)
         self._ready = False
         self._task: asyncio.Task[None] | None = None
         self._server: _Server | None = None
+
+    def _trusts(self, address: str) -> bool:
+        """Tell whether the rules as they are now let a client of this address in without a proof."""
+        rule = rule_for(self._gate.rules, "127.0.0.1" if address == "localhost" else address, tls=False)
+        return rule is not None and rule.method is Method.TRUST and not self._require_tls
 
     async def start(self) -> int:
         """Listen; gives the port. Raises OSError where the address cannot be had."""
@@ -76,7 +81,7 @@ class HttpServer:
             raise
         limits = self.parts.limits
         settings = uvicorn.Config(
-            application(self.parts, lambda: self._ready), lifespan="off", log_config=None, access_log=False,
+            application(self.parts, lambda: self._ready, self._trusts), lifespan="off", log_config=None, access_log=False,
             server_header=False, limit_concurrency=limits.http_requests_max, backlog=limits.http_requests_max,
             timeout_graceful_shutdown=GOODBYE_SECONDS_MAX, ws_max_size=1 << 16, h11_max_incomplete_event_size=1 << 17,
         )  # fmt: skip
@@ -103,8 +108,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-def application(parts: Parts, ready: Callable[[], bool]) -> ASGIApp:
-    """Make the application."""
+def application(parts: Parts, ready: Callable[[], bool], trusts: Callable[[str], bool]) -> ASGIApp:
+    """Make the application; `trusts` tells whether a client of an address is let in."""
     keys, keeping, registry = Keys(), Keeping(parts), registry_of(parts)
 
     def route(path: str, respond: Callable[[Request], Awaitable[Response]], method: str) -> Route:
@@ -160,7 +165,7 @@ def application(parts: Parts, ready: Callable[[], bool]) -> ASGIApp:
         ],
         exception_handlers=dict.fromkeys((404, 405), missing) | dict.fromkeys((StreamSQLError, HttpError, Exception), on_error),
     )
-    return _OwnHostOnly(_Caught(made))
+    return _OwnHostOnly(_Caught(made), trusts)
 
 
 class _OwnHostOnly:
@@ -169,11 +174,15 @@ class _OwnHostOnly:
     A page whose name was made to point here (DNS rebinding) is known by its Host, a page from elsewhere by its Origin.
     """
 
-    def __init__(self, inner: ASGIApp) -> None:
+    def __init__(self, inner: ASGIApp, trusts: Callable[[str], bool]) -> None:
         self._inner = inner
+        self._trusts = trusts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in {"http", "websocket"}:
+            if not self._trusts((scope.get("client") or ("",))[0]):  # the rules may have changed since the start
+                await Response("HTTP has no passwords yet\n", 403)(scope, receive, send)
+                return
             headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
             origin = headers.get(b"origin", "")
             if not _is_own(headers.get(b"host", "localhost")) or (origin and not _is_own(origin.partition("://")[2])):
