@@ -153,7 +153,9 @@ def _http_server(server: PostgresServer, config: Config) -> HttpServer:
     try:
         from streamsql.server.http.app import HttpServer
     except ImportError as error:
-        raise ConfigError(f"HTTP needs more packages ({error.name} is missing): pip install 'streamsql[http]'") from None
+        raise ConfigError(
+            f"HTTP needs more packages ({error.name} is missing): pip install 'streamsql[http]'"
+        ) from None
     return HttpServer(server, config)
 
 

@@ -42,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``serve``."""
     parser.add_argument("--host", metavar="ADDRESS", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", metavar="N", help="port to listen on, 0 picks a free one (default 5433)")
-    parser.add_argument("--http-host", metavar="ADDRESS", help="address for HTTP, this machine's own (default 127.0.0.1)")
+    parser.add_argument(
+        "--http-host", metavar="ADDRESS", help="address for HTTP, this machine's own (default 127.0.0.1)"
+    )
     parser.add_argument("--http-port", metavar="N", help="port for HTTP, 0 picks a free one (default: no HTTP)")
     parser.add_argument("--data-dir", metavar="DIR", help="folder that holds all state (default ./streamsql-data)")
     parser.add_argument("--in-memory", action="store_true", help="keep no state on disk: all is lost at the end")
@@ -53,9 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--password-file", metavar="FILE", help="file that holds the first owner's password (or STREAMSQL_PASSWORD)"
     )
     parser.add_argument(
-        "--auth", metavar="RULES", help="who may connect from where (default 'trust loopback, scram all'); @FILE reads them"
+        "--auth",
+        metavar="RULES",
+        help="who may connect from where (default 'trust loopback, scram all'); @FILE reads them",
     )
-    parser.add_argument("--tls-cert", metavar="FILE", help="the server's certificate and those up to its authority, as PEM")
+    parser.add_argument(
+        "--tls-cert", metavar="FILE", help="the server's certificate and those up to its authority, as PEM"
+    )
     parser.add_argument("--tls-key", metavar="FILE", help="the certificate's key, as PEM")
     parser.add_argument("--tls-ca", metavar="FILE", help="authorities whose clients' certificates are believed, as PEM")
     parser.add_argument("--require-tls", action="store_true", help="refuse connections that are not encrypted")

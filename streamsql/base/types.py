@@ -192,7 +192,9 @@ def wire_column(duckdb_type: str) -> WireColumn:
         return WireColumn(base.array, cast)
     if duckdb_type.startswith("DECIMAL("):
         precision, scale = (int(x) for x in duckdb_type[8:-1].split(","))
-        return WireColumn(NUMERIC, None, -1 if (precision, scale) in _UNCONSTRAINED else ((precision << 16) | scale) + 4)
+        return WireColumn(
+            NUMERIC, None, -1 if (precision, scale) in _UNCONSTRAINED else ((precision << 16) | scale) + 4
+        )
     if duckdb_type.startswith(("STRUCT", "MAP", "UNION")):
         return WireColumn(JSON, "JSON")
     found = _FROM_DUCKDB.get(duckdb_type)

@@ -45,7 +45,9 @@ Changes = dict[str, pa.Table | None]
 def weighted_rows(changes: list[Change]) -> pa.Table:
     """Give the rows of changes with ``__weight`` (BIGINT) as the last column, as `Changes` has them."""
     found = [
-        c.rows.append_column("__weight", pa.repeat(1, c.rows.num_rows) if c.weights is None else c.weights.cast(pa.int64()))
+        c.rows.append_column(
+            "__weight", pa.repeat(1, c.rows.num_rows) if c.weights is None else c.weights.cast(pa.int64())
+        )
         for c in changes
         if not c.whole
     ]

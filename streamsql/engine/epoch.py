@@ -79,7 +79,9 @@ class Engine:
         self.clock = clock
         self.store = store
         self.queries: dict[str, ContinuousQuery] = {}
-        self.on_view_change: Callable[[str, int], None] = lambda *_: None  # called on the engine's thread, after the commit
+        self.on_view_change: Callable[[str, int], None] = lambda *_: (
+            None
+        )  # called on the engine's thread, after the commit
         self._wake = threading.Condition()
         self._queue: deque[Write | _Call] = deque()
         self.queued_rows = 0

@@ -168,7 +168,12 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
     progress = json.loads(text)
     streams = {
         s["name"]: StreamProgress(
-            s["rows_in"], s["last_arrival"], s["largest"], s.get("positions", {}), s.get("error"), s.get("rows_rejected", 0)
+            s["rows_in"],
+            s["last_arrival"],
+            s["largest"],
+            s.get("positions", {}),
+            s.get("error"),
+            s.get("rows_rejected", 0),
         )
         for s in progress["streams"]
     }

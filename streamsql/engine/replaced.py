@@ -25,7 +25,9 @@ class Aside:
                 if self._store.fetch(
                     f"SELECT 1 FROM duckdb_tables() WHERE schema_name = '{schema}' AND table_name = {literal(name)}"
                 ):
-                    self._store.execute(f"ALTER TABLE {schema}.{quoted(name)} RENAME TO {quoted(self._moved_name(name))}")
+                    self._store.execute(
+                        f"ALTER TABLE {schema}.{quoted(name)} RENAME TO {quoted(self._moved_name(name))}"
+                    )
 
     def _moved_name(self, name: str) -> str:
         return f"{name}~{self._query.id}"

@@ -78,7 +78,8 @@ def typed(table: pa.Table, fields: Sequence[Field]) -> Decoded:
     wrong = reasons.is_valid()
     items = ", ".join(f"{quote(f'c{i}')} AS {quote(name)}" for i, name in enumerate(names))
     shown = casts.query(
-        f"SELECT CAST(to_json(r) AS VARCHAR) AS r FROM (SELECT {items} FROM __records) AS r", {"__records": named.filter(wrong)}
+        f"SELECT CAST(to_json(r) AS VARCHAR) AS r FROM (SELECT {items} FROM __records) AS r",
+        {"__records": named.filter(wrong)},
     )
     positions = [i for i, w in enumerate(wrong.to_pylist()) if w]
     said = rejected(positions, reasons.drop_null().to_pylist(), [r.encode() for r in shown.column("r").to_pylist()])
@@ -98,7 +99,10 @@ def _read(source: str, given: pa.DataType, wanted: Field) -> casts.Read:
         (kinds.is_integer(given) and (name in INTEGERS or name in FLOATS or name.startswith("DECIMAL(")))
         or (number and (name in FLOATS or name.startswith("DECIMAL(")))
         or ((kinds.is_timestamp(given) or kinds.is_date(given)) and (name in TIMES or name == "DATE"))
-        or ((kinds.is_binary(given) or kinds.is_large_binary(given) or kinds.is_fixed_size_binary(given)) and name == "BLOB")
+        or (
+            (kinds.is_binary(given) or kinds.is_large_binary(given) or kinds.is_fixed_size_binary(given))
+            and name == "BLOB"
+        )
         or (kinds.is_boolean(given) and name == "BOOLEAN")
         or (kinds.is_time(given) and name == "TIME")
         or (kinds.is_interval(given) and name == "INTERVAL")

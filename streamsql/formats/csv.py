@@ -59,7 +59,7 @@ class CsvFormat:
         if not table.num_rows:
             return b""
         named = table.rename_columns([f"c{i}" for i in range(table.num_columns)])
-        marks = text_literal(f'[{chr(34)}\\r\\n{"" if self.delimiter == chr(34) else chr(92) + self.delimiter}]')
+        marks = text_literal(f"[{chr(34)}\\r\\n{'' if self.delimiter == chr(34) else chr(92) + self.delimiter}]")
         items = []
         for index, column in enumerate(self.fields):
             text = casts.to_text(f"c{index}", column.type)
@@ -163,7 +163,9 @@ class CsvDecoder(BlockDecoder):
         if b'"' in records.data:
             quotes = np.flatnonzero(octets == _QUOTE)
             marks = marks[np.searchsorted(quotes, marks) % 2 == 0]
-        found: npt.NDArray[np.int64] = np.searchsorted(marks, records.stops) - np.searchsorted(marks, records.starts) + 1
+        found: npt.NDArray[np.int64] = (
+            np.searchsorted(marks, records.stops) - np.searchsorted(marks, records.starts) + 1
+        )
         return found
 
     def _texts(self, records: Records) -> tuple[pa.Table, pa.Array]:

@@ -110,13 +110,18 @@ class EnvelopeDecoder(JsonDecoder):
         places = np.column_stack((np.arange(count), np.arange(count) + count)).ravel()
         kept = np.column_stack((goes, comes)).ravel()
         weights = np.tile(np.array([-1, 1], np.int8), count)[kept]
-        return Decoded(pa.concat_tables([before, after]).take(pa.array(places[kept])), said, pa.array(weights, pa.int8()))
+        return Decoded(
+            pa.concat_tables([before, after]).take(pa.array(places[kept])), said, pa.array(weights, pa.int8())
+        )
 
     def _reasons(self, rows: pa.Table, operation: pa.Array) -> pa.Array:
         """Say what is wrong with an envelope that is JSON and whose values can be read."""
         reasons = pa.nulls(rows.num_rows, pa.string())
         no_before, no_after = (rows.column(f"__{image}").combine_chunks().is_null() for image in ("before", "after"))
-        needs_before, needs_after = pc.is_in(operation, pa.array(["u", "d"])), pc.is_in(operation, pa.array([*_COMES, "u"]))
+        needs_before, needs_after = (
+            pc.is_in(operation, pa.array(["u", "d"])),
+            pc.is_in(operation, pa.array([*_COMES, "u"])),
+        )
         checks = [
             (pc.invert(pc.is_in(operation, pa.array(_OPERATIONS))), "not an operation on a row"),
             (pc.and_(needs_before, no_before), "the row before is missing: set REPLICA IDENTITY FULL"),

@@ -150,7 +150,8 @@ class BlockDecoder:
         from streamsql.base.errors import ProgramLimitExceeded
 
         return ProgramLimitExceeded(
-            f"a record of more than {self.record_bytes_max} bytes", hint="record_bytes_max bounds the length of a record"
+            f"a record of more than {self.record_bytes_max} bytes",
+            hint="record_bytes_max bounds the length of a record",
         )
 
     def last_end(self, data: bytes) -> int:

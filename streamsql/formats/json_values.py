@@ -122,6 +122,8 @@ def _trimmed(data: bytes, starts: Positions, stops: Positions) -> Records:
     else:
         solid = np.flatnonzero(~_IS_SPACE[octets])
         index = np.searchsorted(solid, starts)
-        starts = np.where(index < len(solid), solid[np.minimum(index, len(solid) - 1)], len(data)) if len(solid) else stops
+        starts = (
+            np.where(index < len(solid), solid[np.minimum(index, len(solid) - 1)], len(data)) if len(solid) else stops
+        )
     kept = starts < stops
     return Records(data, starts[kept], stops[kept])

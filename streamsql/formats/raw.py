@@ -73,5 +73,7 @@ def _that_are_text(records: Records, start: int) -> tuple[Records, pa.Table]:
     if not wrong.any():
         return records, NOTHING_REJECTED
     gone = records.filter(wrong)
-    said = rejected((gone.starts + start).tolist(), reasons[wrong].tolist(), [gone.bytes_of(i) for i in range(len(gone))])
+    said = rejected(
+        (gone.starts + start).tolist(), reasons[wrong].tolist(), [gone.bytes_of(i) for i in range(len(gone))]
+    )
     return records.filter(~wrong), said

@@ -43,6 +43,7 @@ _DIRECT = _INTEGERS | _FLOATS | _STRINGS | {"bool", "date", "timestamp"}
 _TRUE = ["t", "true", "yes", "y", "on", "1", "T", "TRUE", "True"]
 _FALSE = ["f", "false", "no", "n", "off", "0", "F", "FALSE", "False"]
 
+
 @dataclass(frozen=True, slots=True)
 class CopyColumn:
     """One column that COPY fills, in the order of the fields; `modifier` as in `canonical_arrow`."""

@@ -79,9 +79,7 @@ def copy_options(given: Mapping[str, OptionValue], *, to_client: bool = False) -
         if not is_csv:
             raise FeatureNotSupported(f"COPY force {words} available only in CSV mode")
         if (name == "force_quote") is not to_client:
-            raise FeatureNotSupported(
-                f"COPY force {words} only available using COPY {'FROM' if to_client else 'TO'}"
-            )
+            raise FeatureNotSupported(f"COPY force {words} only available using COPY {'FROM' if to_client else 'TO'}")
     if header == "match" and to_client:
         raise FeatureNotSupported('cannot use "match" with HEADER in COPY TO')
     quote = texts.get("quote", '"')

@@ -21,9 +21,7 @@ _PROHIBITED = (
 
 def saslprep(text: str) -> str:
     """Give the prepared form; a text that has none is given back as it is, as PostgreSQL does."""
-    mapped = "".join(
-        " " if stringprep.in_table_c12(c) else c for c in text if not stringprep.in_table_b1(c)
-    )
+    mapped = "".join(" " if stringprep.in_table_c12(c) else c for c in text if not stringprep.in_table_b1(c))
     prepared = unicodedata.normalize("NFKC", mapped)
     if not prepared or any(prohibited(c) for c in prepared for prohibited in _PROHIBITED):
         return text

@@ -128,7 +128,9 @@ class Exchange:
     def _check_flag(self, flag: str, binding_type: str | None) -> None:
         if flag == "p":
             if not self._plus:
-                raise _malformed("the client selected SCRAM-SHA-256 without channel binding, but the message includes it")
+                raise _malformed(
+                    "the client selected SCRAM-SHA-256 without channel binding, but the message includes it"
+                )
             if binding_type != _BINDING_TYPE:
                 raise ProtocolViolation(f'unsupported SCRAM channel-binding type "{binding_type}"')
         elif self._plus:

@@ -183,9 +183,7 @@ class _Binder:
             known = bounds_of_window(window)
         return self._over_origin(self._typed(draft, source), items, known)
 
-    def _over_origin(
-        self, plan: ContinuousPlan, items: list[exp.Expr], known: dict[str, TimeBound]
-    ) -> ContinuousPlan:
+    def _over_origin(self, plan: ContinuousPlan, items: list[exp.Expr], known: dict[str, TimeBound]) -> ContinuousPlan:
         """Add where the rows come from, and the bounds of the outputs: `known` are those of the columns they are made of."""
         found = [(o.name, bounds_of(i.unalias(), known)) for o, i in zip(plan.outputs, items, strict=True)]
         plan = replace(plan, times=tuple((name, bound) for name, bound in found if bound is not None))

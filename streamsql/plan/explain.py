@@ -119,7 +119,9 @@ def _watermark(plan: ContinuousPlan) -> str:
         return f"none on {plan.window.time_sql}: no window closes"
     if plan.bound is not None:
         delay = f", less {render_duration(plan.watermark_delay_us)}" if plan.watermark_delay_us else ""
-        return f"as {plan.source} hand{'s' * (len(plan.sources) < 2)} it on, as a bound of {plan.window.time_sql}{delay}"
+        return (
+            f"as {plan.source} hand{'s' * (len(plan.sources) < 2)} it on, as a bound of {plan.window.time_sql}{delay}"
+        )
     allowed = f"; allowed lateness {render_duration(plan.allowed_lateness_us)}" if plan.allowed_lateness_us else ""
     return f"{plan.window.time_sql} - {render_duration(plan.watermark_delay_us)}{allowed}"
 

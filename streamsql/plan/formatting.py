@@ -296,7 +296,9 @@ def _integer(layout: _Layout, whole: str) -> str:
         return "''"
     marks = [c for c in layout.integer if c in ("9", "0")]
     zeros = count - marks.index("0") if "0" in marks else 0
-    padded = f"lpad(CASE WHEN length({whole}) < {zeros} THEN lpad({whole}, {zeros}, '0') ELSE {whole} END, {count}, ' ')"
+    padded = (
+        f"lpad(CASE WHEN length({whole}) < {zeros} THEN lpad({whole}, {zeros}, '0') ELSE {whole} END, {count}, ' ')"
+    )
     if "," not in layout.integer:
         return padded
     pieces: list[str] = []

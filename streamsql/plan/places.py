@@ -39,7 +39,9 @@ def _qualify(error: StreamSQLError, tree: exp.Expr) -> None:
         return
     column = next((c for c in tree.find_all(exp.Column) if c.name == match[1]), None)
     tables = [t for t in tree.find_all(exp.Table) if isinstance(t.this, exp.Identifier)]
-    owner = column.table if column is not None and column.table else tables[0].alias_or_name if len(tables) == 1 else None
+    owner = (
+        column.table if column is not None and column.table else tables[0].alias_or_name if len(tables) == 1 else None
+    )
     if owner is not None:
         error.message = f'column "{owner}.{match[1]}"{error.message[match.end() :]}'
         error.args = (error.message,)

@@ -1,7 +1,7 @@
 """The text of a value as PostgreSQL writes it, in DuckDB's SQL: what ``x::text``, ``||`` and ``concat`` make of it.
 
-    1.0::float8::text      1           true || ''             true        concat(true)      t
-    ARRAY['a b']::text     {"a b"}     '\\x00'::bytea::text    \\x00        1::numeric::text  1
+1.0::float8::text      1           true || ''             true        concat(true)      t
+ARRAY['a b']::text     {"a b"}     '\\x00'::bytea::text    \\x00        1::numeric::text  1
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ _NUMERIC = (
     "CASE typeof({x}) WHEN 'DECIMAL(38,10)' THEN regexp_replace(CAST({x} AS VARCHAR), '\\.?0+$', '') "
     "WHEN 'DOUBLE' THEN CAST(CAST({x} AS DECIMAL(38,16)) AS VARCHAR) ELSE CAST({x} AS VARCHAR) END"
 )
-_INTERVAL = (
-    r"regexp_replace(replace(CAST({x} AS VARCHAR), 'month', 'mon'), '(-\d+ (?:year|mon|day)s?) (\d)', '\1 +\2')"
-)
+_INTERVAL = r"regexp_replace(replace(CAST({x} AS VARCHAR), 'month', 'mon'), '(-\d+ (?:year|mon|day)s?) (\d)', '\1 +\2')"
 _OUTPUTS: dict[WireType, str] = {
     t.BYTEA: r"'\x' || lower(hex({x}))",
     t.FLOAT4: _FLOAT,

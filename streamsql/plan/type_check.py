@@ -100,7 +100,9 @@ def _mistake(node: exp.Expr, statement: Statement, types: ResultTypes, limits: L
         return _of_operator(node, statement, types, limits)
     if isinstance(node, exp.Neg) and types.type_of(node.this) in (t.TEXT, t.BOOL):
         shown = type_name(types.type_of(node.this) or t.TEXT)
-        return UndefinedFunction(f"operator does not exist: - {shown}", hint=_HINT, position=position_of(node, statement))
+        return UndefinedFunction(
+            f"operator does not exist: - {shown}", hint=_HINT, position=position_of(node, statement)
+        )
     return _of_call(node, statement, types)
 
 
@@ -139,9 +141,7 @@ def _own(node: exp.Expr, kind: type[exp.Expr]) -> Iterator[exp.Expr]:
 def _of_condition(node: exp.Where | exp.Having, statement: Statement, types: ResultTypes) -> StreamSQLError | None:
     clause = "WHERE" if isinstance(node, exp.Where) else "HAVING"
     for window in _own(node, exp.Window):
-        return WindowingError(
-            f"window functions are not allowed in {clause}", position=position_of(window, statement)
-        )
+        return WindowingError(f"window functions are not allowed in {clause}", position=position_of(window, statement))
     for aggregate in _own(node, exp.AggFunc) if clause == "WHERE" else ():
         if not isinstance(aggregate.parent, exp.Window):
             return GroupingError(
@@ -307,7 +307,9 @@ def _of_call(node: exp.Expr, statement: Statement, types: ResultTypes) -> Stream
         )
     if isinstance(node, (exp.Sum, exp.Avg)) and types.type_of(node.this) in (t.BOOL, t.TEXT, t.VARCHAR, t.BPCHAR):
         shown = f"{function_name(node, statement)}({type_name(types.type_of(node.this) or t.TEXT)})"
-        return UndefinedFunction(f"function {shown} does not exist", hint=_CALL_HINT, position=position_of(node, statement))
+        return UndefinedFunction(
+            f"function {shown} does not exist", hint=_CALL_HINT, position=position_of(node, statement)
+        )
     if isinstance(node, exp.AggFunc) and not isinstance(parent, exp.Window):
         for inner in node.find_all(exp.AggFunc, exp.Window):
             if inner is node or inner.find_ancestor(exp.Query) is not node.find_ancestor(exp.Query):

@@ -82,9 +82,7 @@ class SqlCursor:
 
     # ---- fetching ----
 
-    async def fetch(
-        self, direction: Direction, count: int | None, room: int, limits: Limits, wait: Wait
-    ) -> Batches:
+    async def fetch(self, direction: Direction, count: int | None, room: int, limits: Limits, wait: Wait) -> Batches:
         """Move and give the rows passed over, or for ABSOLUTE and RELATIVE the row arrived at.
 
         `room` is how many bytes this cursor may keep. Raises NotInPrerequisiteState where it cannot go back.

@@ -128,7 +128,9 @@ class Extended:
         if len(self._prepared) >= limits.statements_max and name not in self._prepared:
             raise exceeded(limits, "statements_max", "the number of prepared statements")
 
-    async def _prepare(self, statement: Statement | None, oids: tuple[int, ...], *, from_sql: str | None = None) -> Prepared:
+    async def _prepare(
+        self, statement: Statement | None, oids: tuple[int, ...], *, from_sql: str | None = None
+    ) -> Prepared:
         row = isinstance(statement, Insert) and statement.parameter_columns is not None
         types = await self._types(statement, oids)
         if isinstance(statement, Query) and statement.emit is None:

@@ -119,9 +119,7 @@ class Gate:
     async def admit(self, wanted: Asked, caller: Caller) -> LoggedIn | None:
         """Let a client in, or raise why not; None where it has gone away. Errors are fatal."""
         tls = caller.tls
-        method = method_for(
-            self.rules, wanted, caller.address, tls=tls is not None, tls_required=self._tls_required
-        )
+        method = method_for(self.rules, wanted, caller.address, tls=tls is not None, tls_required=self._tls_required)
         if method is Method.TRUST:
             return self._trusted(wanted.user)
         if method is Method.CERT:
@@ -158,9 +156,7 @@ class Gate:
         reason, verifier = self._verifier(role)
         binding = None if caller.tls is None else caller.tls.binding
         nonce = secrets.token_urlsafe(NONCE_BYTES)
-        exchange = Exchange(
-            verifier or mock_verifier(user, self._mock_secret), nonce, binding, doomed=verifier is None
-        )
+        exchange = Exchange(verifier or mock_verifier(user, self._mock_secret), nonce, binding, doomed=verifier is None)
         await caller.send(caller.connection.authentication_sasl(exchange.mechanisms))
         answer = await _answer(caller.event)
         if answer is None:

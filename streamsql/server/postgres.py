@@ -413,8 +413,15 @@ class Wire(asyncio.Protocol):
         transaction = SessionTransaction(server.engine)
         reads = SessionReads(server.reads, lambda: variables.zone)
         context = Context(
-            server.engine, reads, server.known, asker, transaction, variables, server.sessions,
-            cursors=SqlCursors(server.limits), listener=Listener(server.limits, server.channels, self._arrived.set),
+            server.engine,
+            reads,
+            server.known,
+            asker,
+            transaction,
+            variables,
+            server.sessions,
+            cursors=SqlCursors(server.limits),
+            listener=Listener(server.limits, server.channels, self._arrived.set),
             identity=identity,
         )
         if startup.protocol >= (3, 2):

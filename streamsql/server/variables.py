@@ -352,7 +352,8 @@ def _zone(value: str) -> str:
         found = f"Etc/GMT{'+' if offset[1] == '-' else '-'}{int(offset[2])}" if int(offset[2]) else "UTC"
     if found is None:
         raise InvalidParameterValue(
-            f'invalid value for parameter "TimeZone": "{value}"', hint="name a zone, such as 'Europe/Berlin', or whole hours"
+            f'invalid value for parameter "TimeZone": "{value}"',
+            hint="name a zone, such as 'Europe/Berlin', or whole hours",
         )
     return found
 

@@ -62,9 +62,7 @@ class Written:
     rows: pa.Table | None = None
 
 
-def change(
-    context: Context, table: Table, resolve: Callable[[Scope], exp.Expr], *, returning: bool = False
-) -> Written:
+def change(context: Context, table: Table, resolve: Callable[[Scope], exp.Expr], *, returning: bool = False) -> Written:
     """Run an UPDATE or DELETE in the session's transaction. For a reader's thread.
 
     `resolve` gives the statement's tree with its names looked up. Raises StreamSQLError.

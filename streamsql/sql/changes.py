@@ -46,7 +46,12 @@ def parse_insert(cursor: Cursor) -> Insert:
         if conflict is None or rest:
             cursor.expect_end()
         return Insert(
-            *source_text, name=name, columns=columns, name_position=name_position, conflict=conflict, returning=returning
+            *source_text,
+            name=name,
+            columns=columns,
+            name_position=name_position,
+            conflict=conflict,
+            returning=returning,
         )
     first = cursor.peek
     if first is None or first.text not in QUERY_WORDS or first.token_type is TokenType.STRING:

@@ -78,9 +78,7 @@ def parse_fetch(cursor: Cursor) -> Fetch:
     name = cursor.expect_name()
     timeout_us = _timeout(cursor) if cursor.accept("with") else None
     cursor.expect_end()
-    return Fetch(
-        *cursor.source, name=name, direction=direction, count=count, move=move, timeout_us=timeout_us
-    )
+    return Fetch(*cursor.source, name=name, direction=direction, count=count, move=move, timeout_us=timeout_us)
 
 
 def _direction(cursor: Cursor) -> tuple[Direction, int | None]:

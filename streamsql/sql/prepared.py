@@ -15,7 +15,10 @@ from streamsql.sql.tokens import Cursor, tokenize
 from streamsql.sql.trees import count_parameters, parse_tree
 
 _PREPARABLE: dict[str, Callable[[Cursor], Insert | Update | Delete]] = {
-    "delete": parse_delete, "insert": parse_insert, "update": parse_update}
+    "delete": parse_delete,
+    "insert": parse_insert,
+    "update": parse_update,
+}
 
 
 def parse_prepare(cursor: Cursor) -> Prepare:

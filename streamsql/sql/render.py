@@ -63,9 +63,7 @@ from streamsql.sql.statements import (
 from streamsql.sql.values import LiteralRows
 
 _FLOAT = re.compile(r'"(?:[^"]|"")*"|\bFLOAT\b')
-_POSITIONS = frozenset(
-    {"text", "position", "name_position", "name_positions", "mode_position", "option_positions"}
-)
+_POSITIONS = frozenset({"text", "position", "name_position", "name_positions", "mode_position", "option_positions"})
 
 
 def duckdb_sql(tree: exp.Expr) -> str:

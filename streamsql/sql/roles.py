@@ -228,7 +228,9 @@ def _expect_new_role(cursor: Cursor) -> str:
         raise ReservedName(f'role name "{name}" is reserved', position=position + 1)
     if name.startswith("pg_"):
         raise ReservedName(
-            f'role name "{name}" is reserved', detail='Role names starting with "pg_" are reserved.', position=position + 1
+            f'role name "{name}" is reserved',
+            detail='Role names starting with "pg_" are reserved.',
+            position=position + 1,
         )
     return name
 

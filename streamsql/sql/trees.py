@@ -149,7 +149,11 @@ def _stopped(text: str, tokens: list[Token], error: ParseError) -> SQLSyntaxErro
 def _called_without_arguments(tokens: list[Token], stopped: Token | None) -> Token | None:
     """Give the function of a call like ``max()``, whose arguments the stock parser misses."""
     place = next((i for i, token in enumerate(tokens) if token is stopped), 0)
-    if place < 2 or tokens[place].token_type is not TokenType.R_PAREN or tokens[place - 1].token_type is not TokenType.L_PAREN:
+    if (
+        place < 2
+        or tokens[place].token_type is not TokenType.R_PAREN
+        or tokens[place - 1].token_type is not TokenType.L_PAREN
+    ):
         return None
     name = tokens[place - 2]
     return name if name.text.isidentifier() and name.token_type is not TokenType.IN else None
@@ -179,7 +183,9 @@ def check_tree(tree: exp.Expression, text: str, tokens: list[Token]) -> None:
             start = start_of(node)
             raise FeatureNotSupported(message, hint=hint, position=None if start is None else start + 1)
         elif kind is exp.LimitOptions and node.args.get("with_ties"):
-            raise FeatureNotSupported("WITH TIES is not supported", hint="rank the rows with rank() OVER (ORDER BY ...)")
+            raise FeatureNotSupported(
+                "WITH TIES is not supported", hint="rank the rows with rank() OVER (ORDER BY ...)"
+            )
         elif kind in FOREIGN or (kind is exp.Parameter and not isinstance(node.this, exp.Literal)):
             raise _foreign(node, text, tokens)
 

@@ -25,7 +25,9 @@ def connection(server: RunningServer) -> Iterator[Connection]:
 
 @pytest.fixture(scope="module", autouse=True)
 def numbers(server: RunningServer) -> None:
-    server.execute("CREATE TABLE numbered (n INT, t TEXT)", "INSERT INTO numbered SELECT i, 't' || i FROM range(50000) r(i)")
+    server.execute(
+        "CREATE TABLE numbered (n INT, t TEXT)", "INSERT INTO numbered SELECT i, 't' || i FROM range(50000) r(i)"
+    )
 
 
 @pytest.mark.parametrize("binary", [False, True])
@@ -131,7 +133,9 @@ def test_asyncpgs_cursors_read_ahead_and_skip(server: RunningServer):
         try:
             async with connection.transaction():
                 total = 0
-                async for row in connection.cursor("SELECT n FROM numbered WHERE n < $1 ORDER BY n", 10_000, prefetch=333):
+                async for row in connection.cursor(
+                    "SELECT n FROM numbered WHERE n < $1 ORDER BY n", 10_000, prefetch=333
+                ):
                     total += row["n"]
                 cursor = await connection.cursor("SELECT n FROM numbered ORDER BY n")
                 skipped = await cursor.forward(100)
@@ -143,7 +147,10 @@ def test_asyncpgs_cursors_read_ahead_and_skip(server: RunningServer):
 
 
 def test_what_scroll_and_held_cursors_keep_is_bounded(tmp_path: Any):
-    with RunningServer(tmp_path, ["--in-memory", "--limit", "cursor_bytes_max=100000"]) as small, small.session() as connection:
+    with (
+        RunningServer(tmp_path, ["--in-memory", "--limit", "cursor_bytes_max=100000"]) as small,
+        small.session() as connection,
+    ):
         connection.execute("DECLARE kept SCROLL CURSOR WITH HOLD FOR SELECT i FROM range(10000) r(i)")
         for text in (
             "DECLARE more CURSOR WITH HOLD FOR SELECT i FROM range(10000) r(i)",

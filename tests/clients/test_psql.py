@@ -286,7 +286,9 @@ def test_a_query_is_described_kept_in_variables_and_run_from_rows(server: Runnin
 
 def test_a_query_is_copied_to_a_file(server: RunningServer, tmp_path: Path):
     file = tmp_path / "out.csv"
-    shown = psql(server, "-c", rf"\copy (SELECT i, 'n' || i AS t FROM generate_series(1, 2) AS g(i)) to '{file}' csv header")
+    shown = psql(
+        server, "-c", rf"\copy (SELECT i, 'n' || i AS t FROM generate_series(1, 2) AS g(i)) to '{file}' csv header"
+    )
     assert shown == "COPY 2\n"
     assert file.read_text() == "i,t\n1,n1\n2,n2\n"
 

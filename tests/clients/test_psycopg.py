@@ -438,7 +438,9 @@ def test_subscribers_in_text_and_binary_with_and_without_progress_see_the_same(
     followers = [server.connect() for _ in range(4)]
     streams = [
         follower.cursor(binary=binary).stream(f"SUBSCRIBE crowded WITH (PROGRESS = {progress})")
-        for follower, binary, progress in zip(followers, (False, True) * 2, ("false", "false", "true", "true"), strict=True)
+        for follower, binary, progress in zip(
+            followers, (False, True) * 2, ("false", "false", "true", "true"), strict=True
+        )
     ]
     seen: list[list[tuple[Any, ...]]] = [[next(stream)[1:]] for stream in streams]
     for number in (2, 3):

@@ -86,13 +86,17 @@ def test_copy_gives_rows_one_by_one_in_each_format(connection: Connection):
         with connection.cursor().copy(f"COPY given TO STDOUT {options}") as copy:
             copy.set_types(["int4", "text", "text[]", "timestamptz"])
             assert list(copy.rows()) == rows
-    with connection.cursor().copy("COPY (SELECT id, name FROM given WHERE id > 1 ORDER BY 1) TO STDOUT CSV HEADER") as copy:
+    with connection.cursor().copy(
+        "COPY (SELECT id, name FROM given WHERE id > 1 ORDER BY 1) TO STDOUT CSV HEADER"
+    ) as copy:
         assert b"".join(copy) == b'id,name\n2,\n3,""\n'
 
 
 def test_a_copy_of_a_subscription_goes_on_until_it_is_cancelled(server: RunningServer, connection: Connection):
     connection.execute("CREATE STREAM watched (name TEXT)")
-    connection.execute("CREATE MATERIALIZED VIEW by_name AS SELECT name, count(*) AS n FROM watched GROUP BY 1 EMIT UPDATE")
+    connection.execute(
+        "CREATE MATERIALIZED VIEW by_name AS SELECT name, count(*) AS n FROM watched GROUP BY 1 EMIT UPDATE"
+    )
     connection.execute("INSERT INTO watched VALUES ('a')")
 
     def talk() -> None:
@@ -129,5 +133,7 @@ def test_rows_that_where_lets_in_are_counted(connection: Connection):
             copy.write_row((number,))
     assert cursor.rowcount == 50
     assert connection.execute("SELECT count(*), min(n) FROM let_in").fetchone() == (50, 0)
-    with pytest.raises(errors.DatatypeMismatch, match="argument of COPY FROM WHERE must be type boolean, not type integer"):
+    with pytest.raises(
+        errors.DatatypeMismatch, match="argument of COPY FROM WHERE must be type boolean, not type integer"
+    ):
         connection.execute("COPY let_in FROM STDIN WHERE n")

@@ -78,8 +78,10 @@ def test_psycopg_binds_to_the_channel(server: RunningServer):
     with connect(server, sslmode="require", channel_binding="require") as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
     assert "channel binding" in refused(server, "ann", PASSWORD, sslmode="disable", channel_binding="require")
-    assert refused(server, "ann", "wrong", sslmode="require", channel_binding="require").strip().endswith(
-        'password authentication failed for user "ann"'
+    assert (
+        refused(server, "ann", "wrong", sslmode="require", channel_binding="require")
+        .strip()
+        .endswith('password authentication failed for user "ann"')
     )
 
 
@@ -159,7 +161,9 @@ def test_a_certificate_proves_who_its_name_says(server: RunningServer, certifica
         by_certificate("bob")
 
 
-def test_a_certificate_of_another_authority_is_refused(server: RunningServer, certificates: Certificates, tmp_path: Path):
+def test_a_certificate_of_another_authority_is_refused(
+    server: RunningServer, certificates: Certificates, tmp_path: Path
+):
     key, certificate = tmp_path / "key.pem", tmp_path / "own.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate, "-subj", "/CN=bob"],
@@ -251,7 +255,9 @@ def test_what_is_sent_in_the_clear_behind_a_request_for_encryption_is_refused(se
         assert client.at_end()
 
 
-@pytest.mark.parametrize("junk", [b"x" * 100, startup({"user": "streamsql"}), b"\x16\x03\x01\0\x05hello", b"\x16" * 600])
+@pytest.mark.parametrize(
+    "junk", [b"x" * 100, startup({"user": "streamsql"}), b"\x16\x03\x01\0\x05hello", b"\x16" * 600]
+)
 def test_junk_in_place_of_a_handshake_ends_the_connection(server: RunningServer, junk: bytes):
     for request in (b"\0\0\0\x08\x04\xd2\x16\x2f", b""):
         with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:

@@ -261,7 +261,9 @@ def test_what_was_given_with_the_grant_option_is_given_on(server: RunningServer)
 
 def test_everybody_has_temporary_tables_of_his_own_and_through_them_nothing_else(server: RunningServer):
     with as_role(server, "nobody") as nobody:
-        nobody.execute("CREATE TEMP TABLE t (id INT PRIMARY KEY, name TEXT)")  # stands before the one that he may not read
+        nobody.execute(
+            "CREATE TEMP TABLE t (id INT PRIMARY KEY, name TEXT)"
+        )  # stands before the one that he may not read
         nobody.execute("INSERT INTO t VALUES (1, 'mine')")
         nobody.execute("UPDATE t SET name = name || '!' WHERE id = 1")
         assert nobody.execute("SELECT * FROM t").fetchall() == [(1, "mine!")]
@@ -420,7 +422,9 @@ def test_late_rows_and_queries_of_others_are_not_shown(server: RunningServer):
     for role in ROLES:
         with as_role(server, role) as connection:
             assert (("4711",) in connection.execute(late).fetchall()) is (role in READS)
-            assert connection.execute("SELECT count(*) FROM streamsql.late_rows").fetchone() != (0,) or role not in READS
+            assert (
+                connection.execute("SELECT count(*) FROM streamsql.late_rows").fetchone() != (0,) or role not in READS
+            )
             names = {row[0] for row in connection.execute("SELECT name FROM streamsql.views").fetchall()}
             assert ("closing" in names) is (role == "super")
             assert ("v" in names) is (role in SEES_VIEW)

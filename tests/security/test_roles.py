@@ -179,7 +179,9 @@ EVERYTHING = """
     SELECT a.rolname, a.rolsuper, a.rolcanlogin, a.rolconnlimit, a.rolvaliduntil::text, a.rolpassword, r.rolconfig
     FROM pg_authid a JOIN pg_roles r ON r.oid = a.oid ORDER BY a.oid
 """
-PRIVILEGES = "SELECT relname, pg_get_userbyid(relowner), relacl::text[] FROM pg_class WHERE relnamespace = 2200 ORDER BY 1"
+PRIVILEGES = (
+    "SELECT relname, pg_get_userbyid(relowner), relacl::text[] FROM pg_class WHERE relnamespace = 2200 ORDER BY 1"
+)
 MEMBERS = "SELECT roleid, member, grantor, admin_option FROM pg_auth_members ORDER BY 1, 2"
 
 

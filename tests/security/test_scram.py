@@ -87,7 +87,9 @@ def prove(verifier_password: str, salt: bytes, transcript: str) -> str:
     return base64.b64encode(bytes(a ^ b for a, b in zip(key, signature, strict=True))).decode()
 
 
-def exchanged(mechanism: str, header: str, bound: bytes, server_binding: bytes | None, password: str = "pencil") -> bytes:
+def exchanged(
+    mechanism: str, header: str, bound: bytes, server_binding: bytes | None, password: str = "pencil"
+) -> bytes:
     exchange = Exchange(PENCIL, SERVER_NONCE, server_binding)
     first = exchange.first(mechanism, f"{header}n=,r=abc".encode()).decode()
     without_proof = f"c={base64.b64encode(bound).decode()},r=abc{SERVER_NONCE}"
@@ -115,7 +117,13 @@ def test_a_client_binds_to_the_certificate_or_says_that_it_cannot():
         (SCRAM_PLUS, PLUS, PLUS.encode(), CERTIFICATE, "SCRAM channel binding check failed"),
         (SCRAM_PLUS, "n,,", b"n,,", CERTIFICATE, "malformed SCRAM message"),
         (SCRAM, PLUS, PLUS.encode() + CERTIFICATE, CERTIFICATE, "malformed SCRAM message"),
-        (SCRAM, "y,,", b"y,,", CERTIFICATE, "SCRAM channel binding negotiation error"),  # somebody took PLUS off the list
+        (
+            SCRAM,
+            "y,,",
+            b"y,,",
+            CERTIFICATE,
+            "SCRAM channel binding negotiation error",
+        ),  # somebody took PLUS off the list
         (SCRAM, "n,,", b"y,,", None, "unexpected SCRAM channel-binding attribute in client-final-message"),
         (SCRAM_PLUS, PLUS, PLUS.encode(), None, "client selected an invalid SASL authentication mechanism"),
         (SCRAM_PLUS, "p=tls-unique,,", b"", CERTIFICATE, 'unsupported SCRAM channel-binding type "tls-unique"'),

@@ -113,9 +113,7 @@ def agree(expected: list[str], found: list[str]) -> bool:
 def _comparable(answer: list[str]) -> list[object]:
     types = answer[0].split(", ")
     rows: Iterable[list[str | None]] = [] if answer[0].startswith("ERROR") else [json.loads(row) for row in answer[1:]]
-    compared = [
-        [None if v is None else _value(t, v) for t, v in zip(types, row, strict=True)] for row in rows
-    ]
+    compared = [[None if v is None else _value(t, v) for t, v in zip(types, row, strict=True)] for row in rows]
     return [answer[0], compared]
 
 

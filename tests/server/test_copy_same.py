@@ -31,7 +31,9 @@ INSERT INTO copied_out (i, t, x, f, b, n) VALUES
 def pair(server: RunningServer, postgres_port: int) -> Iterator[list[psycopg.Connection[TupleRow]]]:
     with (
         server.session() as ours,
-        psycopg.connect(host="127.0.0.1", port=postgres_port, user="tester", dbname="postgres", autocommit=True) as theirs,
+        psycopg.connect(
+            host="127.0.0.1", port=postgres_port, user="tester", dbname="postgres", autocommit=True
+        ) as theirs,
     ):
         for connection in (ours, theirs):
             connection.execute("DROP TABLE IF EXISTS copied_out")

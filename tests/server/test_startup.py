@@ -187,12 +187,17 @@ def test_other_machines_are_served_with_a_password_only(tmp_path: Path):
     )
     (tmp_path / "password").write_text("from a file\n")
     (tmp_path / "empty").write_text("\n")
-    refused(start(tmp_path, *serve, "--password-file", "nosuch"), "cannot read password file nosuch: No such file or directory")
+    refused(
+        start(tmp_path, *serve, "--password-file", "nosuch"),
+        "cannot read password file nosuch: No such file or directory",
+    )
     refused(start(tmp_path, *serve, "--password-file", "empty"), "password file empty is empty")
     arguments = ["--host", "0.0.0.0", "--password-file", str(tmp_path / "password")]
 
     def connect(server: RunningServer, password: str) -> None:
-        psycopg.connect(host=_own_address(), port=server.port, dbname="streamsql", user="streamsql", password=password).close()
+        psycopg.connect(
+            host=_own_address(), port=server.port, dbname="streamsql", user="streamsql", password=password
+        ).close()
 
     with RunningServer(tmp_path, arguments) as server:
         connect(server, "from a file")
@@ -200,7 +205,9 @@ def test_other_machines_are_served_with_a_password_only(tmp_path: Path):
             connect(server, "another")
         assert "connections are not encrypted" in server.log()
         server.execute("ALTER ROLE streamsql PASSWORD 'changed'")
-    with RunningServer(tmp_path, arguments) as server:  # what was changed stays, and the log says that it is another one
+    with RunningServer(
+        tmp_path, arguments
+    ) as server:  # what was changed stays, and the log says that it is another one
         connect(server, "changed")
         assert "the first owner has another password already" in server.log()
     with RunningServer(tmp_path, ["--host", "0.0.0.0"]) as server:
@@ -305,7 +312,12 @@ def test_a_login_that_cannot_be_is_refused(
 def test_a_client_is_told_of_the_server_when_it_logs_in(idle: RunningServer):
     with RawClient(
         idle.port,
-        {"application_name": "mine", "client_encoding": "'utf-8'", "TimeZone": "Asia/Tokyo", "IntervalStyle": "iso_8601"},
+        {
+            "application_name": "mine",
+            "client_encoding": "'utf-8'",
+            "TimeZone": "Asia/Tokyo",
+            "IntervalStyle": "iso_8601",
+        },
     ) as client:
         greeting = "\n".join(client.greeting)
     for name, value in (
@@ -313,7 +325,9 @@ def test_a_client_is_told_of_the_server_when_it_logs_in(idle: RunningServer):
         ("integer_datetimes", "on"), ("standard_conforming_strings", "on"), ("server_encoding", "UTF8"),
     ):  # fmt: skip
         assert f'ParameterStatus {{"name": "{name}", "value": "{value}"}}' in greeting
-    assert '"severity": "WARNING", "code": "0A000", "message": "parameter \\"IntervalStyle\\" cannot be set to' in greeting
+    assert (
+        '"severity": "WARNING", "code": "0A000", "message": "parameter \\"IntervalStyle\\" cannot be set to' in greeting
+    )
 
 
 def test_encryption_is_declined_and_the_session_begins(idle: RunningServer):
@@ -430,7 +444,11 @@ def test_protocol_3_2_gives_a_longer_key_which_cancels(server: RunningServer):
         client.greeting = client.greeted()
         assert len(client.secret) == 32
         client.send("Query", {"text": "SELECT count(*) FROM range(100000000000)"})
-        until(lambda: server.execute("SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%100000000000)'"))
+        until(
+            lambda: server.execute(
+                "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%100000000000)'"
+            )
+        )
         cancel_request(server.port, client.process_id, client.secret[:4])  # part of the key is not the key
         cancel_request(server.port, client.process_id, client.secret)
         assert '"code": "57014"' in client.until_ready()[-2]

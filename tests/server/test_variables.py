@@ -100,9 +100,7 @@ def test_a_statement_ends_when_its_time_is_over_and_the_session_goes_on(connecti
     assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-@pytest.mark.parametrize(
-    "statement", ["SET IntervalStyle TO 'iso_8601'", "SET DateStyle TO 'German'"]
-)
+@pytest.mark.parametrize("statement", ["SET IntervalStyle TO 'iso_8601'", "SET DateStyle TO 'German'"])
 def test_what_would_change_results_is_refused_and_not_ignored(connection: Connection, statement: str):
     with pytest.raises(psycopg.errors.FeatureNotSupported):
         connection.execute(statement)

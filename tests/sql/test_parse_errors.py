@@ -106,7 +106,11 @@ def refusal(text: str) -> StreamSQLError:
         ("COPY t (a, ^a) TO STDOUT", "42701", 'column "a" specified more than once'),
         ("COPY t TO STDOUT ^WHERE a > 1", "42601", 'syntax error at or near "WHERE"'),
         ("COPY t FROM STDIN ^WHERE a IN (SELECT 1)", "0A000", "cannot use subquery in COPY FROM WHERE condition"),
-        ("COPY t FROM STDIN (FORMAT csv, HEADER match) ^WHERE a > 1 GROUP BY a", "42601", 'syntax error at or near "WHERE"'),
+        (
+            "COPY t FROM STDIN (FORMAT csv, HEADER match) ^WHERE a > 1 GROUP BY a",
+            "42601",
+            'syntax error at or near "WHERE"',
+        ),
         ("COPY t FROM STDIN (^FOO bar)", "42601", 'option "foo" not recognized'),
         ("COPY t FROM STDIN (^FORMAT xml)", "22023", 'COPY format "xml" not recognized'),
         ("COPY t FROM STDIN (FORMAT csv, ^FORMAT csv)", "42601", "conflicting or redundant options"),

@@ -174,9 +174,7 @@ def _joined(arrays: list[pa.Array]) -> memoryview:
     return memoryview(data)
 
 
-def decode_column(
-    values: Sequence[bytes | None], wire_type: WireType, format_code: int, zone: str = UTC
-) -> pa.Array:
+def decode_column(values: Sequence[bytes | None], wire_type: WireType, format_code: int, zone: str = UTC) -> pa.Array:
     """Read the values that many Binds gave for one parameter, as canonical Arrow.
 
     Raises BadValue. A numeric gets the scale of `canonical_arrow`'s default: it is rounded to 10 places.

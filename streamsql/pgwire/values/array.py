@@ -313,7 +313,9 @@ def _shaped(shapes: Sequence[tuple[int, ...]], values: pa.Array, there: pa.Array
     depth = next((len(shape) for shape in shapes if shape != (0,)), 1)
     row = next((i for i, shape in enumerate(shapes) if shape != (0,) and len(shape) != depth), None)
     if row is not None:
-        raise BadValue(row, FeatureNotSupported("arrays of different numbers of dimensions cannot be mixed in a column"))
+        raise BadValue(
+            row, FeatureNotSupported("arrays of different numbers of dimensions cannot be mixed in a column")
+        )
     for level in range(depth - 1, 0, -1):  # the innermost lists first
         lengths = [shape[level] for shape in shapes if shape != (0,) for _ in range(math.prod(shape[:level]))]
         offsets = np.concatenate(([0], np.cumsum(np.array(lengths, np.int64))))

@@ -80,7 +80,9 @@ def _from_text(strings: pa.Array, _: int) -> pa.Array:
 
 def _from_binary(values: BinaryValues) -> pa.Array:
     wire, null = join_fixed(values, _WIRE, "time with time zone")
-    outside = (wire["microseconds"] < 0) | (wire["microseconds"] > calendar.DAY_US) | (np.abs(wire["west"]) >= 16 * 3600)
+    outside = (
+        (wire["microseconds"] < 0) | (wire["microseconds"] > calendar.DAY_US) | (np.abs(wire["west"]) >= 16 * 3600)
+    )
     if outside.any():
         raise BadValue(int(outside.argmax()), DatetimeFieldOverflow("time zone displacement out of range"))
     pairs = zip(wire["microseconds"].tolist(), wire["west"].tolist(), null, strict=True)

@@ -1,11 +1,11 @@
 """The HTTP listener: its routes, its start and its stop.
 
-    POST /streams/NAME      rows                         `posting`
-    GET  /query?sql=        rows of a query              `querying`
-    GET  /subscribe/VIEW    changes of a view            `following`; the same over a WebSocket
-    GET  /healthz /readyz   alive; ready for requests
-    GET  /metrics           for Prometheus               `metrics`
-    GET  /openapi.json /    what there is                `openapi`
+POST /streams/NAME      rows                         `posting`
+GET  /query?sql=        rows of a query              `querying`
+GET  /subscribe/VIEW    changes of a view            `following`; the same over a WebSocket
+GET  /healthz /readyz   alive; ready for requests
+GET  /metrics           for Prometheus               `metrics`
+GET  /openapi.json /    what there is                `openapi`
 """
 
 from __future__ import annotations
@@ -163,7 +163,8 @@ def application(parts: Parts, ready: Callable[[], bool], trusts: Callable[[str],
             route("/openapi.json", document, "GET"),
             route("/", page, "GET"),
         ],
-        exception_handlers=dict.fromkeys((404, 405), missing) | dict.fromkeys((StreamSQLError, HttpError, Exception), on_error),
+        exception_handlers=dict.fromkeys((404, 405), missing)
+        | dict.fromkeys((StreamSQLError, HttpError, Exception), on_error),
     )
     return _OwnHostOnly(_Caught(made), trusts)
 

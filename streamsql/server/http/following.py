@@ -149,7 +149,7 @@ class Following:
 
 def _encode(batch: pa.RecordBatch, epoch: int, weights: pa.Array | None, fields: Any) -> list[bytes]:
     rows = objects(pa.Table.from_batches([batch]), fields)
-    shown = pa.array(["1"]) .take(pa.array([0] * batch.num_rows)) if weights is None else weights.cast(pa.string())
+    shown = pa.array(["1"]).take(pa.array([0] * batch.num_rows)) if weights is None else weights.cast(pa.string())
     parts = (f'{{"epoch": {epoch}, "weight": ', shown.cast(pa.large_string()), ', "row": ', rows, "}")
     made = pc.binary_join_element_wise(
         *(pa.scalar(p, pa.large_string()) if isinstance(p, str) else p for p in parts), pa.scalar("", pa.large_string())

@@ -133,7 +133,9 @@ def accepted(header: str) -> str:
             return JSON
         if kind == "text/*":
             return CSV
-    raise HttpError(406, FeatureNotSupported(f'cannot answer with "{header}"', hint=f"accept one of {', '.join(GIVEN)}"))
+    raise HttpError(
+        406, FeatureNotSupported(f'cannot answer with "{header}"', hint=f"accept one of {', '.join(GIVEN)}")
+    )
 
 
 def encoder_of(kind: str, columns: Sequence[ResultColumn]) -> Encoder:

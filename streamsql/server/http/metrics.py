@@ -38,11 +38,15 @@ class ServerCollector(Collector):
         yield GaugeMetricFamily("streamsql_queue_rows", "Rows that wait for the engine", engine.queued_rows)
         yield GaugeMetricFamily("streamsql_queue_bytes", "Bytes that wait for the engine", engine.queued_bytes)
         yield GaugeMetricFamily("streamsql_sessions", "Sessions of Postgres clients", len(self._parts.sessions()))
-        yield GaugeMetricFamily("streamsql_http_requests", "Queries and subscriptions over HTTP", len(self._parts.running))
+        yield GaugeMetricFamily(
+            "streamsql_http_requests", "Queries and subscriptions over HTTP", len(self._parts.running)
+        )
 
     def _of_streams(self) -> Iterable[Metric]:
         rows = CounterMetricFamily("streamsql_stream_rows_in", "Rows taken in", labels=["stream"])
-        rejected = CounterMetricFamily("streamsql_stream_rows_rejected", "Records that could not be read", labels=["stream"])
+        rejected = CounterMetricFamily(
+            "streamsql_stream_rows_rejected", "Records that could not be read", labels=["stream"]
+        )
         for name, at in list(self._parts.engine.streams.items()):
             rows.add_metric([name], at.rows_in)
             rejected.add_metric([name], at.rows_rejected)

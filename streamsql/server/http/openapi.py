@@ -124,7 +124,11 @@ def page() -> str:
             kinds = ", ".join(operation.get("requestBody", {}).get("content", {}))
             takes = f"<p>Takes {html.escape(kinds)}.</p>" if kinds else ""
             head = f"{method.upper()} {html.escape(path)}"
-            parts.append(f"<h2><code>{head}</code></h2><p>{html.escape(operation['summary'])}.</p><table>{rows}</table>{takes}")
+            parts.append(
+                f"<h2><code>{head}</code></h2><p>{html.escape(operation['summary'])}.</p><table>{rows}</table>{takes}"
+            )
     style = "body{font:16px sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem}td{padding:.1rem 1rem .1rem 0}"
     head = f"<!doctype html><html lang=en><meta charset=utf-8><title>streamsql</title><style>{style}</style>"
-    return f'{head}<h1>streamsql {__version__}</h1><p><a href="/openapi.json">openapi.json</a></p>{"".join(parts)}</html>'
+    return (
+        f'{head}<h1>streamsql {__version__}</h1><p><a href="/openapi.json">openapi.json</a></p>{"".join(parts)}</html>'
+    )

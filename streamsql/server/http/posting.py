@@ -53,7 +53,8 @@ async def post(request: Request, parts: Parts, keys: Keys) -> Response:
         return await _take(request, parts, relation, decoding, None)
     if key in keys.running:
         raise HttpError(
-            409, NotInPrerequisiteState("a request with this Idempotency-Key is being answered", hint="wait for its answer")
+            409,
+            NotInPrerequisiteState("a request with this Idempotency-Key is being answered", hint="wait for its answer"),
         )
     keys.running.add(key)
     try:
@@ -72,7 +73,9 @@ def _key(request: Request, parts: Parts) -> str | None:
     return key
 
 
-async def _take(request: Request, parts: Parts, relation: Stream | Table, decoding: Format, key: str | None) -> Response:
+async def _take(
+    request: Request, parts: Parts, relation: Stream | Table, decoding: Format, key: str | None
+) -> Response:
     await room(parts.engine)
     digest = hashlib.sha256()
     for said in (relation.name, request.url.query, request.headers.get("content-type", "")):
@@ -112,7 +115,10 @@ def _again(known: tuple[int, str, str], digest: str) -> Response:
     epoch, before, text = known
     if before != digest:
         raise HttpError(
-            422, InvalidParameterValue("this Idempotency-Key was used for another request", hint="use a new key for new rows")
+            422,
+            InvalidParameterValue(
+                "this Idempotency-Key was used for another request", hint="use a new key for new rows"
+            ),
         )
     body = json.loads(text)
     return answer({**body, "epoch": epoch}, _status(body), {"Idempotency-Replayed": "true"})

@@ -58,7 +58,8 @@ async def _rows(context: Context, text: str) -> Rows:
         )
     if not isinstance(statement, READING):
         raise ReadOnlyTransaction(
-            "only statements that read can be sent to /query", hint="use a Postgres client, or POST /streams/NAME for rows"
+            "only statements that read can be sent to /query",
+            hint="use a Postgres client, or POST /streams/NAME for rows",
         )
     outcome = await handler(statement).execute(context, statement, NO_VALUES)
     if not isinstance(outcome, Rows):

@@ -106,9 +106,7 @@ async def _literal_rows(
     return await context.reads.run(read)
 
 
-def _given(
-    statement: Insert, literals: LiteralRows, columns: Sequence[ColumnDefinition], context: Context
-) -> pa.Table:
+def _given(statement: Insert, literals: LiteralRows, columns: Sequence[ColumnDefinition], context: Context) -> pa.Table:
     arrays = []
     for index, (texts, kind, column) in enumerate(zip(literals.columns, literals.kinds, columns, strict=True)):
         try:

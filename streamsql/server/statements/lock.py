@@ -4,7 +4,6 @@ There is nothing to do in the modes that let others read and write: reads are sn
 epoch. A transaction cannot keep others from writing, so the modes that promise that are refused.
 """
 
-
 from __future__ import annotations
 
 from streamsql.base.errors import FeatureNotSupported, NoActiveTransaction

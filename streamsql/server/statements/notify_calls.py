@@ -55,7 +55,9 @@ def rewritten(statement: Query) -> Rewritten | None:
             shown.append(item)
             continue
         if len(call.expressions) != 2:
-            raise UndefinedFunction("function pg_notify takes a channel and a payload", position=position_of(call, statement))
+            raise UndefinedFunction(
+                "function pg_notify takes a channel and a payload", position=position_of(call, statement)
+            )
         places.append(len(shown))
         told += [exp.cast(argument.copy(), "text") for argument in call.expressions]
         empty = exp.cast(exp.Literal.string(""), "text")

@@ -39,9 +39,7 @@ async def resolve(context: Context, statement: ExecutePrepared) -> tuple[Stateme
     return prepared, Values(types, await _texts(context, statement, types))
 
 
-async def _texts(
-    context: Context, statement: ExecutePrepared, types: tuple[WireType, ...]
-) -> tuple[str | None, ...]:
+async def _texts(context: Context, statement: ExecutePrepared, types: tuple[WireType, ...]) -> tuple[str | None, ...]:
     """Evaluate the values, cast to their parameters' types, and write them as text."""
     items = [_cast(value, wire_type) for value, wire_type in zip(statement.values, types, strict=True)]
     asked = Query(statement.text, statement.position, tree=exp.select(*items))

@@ -315,7 +315,7 @@ def _require_admin(access: Access, asking: int, role: Role) -> None:
     if own is not None and own.superuser:
         return
     if role.superuser:
-        raise InsufficientPrivilege('must be superuser to alter superusers')
+        raise InsufficientPrivilege("must be superuser to alter superusers")
     if own is not None and own.create_role and role.oid not in SYSTEM_ROLES:
         return
     if any(m.role == role.oid and m.admin and m.member in access.is_in(asking) for m in access.members):
