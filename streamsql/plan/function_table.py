@@ -75,7 +75,10 @@ _JSON_LENGTH = (
 _STRIPPED = (
     f"to_json(map_from_entries(list_filter(map_entries({_MAP.format('$1')}), lambda e: json_type(e.value) <> 'NULL')))"
 )
-_ARRAY_POSITIONS = "list_filter(list_transform($1, lambda e, i: CASE WHEN e IS NOT DISTINCT FROM $2 THEN i END), lambda i: i IS NOT NULL)"
+_ARRAY_POSITIONS = (
+    "list_filter(list_transform($1, lambda e, i: CASE WHEN e IS NOT DISTINCT FROM $2 THEN i END), "
+    "lambda i: i IS NOT NULL)"
+)
 _NDIMS = "CASE WHEN len($1) > 0 THEN length(typeof($1)) - length(replace(typeof($1), '[', '')) END"
 _ELEMENTS = "unnest(CAST(CAST($1 AS JSON) AS JSON[]))"
 _TEXT_ELEMENTS = "unnest(list_transform(CAST(CAST($1 AS JSON) AS JSON[]), lambda e: e ->> '$'))"
