@@ -21,7 +21,7 @@ demo: $(VENV)/.installed-demo  ## replay a month of flights through a server and
 	@$(BIN)/python examples/flights/replay.py $(DEMO_ARGS)
 
 test: lint  ## ruff, mypy and all tests
-	@$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 # 10,000 cases of each property test, on all cores, for hours; STREAMSQL_EXAMPLES=1000 makes it fewer.
 nightly: $(VENV)/.installed-test  ## the property tests with 10,000 cases each, and long fuzzing
