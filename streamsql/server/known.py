@@ -6,6 +6,7 @@ columns of a query are looked up by its statement for as long as the catalog sta
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
@@ -118,6 +119,7 @@ class Known:
         self._texts: OrderedDict[str, list[Statement]] = OrderedDict()
         self._schemas: dict[int, pa.Schema] = {}
         self._standard: OrderedDict[tuple[int, str, str, int, str], tuple[Catalog, dict[str, pa.Table]]] = OrderedDict()
+        self.one_at_a_time = asyncio.Lock()  # for statements that would only make each other start again
         self.types: Findings[tuple[WireType, ...]] = Findings()
         self.queries: Findings[Bound] = Findings()
         self.frames: Shared[list[pa.RecordBatch]] = Shared()

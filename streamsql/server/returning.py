@@ -20,8 +20,8 @@ from streamsql.server.statements.query import bind, columns
 from streamsql.server.written import Written
 from streamsql.sql.statements import Delete, Insert, Query, Update
 
-# how often a statement is tried that others are faster than
-TRIES_MAX = 10
+# how often a statement is tried that statements without RETURNING are faster than
+TRIES_MAX = 100
 _WRITTEN, _TYPED = "__written_rows", "__returned"
 
 
@@ -65,16 +65,19 @@ async def and_committed(
 
     Where another transaction was first, it is done again: nobody has seen what it did.
     """
-    for tries_left in reversed(range(TRIES_MAX)):
+    if context.transaction.explicit:
         done = await context.reads.compute(work)
         assert done.rows is not None
-        rows = await returned(context, query, relation, done.rows, f"{verb} {done.count}")
-        if context.transaction.explicit:
-            break
-        try:
-            await context.transaction.commit()
-            break
-        except SerializationFailure:
-            if not tries_left:
-                raise
+        return await returned(context, query, relation, done.rows, f"{verb} {done.count}")
+    async with context.known.one_at_a_time:
+        for tries_left in reversed(range(TRIES_MAX)):
+            done = await context.reads.compute(work)
+            assert done.rows is not None
+            rows = await returned(context, query, relation, done.rows, f"{verb} {done.count}")
+            try:
+                await context.transaction.commit()
+                break
+            except SerializationFailure:
+                if not tries_left:
+                    raise
     return rows
