@@ -74,13 +74,14 @@ def answer(connection: Connection, query: str) -> tuple[list[tuple[str, int]], l
 
 def as_asked(connection: Connection, query: str) -> str:
     """Put in the OIDs of our objects for those of the tool's."""
+    asked: dict[str, str] = {}
     for number, name in (("16384", "games"), ("16417", "clubs"), ("indrelid=1", "clubs"), ("conrelid=1", "clubs")):
         if number in query:
             found = connection.execute("SELECT oid FROM pg_class WHERE relname = %s", [name]).fetchone()
             assert found is not None
-            query = re.sub(
-                rf"{number}\b", number.replace("1", str(found[0])) if "=" in number else str(found[0]), query
-            )
+            asked[number] = number.replace("1", str(found[0])) if "=" in number else str(found[0])
+    if asked:  # all at once: one of our OIDs may be another one of the tool's
+        query = re.sub(rf"({'|'.join(asked)})\b", lambda found: asked[found[1]], query)
     return query
 
 
