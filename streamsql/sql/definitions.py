@@ -20,6 +20,7 @@ from streamsql.sql.changes import expect_columns
 from streamsql.sql.clauses import expect_watermark_for
 from streamsql.sql.column_types import expect_type, is_column_end
 from streamsql.sql.query import parse_query
+from streamsql.sql.secrets import SecretReference
 from streamsql.sql.statements import (
     ColumnDefinition,
     CreateMaterializedView,
@@ -404,9 +405,26 @@ def _expect_option_name(cursor: Cursor) -> str:
 
 
 def expect_option_value(cursor: Cursor) -> str:
-    """Read a string, a number or a word, as text. Raises SQLSyntaxError."""
+    """Read a string, a number or a word, as text; or ``secret 'env:NAME'``. Raises SQLSyntaxError."""
+    if cursor.accept("secret"):
+        return _expect_reference(cursor)
     for accept in (cursor.accept_string, cursor.accept_number, cursor.accept_name, cursor.accept_word):
         value = accept()
         if value is not None:
             return value
     raise cursor.error()
+
+
+def _expect_reference(cursor: Cursor) -> str:
+    position = cursor.position + 1
+    text = cursor.accept_string()
+    if text is None:
+        return "secret"  # the word is a value like any other
+    kind, _, name = text.partition(":")
+    if kind not in {"env", "file"} or not name:
+        raise SQLSyntaxError(
+            f'"{text}" does not say where the secret is',
+            hint="write secret 'env:NAME' for an environment variable of the server, or secret 'file:PATH'",
+            position=position,
+        )
+    return SecretReference(text)
