@@ -32,7 +32,7 @@ from streamsql.sql.statements import (
     OnCommit,
     Watermark,
 )
-from streamsql.sql.tokens import Cursor, syntax_error
+from streamsql.sql.tokens import Cursor, is_quoted, nesting, syntax_error
 from streamsql.sql.trees import count_parameters, parse_tree
 from streamsql.sql.unsupported import refuse, refuse_here
 
@@ -146,8 +146,8 @@ def _sees_query_ahead(cursor: Cursor) -> bool:
     """Tell whether this is CREATE TABLE name [(names)] [ON COMMIT ...] AS: what stands behind the parentheses says it."""
     depth = 0
     for index, token in enumerate(cursor.rest):
-        depth += (token.text == "(") - (token.text == ")")
-        if depth == 0 and token.text != ")":
+        depth += nesting(token)
+        if depth == 0 and token.token_type is not TokenType.R_PAREN:
             words = [t.text for t in cursor.rest[index : index + 5]]
             return words[:1] == ["as"] or (words[:2] == ["on", "commit"] and "as" in words)
     return False
@@ -351,7 +351,8 @@ def _expect_default(cursor: Cursor) -> exp.Expression:
         constraint = is_column_end(token) and (token.text != "not" or cursor.sees("not", "null"))
         if depth == 0 and constraint and tokens and tokens[-1].text not in ("is", "not"):
             break
-        depth += (token.text in ("(", "[", "case")) - (token.text in (")", "]", "end"))
+        if not is_quoted(token):
+            depth += (token.text in ("(", "[", "case")) - (token.text in (")", "]", "end"))
         tokens.append(cursor.advance())
     if not tokens:
         raise cursor.error()
