@@ -83,6 +83,7 @@ class PostgresServer:
             "memory_limit": config.memory_limit or "",
             "authentication_timeout": f"{config.limits.startup_seconds_max}s",
         }
+        self.requests_of = lambda role_oid: 0  # how many requests of a role are being answered over HTTP
         self._server: asyncio.Server | None = None
         self._wires: dict[int, Wire] = {}
         self._next_process_id = 1
@@ -156,8 +157,8 @@ class PostgresServer:
         self._wires.pop(process_id, None)
 
     def session_count(self, role_oid: int) -> int:
-        """Count the sessions of a role."""
-        return sum(wire.role_oid == role_oid for wire in self._wires.values())
+        """Count the sessions of a role, and its requests over HTTP."""
+        return sum(wire.role_oid == role_oid for wire in self._wires.values()) + self.requests_of(role_oid)
 
     def cancel(self, process_id: int, secret: bytes) -> None:
         """Cancel what the session runs, if the secret is right; says nothing either way."""
