@@ -11,6 +11,7 @@ import asyncio
 import datetime as dt
 import secrets
 import time
+from collections.abc import Callable
 from typing import cast
 
 import structlog
@@ -68,8 +69,7 @@ class PostgresServer:
         self.reads = ReadPool(engine.store, config.limits)
         self.known = Known(config.limits, self.reads)
         self.channels = Channels()
-        self.stopping = False
-        self.logging_in = 0  # connections that have not got through yet
+        self.stopping, self.logging_in = False, 0  # logging in: connections that have not got through yet
         self._config = config
         self.credentials = credentials(config)
         self.gate = Gate(
@@ -83,7 +83,7 @@ class PostgresServer:
             "memory_limit": config.memory_limit or "",
             "authentication_timeout": f"{config.limits.startup_seconds_max}s",
         }
-        self.requests_of = lambda role_oid: 0  # how many requests of a role are being answered over HTTP
+        self.requests_of: Callable[[int], int] = lambda role_oid: 0  # how many requests of a role are being answered over HTTP
         self._server: asyncio.Server | None = None
         self._wires: dict[int, Wire] = {}
         self._next_process_id = 1
