@@ -83,7 +83,7 @@ class PostgresServer:
             "memory_limit": config.memory_limit or "",
             "authentication_timeout": f"{config.limits.startup_seconds_max}s",
         }
-        self.requests_of: Callable[[int], int] = lambda role_oid: 0  # how many requests of a role are being answered over HTTP
+        self.requests_of: Callable[[int], int] = lambda role_oid: 0  # over HTTP, being answered
         self._server: asyncio.Server | None = None
         self._wires: dict[int, Wire] = {}
         self._next_process_id = 1
