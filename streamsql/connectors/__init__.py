@@ -6,15 +6,23 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TypeVar
 
-from streamsql.base.errors import DatatypeMismatch, InvalidParameterValue, InvalidTableDefinition, UndefinedColumn
+from streamsql.base.errors import (
+    DatatypeMismatch,
+    DuplicateColumn,
+    FeatureNotSupported,
+    InvalidParameterValue,
+    InvalidTableDefinition,
+    UndefinedColumn,
+)
 from streamsql.catalog.objects import nearest
 from streamsql.catalog.options import stream_options
 from streamsql.connectors.datagen import Datagen
 from streamsql.connectors.nexmark import Nexmark
 from streamsql.connectors.sink import SinkConnector
-from streamsql.connectors.source import Connector, Given
+from streamsql.connectors.source import Connector, Given, GivesMetadata
+from streamsql.formats.casts import shown_type
 from streamsql.sql.render import render
-from streamsql.sql.statements import CreateStream, CreateTable
+from streamsql.sql.statements import ColumnDefinition, CreateStream, CreateTable
 
 T = TypeVar("T")
 S = TypeVar("S", bound=CreateStream | CreateTable)
@@ -84,10 +92,11 @@ def resolved(statement: S) -> S:
             position=statement.option_positions.get("connector"),
         )  # fmt: skip
     stream_options(statement)
-    given = given_of(statement.options, statement.option_positions, table=table)
-    known = connector.columns(given, statement.columns)
+    declared = tuple(c for c in statement.columns if not c.include)
+    included = tuple(_included(c, name, connector) for c in statement.columns if c.include)
+    known = connector.columns(given_of(statement.options, statement.option_positions, table=table), declared)
     by_name = {column.name: column for column in known}
-    for column in statement.columns:
+    for column in declared:
         position = column.position + 1
         if column.name not in by_name:
             raise UndefinedColumn(
@@ -100,7 +109,10 @@ def resolved(statement: S) -> S:
                 f'column "{column.name}" of the connector "{name}" is of type {by_name[column.name].type}',
                 position=position,
             )
-    made = dataclasses.replace(statement, columns=statement.columns or known)
+    for column in included:
+        if not declared and column.name in by_name:
+            raise DuplicateColumn(f'column "{column.name}" specified more than once', position=column.position + 1)
+    made = dataclasses.replace(statement, columns=(declared or known) + included)
     mark = None if isinstance(made, CreateTable) else made.watermark
     if mark is not None and mark.column not in {c.name for c in made.columns}:
         raise UndefinedColumn(
@@ -109,3 +121,26 @@ def resolved(statement: S) -> S:
             position=mark.position + 1,
         )
     return dataclasses.replace(made, text=render(dataclasses.replace(made, if_not_exists=False)))
+
+
+def _included(column: ColumnDefinition, name: str, connector: Connector) -> ColumnDefinition:
+    """Check a column of INCLUDE, and give it its type if it has none."""
+    word = column.include.partition(":")[0]
+    position = column.position + 1
+    known = connector.metadata if isinstance(connector, GivesMetadata) else {}
+    if not known:
+        raise FeatureNotSupported(f'the connector "{name}" has nothing to INCLUDE', position=position)
+    found = known.get(word)
+    if found is None:
+        raise InvalidParameterValue(
+            f'the connector "{name}" has no {word.upper()} to INCLUDE',
+            hint=nearest(word, known) or f"what there is: {', '.join(w.upper() for w in known)}",
+            position=position,
+        )
+    kind = column.type or found.type
+    if kind != found.type and not found.bytes and kind not in found.others:
+        written = f" or {' or '.join(map(shown_type, found.others))}" if found.others else ""
+        raise DatatypeMismatch(
+            f'{word.upper()} of the connector "{name}" is of type {shown_type(found.type)}{written}', position=position
+        )
+    return dataclasses.replace(column, type=kind)
