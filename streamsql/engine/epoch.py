@@ -79,15 +79,14 @@ class Engine:
         self.clock = clock
         self.store = store
         self.queries: dict[str, ContinuousQuery] = {}
-        self.on_view_change: Callable[[str, int], None] = lambda *_: (
-            None
-        )  # called on the engine's thread, after the commit
+        self.on_view_change: Callable[[str, int], None] = lambda *_: None  # on the engine's thread, after the commit
         self._wake = threading.Condition()
         self._queue: deque[Write | _Call] = deque()
         self.queued_rows = 0
         self.queued_bytes = 0
         self._room_waiters: list[Callable[[], None]] = []
         self._stopping = False
+        self._published = -1  # so many commits are in the change logs
         self.seconds = Durations()
         self._retention = Retention(store, limits)
         self._kept: dict[int, Delta] = {}
@@ -112,10 +111,10 @@ class Engine:
         recovery.drop_orphans(store, {n for q in self.queries.values() for n in (q.name, *q.state_names)})
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
 
-    # ---- for any thread ----
-
     def start(self) -> None:
         self._thread.start()
+
+    # ---- for any thread ----
 
     def stop(self) -> None:
         """Finish what waits, then end the thread and close the store."""
@@ -126,6 +125,11 @@ class Engine:
             self._thread.join()
         self.store.checkpoint()
         self.store.close()
+
+    @property
+    def settled(self) -> bool:
+        """Tell whether all that was ever committed, and may have been read, is published. For any thread."""
+        return self._published == self.store.commits
 
     def submit(self, write: Write) -> Future[int]:
         """Queue rows; the future is done when they and their effects are durable.
@@ -187,6 +191,7 @@ class Engine:
                     self._run_writes(taken)
             else:
                 self._run_safely(self.tick)
+            self._published = self.store.commits
 
     def _take(self) -> list[Write] | _Call | None:
         """Take the next call, or all writes up to it that fit in an epoch. The lock is held."""
@@ -403,6 +408,7 @@ class Engine:
             query.commit(progress)
             if query.changed:
                 self.on_view_change(query.name, epoch)
+        self._published = self.store.commits
 
     # ---- time without rows ----
 

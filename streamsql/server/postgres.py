@@ -126,6 +126,7 @@ class PostgresServer:
                 for wire in wires:
                     wire.hang_up()
                 await asyncio.wait(waiting)
+        self.known.lookups.close()
         self.reads.close()
 
     def register(self, wire: Wire, role: Role) -> int:

@@ -19,6 +19,7 @@ from streamsql.base.errors import FeatureNotSupported, ProgramLimitExceeded, Str
 from streamsql.base.types import WireType, canonical_arrow
 from streamsql.pgwire import values
 from streamsql.pgwire.values import BadValue, decode_column, decode_value, encode_rows, parse_text
+from streamsql.pgwire.values.few import ROWS_MAX
 from tests.pgwire.wire import data_rows
 
 TEXT, BINARY = 0, 1
@@ -27,8 +28,14 @@ INT64_INFINITY = 2**63 - 1
 
 
 def _encoded(column: pa.Array, wire_type: WireType, format_code: int) -> list[bytes | None]:
-    batch = pa.record_batch([column], names=["x"])
-    return [row[0] for row in data_rows(encode_rows(batch, [wire_type], [format_code]))]
+    """Encode a column as what a long result holds, and as a short one, which is written in another way."""
+    many = pa.record_batch([pa.concat_arrays([column] * (1 + ROWS_MAX))], names=["x"])
+    found = [row[0] for row in data_rows(encode_rows(many, [wire_type], [format_code]))][: len(column)]
+    for start in range(0, len(column), ROWS_MAX):
+        few = pa.record_batch([column.slice(start, ROWS_MAX)], names=["x"])
+        rows = data_rows(encode_rows(few, [wire_type], [format_code]))
+        assert [row[0] for row in rows] == found[start : start + ROWS_MAX]
+    return found
 
 
 def _sliced(column: pa.Array) -> pa.Array:
@@ -211,7 +218,7 @@ def test_more_than_two_gigabytes_are_encoded_in_parts(monkeypatch: pytest.Monkey
     whole = bytes(encode_rows(batch, [t.TEXT], [TEXT]))
     monkeypatch.setattr(values, "_BUFFER_BYTES_MAX", 60)
     assert bytes(encode_rows(batch, [t.TEXT], [TEXT])) == whole
-    monkeypatch.setattr(values, "_BUFFER_BYTES_MAX", 15)
+    monkeypatch.setattr(values, "_BUFFER_BYTES_MAX", 12)
     with pytest.raises(ProgramLimitExceeded):
         encode_rows(batch, [t.TEXT], [TEXT])
 
