@@ -120,7 +120,7 @@ async def _serve(engine: Engine, config: Config) -> int:
         except OSError as error:
             return _refuse(f"cannot listen on {config.http_host}:{config.http_port}: {_reason(error)}")
     engine.start()
-    readers = SourceReaders(engine)
+    readers = SourceReaders(engine, config.allowed_paths)
     readers.start()
     stop = asyncio.Event()
     for number in STOP_SIGNALS:
