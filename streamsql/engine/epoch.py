@@ -88,15 +88,13 @@ class Engine:
         self._stopping = False
         self._published = -1  # so many commits are in the change logs
         self.seconds = Durations()
-        self._retention = Retention(store, limits)
+        self._retention, self._filters, self._snapshot = Retention(store, limits), Filters(store), Snapshot(store)
         self._kept: dict[int, Delta] = {}
-        self._filters = Filters(store)
-        self._snapshot = Snapshot(store)
         recovery.create_engine_tables(store)
         self._describe_cursor = store.cursor()
         found = recovery.recover(store, self.describe, limits)
         self.catalog = self._announced = found.catalog
-        self.on_catalog_change: Callable[[], None] = lambda: None  # called on the engine's thread
+        self.on_catalog_change: Callable[[], None] = lambda: None  # on the engine's thread
         self.epoch = found.epoch
         self.streams: dict[str, StreamProgress] = found.streams
         self.next_sequence = found.next_sequence
@@ -111,10 +109,10 @@ class Engine:
         recovery.drop_orphans(store, {n for q in self.queries.values() for n in (q.name, *q.state_names)})
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
 
+    # ---- for any thread ----
+
     def start(self) -> None:
         self._thread.start()
-
-    # ---- for any thread ----
 
     def stop(self) -> None:
         """Finish what waits, then end the thread and close the store."""

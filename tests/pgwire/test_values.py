@@ -19,23 +19,12 @@ from streamsql.base.errors import FeatureNotSupported, ProgramLimitExceeded, Str
 from streamsql.base.types import WireType, canonical_arrow
 from streamsql.pgwire import values
 from streamsql.pgwire.values import BadValue, decode_column, decode_value, encode_rows, parse_text
-from streamsql.pgwire.values.few import ROWS_MAX
 from tests.pgwire.wire import data_rows
+from tests.pgwire.wire import encoded as _encoded
 
 TEXT, BINARY = 0, 1
 INT32_INFINITY = 2**31 - 1
 INT64_INFINITY = 2**63 - 1
-
-
-def _encoded(column: pa.Array, wire_type: WireType, format_code: int) -> list[bytes | None]:
-    """Encode a column as what a long result holds, and as a short one, which is written in another way."""
-    many = pa.record_batch([pa.concat_arrays([column] * (1 + ROWS_MAX))], names=["x"])
-    found = [row[0] for row in data_rows(encode_rows(many, [wire_type], [format_code]))][: len(column)]
-    for start in range(0, len(column), ROWS_MAX):
-        few = pa.record_batch([column.slice(start, ROWS_MAX)], names=["x"])
-        rows = data_rows(encode_rows(few, [wire_type], [format_code]))
-        assert [row[0] for row in rows] == found[start : start + ROWS_MAX]
-    return found
 
 
 def _sliced(column: pa.Array) -> pa.Array:
@@ -262,9 +251,8 @@ PYTHON_VALUES: dict[str, st.SearchStrategy[Any]] = {
 
 
 def _arrow(name: str, items: list[Any]) -> pa.Array:
-    if name == "uuid":
-        items = [None if item is None else str(item) for item in items]
-    return pa.array(items, canonical_arrow(t.BY_NAME[name]))
+    shown = [None if item is None else str(item) for item in items] if name == "uuid" else items
+    return pa.array(shown, canonical_arrow(t.BY_NAME[name]))
 
 
 @pytest.mark.parametrize("name", sorted(PYTHON_VALUES))
