@@ -177,3 +177,8 @@ class Known:
     def schema_if_known(self, relation: Stream | Table) -> pa.Schema | None:
         """Give the Arrow schema of a relation's rows if it was looked up before."""
         return self._schemas.get(relation.id)
+
+    def close(self) -> None:
+        """Let go of what is kept in memory, wait for the reads that run, and close their connections."""
+        self.lookups.close()
+        self._reads.close()

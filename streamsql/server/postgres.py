@@ -127,8 +127,7 @@ class PostgresServer:
                 for wire in wires:
                     wire.hang_up()
                 await asyncio.wait(waiting)
-        self.known.lookups.close()
-        self.reads.close()
+        self.known.close()
 
     def register(self, wire: Wire, role: Role) -> int:
         """Give a connection its process id; raises TooManyConnections."""
