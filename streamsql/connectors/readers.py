@@ -249,7 +249,8 @@ class Reader(threading.Thread):
             partition,
             self._positions.get(partition),
             batch.position,
-            count if table is not None else 0,
+            rows=count if table is not None else 0,
+            own_watermark=batch.own_watermark and count > 0,
         )
         receipt = Receipt(stream.name, batch.rejected) if batch.rejected.num_rows else None
         write = Write([], moves=(move,), receipt=receipt)

@@ -40,6 +40,7 @@ from streamsql.engine.changes import Change, Progress
 from streamsql.engine.epoch import Engine
 from streamsql.engine.flow import Arriving
 from streamsql.engine.origin_query import OriginQuery
+from streamsql.engine.partitions import PARTITION_COLUMN
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.replaced import Aside
@@ -78,6 +79,8 @@ def _rows_table(made: Stream | Table) -> str:
             f"{quoted(column.name)} {column.type}{' NOT NULL' if column.not_null or column.primary_key else ''}"
         )
     columns += ["__seq BIGINT", "__arrived_at TIMESTAMP"]
+    if isinstance(made, Stream) and made.connector:
+        columns.append(f"{PARTITION_COLUMN} INTEGER")
     if isinstance(made, Table) and made.primary_key:
         columns.append(f"PRIMARY KEY ({', '.join(quoted(c) for c in made.primary_key)})")
     return f"CREATE TABLE {made.rows_table} ({', '.join(columns)})"
