@@ -170,5 +170,5 @@ def test_a_reader_whose_rows_are_refused_stops_and_says_so_until_it_is_resumed(m
             database.execute("ALTER STREAM bids RESUME")
             until(lambda: position(database) == 5_000)
             assert database.query("SELECT count(*), (SELECT status FROM streamsql.sources) FROM bids") == [
-                ("4600", "reading")
+                ("4597", "reading")
             ]
