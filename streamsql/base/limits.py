@@ -51,6 +51,9 @@ class Limits:
     source_ahead_rows_max: int = _bound(
         262_144, "rows of one source that are read and not committed before it is paused"
     )
+    snapshot_rows_max: int = _bound(
+        10_000_000, "rows of a database's table that a stream begins with; they are one transaction, held in memory"
+    )
     late_rows_max: int = _bound(100_000, "rows kept in streamsql.late_rows; the counters go on")
     rejected_rows_max: int = _bound(10_000, "records kept in streamsql.rejected_rows; the counters go on")
     record_bytes_max: int = _bound(64 << 20, "one record of a format is held in memory whole")

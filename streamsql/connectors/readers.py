@@ -83,7 +83,12 @@ class Reader(threading.Thread):
         self._positions: dict[str, Position] = dict(at.positions) if at is not None else {}
         self._wake = threading.Event()
         self._surroundings = Surroundings(
-            allowed_paths, self._wake.set, stream.name, stream.id, engine.limits.record_bytes_max
+            allowed_paths,
+            self._wake.set,
+            stream.name,
+            stream.id,
+            engine.limits.record_bytes_max,
+            engine.limits.snapshot_rows_max,
         )
         self._stopping = False
         self._refused: StreamSQLError | None = None

@@ -75,6 +75,8 @@ class Surroundings:
     name: str = ""
     object_id: int = 0
     record_bytes_max: int = 64 << 20
+    # rows that a source may have to give in one batch, since they are there together or not at all
+    snapshot_rows_max: int = 10_000_000
 
 
 class Source(Protocol):

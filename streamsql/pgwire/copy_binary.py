@@ -3,7 +3,7 @@
 A row is a count of fields (16 bits) and for each its length (32 bits, -1 for NULL) and its bytes, in the type's own binary
 form, so that a row's beginning is known only when the rows before it have been read. To read them all at once, every place
 where the count stands may begin a row (`_candidates`); following the lengths from each of them, all together, tells where that
-row would end; and the true rows are those that are reached from the first (`_reached`). What does not fit in is read step by
+row would end; and the true rows are those that are reached from the first (`reached`). What does not fit in is read step by
 step, for the error's place.
 
 See https://www.postgresql.org/docs/15/sql-copy.html, "Binary Format". Errors name the line (the row) and the column.
@@ -149,7 +149,7 @@ class BinaryCopyDecoder:
             if width in _WIDTHS and bool(((lengths == width) | (lengths == -1)).all()):
                 values = _fixed_values(octets, positions, lengths, width)
             else:
-                values = _values(buffer, positions, lengths)
+                values = values_at(buffer, positions, lengths)
             positions = positions + np.maximum(lengths, 0)
             if failure is not None:
                 values = values.slice(0, failure[0])  # after a bad value only the rows before it matter
@@ -196,8 +196,8 @@ def _rows(data: bytes, start: int, columns: int) -> tuple[Numbers, int]:
     if not len(begins) or begins[0] != 0:
         return _NO_ROWS, start
     if not np.array_equal(begins[1:], ends[:-1]):
-        reached = _reached(begins, ends)
-        begins, ends = begins[reached], ends[reached]
+        chain = reached(begins, ends)
+        begins, ends = begins[chain], ends[chain]
     return begins + start, int(ends[-1]) + start
 
 
@@ -217,7 +217,7 @@ def _candidates(octets: Numbers, columns: int) -> tuple[Numbers, Numbers]:
     return begins[there], ends[there]
 
 
-def _reached(begins: Numbers, ends: Numbers) -> Numbers:
+def reached(begins: Numbers, ends: Numbers) -> Numbers:
     """Say of each candidate whether the rows from the first one on lead to it, in steps that double."""
     count = len(begins)
     following = np.searchsorted(begins, ends)
@@ -236,7 +236,7 @@ def _reached(begins: Numbers, ends: Numbers) -> Numbers:
 
 
 def _fixed_values(octets: Numbers, starts: Numbers, lengths: Numbers, width: int) -> pa.Array:
-    """Take values of one width, as `_values` does, in a tenth of its time."""
+    """Take values of one width, as `values_at` does, in a tenth of its time."""
     if len(octets) < width:  # all of them NULL, then
         return pa.nulls(len(starts), pa.binary())
     null = lengths < 0
@@ -247,7 +247,7 @@ def _fixed_values(octets: Numbers, starts: Numbers, lengths: Numbers, width: int
     return from_offsets(values, null) if any_null else values
 
 
-def _values(buffer: pa.Buffer, starts: Numbers, lengths: Numbers) -> pa.Array:
+def values_at(buffer: pa.Buffer, starts: Numbers, lengths: Numbers) -> pa.Array:
     """Take the values at these places out of the data, as a binary array; a length of -1 is NULL."""
     count = len(starts)
     # each value, and what stands between it and the next one
