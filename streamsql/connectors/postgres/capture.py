@@ -36,7 +36,7 @@ SNAPSHOT = "snapshot"
 
 _QUEUE_BYTES_MAX = 32 << 20
 _FEED_BYTES_MAX = 1 << 20
-_STATUS_SECONDS = 5.0
+_STATUS_SECONDS_MAX = 10.0
 # A position that moves without rows costs an epoch: not more often than this, unless the server waits for it.
 _IDLE_SECONDS, _IDLE_REPLY_SECONDS, _IDLE_BYTES = 10.0, 0.5, 16 << 20
 _CSV = CopyOptions(format="csv", delimiter=",", null="")
@@ -84,12 +84,17 @@ class Captured:
     cuttable: bool = True
 
     def cut(self, at: int) -> tuple[Captured | None, Captured | None]:
-        """Part it near row `at`: never between the two rows of one change. Rejected records stay with the first part."""
+        """Part it at row `at` or before: after a transaction if it can be, and never between the two rows of one change.
+
+        Rejected records stay with the first part.
+        """
         if not self.cuttable:
             return self, None
         if self.lsns is not None and self.numbers is not None:
-            same = (np.diff(self.lsns) == 0) & (np.diff(self.numbers) == 0)
-            good = np.concatenate((np.flatnonzero(~same) + 1, [self.rows.num_rows]))
+            other = np.diff(self.lsns) != 0
+            good = np.flatnonzero(other) + 1
+            if not len(good) or good[0] > at:
+                good = np.append(np.flatnonzero(other | (np.diff(self.numbers) != 0)) + 1, self.rows.num_rows)
             at = int(good[max(int(np.searchsorted(good, at, side="right")) - 1, 0)])
             if at == self.rows.num_rows:
                 return self, None
@@ -131,6 +136,7 @@ class Capture(threading.Thread):
         os.set_blocking(self._waker, False)
         os.set_blocking(self._wakes, False)
         self._connections: list[Connection] = []
+        self._status_seconds = _STATUS_SECONDS_MAX
 
     # ---- for the reader
 
@@ -218,7 +224,7 @@ class Capture(threading.Thread):
     def _put(self, found: Captured, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Put something into the queue, once there is room; `meanwhile` is done every few seconds while there is none."""
         while self._queue_bytes >= _QUEUE_BYTES_MAX:
-            self._wait(_STATUS_SECONDS)
+            self._wait(self._status_seconds)
             meanwhile()
         with self._lock:
             self._queue.append(found)
@@ -230,6 +236,8 @@ class Capture(threading.Thread):
         sql = self._connect()
         version = origin.version_of(sql)
         origin.check_logical(sql)
+        patience = origin.patience_seconds(sql)
+        self._status_seconds = min(patience / 4, _STATUS_SECONDS_MAX) if patience else _STATUS_SECONDS_MAX
         table = origin.find_table(sql, target.table, target.names, target.key)
         if self._start is None:
             place = self._begin(sql, table, version)
@@ -253,7 +261,7 @@ class Capture(threading.Thread):
             # from here on a slot of that name is ours, and is made anew after a crash
             self._put(self._nothing(SNAPSHOT))
             while not self._begun.is_set():
-                self._wait(_STATUS_SECONDS)
+                self._wait(self._status_seconds)
         replication = self._connect(replication=True)
         place, snapshot = origin.create_slot(replication, sql, target.slot, ours=ours)
         if target.snapshot:
@@ -320,7 +328,7 @@ class Capture(threading.Thread):
 
     def _stream(self, connection: Connection, decoder: ChangeDecoder) -> None:
         said, said_at = 0, 0.0
-        last, moved_at = decoder.start, time.monotonic()
+        last, moved_at, pressed = decoder.start, time.monotonic(), False
 
         def tell() -> None:
             nonlocal said, said_at
@@ -329,8 +337,9 @@ class Capture(threading.Thread):
 
         tell()
         while True:
-            pressed = decoder.reply_wanted and decoder.heard > last.lsn
-            data = connection.receive(_IDLE_REPLY_SECONDS if pressed else _STATUS_SECONDS, self._waker)
+            pressed = (pressed or decoder.reply_wanted) and decoder.heard > last.lsn
+            decoder.reply_wanted = False
+            data = connection.receive(_IDLE_REPLY_SECONDS if pressed else self._status_seconds, self._waker)
             self._calm()
             for start in range(0, len(data), _FEED_BYTES_MAX):
                 for piece in decoder.feed(data[start : start + _FEED_BYTES_MAX]):
@@ -340,12 +349,12 @@ class Capture(threading.Thread):
                     elif piece.place > last and not piece.place.number:
                         decoder.heard = max(decoder.heard, piece.place.lsn)
             ahead, idle = decoder.heard - last.lsn, time.monotonic() - moved_at
-            waited_for = decoder.reply_wanted and idle >= _IDLE_REPLY_SECONDS
+            waited_for = (pressed or decoder.reply_wanted) and idle >= _IDLE_REPLY_SECONDS
             if ahead > 0 and not last.number and (waited_for or idle >= _IDLE_SECONDS or ahead >= _IDLE_BYTES):
                 last, moved_at = Place(decoder.heard), time.monotonic()
-                decoder.reply_wanted = False
+                pressed = False
                 self._put(self._nothing(str(last)), tell)
-            if self._flushed > said or time.monotonic() - said_at >= _STATUS_SECONDS:
+            if self._flushed > said or decoder.reply_wanted or time.monotonic() - said_at >= self._status_seconds:
                 tell()
 
     def _captured(self, piece: Piece) -> Captured:

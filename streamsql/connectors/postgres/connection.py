@@ -40,7 +40,7 @@ _SETTINGS = {
     "application_name": "streamsql",
 }
 # SQLSTATEs (or classes of them) that may be gone when one tries again
-_PASSING = ("08", "57P0", "53", "55006", "40")
+_PASSING = ("08", "57P0", "53", "55006", "55P03", "25P03", "40")
 _NOT_PASSING = ("57P04",)  # the database was dropped
 _BY_SQLSTATE = {
     found.sqlstate: found
@@ -224,6 +224,11 @@ class Connection:
                     return rows
                 if kind == b"D":
                     rows.append(client.read_row(body))
+
+    def query_if_possible(self, text: str) -> None:
+        """Run a statement that undoes something, on a connection that may be broken."""
+        with contextlib.suppress(StreamSQLError):
+            self.query(text)
 
     @contextlib.contextmanager
     def _until_ready(self) -> Iterator[None]:

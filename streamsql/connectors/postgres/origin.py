@@ -56,6 +56,11 @@ def check_logical(sql: Connection) -> None:
         )
 
 
+def patience_seconds(sql: Connection) -> float:
+    """Tell after how long without a word the server gives up a replication connection; 0 for never."""
+    return int(sql.query("SELECT setting FROM pg_settings WHERE name = 'wal_sender_timeout'")[0][0] or 0) / 1_000
+
+
 def find_table(sql: Connection, name: str, columns: Sequence[str], key: Sequence[str]) -> OriginTable:
     """Find the table, and check that it has the columns, and no two rows with the same key."""
     schema, table = qualified(name)
