@@ -250,7 +250,8 @@ def test_random_transactions_give_the_same_table_whatever_is_lost_and_cut(
 def write_randomly(connection: psycopg.Connection[Any], chance: random.Random) -> None:
     """Commit a transaction of random statements, or roll it back."""
     statements = {
-        "INSERT INTO t SELECT i, %s FROM generate_series(%s::int, %s::int) i ON CONFLICT (id) DO UPDATE SET note = EXCLUDED.note": 6,
+        "INSERT INTO t SELECT i, %s FROM generate_series(%s::int, %s::int) i "
+        "ON CONFLICT (id) DO UPDATE SET note = EXCLUDED.note": 6,
         "UPDATE t SET note = %s WHERE id BETWEEN %s::int AND %s::int": 4,
         "DELETE FROM t WHERE note <> %s AND id BETWEEN %s::int AND %s::int": 3,
         "UPDATE t SET id = id + 1000, note = %s WHERE id BETWEEN %s::int AND %s::int "
@@ -387,9 +388,7 @@ def test_what_cannot_be_read_is_refused_with_the_reason(
     assert (type(error), error.message) == (kind, message)
 
 
-def test_rows_of_a_stream_that_are_too_many_are_refused(
-    other_database: OtherDatabase, opened: list[CapturedTable]
-):
+def test_rows_of_a_stream_that_are_too_many_are_refused(other_database: OtherDatabase, opened: list[CapturedTable]):
     other_database.execute("CREATE TABLE t AS SELECT i AS id, 'n' AS note FROM generate_series(1, 11) i")
     error = capture(other_database, opened, [ColumnDefinition("id", "INTEGER")], snapshot_rows_max=10).failure()
     assert isinstance(error, ProgramLimitExceeded)
