@@ -14,6 +14,7 @@ from streamsql.base.errors import (
 from streamsql.catalog.objects import nearest
 from streamsql.connectors.datagen import Datagen
 from streamsql.connectors.nexmark import Nexmark
+from streamsql.connectors.postgres.source import PostgresConnector
 from streamsql.connectors.source import Connector, Given, GivesMetadata
 from streamsql.formats.casts import shown_type
 from streamsql.sql.render import render
@@ -23,6 +24,7 @@ from streamsql.sql.statements import ColumnDefinition, CreateStream
 CONNECTORS: dict[str, Connector] = {
     "datagen": Datagen(),
     "nexmark": Nexmark(),
+    "postgres": PostgresConnector(),
 }
 
 # Options of the stream itself (`catalog.options`).
