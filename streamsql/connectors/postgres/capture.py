@@ -343,7 +343,8 @@ class Capture(threading.Thread):
             self._calm()
             for start in range(0, len(data), _FEED_BYTES_MAX):
                 for piece in decoder.feed(data[start : start + _FEED_BYTES_MAX]):
-                    if len(piece.weights) or piece.truncated:
+                    # a commit that comes alone ends what was put before it
+                    if len(piece.weights) or piece.truncated or (last.number and not piece.place.number):
                         self._put(self._captured(piece), tell)
                         last, moved_at = piece.place, time.monotonic()
                     elif piece.place > last and not piece.place.number:
