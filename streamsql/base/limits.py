@@ -57,6 +57,8 @@ class Limits:
     snapshot_rows_max: int = _bound(
         10_000_000, "rows of a database's table that a stream begins with; they are one transaction, held in memory"
     )
+    sink_batch_rows_max: int = _bound(100_000, "rows that are delivered to a sink at a time, unless one epoch has more")
+    outbox_rows_max: int = _bound(10_000_000, "rows on disk that wait for one sink before producers wait")
     late_rows_max: int = _bound(100_000, "rows kept in streamsql.late_rows; the counters go on")
     rejected_rows_max: int = _bound(10_000, "records kept in streamsql.rejected_rows; the counters go on")
     record_bytes_max: int = _bound(64 << 20, "one record of a format is held in memory whole")

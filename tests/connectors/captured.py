@@ -51,7 +51,7 @@ class CapturedTable:
                 self.columns,
                 self.positions,
                 0,
-                Surroundings(name=self.name, object_id=7, snapshot_rows_max=self.snapshot_rows_max),
+                Surroundings(name=self.name, identity="7", snapshot_rows_max=self.snapshot_rows_max),
             )
         return self.source
 

@@ -45,7 +45,7 @@ APPENDED, KEYED = Shape(COLUMNS, True, ()), Shape(COLUMNS, False, ("k",))
 
 def opened(database: OtherDatabase, shape: Shape = KEYED, name: str = "t", **options: str) -> PostgresSink:
     given = Given({**database.options, **options}, {})
-    return PostgresSinkConnector().open(given, shape, Surroundings(name=name, object_id=3))
+    return PostgresSinkConnector().open(given, shape, Surroundings(name=name, identity="3"))
 
 
 def delivery(first: int, last: int, changes: Sequence[tuple[int, str | None, int | None]]) -> Delivery:

@@ -74,7 +74,7 @@ class Connection:
         self.address = address
         self._data = b""
         self._at = 0
-        self._copying = False
+        self._is_broken = False
         try:
             self._socket: socket.socket = socket.create_connection(
                 (address.host, address.port), timeout=address.connect_seconds
@@ -179,6 +179,7 @@ class Connection:
         return data
 
     def _broken(self, error: Exception) -> Unavailable:
+        self._is_broken = True
         said = (error.strerror if isinstance(error, OSError) else None) or error
         return Unavailable(f"the connection to PostgreSQL at {self.address} broke: {said}")
 
@@ -235,10 +236,10 @@ class Connection:
         """After an error of a statement, read on to where the next one may be sent."""
         try:
             yield
-        except Unavailable:
-            self.close()
-            raise
         except StreamSQLError:
+            if self._is_broken:
+                self.close()
+                raise
             try:
                 while self._message()[0] != b"Z":
                     pass

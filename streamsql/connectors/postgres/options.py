@@ -21,13 +21,6 @@ def text(value: str) -> str:
     return value
 
 
-def boolean(value: str) -> bool:
-    """Read true or false."""
-    if value.lower() not in {"true", "false", "on", "off", "1", "0", "yes", "no"}:
-        raise InvalidParameterValue(f'"{value}" is neither true nor false')
-    return value.lower() in {"true", "on", "1", "yes"}
-
-
 CONNECTION_OPTIONS: Mapping[str, Option] = {
     "host": Option(text, "localhost", ("hostname",), says="where the server is: a name or an address"),
     "port": Option(integer(1, 65_535), 5432, says="its port"),

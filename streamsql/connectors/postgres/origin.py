@@ -20,6 +20,7 @@ from streamsql.connectors.postgres.options import literal, qualified, quoted
 from streamsql.connectors.postgres.pgoutput import Place, lsn_text, read_place
 
 VERSION_MIN = 120_000
+_DROP_TRIES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +202,15 @@ def create_slot(replication: Connection, sql: Connection, slot: str, *, ours: bo
 
 
 def drop_slot(sql: Connection, slot: str) -> None:
-    """Drop a slot, if it is there."""
-    sql.query(f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = {literal(slot)}")
+    """Drop a slot, if it is there. The process that has just used it may take a moment to end."""
+    drop = f"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = {literal(slot)}"
+    for _ in range(_DROP_TRIES - 1):
+        try:
+            sql.query(drop)
+            return
+        except Unavailable:
+            sql.query("SELECT pg_sleep(0.05)")
+    sql.query(drop)
 
 
 def drop_publication(sql: Connection, name: str) -> None:

@@ -36,13 +36,12 @@ from streamsql.connectors.postgres.connection import Connection
 from streamsql.connectors.postgres.options import (
     CONNECTION_OPTIONS,
     address_of,
-    boolean,
     literal,
     qualified,
     quoted,
     table_name,
 )
-from streamsql.connectors.settings import Option, read_options
+from streamsql.connectors.settings import Option, boolean, read_options
 from streamsql.connectors.sink import Delivery, Guarantee, Shape
 from streamsql.connectors.source import Given, Surroundings
 from streamsql.formats import casts
@@ -91,7 +90,7 @@ class PostgresSinkConnector:
         schema, table = qualified(values["table"]) if values["table"] else ("public", surroundings.name)
         sql = Connection(address_of(values, surroundings))
         try:
-            return PostgresSink(sql, shape, schema, table, str(surroundings.object_id), values)
+            return PostgresSink(sql, shape, schema, table, surroundings.identity, values)
         except BaseException:
             sql.close()
             raise

@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from streamsql.base.errors import InvalidParameterValue
+from streamsql.base.errors import InvalidParameterValue, StreamSQLError
 from streamsql.connectors.postgres.capture import Capture, Captured, Target
 from streamsql.connectors.postgres.connection import Connection
 from streamsql.connectors.postgres.options import CONNECTION_OPTIONS, address_of, table_name
@@ -114,6 +114,9 @@ class PostgresConnector:
             drop_slot(sql, target.slot)
             if target.own_publication:
                 drop_publication(sql, target.publication)
+        except StreamSQLError as error:
+            error.hint = f"at the origin: SELECT pg_drop_replication_slot('{target.slot}'), or its log piles up"
+            raise
         finally:
             sql.close()
 
@@ -121,7 +124,7 @@ class PostgresConnector:
 def _target(given: Given, columns: Sequence[ColumnDefinition], surroundings: Surroundings) -> Target:
     values = read_options(given, OPTIONS, NAME, surroundings)
     plain = "".join(c if c.isascii() and (c.islower() or c.isdigit()) else "_" for c in surroundings.name.lower())
-    end = f"_{surroundings.object_id}"
+    end = f"_{surroundings.identity.replace('-', '_')}"
     slot = values["slot"] or f"streamsql_{plain}"[: _NAME_BYTES_MAX - len(end)] + end
     return Target(
         address=address_of(values, surroundings),
