@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from streamsql.base.errors import AuthorizationError, FeatureNotSupported, ProtocolViolation
-from streamsql.pgwire.copy_binary import reached
+from streamsql.pgwire.copy_binary import chained
 from streamsql.pgwire.messages import message, text_bytes
 from streamsql.pgwire.saslprep import saslprep
 from streamsql.pgwire.scram import SCRAM, SCRAM_PLUS
@@ -110,9 +110,7 @@ def frames(data: bytes, start: int = 0) -> tuple[Numbers, int]:
     begins, ends = begins[there], ends[there]
     if not len(begins) or begins[0] != 0:
         return _NO_FRAMES, start
-    if not np.array_equal(begins[1:], ends[:-1]):
-        chain = reached(begins, ends)
-        begins, ends = begins[chain], ends[chain]
+    begins, ends = chained(begins, ends)
     return begins + start, int(ends[-1]) + start
 
 
