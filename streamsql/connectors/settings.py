@@ -75,6 +75,13 @@ def one_of(*words: str) -> Callable[[str], str]:
     return read
 
 
+def boolean(text: str) -> bool:
+    """Read ``true`` or ``false``, as SQL writes them or as a word."""
+    if text.lower() not in {"true", "false", "on", "off", "yes", "no"}:
+        raise InvalidParameterValue(f'"{text}" is neither true nor false')
+    return text.lower() in {"true", "on", "yes"}
+
+
 def duration(text: str) -> int:
     """Read a length of time, in microseconds."""
     return parse_duration(text)

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -97,11 +97,30 @@ class Source(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What ``INCLUDE`` can name of a message: the DuckDB type of its column, and others that may be written instead.
+
+    What is `bytes` can be read as any type: as they are (BLOB), or as a value of that type written as text.
+    """
+
+    type: str
+    others: tuple[str, ...] = ()
+    bytes: bool = False
+
+
+@runtime_checkable
+class GivesMetadata(Protocol):
+    """A connector whose messages say more than their value, by the word that names it; ``header`` is one header by name."""
+
+    metadata: Mapping[str, Metadata]
+
+
 class Connector(Protocol):
-    """A kind of source."""
+    """A kind of source. One whose streams may have columns by ``INCLUDE`` is `GivesMetadata` as well."""
 
     def columns(self, given: Given, declared: Sequence[ColumnDefinition]) -> tuple[ColumnDefinition, ...]:
-        """Check the options, and give the columns that rows can have, of which some may be `declared`.
+        """Check the options, and give the columns that rows can have, of which some may be `declared`; not included ones.
 
         Raises StreamSQLError with a position.
         """

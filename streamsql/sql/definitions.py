@@ -19,6 +19,7 @@ from streamsql.base.limits import Limits, exceeded
 from streamsql.sql.changes import expect_columns
 from streamsql.sql.clauses import expect_watermark_for
 from streamsql.sql.column_types import expect_type, is_column_end
+from streamsql.sql.includes import accept_includes
 from streamsql.sql.query import parse_query
 from streamsql.sql.secrets import SecretReference
 from streamsql.sql.statements import (
@@ -88,11 +89,16 @@ def parse_create_stream(cursor: Cursor) -> CreateStream:
     if_not_exists = cursor.accept("if", "not", "exists")
     name = _expect_new_name(cursor)
     elements = _Elements()
-    if cursor.sees("(") or not cursor.sees("with"):
+    if cursor.sees("(") or not cursor.sees_any("with", "include"):
         elements = _expect_elements(cursor, is_stream=True)
+    included = _accept_includes(cursor, elements)
     options, positions = _expect_options(cursor) if cursor.accept("with") else ({}, {})
     cursor.expect_end()
     _check_elements(elements, given_by_connector="connector" in options)
+    if included and "connector" not in options:
+        raise FeatureNotSupported(
+            "INCLUDE needs a connector", hint="name it: WITH (connector = '...')", position=included[0].position + 1
+        )
     return CreateStream(
         *cursor.source,
         name=name,
@@ -250,11 +256,19 @@ def _expect_elements(cursor: Cursor, *, is_stream: bool) -> _Elements:
     return elements
 
 
+def _accept_includes(cursor: Cursor, elements: _Elements) -> list[ColumnDefinition]:
+    included = accept_includes(cursor, elements.columns)
+    elements.columns += included
+    if len(elements.columns) > cursor.limits.columns_max:
+        raise exceeded(cursor.limits, "columns_max", "the number of columns")
+    return included
+
+
 def _check_elements(elements: _Elements, *, given_by_connector: bool = False) -> None:
     """Raise where there is no column; a connector may know them by itself."""
+    if given_by_connector and all(column.include for column in elements.columns):
+        return
     if not elements.columns:
-        if given_by_connector:
-            return
         raise SQLSyntaxError("at least one column is needed", position=elements.end)
     known = {column.name for column in elements.columns}
     if elements.watermark is not None and elements.watermark.column not in known:

@@ -17,6 +17,7 @@ from sqlglot.dialects.postgres import Postgres
 
 from streamsql.base.errors import FeatureNotSupported, ProgramLimitExceeded
 from streamsql.sql.durations import render_duration
+from streamsql.sql.includes import render_includes
 from streamsql.sql.names import quote_name, quote_string
 from streamsql.sql.render_roles import ROLE_RENDERERS
 from streamsql.sql.secrets import SecretReference
@@ -152,11 +153,12 @@ def _type(duckdb_type: str) -> str:
 
 
 def _create_stream(statement: CreateStream) -> str:
-    elements = [_column(column) for column in statement.columns]
+    elements = [_column(column) for column in statement.columns if not column.include]
     if statement.watermark is not None:
         elements.append(f"WATERMARK {_watermark(statement.watermark)}")
     name = _if(statement.if_not_exists, "NOT EXISTS") + quote_name(statement.name)
     text = f"CREATE STREAM {name}" + (f" ({', '.join(elements)})" if elements else "")
+    text += render_includes(statement.columns, [_type(column.type) for column in statement.columns])
     if statement.options:
         text += f" WITH ({_options(statement.options)})"
     return text
