@@ -106,7 +106,10 @@ def write_arrow_stream(path: Path, numbers: Iterable[int]) -> None:
 
 
 def _writing(make: Callable[[Iterable[int]], bytes]) -> Callable[[Path, Iterable[int]], None]:
-    return lambda path, numbers: path.write_bytes(make(numbers)) and None
+    def write(path: Path, numbers: Iterable[int]) -> None:
+        path.write_bytes(make(numbers))
+
+    return write
 
 
 # by the ending of a name, how such a file is written

@@ -246,7 +246,12 @@ def test_nothing_outside_of_the_allowed_folders_is_read(tmp_path: Path):
     (inside / "good.json").write_bytes(json_lines([2]))
     (inside / "same.json").symlink_to(inside / "good.json")
     (inside / "folder").symlink_to(outside)
-    for path in (outside / "secret.json", inside / "link.json", inside / "folder" / "*.json", f"{inside}/../out/*.json"):
+    for path in (
+        outside / "secret.json",
+        inside / "link.json",
+        inside / "folder" / "*.json",
+        f"{inside}/../out/*.json",
+    ):
         with pytest.raises(InsufficientPrivilege, match="not below a folder"):
             Follower(path, inside).all()
     with pytest.raises(InsufficientPrivilege, match="not below an address"):
