@@ -110,9 +110,13 @@ def test_rows_are_parted_by_columns_as_hive_does(tmp_path: Path):
     assert files(path) == listed(path)
     assert "word=w0/at=1970-01-01T00%3A00%3A00" in {str(Path(name).parent) for name in files(path)}
     assert any(name.startswith("word=__HIVE_DEFAULT_PARTITION__/") for name in files(path))
-    found = duckdb.connect().execute(
-        f"SELECT n, word, CAST("at" AS TEXT) FROM read_parquet('{path}/*/*/*.parquet', hive_partitioning = true) ORDER BY n"
-    ).fetchall()
+    found = (
+        duckdb.connect()
+        .execute(
+            f"SELECT n, word, CAST(t.at AS TEXT) FROM read_parquet('{path}/*/*/*.parquet', hive_partitioning = true) t ORDER BY n"
+        )
+        .fetchall()
+    )
     assert [n for n, _, _ in found] == [*range(8)]
     assert found[1] == (1, "w1", "1970-01-01 01:00:00")
 
@@ -145,7 +149,8 @@ def test_changes_are_written_with_their_weights(tmp_path: Path):
     sink.close()
     found = read(path, "n, __weight, __epoch")
     assert found == [(1, -1, 2), (1, 1, 1), (2, 1, 1), (5, 1, 2)]
-    left = duckdb.connect().execute(f"SELECT n FROM '{path}/*.parquet' GROUP BY n HAVING sum(__weight) > 0 ORDER BY n").fetchall()
+    select = f"SELECT n FROM '{path}/*.parquet' GROUP BY n HAVING sum(__weight) > 0 ORDER BY n"
+    left = duckdb.connect().execute(select).fetchall()
     assert left == [(2,), (5,)]
 
 
@@ -190,9 +195,11 @@ def test_what_is_cut_off_anywhere_is_there_once(
         assert seen or (point == "files.pending_written" and rolls == "0")
     opened(path, roll_interval=rolls, partition_by="word").close()
     assert files(path) == listed(path)
-    found = duckdb.connect().execute(
-        f"SELECT n FROM read_parquet('{path}/*/*.parquet', hive_partitioning = true) ORDER BY n"
-    ).fetchall()
+    found = (
+        duckdb.connect()
+        .execute(f"SELECT n FROM read_parquet('{path}/*/*.parquet', hive_partitioning = true) ORDER BY n")
+        .fetchall()
+    )
     assert [n for (n,) in found] == wanted
     assert not [*(path / "_tmp/7").iterdir()]
 
