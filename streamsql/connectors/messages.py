@@ -243,7 +243,7 @@ class MessageDecoder:
             reasons.update(dict.fromkeys(places[np.flatnonzero(lengths == 0)].tolist(), "an empty message"))
         if self._format != "raw" and BYTE_ORDER_MARK in data:
             records = _without_marks(records)
-        if self._format == "csv":
+        if self._format == "csv" and len(records):
             records = _lone_records(records, starts, places, reasons)
         found = self._decoder.read_records(records, 0)
         rows = self._empty if not len(records) and not found.rows.num_rows else found.rows

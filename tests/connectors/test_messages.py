@@ -189,6 +189,8 @@ PIECES = [
     st.lists(st.sampled_from(PIECES) | st.binary(max_size=3), max_size=8), st.sampled_from(["json", "csv", "debezium"])
 )
 @example([b"1,x", b'1,"x', b'2,"a\nb"'], "csv")
+@example([b"\n"], "csv")
+@example([b"", b'"'], "csv")
 @settings(max_examples=60, deadline=None)
 def test_messages_are_read_the_same_together_and_alone(payloads, kind):
     options = f"format = '{kind}'"
