@@ -123,9 +123,9 @@ async def _serve(engine: Engine, config: Config) -> int:
         except OSError as error:
             return _refuse(f"cannot listen on {config.http_host}:{config.http_port}: {_reason(error)}")
     engine.start()
-    readers = SourceReaders(engine, config.allowed_paths)
+    readers = SourceReaders(engine, config.allowed_paths, config.allowed_urls)
     readers.start()
-    deliverers = Deliverers(engine, config.allowed_paths)
+    deliverers = Deliverers(engine, config.allowed_paths, config.allowed_urls)
     deliverers.start()
     stop = asyncio.Event()
     for number in STOP_SIGNALS:

@@ -17,6 +17,8 @@ from streamsql.base.errors import (
 from streamsql.catalog.objects import nearest
 from streamsql.catalog.options import stream_options
 from streamsql.connectors.datagen import Datagen
+from streamsql.connectors.files import Files
+from streamsql.connectors.files.sink import FilesSink
 from streamsql.connectors.nexmark import Nexmark
 from streamsql.connectors.sink import SinkConnector
 from streamsql.connectors.source import Connector, Given, GivesMetadata
@@ -30,11 +32,14 @@ S = TypeVar("S", bound=CreateStream | CreateTable)
 # By the name that stands in WITH (connector = '...').
 CONNECTORS: dict[str, Connector] = {
     "datagen": Datagen(),
+    "file": Files(),
     "nexmark": Nexmark(),
 }
 
 # The same for CREATE SINK.
-SINKS: dict[str, SinkConnector] = {}
+SINKS: dict[str, SinkConnector] = {
+    "file": FilesSink(),
+}
 
 # Options of the stream itself (`catalog.options`), and of any sink.
 _STREAM_OPTIONS = frozenset({"connector", "idle_timeout", "on_error", "retention"})

@@ -47,11 +47,11 @@ class Batch:
     position: Position
     rejected: pa.Table = field(default_factory=lambda: NOTHING_REJECTED)
     weights: pa.Array | None = None
+    # rows of a table are all gone before these come (TRUNCATE at the origin, or a new snapshot)
+    truncated: bool = False
     # parts of the partition that are read to their end, each with a text of its own, in place of what the position would else
     # have to hold for ever: they are kept in a table, and found again by `Surroundings.notes`
     finished: Mapping[str, str] = field(default_factory=dict)
-    # rows of a table are all gone before these come (TRUNCATE at the origin, or a new snapshot)
-    truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

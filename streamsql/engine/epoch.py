@@ -24,7 +24,7 @@ from streamsql.base.faults import reached
 from streamsql.base.limits import Limits, exceeded
 from streamsql.base.metrics import Durations
 from streamsql.catalog.objects import OutputColumn, Stream, Table, View
-from streamsql.engine import chains, outbox, receipts, recovery
+from streamsql.engine import chains, finished, outbox, receipts, recovery
 from streamsql.engine.changes import Changes, Progress
 from streamsql.engine.filters import Filters
 from streamsql.engine.flow import Arriving
@@ -236,6 +236,7 @@ class Engine:
             progresses += self._recompute(epoch, now, changed, rejected.broken, rows_of(arrivals, changes, followed))
             reached("epoch.operators_applied")
             receipts.write(self.store, self.limits, beside, epoch, now)
+            finished.write(self.store, beside)
             self._trim(now)
             sinks = self._save(epoch, now, sequence, streams, {q.name: p for q, p in progresses})
         self._committed(epoch, sequence, streams, sinks, progresses)

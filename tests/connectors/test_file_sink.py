@@ -38,7 +38,7 @@ ONE_BY_ONE = {"roll_interval": "0"}
 def opened(path: Path, shape: Shape = SHAPE, /, **options: str) -> FileSink:
     given = Given({"path": str(path), **options}, {})
     FilesSink().check(given, shape)
-    return FilesSink().open(given, shape, Surroundings((path.parent.resolve(),), object_id=7))
+    return FilesSink().open(given, shape, Surroundings((path.parent.resolve(),), identity="7"))
 
 
 def delivery(
@@ -113,12 +113,12 @@ def test_rows_are_parted_by_columns_as_hive_does(tmp_path: Path):
     found = (
         duckdb.connect()
         .execute(
-            f"SELECT n, word, CAST(t.at AS TEXT) FROM read_parquet('{path}/*/*/*.parquet', hive_partitioning = true) t ORDER BY n"
+            f"SELECT n, word, CAST(t.at AS TEXT) FROM read_parquet('{path}/*/*/*.parquet', hive_partitioning = 1) t ORDER BY n"
         )
         .fetchall()
     )
     assert [n for n, _, _ in found] == [*range(8)]
-    assert found[1] == (1, "w1", "1970-01-01 01:00:00")
+    assert found[1] == (1, "w1", "1970-01-01T01:00:00")
 
 
 @pytest.mark.parametrize(

@@ -353,4 +353,4 @@ class FilesSink:
 
     def open(self, given: Given, shape: Shape, surroundings: Surroundings) -> FileSink:
         options = read_options(given, OPTIONS, "file", surroundings)
-        return FileSink(target_of(options["path"], options, surroundings), options, shape, str(surroundings.object_id))
+        return FileSink(target_of(options["path"], options, surroundings), options, shape, surroundings.identity)
