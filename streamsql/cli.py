@@ -122,6 +122,7 @@ async def _serve(engine: Engine, config: Config) -> int:
             return _refuse(str(error))
         except OSError as error:
             return _refuse(f"cannot listen on {config.http_host}:{config.http_port}: {_reason(error)}")
+    engine.allowed_paths, engine.allowed_urls = config.allowed_paths, config.allowed_urls
     engine.start()
     readers = SourceReaders(engine, config.allowed_paths, config.allowed_urls)
     readers.start()

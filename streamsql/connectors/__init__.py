@@ -61,10 +61,11 @@ def sink_connector(options: Mapping[str, str], places: Mapping[str, int]) -> Sin
     name = options.get("connector")
     if name is None:
         raise InvalidParameterValue("a sink needs a connector", hint=f"add connector = '...': {', '.join(SINKS)}")
-    return _named(name, SINKS, places)
+    return named_connector(name, SINKS, places)
 
 
-def _named(name: str, connectors: Mapping[str, T], places: Mapping[str, int]) -> T:
+def named_connector(name: str, connectors: Mapping[str, T], places: Mapping[str, int]) -> T:
+    """Give the connector of a name. Raises InvalidParameterValue."""
     found = connectors.get(name)
     if found is None:
         raise InvalidParameterValue(
@@ -90,7 +91,7 @@ def resolved(statement: S) -> S:
                 position=statement.option_positions.get(first),
             )
         return statement
-    connector = _named(name, CONNECTORS, statement.option_positions)
+    connector = named_connector(name, CONNECTORS, statement.option_positions)
     if isinstance(statement, CreateTable) and not statement.primary_key:
         raise InvalidTableDefinition(
             "a table that a connector fills needs a PRIMARY KEY", hint="rows are replaced by their key",

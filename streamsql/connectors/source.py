@@ -146,6 +146,15 @@ class GivesMetadata(Protocol):
     metadata: Mapping[str, Metadata]
 
 
+@runtime_checkable
+class Infers(Protocol):
+    """A connector that can look at what is to be read, for ``SCHEMA INFERRED``."""
+
+    def infer(self, given: Given, surroundings: Surroundings) -> tuple[ColumnDefinition, ...]:
+        """Tell the columns that a sample seems to have. Raises StreamSQLError where there is none, or it has none."""
+        ...
+
+
 class Connector(Protocol):
     """A kind of source. One whose streams may have columns by ``INCLUDE`` is `GivesMetadata` as well."""
 

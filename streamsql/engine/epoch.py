@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 import duckdb
@@ -53,6 +54,9 @@ class Engine:
 
     def __init__(self, store: Store, limits: Limits, clock: Clock) -> None:
         self.limits = limits
+        # where connectors may read and write files
+        self.allowed_paths: tuple[Path, ...] = ()
+        self.allowed_urls: tuple[str, ...] = ()
         self.clock = clock
         self.store = store
         self.queries: dict[str, ContinuousQuery] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from streamsql.connectors.files.inferring import infer_columns
 from streamsql.connectors.files.options import FileOptions
 from streamsql.connectors.files.places import place_of
 from streamsql.connectors.files.source import FileSource
@@ -24,6 +25,10 @@ class Files:
     def columns(self, given: Given, declared: Sequence[ColumnDefinition]) -> tuple[ColumnDefinition, ...]:
         FileOptions.of(given).check_columns(given, declared)
         return tuple(declared)
+
+    def infer(self, given: Given, surroundings: Surroundings) -> tuple[ColumnDefinition, ...]:
+        options = FileOptions.of(given, surroundings)
+        return infer_columns(place_of(options.path, options.values, surroundings), options)
 
     def open(
         self,
