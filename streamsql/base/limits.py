@@ -67,6 +67,7 @@ class Limits:
     resume_seconds_max: int = _bound(60, "how long changes are kept for them once the last one has gone")
     subscription_rows_max: int = _bound(1_000_000, "changes of one view kept in memory for its slowest subscriber")
     subscription_bytes_max: int = _bound(256 << 20, "bytes of changes of one view kept for its slowest subscriber")
+    lookup_bytes_max: int = _bound(256 << 20, "rows of views that are kept in memory, found by their keys")
     readers_max: int = _bound(8, "ad-hoc reads that run at once; more wait")
     queries_max: int = _bound(1_000, "continuous queries and views that run at once")
     window_panes_max: int = _bound(100_000, "panes of one hopping window: size / gcd(size, slide)")

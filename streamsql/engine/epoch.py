@@ -60,15 +60,12 @@ class Engine:
         self.clock = clock
         self.store = store
         self.queries: dict[str, ContinuousQuery] = {}
-        self.on_view_change: Callable[[str, int], None] = lambda *_: (
-            None
-        )  # called on the engine's thread, after the commit
+        self.on_view_change: Callable[[str, int], None] = lambda *_: None  # on the engine's thread, after the commit
         self.queue = WriteQueue(limits)
+        self._published = -1  # so many commits are in the change logs
         self.seconds = Durations()
-        self._retention = Retention(store, limits)
+        self._retention, self._filters, self._snapshot = Retention(store, limits), Filters(store), Snapshot(store)
         self._kept: dict[int, Delta] = {}
-        self._filters = Filters(store)
-        self._snapshot = Snapshot(store)
         recovery.create_engine_tables(store)
         self._describe_cursor = store.cursor()
         found = recovery.recover(store, self.describe, limits)
@@ -104,6 +101,11 @@ class Engine:
         self.store.checkpoint()
         self.store.close()
 
+    @property
+    def settled(self) -> bool:
+        """Tell whether all that was ever committed, and may have been read, is published. For any thread."""
+        return self._published == self.store.commits
+
     def submit(self, write: Write) -> Future[int]:
         """Queue rows; the future is done when they and their effects are durable.
 
@@ -137,6 +139,7 @@ class Engine:
                     self._run_writes(taken)
             else:
                 self._run_safely(self.tick)
+            self._published = self.store.commits
 
     def _run_call(self, call: Call) -> None:
         if not call.done.set_running_or_notify_cancel():
@@ -338,6 +341,7 @@ class Engine:
             query.commit(progress)
             if query.changed:
                 self.on_view_change(query.name, epoch)
+        self._published = self.store.commits
 
     # ---- time without rows ----
 

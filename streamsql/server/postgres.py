@@ -127,7 +127,7 @@ class PostgresServer:
                 for wire in wires:
                     wire.hang_up()
                 await asyncio.wait(waiting)
-        self.reads.close()
+        self.known.close()
 
     def register(self, wire: Wire, role: Role) -> int:
         """Give a connection its process id; raises TooManyConnections."""
