@@ -13,6 +13,7 @@ from streamsql.base.errors import (
 )
 from streamsql.catalog.objects import nearest
 from streamsql.connectors.datagen import Datagen
+from streamsql.connectors.kafka import Kafka
 from streamsql.connectors.nexmark import Nexmark
 from streamsql.connectors.source import Connector, Given, GivesMetadata
 from streamsql.formats.casts import shown_type
@@ -22,6 +23,7 @@ from streamsql.sql.statements import ColumnDefinition, CreateStream
 # By the name that stands in WITH (connector = '...').
 CONNECTORS: dict[str, Connector] = {
     "datagen": Datagen(),
+    "kafka": Kafka(),
     "nexmark": Nexmark(),
 }
 
