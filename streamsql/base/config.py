@@ -45,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", metavar="ADDRESS", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", metavar="N", help="port to listen on, 0 picks a free one (default 5433)")
     parser.add_argument(
-        "--http-host", metavar="ADDRESS", help="address for HTTP, this machine's own (default 127.0.0.1)"
+        "--http-host",
+        metavar="ADDRESS",
+        help="address for HTTP; others than this machine's take TLS (default 127.0.0.1)",
     )
     parser.add_argument("--http-port", metavar="N", help="port for HTTP, 0 picks a free one (default: no HTTP)")
     parser.add_argument("--data-dir", metavar="DIR", help="folder that holds all state (default ./streamsql-data)")
