@@ -1,4 +1,4 @@
-"""A topic of a real broker as rows: from where they are wanted, each once, over restarts and whatever else happens to brokers."""
+"""A topic of a real broker as rows: from where they are wanted, each once, over restarts and whatever else happens."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Reading:
 
     def open(self) -> Source:
         given = given_of(self.statement.options, {})
-        around = Surroundings(self.allowed, name="s", object_id=1)
+        around = Surroundings(self.allowed, name="s", identity="test-1")
         self.source = CONNECTORS["kafka"].open(given, self.statement.columns, dict(self.positions), 0, around)
         return self.source
 
@@ -67,7 +67,12 @@ class Reading:
         return True
 
     def until(self, condition: Callable[[], bool], seconds: float = 30) -> None:
-        until(lambda: self.step() and False or condition(), seconds)
+
+        def stepped() -> bool:
+            self.step()
+            return condition()
+
+        until(stepped, seconds)
 
     def numbers(self) -> list[int]:
         return sorted(row["n"] for row in self.rows)
@@ -230,7 +235,7 @@ def test_messages_that_the_broker_no_longer_has_stop_the_stream_or_are_passed_ov
         other.positions["0"] = 2
         source: Any = other.open()
         if rule == "latest":
-            until(lambda source=source: source._next[0] == 10)
+            other.until(lambda source=source: source._next[0] == 10)  # type: ignore[misc]
         broker.send("short", numbers(1, start=10))
         other.until(lambda other=other, expected=expected: len(other.rows) == len(expected))
         assert other.numbers() == expected
@@ -297,9 +302,9 @@ def test_tls_and_passwords(broker, reading, monkeypatch):
     }
     sasl = reading("safe", "(n INT)", broker.sasl_address, **login)
     sasl.until(lambda: len(sasl.rows) == 3)
-    with pytest.raises(Unavailable, match="no answer from") as caught:
+    with pytest.raises(Unavailable, match="no answer from") as unchecked:
         reading("safe", "(n INT)", broker.tls_address, security_protocol="ssl").open()
-    assert "certificate verify failed" in (caught.value.detail or "")
+    assert "certificate verify failed" in (unchecked.value.detail or "")
     monkeypatch.setenv("KAFKA_TEST_PASSWORD", "wrong")
     with pytest.raises(StreamSQLError, match="Authentication failed") as caught:
         reading("safe", "(n INT)", broker.sasl_address, **login).open()

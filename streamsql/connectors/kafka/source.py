@@ -290,7 +290,7 @@ class KafkaSource:
         count = len(messages)
         partitions = np.fromiter(map(Message.partition, messages), np.int64, count)
         if (partitions[1:] < partitions[:-1]).any():
-            messages.sort(key=Message.partition)
+            messages.sort(key=Message.partition)  # type: ignore[arg-type]  # each has one; the sort is stable
             partitions.sort()
         offsets = np.fromiter(map(Message.offset, messages), np.int64, count)
         found = self._decoder.decode(
@@ -423,7 +423,7 @@ def _part(
 
 def _cut(read: _Read, rows_max: int) -> int:
     """Say how many rows to give, so that no message is cut in two."""
-    count = read.batch.rows.num_rows
+    count: int = read.batch.rows.num_rows
     if count <= rows_max:
         return count
     places = read.places
