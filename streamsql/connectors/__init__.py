@@ -17,7 +17,7 @@ from streamsql.base.errors import (
 from streamsql.catalog.objects import nearest
 from streamsql.catalog.options import stream_options
 from streamsql.connectors.datagen import Datagen
-from streamsql.connectors.kafka import Kafka
+from streamsql.connectors.kafka import Kafka, KafkaSinks
 from streamsql.connectors.nexmark import Nexmark
 from streamsql.connectors.sink import SinkConnector
 from streamsql.connectors.source import Connector, Given, GivesMetadata
@@ -36,7 +36,9 @@ CONNECTORS: dict[str, Connector] = {
 }
 
 # The same for CREATE SINK.
-SINKS: dict[str, SinkConnector] = {}
+SINKS: dict[str, SinkConnector] = {
+    "kafka": KafkaSinks(),
+}
 
 # Options of the stream itself (`catalog.options`), and of any sink.
 _STREAM_OPTIONS = frozenset({"connector", "idle_timeout", "on_error", "retention"})

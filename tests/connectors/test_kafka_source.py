@@ -235,7 +235,7 @@ def test_messages_that_the_broker_no_longer_has_stop_the_stream_or_are_passed_ov
         other.positions["0"] = 2
         source: Any = other.open()
         if rule == "latest":
-            other.until(lambda source=source: source._next[0] == 10)  # type: ignore[misc]
+            other.until(lambda source=source: source._next[0] == 10)
         broker.send("short", numbers(1, start=10))
         other.until(lambda other=other, expected=expected: len(other.rows) == len(expected))
         assert other.numbers() == expected

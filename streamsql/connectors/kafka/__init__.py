@@ -8,10 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from streamsql.base.errors import InvalidParameterValue
-from streamsql.connectors.kafka.options import CONNECTION_OPTIONS, NAME, SOURCE_PROPERTIES, check_connection
+from streamsql.connectors.kafka.options import (
+    CONNECTION_OPTIONS,
+    NAME,
+    SINK_PROPERTIES,
+    SOURCE_PROPERTIES,
+    check_connection,
+)
+from streamsql.connectors.kafka.sink import KafkaSink
 from streamsql.connectors.kafka.source import KafkaSource
 from streamsql.connectors.messages import FORMAT_OPTIONS, MessageDecoder, check_format
-from streamsql.connectors.settings import Option, duration, one_of, read_options, timestamp
+from streamsql.connectors.payloads import PAYLOAD_OPTIONS, PayloadWriter, check_payloads
+from streamsql.connectors.settings import Option, boolean, duration, integer, one_of, read_options, timestamp
+from streamsql.connectors.sink import Guarantee, Shape, Sink
 from streamsql.connectors.source import Given, Metadata, Source, Surroundings
 from streamsql.engine.positions import Positions
 from streamsql.sql.statements import ColumnDefinition
@@ -77,6 +86,31 @@ SOURCE_OPTIONS: dict[str, Option] = {
 }  # fmt: skip
 
 
+SINK_OPTIONS: dict[str, Option] = {
+    **CONNECTION_OPTIONS,
+    **PAYLOAD_OPTIONS,
+    "transactions": Option(
+        boolean, True,
+        says="a delivery is one transaction, so that readers of what is committed have each change once; without them a server "
+        "that was killed may repeat its last delivery",
+    ),
+    "transactional_id": Option(
+        str, None, ("transactional.id", "properties.transactional.id"),
+        says="the name of the sink's transactions, and of the group that keeps the last epoch; without it one that no other "
+        "has",
+    ),
+    "create_topic": Option(boolean, False, says="make the topic if there is none"),
+    "topic_partitions": Option(integer(1, 100_000), 1, says="the partitions of a topic that is made"),
+    "topic_replication": Option(
+        integer(1, 1_000), -1, says="the replicas of a topic that is made; without it as the broker has it set"
+    ),
+    "topic_compact": Option(
+        boolean, None, says="whether a topic that is made keeps only the last message of each key; without it where rows change"
+    ),
+    **SINK_PROPERTIES,
+}  # fmt: skip
+
+
 class Kafka:
     """Reads a topic."""
 
@@ -111,3 +145,35 @@ class Kafka:
         options = read_options(given, SOURCE_OPTIONS, NAME, surroundings)
         decoder = MessageDecoder(options, columns, METADATA, surroundings.record_bytes_max)
         return KafkaSource(options, decoder, positions, surroundings)
+
+
+class KafkaSinks:
+    """Delivers to a topic."""
+
+    def check(self, given: Given, shape: Shape) -> Guarantee:
+        options = read_options(given, SINK_OPTIONS, NAME)
+        check_connection(given, options)
+        check_payloads(given, options, shape)
+        for name in ("topic_partitions", "topic_replication", "topic_compact"):
+            if name in given.values and not options["create_topic"]:
+                raise InvalidParameterValue(
+                    f'the option "{name}" needs create_topic = true', position=given.places.get(name)
+                )
+        if options["topic_compact"] and not shape.key:
+            raise InvalidParameterValue(
+                "messages without a key cannot be compacted", hint="name it: key = 'a, b'",
+                position=given.places.get("topic_compact"),
+            )  # fmt: skip
+        if options["transactions"]:
+            return Guarantee.EXACTLY_ONCE
+        if options["transactional_id"]:
+            raise InvalidParameterValue(
+                "there is a transactional_id, and there are no transactions", position=given.places.get("transactions")
+            )
+        return Guarantee.AT_LEAST_ONCE
+
+    def open(self, given: Given, shape: Shape, surroundings: Surroundings) -> Sink:
+        options = read_options(given, SINK_OPTIONS, NAME, surroundings)
+        if options["topic_compact"] is None:
+            options["topic_compact"] = not shape.append_only and bool(shape.key) and options["format"] != "debezium"
+        return KafkaSink(options, PayloadWriter(options, shape), surroundings)

@@ -143,6 +143,12 @@ class Broker:
         made = admin.create_topics([NewTopic(topic, partitions, 1, config=config)])
         made[topic].result(30)
 
+    def settings_of(self, topic: str) -> dict[str, str]:
+        from confluent_kafka.admin._config import ConfigResource
+
+        admin, asked = self.admin(), ConfigResource("topic", topic)
+        return {name: entry.value for name, entry in admin.describe_configs([asked])[asked].result(30).items()}
+
     def admin_delete(self, topic: str) -> None:
         admin = self.admin()
         admin.delete_topics([topic])[topic].result(30)
