@@ -30,6 +30,7 @@ from streamsql.connectors.backoff import Backoff
 from streamsql.connectors.source import Batch, Source, Surroundings
 from streamsql.engine import ingest, outbox, sources
 from streamsql.engine.epoch import Engine
+from streamsql.engine.finished import Notes
 from streamsql.engine.positions import Move, Position, StreamProgress
 from streamsql.engine.receipts import Receipt
 from streamsql.engine.table_changes import KeyedChange
@@ -44,9 +45,11 @@ WAIT_SECONDS_MAX = 5.0
 class SourceReaders:
     """The readers of an engine's streams. `start` it once the engine runs, `stop` it before the engine is stopped."""
 
-    def __init__(self, engine: Engine, allowed_paths: tuple[Path, ...] = ()) -> None:
+    def __init__(
+        self, engine: Engine, allowed_paths: tuple[Path, ...] = (), allowed_urls: tuple[str, ...] = ()
+    ) -> None:
         self._engine = engine
-        self._allowed_paths = allowed_paths
+        self._allowed = allowed_paths, allowed_urls
         self._readers: dict[int, Reader] = {}
         self._lock = threading.Lock()
         self._stopped = False
@@ -76,7 +79,7 @@ class SourceReaders:
                 self._readers.pop(number).stop()
             for number, stream in wanted.items():
                 if number not in self._readers:
-                    self._readers[number] = Reader(self._engine, stream, self._allowed_paths)
+                    self._readers[number] = Reader(self._engine, stream, *self._allowed)
                     self._readers[number].start()
                 else:
                     self._readers[number].wake()
@@ -85,7 +88,13 @@ class SourceReaders:
 class Reader(threading.Thread):
     """Reads one stream's or table's source. Its thread ends by itself where the source does, once all is committed."""
 
-    def __init__(self, engine: Engine, stream: Stream | Table, allowed_paths: tuple[Path, ...] = ()) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        stream: Stream | Table,
+        allowed_paths: tuple[Path, ...] = (),
+        allowed_urls: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(name=f"source {stream.name}", daemon=True)
         self._engine = engine
         self._stream = stream
@@ -98,6 +107,8 @@ class Reader(threading.Thread):
             stream.name,
             f"{engine.identity}-{stream.id}",
             engine.limits.record_bytes_max,
+            allowed_urls,
+            Notes(engine.store, stream.id),
         )
         self._stopping = False
         self._backoff = Backoff()
@@ -251,7 +262,9 @@ class Reader(threading.Thread):
             batch.position,
             count if table is not None else 0,
         )
-        receipt = Receipt(stream.name, batch.rejected) if batch.rejected.num_rows else None
+        receipt = None
+        if batch.rejected.num_rows or batch.finished:
+            receipt = Receipt(stream.name, batch.rejected, stream_id=stream.id, finished=batch.finished)
         write = Write([], moves=(move,), receipt=receipt)
         if table is None:
             write.rows.append((stream.name, rows))
