@@ -21,6 +21,8 @@ from streamsql.connectors.files import Files
 from streamsql.connectors.files.sink import FilesSink
 from streamsql.connectors.kafka import Kafka, KafkaSinks
 from streamsql.connectors.nexmark import Nexmark
+from streamsql.connectors.postgres.sink import PostgresSinkConnector
+from streamsql.connectors.postgres.source import PostgresConnector
 from streamsql.connectors.sink import SinkConnector
 from streamsql.connectors.source import Connector, Given, GivesMetadata
 from streamsql.formats.casts import shown_type
@@ -36,12 +38,14 @@ CONNECTORS: dict[str, Connector] = {
     "file": Files(),
     "kafka": Kafka(),
     "nexmark": Nexmark(),
+    "postgres": PostgresConnector(),
 }
 
 # The same for CREATE SINK.
 SINKS: dict[str, SinkConnector] = {
     "file": FilesSink(),
     "kafka": KafkaSinks(),
+    "postgres": PostgresSinkConnector(),
 }
 
 # Options of the stream itself (`catalog.options`), and of any sink.
