@@ -85,8 +85,7 @@ class Engine:
         self.on_view_change: Callable[[str, int], None] = lambda *_: None  # on the engine's thread, after the commit
         self._wake = threading.Condition()
         self._queue: deque[Write | _Call] = deque()
-        self.queued_rows = 0
-        self.queued_bytes = 0
+        self.queued_rows = self.queued_bytes = 0
         self._room_waiters: list[Callable[[], None]] = []
         self._stopping = False
         self._published = -1  # so many commits are in the change logs
@@ -98,10 +97,8 @@ class Engine:
         found = recovery.recover(store, self.describe, limits)
         self.catalog = self._announced = found.catalog
         self.on_catalog_change: Callable[[], None] = lambda: None  # on the engine's thread
-        self.epoch = found.epoch
+        self.epoch, self.next_sequence, self._next_id = found.epoch, found.next_sequence, found.next_id
         self.streams: dict[str, StreamProgress] = found.streams
-        self.next_sequence = found.next_sequence
-        self._next_id = found.next_id
         self.queries.update(opened(store, found, self.describe, limits))
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
 
