@@ -46,7 +46,7 @@ class Results(Sink):
     _operator: Operator
     _arrived: int
     _epoch: int
-    _emitted: list[Change]
+    emitted: list[Change]
     _rows_out: int
     _changed: bool
 
@@ -98,7 +98,7 @@ class Results(Sink):
             if self.keeps_result:
                 self._store.register("__emitted", change.rows)
                 self._store.execute(f"INSERT INTO {self.tables.result} SELECT * FROM __emitted")
-            self._emitted.append(change)
+            self.emitted.append(change)
         self._rows_out += rows.num_rows
         return int(rows.num_rows)
 
@@ -133,11 +133,11 @@ class Results(Sink):
         at = np.concatenate([2 * np.flatnonzero(gone), 2 * np.flatnonzero(came) + 1])
         weights = np.repeat(np.array([-1, 1], np.int8), [old.num_rows, rows.num_rows - old.num_rows])
         order = np.argsort(at)
-        self._emitted.append(Change(self._epoch, rows.take(order), pa.array(weights[order])))
+        self.emitted.append(Change(self._epoch, rows.take(order), pa.array(weights[order])))
 
     def _emit_weighted(self, changes: pa.Table) -> None:
         weights = changes.column("__weight").combine_chunks()
-        self._emitted.append(Change(self._epoch, changes.drop_columns(["__weight"]), weights))
+        self.emitted.append(Change(self._epoch, changes.drop_columns(["__weight"]), weights))
 
     def update(self, groups: str, *values: int) -> int:
         store, grouping, result, changed = self._store, self.plan.grouping, self.tables.result, self.tables.changed

@@ -69,7 +69,7 @@ class ContinuousQuery(Results):
         self._delta: Delta | None = None
         self._arrived = 0
         self._epoch = 0
-        self._emitted: list[Change] = []
+        self.emitted: list[Change] = []
         self._rows_out = 0
         self._changed = False
 
@@ -223,12 +223,12 @@ class ContinuousQuery(Results):
     def commit(self, progress: Progress) -> None:
         """Take on the progress of an epoch that has been committed, and show its changes."""
         self.progress = progress
-        self.log.publish(self._emitted, self._epoch)
-        self._emitted = []
+        self.log.publish(self.emitted, self._epoch)
+        self.emitted = []
 
     def take_emitted(self) -> list[Change]:
         """Take what was emitted since the last call, while rows that were kept are taken in chunk by chunk."""
-        taken, self._emitted = self._emitted, []
+        taken, self.emitted = self.emitted, []
         return taken
 
     def publish(self, changes: list[Change]) -> None:
@@ -241,7 +241,7 @@ class ContinuousQuery(Results):
             self.owner.fail(error)
             return
         self.progress = replace(self.progress, error=error.message)
-        self._emitted = []
+        self.emitted = []
         self.log.fail(error)
 
     def drop(self) -> None:
@@ -269,12 +269,12 @@ class ContinuousQuery(Results):
     def begin_shared(self, epoch: int) -> None:
         """Start an epoch in which `shared` takes the rows in."""
         self._epoch = epoch
-        self._emitted, self._rows_out, self._changed = [], 0, False
+        self.emitted, self._rows_out, self._changed = [], 0, False
 
     def finish_shared(self, progress: Progress) -> Progress:
         """End it; gives the query's own progress from that of `shared`."""
         if self._changed and self.log.wants_whole:
-            self._emitted.append(Change(self._epoch, self.result_rows(), whole=True))
+            self.emitted.append(Change(self._epoch, self.result_rows(), whole=True))
         return replace(progress, rows_out=self.progress.rows_out + self._rows_out)
 
     def close_alone(self) -> None:
@@ -294,13 +294,13 @@ class ContinuousQuery(Results):
     def _begin(self, epoch: int, progress: Progress) -> None:
         self._epoch = epoch
         self.out.begin(progress)
-        self._emitted = []
+        self.emitted = []
         self._rows_out = 0
         self._changed = False
 
     def _finish(self, progress: Progress) -> Progress:
         if self._changed and self.plan.retracts and self.log.wants_whole:
-            self._emitted.append(Change(self._epoch, self.result_rows(), whole=True))
+            self.emitted.append(Change(self._epoch, self.result_rows(), whole=True))
         self.out.close(progress.rows_out)
         return replace(progress, rows_out=progress.rows_out + self._rows_out, last_epoch=self._epoch)
 
