@@ -35,7 +35,7 @@ from streamsql.catalog.objects import (
     literal,
     quoted,
 )
-from streamsql.engine import chains, outbox, recovery
+from streamsql.engine import chains, finished, outbox, recovery
 from streamsql.engine.access import save_access
 from streamsql.engine.changes import Change, Progress
 from streamsql.engine.epoch import Engine
@@ -431,6 +431,7 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
                 engine.store.execute(f"DELETE FROM _engine.comments WHERE object = {literal(item.name)}")
                 if isinstance(item, (Stream, Table)):
                     engine.store.execute(f"DROP TABLE {item.rows_table}")
+                    finished.forget(engine.store, item.id)
             for query in live:
                 query.drop()
                 engine.queries.pop(query.name)

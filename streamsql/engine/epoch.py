@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 import duckdb
@@ -24,7 +25,7 @@ from streamsql.base.faults import reached
 from streamsql.base.limits import Limits, exceeded
 from streamsql.base.metrics import Durations
 from streamsql.catalog.objects import OutputColumn, Stream, Table, View
-from streamsql.engine import chains, outbox, receipts, recovery
+from streamsql.engine import chains, finished, outbox, receipts, recovery
 from streamsql.engine.changes import Changes, Progress
 from streamsql.engine.filters import Filters
 from streamsql.engine.flow import Arriving
@@ -56,6 +57,9 @@ class Engine:
 
     def __init__(self, store: Store, limits: Limits, clock: Clock) -> None:
         self.limits = limits
+        # where connectors may read and write files
+        self.allowed_paths: tuple[Path, ...] = ()
+        self.allowed_urls: tuple[str, ...] = ()
         self.clock = clock
         self.store = store
         self.queries: dict[str, ContinuousQuery] = {}
@@ -241,6 +245,7 @@ class Engine:
             progresses += self._recompute(epoch, now, changed, rejected.broken, rows_of(arrivals, changes, followed))
             reached("epoch.operators_applied")
             receipts.write(self.store, self.limits, beside, epoch, now)
+            finished.write(self.store, beside)
             self._trim(now)
             sinks = self._save(epoch, now, sequence, streams, {q.name: p for q, p in progresses})
         self._committed(epoch, sequence, streams, sinks, progresses)

@@ -30,7 +30,7 @@ from streamsql.catalog.objects import (
     View,
     quoted,
 )
-from streamsql.engine import access, outbox, receipts
+from streamsql.engine import access, finished, outbox, receipts
 from streamsql.engine.changes import Progress
 from streamsql.engine.outbox import SinkProgress
 from streamsql.engine.positions import StreamProgress
@@ -111,7 +111,7 @@ class Recovered:
 
 def create_engine_tables(store: Store) -> None:
     """Make the engine's own tables and views in a new database; harmless in an old one, also in one half made."""
-    for table in (*_TABLES, *access.TABLES, *receipts.TABLES):
+    for table in (*_TABLES, *access.TABLES, *receipts.TABLES, finished.TABLE):
         store.execute(table)
     reached("start.tables_made")
     if not store.fetch("SELECT 1 FROM _engine.epoch"):
