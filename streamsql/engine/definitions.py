@@ -175,7 +175,7 @@ def _replace_view(engine: Engine, statement: CreateMaterializedView) -> None:
         raise InvalidObjectDefinition(
             f'materialized view "{name}" cannot read itself', detail=f"it reads {', '.join(cycle)}"
         )
-    _refuse_sinks(engine, [name, *(v.name for v in above)])
+    outbox.refuse_replacing(engine.catalog, [name, *(v.name for v in above)])
     old = engine.queries[name]
     if isinstance(old.shared, SharedQuery):
         part(engine.store, old.shared, [old])
@@ -216,17 +216,6 @@ def _replace_view(engine: Engine, statement: CreateMaterializedView) -> None:
         follower.commit(follower.progress)
     reached("view.created")
     share(engine, query)
-
-
-def _refuse_sinks(engine: Engine, names: list[str]) -> None:
-    """Raise where a view that is to be replaced, or one above it, has sinks: what they have delivered would not be undone."""
-    found = [s for name in names for s in engine.catalog.sinks_of(name)]
-    if found:
-        raise DependentObjectsExist(
-            f"cannot replace {names[0]} because sink {found[0].name} depends on it",
-            detail=f"{found[0].name} has delivered rows of {found[0].view}",
-            hint=f"DROP SINK {found[0].name} first",
-        )
 
 
 def _follow(engine: Engine, replaced: View, item: View, query: ContinuousQuery) -> None:
