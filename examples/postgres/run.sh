@@ -15,4 +15,4 @@ sed "s/'HOST'/'$2'/; s/'PORT'/'$3'/; s/'DATABASE'/'$4'/; s/'USER'/'$5'/" setup.s
 shown 9
 ask -f changes.sql || exit 1
 echo "after the changes:"
-shown 7
+shown 8
