@@ -61,6 +61,8 @@ class Given:
 
     values: Mapping[str, str]
     places: Mapping[str, int]
+    # for a table, whose rows are replaced by their key, and not for a stream
+    table: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +72,10 @@ class Surroundings:
 
     allowed_paths: tuple[Path, ...] = ()
     wake: Callable[[], None] = field(default=lambda: None)
-    # the name of the stream, table or sink, for group ids, slots, transactional ids; and its id, which no other object
-    # ever has
+    # the name of the stream, table or sink; and what no other object of this or any other server ever has, for group ids,
+    # slots, transactional ids, and the notes that a sink keeps on the other side: letters, digits and hyphens
     name: str = ""
-    object_id: int = 0
+    identity: str = ""
     record_bytes_max: int = 64 << 20
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from streamsql.base.errors import ExternalError, InvalidParameterValue, Unavailable
 from streamsql.connectors.incoming import missing_package
 from streamsql.connectors.settings import Option, allowed_path
 from streamsql.connectors.source import Surroundings
-
-if TYPE_CHECKING:
-    import redis
 
 ANSWER_SECONDS_MAX = 10.0
 
@@ -42,8 +39,11 @@ def require_package() -> None:
         raise missing_package("redis", "redis") from None
 
 
-def connect(options: Mapping[str, Any], surroundings: Surroundings) -> redis.Redis:
-    """Make a client, which connects when it is first used. What is sent is never repeated by itself."""
+def connect(options: Mapping[str, Any], surroundings: Surroundings) -> Any:
+    """Make a client, which connects when it is first used. What is sent is never repeated by itself.
+
+    It is a `redis.Redis`, whose own types say of every answer that it may be a coroutine.
+    """
     require_package()
     import redis
     from redis.backoff import NoBackoff

@@ -10,7 +10,7 @@ whose answer did not come, either has happened when it is looked for, or can nev
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,9 +21,6 @@ from streamsql.connectors.outgoing import Mode, bodies_of, escaped_text, texts_o
 from streamsql.connectors.redis.client import asking, connect
 from streamsql.connectors.sink import Delivery, Shape
 from streamsql.connectors.source import Surroundings
-
-if TYPE_CHECKING:
-    from redis.client import Pipeline
 
 NOTE = "streamsql:sink:"
 
@@ -44,14 +41,14 @@ class RedisSink:
 
     def delivered(self) -> int | None:
         with asking():
-            return int(self._client.hget(self._note, "epoch") or 0)  # type: ignore[arg-type]  # it is no coroutine
+            return int(self._client.hget(self._note, "epoch") or 0)
 
     def deliver(self, delivery: Delivery) -> None:
         changes = told(delivery, self._shape, self._mode)
         with asking(), self._client.pipeline(transaction=True) as pipe:
             watched = [self._note] if self._stream is None else [self._note, self._stream]
             pipe.watch(*watched)
-            held = int(pipe.hget(self._note, "epoch") or 0)  # type: ignore[arg-type]
+            held = int(pipe.hget(self._note, "epoch") or 0)
             if held >= delivery.first_epoch:
                 raise Unavailable(f"epoch {held} has come there meanwhile")  # opened again, `delivered` tells it
             if self._stream is not None:
@@ -64,20 +61,20 @@ class RedisSink:
             pipe.hset(self._note, mapping={"epoch": delivery.last_epoch, "sink": self._name})
             pipe.execute()
 
-    def _check_kind(self, pipe: Pipeline, key: str) -> None:
+    def _check_kind(self, pipe: Any, key: str) -> None:
         """Raise where the key holds something else: in a transaction the other commands would be executed all the same."""
-        kind: Any = pipe.type(key)
+        kind = pipe.type(key)
         if kind not in {b"none", b"stream"}:
             raise ExternalError(f'the Redis key "{key}" holds a {kind.decode()}, no stream')
 
-    def _add(self, pipe: Pipeline, key: str, changes: Delivery) -> None:
+    def _add(self, pipe: Any, key: str, changes: Delivery) -> None:
         if self._field is not None:
             field = self._field
             entries: list[dict[Any, Any]] = [{field: body} for body in bodies_of(changes, self._shape, self._mode)]
         else:
             entries = self._fields(changes)
         for entry in entries:
-            pipe.xadd(key, entry, maxlen=self._maxlen, approximate=True)  # type: ignore[arg-type]
+            pipe.xadd(key, entry, maxlen=self._maxlen, approximate=True)
 
     def _fields(self, changes: Delivery) -> list[dict[Any, Any]]:
         """Give the fields of each entry; a NULL is no field."""
@@ -100,7 +97,7 @@ class RedisSink:
                 entry["__empty"] = "true"
         return entries
 
-    def _put(self, pipe: Pipeline, changes: Delivery) -> None:
+    def _put(self, pipe: Any, changes: Delivery) -> None:
         """Replace or delete the hash of each key, whole, so that what has become NULL goes."""
         key_columns = [c for c in self._shape.columns if c.name in self._shape.key]
         parts = [escaped_text(text, ":") for text in texts_of(changes.rows, key_columns)]

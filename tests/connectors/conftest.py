@@ -1,0 +1,7 @@
+"""The servers of other projects that connectors are tested with."""
+
+from __future__ import annotations
+
+from tests.connectors.servers.redis import redis_server
+
+__all__ = ["redis_server"]
