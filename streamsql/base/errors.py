@@ -91,9 +91,10 @@ class ProtocolViolation(StreamSQLError):
 
 
 class Unavailable(StreamSQLError):
-    """What a connector talks to cannot be reached now; it is tried again."""
+    """What a connector talks to cannot be reached now; it is tried again, and not before `after_seconds` if it said so."""
 
     sqlstate = "08006"
+    after_seconds: float | None = None
 
 
 class ExternalError(StreamSQLError):

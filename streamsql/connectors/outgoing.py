@@ -141,10 +141,10 @@ class Template:
 
     def values(self, rows: pa.Table, columns: Sequence[OutputColumn]) -> list[str]:
         """Give the text for each row."""
+        if not self.columns:
+            return [self.parts[0]] * rows.num_rows
         by_name = {c.name: c for c in columns}
         made = dict(zip(self.columns, texts_of(rows, [by_name[n] for n in self.columns]), strict=True))
-        if not made:
-            return [self.parts[0]] * rows.num_rows
         pieces = [
             pa.scalar(part, pa.string()) if number % 2 == 0 else escaped_text(made[part], self.escaped)
             for number, part in enumerate(self.parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.connectors.servers.nats import nats_server
 from tests.connectors.servers.redis import redis_server
 
-__all__ = ["redis_server"]
+__all__ = ["nats_server", "redis_server"]
