@@ -22,6 +22,7 @@ from streamsql import __version__
 from streamsql.base.clock import SystemClock
 from streamsql.base.config import Config, ConfigError, add_arguments, config_of
 from streamsql.catalog.objects import Stream, Table, View
+from streamsql.connectors.delivering import Deliverers
 from streamsql.connectors.readers import SourceReaders
 from streamsql.engine.epoch import Engine
 from streamsql.engine.store import DataDirectoryError, Store
@@ -124,6 +125,8 @@ async def _serve(engine: Engine, config: Config) -> int:
     engine.start()
     readers = SourceReaders(engine, config.allowed_paths)
     readers.start()
+    deliverers = Deliverers(engine, config.allowed_paths)
+    deliverers.start()
     stop = asyncio.Event()
     for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -139,6 +142,7 @@ async def _serve(engine: Engine, config: Config) -> int:
     await stop.wait()
     log.info("stopping")
     await asyncio.to_thread(readers.stop)
+    await asyncio.to_thread(deliverers.stop)
     if http is not None:
         await http.stop()
     await server.stop()

@@ -107,13 +107,18 @@ class OnCommit(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class CreateTable(Statement):
-    """CREATE [TEMP] TABLE name (columns [, PRIMARY KEY (...)]) [ON COMMIT ...]; `on_commit` None: no temporary one."""
+    """CREATE [TEMP] TABLE name (columns [, PRIMARY KEY (...)]) [ON COMMIT ...] [WITH (options)].
+
+    `on_commit` None: no temporary one. With options a connector fills it.
+    """
 
     name: str
     columns: tuple[ColumnDefinition, ...]
     primary_key: tuple[str, ...] = ()
     if_not_exists: bool = False
     on_commit: OnCommit | None = None
+    options: dict[str, str] = field(default_factory=dict)
+    option_positions: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +149,7 @@ class ObjectKind(enum.Enum):
     STREAM = "STREAM"
     TABLE = "TABLE"
     VIEW = "MATERIALIZED VIEW"
+    SINK = "SINK"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +179,13 @@ class ShowKind(enum.Enum):
     STREAMS = "STREAMS"
     TABLES = "TABLES"
     VIEWS = "VIEWS"
+    SINKS = "SINKS"
     QUERIES = "QUERIES"
 
 
 @dataclass(frozen=True, slots=True)
 class Show(Statement):
-    """SHOW STREAMS | TABLES | [MATERIALIZED] VIEWS | QUERIES."""
+    """SHOW STREAMS | TABLES | [MATERIALIZED] VIEWS | SINKS | QUERIES."""
 
     kind: ShowKind
 
