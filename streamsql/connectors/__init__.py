@@ -17,9 +17,13 @@ from streamsql.base.errors import (
 from streamsql.catalog.objects import nearest
 from streamsql.catalog.options import stream_options
 from streamsql.connectors.datagen import Datagen
+from streamsql.connectors.mqtt import MqttConnector, MqttSinkConnector
+from streamsql.connectors.nats import NatsConnector, NatsSinkConnector
 from streamsql.connectors.nexmark import Nexmark
+from streamsql.connectors.redis import RedisConnector, RedisSinkConnector
 from streamsql.connectors.sink import SinkConnector
 from streamsql.connectors.source import Connector, Given, GivesMetadata
+from streamsql.connectors.webhook import WebhookConnector
 from streamsql.formats.casts import shown_type
 from streamsql.sql.render import render
 from streamsql.sql.statements import ColumnDefinition, CreateStream, CreateTable
@@ -30,11 +34,19 @@ S = TypeVar("S", bound=CreateStream | CreateTable)
 # By the name that stands in WITH (connector = '...').
 CONNECTORS: dict[str, Connector] = {
     "datagen": Datagen(),
+    "mqtt": MqttConnector(),
+    "nats": NatsConnector(),
     "nexmark": Nexmark(),
+    "redis": RedisConnector(),
 }
 
 # The same for CREATE SINK.
-SINKS: dict[str, SinkConnector] = {}
+SINKS: dict[str, SinkConnector] = {
+    "mqtt": MqttSinkConnector(),
+    "nats": NatsSinkConnector(),
+    "redis": RedisSinkConnector(),
+    "webhook": WebhookConnector(),
+}
 
 # Options of the stream itself (`catalog.options`), and of any sink.
 _STREAM_OPTIONS = frozenset({"connector", "idle_timeout", "on_error", "retention"})

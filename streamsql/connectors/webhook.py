@@ -170,10 +170,9 @@ class WebhookSink:
         head = f'{{"sink": {json.dumps(self._surroundings.name)}, "epoch": {part.first_epoch}, '
         if self._mode is Mode.CHANGELOG:
             rows = objects(part.rows, self._fields).to_pylist()
-            changes = zip(part.weights.tolist(), rows, strict=True)
-            return (
-                f'{head}"changes": [{", ".join(f'{{"weight": {w}, "row": {row}}}' for w, row in changes)}]}}'.encode()
-            )
+            weighted = zip(part.weights.tolist(), rows, strict=True)
+            changes = ", ".join(f'{{"weight": {weight}, "row": {row}}}' for weight, row in weighted)
+            return f'{head}"changes": [{changes}]}}'.encode()
         came, went = pa.array(part.weights > 0), pa.array(part.weights < 0)
         body = f'{head}"rows": [{", ".join(objects(part.rows.filter(came), self._fields).to_pylist())}]'
         if self._mode is Mode.UPSERT:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from tests.connectors.servers.mosquitto import mosquitto
 from tests.connectors.servers.nats import nats_server
 from tests.connectors.servers.redis import redis_server
 
-__all__ = ["nats_server", "redis_server"]
+__all__ = ["mosquitto", "nats_server", "redis_server"]

@@ -30,17 +30,32 @@ def hook() -> Iterator[HookServer]:
         yield server
 
 
+_open: list[Sink] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    """Close what a test has opened."""
+    yield
+    while _open:
+        _open.pop().close()
+
+
 def sink(
     url: str, *, append_only: bool = True, key: tuple[str, ...] = (), folder: Path | None = None, **options: Any
 ) -> Sink:
     said = Given({"url": url, **options}, {})
-    return opened_sink(WebhookConnector(), said, shape(append_only=append_only, key=key), folder=folder)
+    _open.append(opened_sink(WebhookConnector(), said, shape(append_only=append_only, key=key), folder=folder))
+    return _open[-1]
 
 
 def test_rows_are_sent_by_epoch_with_stable_names_and_a_signature(hook: HookServer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOOK", "whsec_" + base64.b64encode(KEY).decode())
     monkeypatch.setenv("LOGIN", "Bearer abc")
-    secrets = {"signing_secret": SecretReference("env:HOOK"), "authorization": SecretReference("env:LOGIN")}
+    secrets: dict[str, Any] = {
+        "signing_secret": SecretReference("env:HOOK"),
+        "authorization": SecretReference("env:LOGIN"),
+    }
     writing = sink(hook.url, batch_rows="2", **secrets)
     assert writing.delivered() is None
     writing.deliver(delivery((3, 1, "a", 1), (3, 1, 'b"\n', None), (3, 1, "c", 3), (5, 1, "d", 4)))
@@ -127,7 +142,7 @@ def test_a_server_may_say_when_to_come_back(hook: HookServer, said: str, seconds
 def test_certificates_are_looked_at(certificates: Certificates):
     changes = delivery((3, 1, "a", 1))
     with HookServer(certificates.of("server")) as hook:
-        with pytest.raises(ExternalError, match="certificate of localhost:.* is not believed"):
+        with pytest.raises(ExternalError, match=r"certificate of localhost:.* is not believed"):
             sink(hook.url).deliver(changes)
         sink(hook.url, folder=certificates.folder, tls_ca=str(certificates.authority)).deliver(changes)
         assert len(hook.taken) == 1

@@ -103,7 +103,8 @@ class Connection:
 
 
 async def _connected(options: Mapping[str, Any], surroundings: Surroundings) -> Client:
-    import nats
+    from nats import errors
+    from nats.aio.client import Client
 
     said = {"user": options["username"], "password": options["password"], "token": options["token"]}
     settings: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
@@ -117,13 +118,28 @@ async def _connected(options: Mapping[str, Any], surroundings: Surroundings) -> 
     async def note(error: Exception) -> None:
         refused.append(error)
 
+    client = Client()
     try:
-        return await nats.connect(
+        await client.connect(
             options["url"], name=f"streamsql {surroundings.name}", allow_reconnect=False, connect_timeout=5,
             error_cb=note, max_reconnect_attempts=1, **settings,
         )  # fmt: skip
-    except nats.errors.NoServersError:
+    except errors.NoServersError:
+        await _left(client)
         raise (refused[-1] if refused else ConnectionRefusedError("no server answers")) from None
+    except BaseException:
+        await _left(client)
+        raise
+    return client
+
+
+async def _left(client: Client) -> None:
+    """Close what a client that could not log in has left open."""
+    await client.close()
+    transport: Any = client._transport  # the library keeps it
+    if transport is not None:
+        transport.close()
+        await asyncio.sleep(0)
 
 
 @contextlib.contextmanager

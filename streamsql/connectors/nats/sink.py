@@ -13,8 +13,9 @@ fall back to the window.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import structlog
@@ -26,7 +27,7 @@ from streamsql.connectors.sink import Delivery, Shape
 from streamsql.connectors.source import Surroundings
 
 if TYPE_CHECKING:
-    from nats.js.api import PubAck
+    from nats.aio.msg import Msg
 
 log = structlog.get_logger()
 
@@ -96,34 +97,63 @@ class NatsSink:
     async def _publish(self, subjects: list[str], bodies: list[bytes], keys: list[str]) -> None:
         for start in range(0, len(bodies), _AHEAD_MAX):
             stop = min(start + _AHEAD_MAX, len(bodies))
-            sent = [await self._send(subjects[n], bodies[n], keys[n], n - start) for n in range(start, stop)]
-            async with asyncio.timeout(ANSWER_SECONDS_MAX):
-                answers = await asyncio.gather(*sent, return_exceptions=True)
-            for answer in answers:
-                self._check(answer)
+            await self._publish_some(subjects[start:stop], bodies[start:stop], keys[start:stop])
             self._last += stop - start
 
-    async def _send(self, subject: str, body: bytes, key: str, ahead: int) -> asyncio.Future[PubAck]:
-        headers = {ID: f"{self._identity}:{key}", EXPECTED_STREAM: self._stream}
-        if self._exclusive:
-            headers[EXPECTED_LAST] = str(self._last + ahead)
-        return await self._connection.jetstream.publish_async(
-            subject, body, headers=headers, wait_stall=ANSWER_SECONDS_MAX
-        )
+    async def _publish_some(self, subjects: list[str], bodies: list[bytes], keys: list[str]) -> None:
+        """Send messages, and wait until each is stored.
 
-    def _check(self, answer: PubAck | BaseException) -> None:
-        from nats.js.errors import APIError
+        The library's own `publish_async` never tells of a message that is refused (nats-py 2.16).
+        """
+        client, inbox = self._connection.client, self._connection.client.new_inbox()
+        all_answered, waiting = asyncio.Event(), len(bodies)
+        refused: list[dict[str, Any]] = []
 
-        if isinstance(answer, APIError) and "wrong last sequence" in str(answer.description):
-            # what is there is looked at when the sink is opened again
-            raise Unavailable(f"nats: {answer.description}")
-        if isinstance(answer, BaseException):
-            raise answer
-        if self._exclusive and answer.duplicate:
-            raise Unavailable("nats: the message is there already")
+        async def answered(message: Msg) -> None:
+            nonlocal waiting
+            waiting -= 1
+            found = _refusal(message, exclusive=self._exclusive)
+            if found is not None:
+                refused.append(found)
+            if not waiting or refused:
+                all_answered.set()
+
+        subscription = await client.subscribe(inbox, cb=answered)
+        async with asyncio.timeout(ANSWER_SECONDS_MAX):
+            for place, (subject, body, key) in enumerate(zip(subjects, bodies, keys, strict=True)):
+                headers = {ID: f"{self._identity}:{key}", EXPECTED_STREAM: self._stream}
+                if self._exclusive:
+                    headers[EXPECTED_LAST] = str(self._last + place)
+                await client.publish(subject, body, reply=inbox, headers=headers)
+            await all_answered.wait()
+        await subscription.unsubscribe()
+        if refused:
+            _raise(refused[0])
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _refusal(message: Msg, *, exclusive: bool) -> dict[str, Any] | None:
+    """Read an answer; None where the message is stored."""
+    if not message.data:
+        return {"code": 503, "description": "no stream takes this subject"}
+    said: dict[str, Any] = json.loads(message.data)
+    error: dict[str, Any] | None = said.get("error")
+    if error is None and exclusive and said.get("duplicate"):
+        return {"code": 503, "description": "the message is there already"}
+    return error
+
+
+def _raise(refused: dict[str, Any]) -> NoReturn:
+    """Raise what a message was refused with.
+
+    A wrong sequence may pass: when the sink is opened again, it looks what is there.
+    """
+    description = str(refused.get("description"))
+    if int(refused.get("code", 0)) >= 500 or "wrong last sequence" in description:
+        raise Unavailable(f"nats: {description}")
+    raise ExternalError(f"nats: {description}")
 
 
 def _after(changes: Delivery, epoch: int, number: int) -> Delivery:
