@@ -9,7 +9,7 @@ import pytest
 
 pytest.register_assert_rewrite("tests.running", "tests.server.raw")
 # markers of tests that need what `.ci/run` installs
-SERVICES = ("mqtt", "nats", "postgres", "programs", "redis")
+SERVICES = ("kafka", "mqtt", "nats", "postgres", "programs", "redis")
 pytest_plugins = ["tests.certificates"]
 
 
