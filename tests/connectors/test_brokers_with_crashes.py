@@ -96,7 +96,9 @@ def test_nats_to_nats_exactly_once(tmp_path: Path, nats_server: NatsServer):
         reading = await js.pull_subscribe("doubled", stream="DOUBLED", durable="check")
         found: list[bytes] = []
         while len(found) < await count(js):
-            found += [m.data for m in await reading.fetch(500)]
+            for message in await reading.fetch(500):
+                found.append(message.data)
+                await message.ack()
         return found
 
     nats_server.run(prepare)
