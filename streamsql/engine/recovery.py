@@ -59,6 +59,10 @@ _SOURCE_STRUCT = (
     '[{"name":"VARCHAR","connector":"VARCHAR","positions":"JSON","rows_in":"BIGINT","rows_rejected":"BIGINT",'
     '"paused":"BOOLEAN","error":"VARCHAR","retrying":"BOOLEAN"}]'
 )
+_BACKFILL_STRUCT = (
+    '{"last_time":"BIGINT","row_count":"BIGINT","bytes_total":"BIGINT","bytes_read":"BIGINT","began_at":"BIGINT",'
+    '"noted_at":"BIGINT","finished":"BOOLEAN"}'
+)
 _VIEW_STRUCT = (
     '[{"name":"VARCHAR","source":"VARCHAR","mode":"VARCHAR","rows_in":"BIGINT","rows_out":"BIGINT","rows_late":"BIGINT",'
     '"state_rows":"BIGINT","last_epoch":"BIGINT","error":"VARCHAR","largest":"BIGINT","delay":"BIGINT"}]'
@@ -82,6 +86,13 @@ _VIEWS = (
     "WHEN w.retrying THEN 'retrying: ' || w.error ELSE 'stopped: ' || w.error END AS status "
     f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_SOURCE_STRUCT}')) AS w FROM _engine.epoch) "
     "WHERE w.connector IS NOT NULL",
+    "CREATE OR REPLACE VIEW streamsql.backfills AS SELECT name, b.row_count AS rows_read, b.bytes_read, b.bytes_total, "
+    "make_timestamp(b.last_time) AS history_end, make_timestamp(b.began_at) AS began_at, "
+    "CASE WHEN NOT b.finished AND b.bytes_read > 0 THEN to_microseconds(CAST((b.noted_at - b.began_at) "
+    "* (b.bytes_total - b.bytes_read) / b.bytes_read AS BIGINT)) END AS time_left, "
+    "CASE WHEN b.finished THEN 'finished' ELSE status END AS status "
+    f"FROM (SELECT name, status, from_json(positions->>'backfill', '{_BACKFILL_STRUCT}') AS b FROM streamsql.sources) "
+    "WHERE b IS NOT NULL",
     "CREATE OR REPLACE VIEW streamsql.views AS SELECT v.name, v.source, v.mode, v.rows_in, v.rows_out, v.rows_late, "
     f"v.state_rows, CASE WHEN v.largest > {NEVER} THEN make_timestamp(v.largest - v.delay) END AS watermark, "
     "v.last_epoch, CASE WHEN v.error IS NULL THEN 'running' ELSE 'failed: ' || v.error END AS status "
@@ -91,7 +102,17 @@ _VIEWS = (
     "CREATE OR REPLACE VIEW streamsql.epoch AS SELECT epoch, committed_at, next_sequence FROM _engine.epoch",
 )
 
-SYSTEM_RELATIONS = ("epoch", "late_rows", "rejected_rows", "sinks", "sources", "streams", "views", "watermarks")
+SYSTEM_RELATIONS = (
+    "backfills",
+    "epoch",
+    "late_rows",
+    "rejected_rows",
+    "sinks",
+    "sources",
+    "streams",
+    "views",
+    "watermarks",
+)
 
 
 @dataclass(slots=True)
