@@ -21,6 +21,8 @@ from streamsql.connectors.datagen import Datagen
 from streamsql.connectors.files import Files
 from streamsql.connectors.files.sink import FilesSink
 from streamsql.connectors.nexmark import Nexmark
+from streamsql.connectors.postgres.sink import PostgresSinkConnector
+from streamsql.connectors.postgres.source import PostgresConnector
 from streamsql.connectors.sink import SinkConnector
 from streamsql.connectors.source import Connector, Given, GivesMetadata
 from streamsql.formats.casts import shown_type
@@ -35,11 +37,13 @@ CONNECTORS: dict[str, Connector] = {
     "datagen": Datagen(),
     "file": Files(),
     "nexmark": Nexmark(),
+    "postgres": PostgresConnector(),
 }
 
 # The same for CREATE SINK.
 SINKS: dict[str, SinkConnector] = {
     "file": FilesSink(),
+    "postgres": PostgresSinkConnector(),
 }
 
 # Options of the stream itself (`catalog.options`), and of any sink.
