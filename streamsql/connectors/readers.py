@@ -143,7 +143,7 @@ class Reader(threading.Thread):
             self._forget()
 
     def _forget(self) -> None:
-        connector = CONNECTORS[self._stream.connector["connector"]]
+        connector = connector_of(self._stream.connector, {})
         if not isinstance(connector, LeavesTraces):
             return
         given = given_of(self._stream.connector, {}, table=isinstance(self._stream, Table))
