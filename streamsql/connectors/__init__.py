@@ -20,6 +20,7 @@ from streamsql.connectors.backfilling import BACKFILL, Backfilled
 from streamsql.connectors.datagen import Datagen
 from streamsql.connectors.files import Files
 from streamsql.connectors.files.sink import FilesSink
+from streamsql.connectors.kafka import Kafka, KafkaSinks
 from streamsql.connectors.nexmark import Nexmark
 from streamsql.connectors.postgres.sink import PostgresSinkConnector
 from streamsql.connectors.postgres.source import PostgresConnector
@@ -36,6 +37,7 @@ S = TypeVar("S", bound=CreateStream | CreateTable)
 CONNECTORS: dict[str, Connector] = {
     "datagen": Datagen(),
     "file": Files(),
+    "kafka": Kafka(),
     "nexmark": Nexmark(),
     "postgres": PostgresConnector(),
 }
@@ -43,6 +45,7 @@ CONNECTORS: dict[str, Connector] = {
 # The same for CREATE SINK.
 SINKS: dict[str, SinkConnector] = {
     "file": FilesSink(),
+    "kafka": KafkaSinks(),
     "postgres": PostgresSinkConnector(),
 }
 
