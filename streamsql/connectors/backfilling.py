@@ -200,6 +200,13 @@ class Backfilled:
             raise DatatypeMismatch(f'"{time}" is no time: history cannot end at it', position=position)
         return found
 
+    def infer(self, given: Given, surroundings: Surroundings) -> tuple[ColumnDefinition, ...]:
+        return Files().infer(_parted(given)[0], surroundings)
+
+    def forget(self, given: Given, columns: Sequence[ColumnDefinition], surroundings: Surroundings) -> None:
+        if isinstance(self._live, LeavesTraces):
+            self._live.forget(_parted(given)[1], columns, surroundings)
+
     def open(
         self,
         given: Given,
