@@ -23,7 +23,17 @@ import pyarrow.compute as pc
 from streamsql.base.errors import DatatypeMismatch, InvalidParameterValue, UndefinedColumn
 from streamsql.connectors.files import Files
 from streamsql.connectors.files.source import PARTITION, FileSource
-from streamsql.connectors.source import Batch, Connector, Given, GivesMetadata, Metadata, Notes, Source, Surroundings
+from streamsql.connectors.source import (
+    Batch,
+    Connector,
+    Given,
+    GivesMetadata,
+    LeavesTraces,
+    Metadata,
+    Notes,
+    Source,
+    Surroundings,
+)
 from streamsql.engine.positions import Position, Positions
 from streamsql.formats import casts
 from streamsql.formats.format import Field
