@@ -277,7 +277,8 @@ class Reader(threading.Thread):
             partition,
             self._positions.get(partition),
             batch.position,
-            count if table is not None else 0,
+            rows=count if table is not None else 0,
+            own_watermark=batch.own_watermark and count > 0,
         )
         receipt = None
         if batch.rejected.num_rows or batch.finished:
