@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import duckdb
@@ -40,9 +41,12 @@ from streamsql.engine.changes import Change, Progress
 from streamsql.engine.epoch import Engine
 from streamsql.engine.flow import Arriving
 from streamsql.engine.origin_query import OriginQuery
+from streamsql.engine.partitions import PARTITION_COLUMN
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.replaced import Aside
+from streamsql.engine.shared import SharedQuery, leave, left, part
+from streamsql.engine.sharing import make_anew, share
 from streamsql.engine.subscriptions import Subscription
 from streamsql.engine.table_changes import refuse_if_append_mode
 from streamsql.engine.views import ContinuousQuery
@@ -78,6 +82,8 @@ def _rows_table(made: Stream | Table) -> str:
             f"{quoted(column.name)} {column.type}{' NOT NULL' if column.not_null or column.primary_key else ''}"
         )
     columns += ["__seq BIGINT", "__arrived_at TIMESTAMP"]
+    if isinstance(made, Stream) and made.connector:
+        columns.append(f"{PARTITION_COLUMN} INTEGER")
     if isinstance(made, Table) and made.primary_key:
         columns.append(f"PRIMARY KEY ({', '.join(quoted(c) for c in made.primary_key)})")
     return f"CREATE TABLE {made.rows_table} ({', '.join(columns)})"
@@ -136,6 +142,7 @@ def create_view(engine: Engine, statement: CreateMaterializedView, owner: int = 
         engine.catalog = before
         raise
     reached("view.created")
+    share(engine, query)
     return True
 
 
@@ -168,8 +175,10 @@ def _replace_view(engine: Engine, statement: CreateMaterializedView) -> None:
         raise InvalidObjectDefinition(
             f'materialized view "{name}" cannot read itself', detail=f"it reads {', '.join(cycle)}"
         )
-    _refuse_sinks(engine, [name, *(v.name for v in above)])
+    outbox.refuse_replacing(engine.catalog, [name, *(v.name for v in above)])
     old = engine.queries[name]
+    if isinstance(old.shared, SharedQuery):
+        part(engine.store, old.shared, [old])
     aside = Aside(engine.store, old, name)
     followers = [engine.queries[v.name] for v in above]
     states = [(f, f.plan, f.progress) for f in followers]
@@ -206,17 +215,7 @@ def _replace_view(engine: Engine, statement: CreateMaterializedView) -> None:
     for follower in followers:
         follower.commit(follower.progress)
     reached("view.created")
-
-
-def _refuse_sinks(engine: Engine, names: list[str]) -> None:
-    """Raise where a view that is to be replaced, or one above it, has sinks: what they have delivered would not be undone."""
-    found = [s for name in names for s in engine.catalog.sinks_of(name)]
-    if found:
-        raise DependentObjectsExist(
-            f"cannot replace {names[0]} because sink {found[0].name} depends on it",
-            detail=f"{found[0].name} has delivered rows of {found[0].view}",
-            hint=f"DROP SINK {found[0].name} first",
-        )
+    share(engine, query)
 
 
 def _follow(engine: Engine, replaced: View, item: View, query: ContinuousQuery) -> None:
@@ -410,8 +409,14 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
     for name in names:
         catalog = catalog.without(name).without_comments(name)
     kept = dict(engine.queries)
+    groups: dict[SharedQuery, list[ContinuousQuery]] = {}
+    for query in live:
+        if isinstance(query.shared, SharedQuery):
+            groups.setdefault(query.shared, []).append(query)
     try:
         with engine.store.transaction():
+            for group, members in groups.items():
+                leave(engine.store, group, members)
             for item in sorted(gone, key=lambda o: not isinstance(o, View)):
                 engine.store.execute(f"DROP VIEW {item.public_name}")
                 engine.store.execute(f"DELETE FROM _engine.objects WHERE id = {item.id}")
@@ -433,8 +438,12 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
         engine.catalog, engine.queries, engine.streams, engine.sinks = before, kept, streams, sinks
         raise
     engine.store.forget_statements()
+    for group, members in groups.items():
+        left(group, members)
+        make_anew(engine, group)
     for query in live:
-        query.close()
+        if query not in chain.from_iterable(groups.values()):
+            query.close()
         query.log.fail(DependentObjectsExist(f'"{query.plan.source if query.temporary else query.name}" was dropped'))
 
 
