@@ -34,7 +34,7 @@ def target_columns(
         column = relation.column(name)
         if column is None:
             raise UndefinedColumn(
-                f'column "{name}" of relation "{relation.name}" does not exist',
+                f'column "{name}" of relation "{relation.bare}" does not exist',
                 hint=nearest(name, [c.name for c in relation.columns]),
                 position=place(name),
             )
@@ -135,7 +135,7 @@ def _checked(rows: pa.Table, relation: Stream | Table) -> pa.Table:
     for column in relation.columns:
         if (column.not_null or column.primary_key) and rows.column(column.name).null_count:
             raise NotNullViolation(
-                f'null value in column "{column.name}" of relation "{relation.name}" violates not-null constraint'
+                f'null value in column "{column.name}" of relation "{relation.bare}" violates not-null constraint'
             )
     return rows
 

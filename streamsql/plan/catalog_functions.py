@@ -19,7 +19,7 @@ from sqlglot.errors import ParseError
 from streamsql.base.errors import InvalidSchemaName, StreamSQLError, UndefinedFunction, UndefinedObject, UndefinedTable
 from streamsql.base.types import INT2VECTOR, OIDVECTOR, WireType
 from streamsql.catalog.objects import literal
-from streamsql.catalog.pg_catalog.names import KIND, NAME, NAMES, OID
+from streamsql.catalog.pg_catalog.names import ALSO_NAMED, HIDDEN, KIND, NAME, NAMES, OID
 from streamsql.catalog.pg_catalog.pg_get_keywords import must_be_quoted
 from streamsql.catalog.pg_catalog.pg_settings import PG_SETTINGS
 from streamsql.catalog.pg_catalog.rights_table import ALL_RIGHTS, OWN_RIGHTS
@@ -39,10 +39,11 @@ def _found(kind: str, oid: str = "$1") -> str:
 
 def _oid(kind: str, argument: str = "$1") -> str:
     """Read an OID, or a name, as one."""
-    kinds = "('type', 'typname')" if kind == "type" else f"('{kind}')"
+    kinds = f"({', '.join(map(literal, (kind, *ALSO_NAMED.get(kind, ()))))})"
     # without the schema that is looked in anyway; as it stands, without quotes that it does not need, or folded
-    text = rf"""regexp_replace(CAST({argument} AS VARCHAR), '^\s*"?(pg_catalog|public)"?\s*\.\s*', '', 'i')"""
-    bare = rf"""regexp_replace({text}, '^"([a-z_][a-z0-9_$]*)"$', '\1')"""
+    text = rf"""regexp_replace(trim(CAST({argument} AS VARCHAR)), '^"?pg_catalog"?\s*\.\s*', '', 'i')"""
+    text = rf"""regexp_replace({text}, '\s*\.\s*', '.')"""
+    bare = rf"""regexp_replace({text}, '"([a-z_][a-z0-9_$]*)"', '\1', 'g')"""
     folded = f"""CASE WHEN contains({text}, '"') THEN {text} ELSE lower({text}) END"""
     return (
         f"coalesce(TRY_CAST(CAST({argument} AS VARCHAR) AS INTEGER), (SELECT CAST({OID} AS INTEGER) FROM {NAMES} "
@@ -77,7 +78,12 @@ _KILOBYTES = (
 )
 _NO_TEXT, _TRUE, _NO_BYTES = "CAST(NULL AS VARCHAR)", "TRUE", "CAST(0 AS BIGINT)"
 _DOUBLED = "replace(CAST($1 AS VARCHAR), chr(39), chr(39) || chr(39))"
-_IN_PATH = f"NOT starts_with({_found(literal('class'))}, 'information_schema.')"
+
+
+def _visible(kind: str) -> str:
+    return f"CASE WHEN {_found(literal(kind))} IS NOT NULL THEN {_found(literal(HIDDEN))} IS NULL END"
+
+
 _PARTS = r"""regexp_extract_all($1, '"(?:[^"]|"")*"|[^".\s]+')"""
 _UNQUOTED = """CASE WHEN x[1] = '"' THEN replace(x[2:-2], '""', '"') ELSE lower(x) END"""
 
@@ -117,7 +123,6 @@ TEMPLATES: dict[str, str] = {
     "col_description": _found("'comment:' || $2"),
     "current_setting": _SETTING,  # of what is no literal: others are answered before
     "clock_timestamp": "now()",
-    "current_schemas": "CASE WHEN $1 THEN ['pg_catalog', 'public'] ELSE ['public'] END",
     "every": "bool_and($1)",
     "format_type": _MODIFIED,
     "getdatabaseencoding": "'UTF8'",
@@ -159,7 +164,7 @@ TEMPLATES: dict[str, str] = {
     "pg_size_pretty": _KILOBYTES,
     "pg_stat_get_numscans": _NO_BYTES,
     "pg_typeof": _TYPE_NAME,
-    "pg_table_is_visible": _IN_PATH,
+    "pg_table_is_visible": _visible("class"),
     "pg_table_size": _NO_BYTES,
     "pg_tablespace_location": "''",
     "pg_tablespace_size": _NO_BYTES,
@@ -204,6 +209,7 @@ class Names:
     oid_of: Callable[[str, str], int | None]
     provide: Callable[[CatalogRelation | None], None]
     superuser: bool = True  # who asks may do everything
+    path: tuple[str, ...] = ("public",)  # the schemas in which he looks names up
 
 
 def unqualified_functions(tree: exp.Expr) -> exp.Expr:
@@ -353,6 +359,9 @@ def _rewrite_function(node: exp.Expr, statement: Statement, names: Names) -> Non
     if name == "quote_ident":
         template = _quoting()
     arguments = list(node.expressions) if isinstance(node, exp.Anonymous) else list(node.iter_expressions())
+    if name == "current_schemas" and len(arguments) == 1:
+        node.replace(_schemas(arguments[0], names.path))
+        return
     if name in PRIVILEGE_FUNCTIONS:
         if isinstance(arguments[0], exp.CurrentUser):
             del arguments[0]  # that is what is meant without it
@@ -361,6 +370,15 @@ def _rewrite_function(node: exp.Expr, statement: Statement, names: Names) -> Non
         template = privilege_template(name, arguments, _oid, superuser=names.superuser)
     if template is not None:
         node.replace(_filled(template, arguments, names))
+
+
+def _schemas(with_system: exp.Expr, path: tuple[str, ...]) -> exp.Expr:
+    """Give the schemas in which names are looked up, with ``pg_catalog`` or without it."""
+    whole = path if "pg_catalog" in path else ("pg_catalog", *path)
+    lists = [
+        exp.cast(exp.Array(expressions=[exp.Literal.string(n) for n in names]), "VARCHAR[]") for names in (whole, path)
+    ]
+    return exp.paren(exp.Case().when(with_system.copy(), lists[0]).else_(lists[1]), copy=False)
 
 
 def _looked_up(argument: exp.Expr, kind: str | None, statement: Statement, names: Names) -> exp.Expr:

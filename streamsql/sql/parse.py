@@ -27,7 +27,7 @@ from streamsql.sql.prepared import parse_deallocate, parse_execute, parse_prepar
 from streamsql.sql.query import QUERY_WORDS, parse_explain, parse_query
 from streamsql.sql.roles import (
     ROLE_WORDS,
-    parse_alter_owner,
+    parse_alter_object,
     parse_alter_role,
     parse_create_role,
     parse_drop_owned,
@@ -36,6 +36,7 @@ from streamsql.sql.roles import (
     parse_reassign,
     parse_revoke,
 )
+from streamsql.sql.schemas import parse_alter_schema, parse_create_schema, parse_drop_schema
 from streamsql.sql.session import (
     TRANSACTION_VERBS,
     parse_describe,
@@ -61,15 +62,17 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     **{("alter", word): parse_alter_role for word in ROLE_WORDS},
     **{("create", word): parse_create_role for word in ROLE_WORDS},
     **{("drop", word): parse_drop_role for word in ROLE_WORDS},
-    ("alter", "materialized"): parse_alter_owner,
-    ("alter", "source"): parse_alter_owner,
-    ("alter", "stream"): parse_alter_owner,
-    ("alter", "table"): parse_alter_owner,
+    ("alter", "materialized"): parse_alter_object,
+    ("alter", "schema"): parse_alter_schema,
+    ("alter", "source"): parse_alter_object,
+    ("alter", "stream"): parse_alter_object,
+    ("alter", "table"): parse_alter_object,
     ("close",): parse_close,
     ("comment",): parse_comment,
     ("copy",): parse_copy,
     ("create", "materialized"): parse_create_view,
     ("create", "or", "replace", "materialized"): parse_create_view,
+    ("create", "schema"): parse_create_schema,
     ("create", "source"): parse_create_stream,
     ("create", "stream"): parse_create_stream,
     ("create", "table"): parse_create_table,
@@ -85,6 +88,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("discard",): parse_discard,
     ("drop",): parse_drop,
     ("drop", "owned"): parse_drop_owned,
+    ("drop", "schema"): parse_drop_schema,
     ("execute",): parse_execute,
     ("explain",): parse_explain,
     ("fetch",): parse_fetch,

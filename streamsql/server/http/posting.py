@@ -45,8 +45,8 @@ class Keys:
 
 async def post(request: Request, parts: Parts, keys: Keys) -> Response:
     """Answer a request."""
-    name = request.path_params["name"]
-    relation = parts.engine.catalog.relation(name)
+    catalog = parts.engine.catalog
+    relation = catalog.relation(catalog.key_called(request.path_params["name"]))
     decoding = input_format(request.headers.get("content-type", ""), dict(request.query_params), relation, parts.limits)
     key = _key(request, parts)
     if key is None:
