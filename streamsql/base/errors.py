@@ -3,7 +3,7 @@
 The tree (codes are those of PostgreSQL, appendix A of its manual)::
 
     StreamSQLError
-    ├── ProtocolViolation             08P01
+    ├── ProtocolViolation             08P01 · Unavailable 08006
     ├── FeatureNotSupported           0A000
     ├── DataError (class 22)          InvalidDatetime 22007 · DatetimeFieldOverflow 22008 · NumericOutOfRange 22003
     │                                 DivisionByZero 22012
@@ -87,6 +87,12 @@ class StreamSQLError(Exception):
 
 class ProtocolViolation(StreamSQLError):
     sqlstate = "08P01"
+
+
+class Unavailable(StreamSQLError):
+    """What a connector talks to cannot be reached now; it is tried again."""
+
+    sqlstate = "08006"
 
 
 class FeatureNotSupported(StreamSQLError):

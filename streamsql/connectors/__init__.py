@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 
-from streamsql.base.errors import DatatypeMismatch, InvalidParameterValue, UndefinedColumn
+from streamsql.base.errors import (
+    DatatypeMismatch,
+    DuplicateColumn,
+    FeatureNotSupported,
+    InvalidParameterValue,
+    UndefinedColumn,
+)
 from streamsql.catalog.objects import nearest
 from streamsql.connectors.datagen import Datagen
 from streamsql.connectors.nexmark import Nexmark
-from streamsql.connectors.source import Connector, Given
+from streamsql.connectors.source import Connector, Given, GivesMetadata
+from streamsql.formats.casts import shown_type
 from streamsql.sql.render import render
-from streamsql.sql.statements import CreateStream
+from streamsql.sql.statements import ColumnDefinition, CreateStream
 
 # By the name that stands in WITH (connector = '...').
 CONNECTORS: dict[str, Connector] = {
@@ -42,9 +49,11 @@ def resolved(statement: CreateStream) -> CreateStream:
             hint=nearest(name, CONNECTORS) or f"connectors that there are: {', '.join(CONNECTORS)}",
             position=statement.option_positions.get("connector"),
         )
-    known = connector.columns(given_of(statement.options, statement.option_positions), statement.columns)
+    declared = tuple(c for c in statement.columns if not c.include)
+    included = tuple(_included(c, name, connector) for c in statement.columns if c.include)
+    known = connector.columns(given_of(statement.options, statement.option_positions), declared)
     by_name = {column.name: column for column in known}
-    for column in statement.columns:
+    for column in declared:
         position = column.position + 1
         if column.name not in by_name:
             raise UndefinedColumn(
@@ -57,7 +66,10 @@ def resolved(statement: CreateStream) -> CreateStream:
                 f'column "{column.name}" of the connector "{name}" is of type {by_name[column.name].type}',
                 position=position,
             )
-    made = dataclasses.replace(statement, columns=statement.columns or known)
+    for column in included:
+        if not declared and column.name in by_name:
+            raise DuplicateColumn(f'column "{column.name}" specified more than once', position=column.position + 1)
+    made = dataclasses.replace(statement, columns=(declared or known) + included)
     mark = made.watermark
     if mark is not None and mark.column not in {c.name for c in made.columns}:
         raise UndefinedColumn(
@@ -66,3 +78,26 @@ def resolved(statement: CreateStream) -> CreateStream:
             position=mark.position + 1,
         )
     return dataclasses.replace(made, text=render(dataclasses.replace(made, if_not_exists=False)))
+
+
+def _included(column: ColumnDefinition, name: str, connector: Connector) -> ColumnDefinition:
+    """Check a column of INCLUDE, and give it its type if it has none."""
+    word = column.include.partition(":")[0]
+    position = column.position + 1
+    known = connector.metadata if isinstance(connector, GivesMetadata) else {}
+    if not known:
+        raise FeatureNotSupported(f'the connector "{name}" has nothing to INCLUDE', position=position)
+    found = known.get(word)
+    if found is None:
+        raise InvalidParameterValue(
+            f'the connector "{name}" has no {word.upper()} to INCLUDE',
+            hint=nearest(word, known) or f"what there is: {', '.join(w.upper() for w in known)}",
+            position=position,
+        )
+    kind = column.type or found.type
+    if kind != found.type and not found.bytes and kind not in found.others:
+        written = f" or {' or '.join(map(shown_type, found.others))}" if found.others else ""
+        raise DatatypeMismatch(
+            f'{word.upper()} of the connector "{name}" is of type {shown_type(found.type)}{written}', position=position
+        )
+    return dataclasses.replace(column, type=kind)

@@ -34,7 +34,7 @@ from streamsql.connectors.settings import (
     read_options,
     timestamp,
 )
-from streamsql.connectors.source import Given
+from streamsql.connectors.source import Given, Surroundings
 from streamsql.engine.positions import Positions
 from streamsql.sql.statements import ColumnDefinition
 
@@ -309,7 +309,14 @@ class Nexmark:
     def columns(self, given: Given, declared: Sequence[ColumnDefinition]) -> tuple[ColumnDefinition, ...]:
         return tuple(ColumnDefinition(name, kind) for name, kind in COLUMNS[house_of(given).table])
 
-    def open(self, given: Given, columns: Sequence[ColumnDefinition], positions: Positions, now_us: int) -> BlockSource:
+    def open(
+        self,
+        given: Given,
+        columns: Sequence[ColumnDefinition],
+        positions: Positions,
+        now_us: int,
+        surroundings: Surroundings,
+    ) -> BlockSource:
         house = house_of(given)
 
         def make(number: int) -> tuple[INTEGERS, pa.Table]:

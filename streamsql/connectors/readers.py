@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import structlog
@@ -21,7 +22,7 @@ import structlog
 from streamsql.base.errors import AdminShutdown, StreamSQLError
 from streamsql.catalog.objects import Stream
 from streamsql.connectors import CONNECTORS, given_of
-from streamsql.connectors.source import Batch, Source
+from streamsql.connectors.source import Batch, Source, Surroundings
 from streamsql.engine import ingest
 from streamsql.engine.epoch import Engine, Write
 from streamsql.engine.positions import Move, Position, StreamProgress
@@ -35,8 +36,9 @@ WAIT_SECONDS_MAX = 5.0
 class SourceReaders:
     """The readers of an engine's streams. `start` it once the engine runs, `stop` it before the engine is stopped."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, allowed_paths: tuple[Path, ...] = ()) -> None:
         self._engine = engine
+        self._allowed_paths = allowed_paths
         self._readers: dict[int, Reader] = {}
         self._lock = threading.Lock()
         self._stopped = False
@@ -66,20 +68,23 @@ class SourceReaders:
                 self._readers.pop(number).stop()
             for number, stream in wanted.items():
                 if number not in self._readers:
-                    self._readers[number] = Reader(self._engine, stream)
+                    self._readers[number] = Reader(self._engine, stream, self._allowed_paths)
                     self._readers[number].start()
 
 
 class Reader(threading.Thread):
     """Reads one stream's source. Its thread ends by itself where the source does, once all is committed."""
 
-    def __init__(self, engine: Engine, stream: Stream) -> None:
+    def __init__(self, engine: Engine, stream: Stream, allowed_paths: tuple[Path, ...] = ()) -> None:
         super().__init__(name=f"source {stream.name}", daemon=True)
         self._engine = engine
         self._stream = stream
         at = engine.streams.get(stream.name)
         self._positions: dict[str, Position] = dict(at.positions) if at is not None else {}
         self._wake = threading.Event()
+        self._surroundings = Surroundings(
+            allowed_paths, self._wake.set, stream.name, stream.id, engine.limits.record_bytes_max
+        )
         self._stopping = False
         self._refused: StreamSQLError | None = None
         self._ahead_rows = 0
@@ -121,7 +126,9 @@ class Reader(threading.Thread):
         stream, engine = self._stream, self._engine
         connector, clock = CONNECTORS[stream.connector["connector"]], engine.clock
         given = given_of(dict(stream.connector), {})
-        source: Source = connector.open(given, stream.columns, dict(self._positions), clock.now_us())
+        source: Source = connector.open(
+            given, stream.columns, dict(self._positions), clock.now_us(), self._surroundings
+        )
         cursor = engine.store.cursor()
         try:
             schema = ingest.arrow_schema(stream, cursor)

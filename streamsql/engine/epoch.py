@@ -79,25 +79,22 @@ class Engine:
         self.clock = clock
         self.store = store
         self.queries: dict[str, ContinuousQuery] = {}
-        self.on_view_change: Callable[[str, int], None] = lambda *_: (
-            None
-        )  # called on the engine's thread, after the commit
+        self.on_view_change: Callable[[str, int], None] = lambda *_: None  # on the engine's thread, after the commit
         self._wake = threading.Condition()
         self._queue: deque[Write | _Call] = deque()
         self.queued_rows = 0
         self.queued_bytes = 0
         self._room_waiters: list[Callable[[], None]] = []
         self._stopping = False
+        self._published = -1  # so many commits are in the change logs
         self.seconds = Durations()
-        self._retention = Retention(store, limits)
+        self._retention, self._filters, self._snapshot = Retention(store, limits), Filters(store), Snapshot(store)
         self._kept: dict[int, Delta] = {}
-        self._filters = Filters(store)
-        self._snapshot = Snapshot(store)
         recovery.create_engine_tables(store)
         self._describe_cursor = store.cursor()
         found = recovery.recover(store, self.describe, limits)
         self.catalog = self._announced = found.catalog
-        self.on_catalog_change: Callable[[], None] = lambda: None  # called on the engine's thread
+        self.on_catalog_change: Callable[[], None] = lambda: None  # on the engine's thread
         self.epoch = found.epoch
         self.streams: dict[str, StreamProgress] = found.streams
         self.next_sequence = found.next_sequence
@@ -126,6 +123,11 @@ class Engine:
             self._thread.join()
         self.store.checkpoint()
         self.store.close()
+
+    @property
+    def settled(self) -> bool:
+        """Tell whether all that was ever committed, and may have been read, is published. For any thread."""
+        return self._published == self.store.commits
 
     def submit(self, write: Write) -> Future[int]:
         """Queue rows; the future is done when they and their effects are durable.
@@ -187,6 +189,7 @@ class Engine:
                     self._run_writes(taken)
             else:
                 self._run_safely(self.tick)
+            self._published = self.store.commits
 
     def _take(self) -> list[Write] | _Call | None:
         """Take the next call, or all writes up to it that fit in an epoch. The lock is held."""
@@ -403,6 +406,7 @@ class Engine:
             query.commit(progress)
             if query.changed:
                 self.on_view_change(query.name, epoch)
+        self._published = self.store.commits
 
     # ---- time without rows ----
 

@@ -125,6 +125,7 @@ class Store:
         self._statements: dict[tuple[str, int], str] = {}
         self._statement_count = 0
         self._zone = UTC
+        self.commits = 0  # counted before each begins, so that who sees none begin since has missed none
         self._database = str(self._rows("SELECT current_database()")[0][0])
 
     def _rows(self, sql: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
@@ -137,6 +138,7 @@ class Store:
         try:
             yield
             reached("epoch.before_commit")
+            self.commits += 1
             self._rows("COMMIT")
             reached("epoch.after_commit")
         except BaseException as error:

@@ -40,6 +40,11 @@ class ChangeLog:
         return self.followed or bool(self._subscriptions) or self._kept_rows > 0
 
     @property
+    def kept_rows(self) -> int:
+        """How many rows of changes are kept."""
+        return self._rows
+
+    @property
     def readers(self) -> int:
         """How many read."""
         return len(self._subscriptions)
@@ -183,6 +188,11 @@ class Subscription:
         changes, epoch = self._log._take(self)
         before, self._before = self._before, ()
         return [change.sorted() for change in (*before, *changes)], epoch
+
+    @property
+    def waiting_rows(self) -> int:
+        """Tell how many rows of changes wait for it at the most. For any thread."""
+        return self._log.kept_rows
 
     def end(self, error: StreamSQLError) -> None:
         """End it with this error, whatever the query does. For any thread."""

@@ -32,6 +32,7 @@ from streamsql.server.results import ResultColumn
 from streamsql.server.temporary import Temporary, overlaid
 from streamsql.server.transactions import SessionTransaction
 from streamsql.server.variables import Variables
+from streamsql.sql.names import parted
 from streamsql.sql.statements import Insert, Statement
 
 T = TypeVar("T")
@@ -123,6 +124,10 @@ class Context:
     def lookup(self) -> Lookup:
         """Where the names of a statement are looked up."""
         return Lookup(self.catalog, self.asker.path, self.asker.role)
+
+    def key_called(self, written: str) -> str:
+        """Give the key of what is called so; the name itself, where nothing is."""
+        return self.lookup.key(*parted(written)) or written
 
     def resolved(self, statement: S) -> S:
         """Give a statement whose names are keys. For the event loop's thread."""

@@ -23,8 +23,11 @@ from streamsql.catalog.objects import Catalog, Stream, Table
 from streamsql.catalog.pg_catalog.names import NAMES, names_table
 from streamsql.catalog.relation import CatalogRelation, Snapshot
 from streamsql.engine.ingest import arrow_schema
+from streamsql.plan.point_lookup import PointLookup
+from streamsql.server.lookups import Lookups
 from streamsql.server.reads import ReadPool
 from streamsql.server.results import ResultColumn
+from streamsql.server.templates import Templates
 from streamsql.sql.parse import parse
 from streamsql.sql.secrets import holds_secret
 from streamsql.sql.statements import Statement
@@ -48,13 +51,14 @@ class Bound:
     """An ad-hoc query as DuckDB runs it, and its columns. Parameters are marks in the SQL (see `statements.query`).
 
     `tables` are the system's relations that it reads, by the names by which it does. `lasting` says that it is the same
-    whenever it is bound, as long as the catalog is.
+    whenever it is bound, as long as the catalog is. `lookup` says that it looks rows up by a key.
     """
 
     sql: str
     columns: tuple[ResultColumn, ...]
     tables: Mapping[str, pa.Table]
     lasting: bool = True
+    lookup: PointLookup | None = None
 
 
 class Shared(Generic[T]):
@@ -123,6 +127,8 @@ class Known:
         self.types: Findings[tuple[WireType, ...]] = Findings()
         self.queries: Findings[Bound] = Findings()
         self.named: Findings[Statement] = Findings()
+        self.lookups = Lookups(reads)
+        self.templates = Templates()
         self.frames: Shared[list[pa.RecordBatch]] = Shared()
         self.encoded: Shared[memoryview] = Shared()
 
@@ -172,3 +178,8 @@ class Known:
     def schema_if_known(self, relation: Stream | Table) -> pa.Schema | None:
         """Give the Arrow schema of a relation's rows if it was looked up before."""
         return self._schemas.get(relation.id)
+
+    def close(self) -> None:
+        """Let go of what is kept in memory, wait for the reads that run, and close their connections."""
+        self.lookups.close()
+        self._reads.close()

@@ -220,8 +220,9 @@ def static_rows(columns: list[ResultColumn], rows: Sequence[Sequence[object]], t
     """Make a small result from Python values."""
     arrays = [pa.array([row[i] for row in rows], canonical_arrow(c.type)) for i, c in enumerate(columns)]
     batch = pa.RecordBatch.from_arrays(arrays, names=[f"c{i}" for i in range(len(columns))])
+    return Rows(columns, only(batch), tag)
 
-    async def batches() -> Batches:
-        yield batch
 
-    return Rows(columns, batches(), tag)
+async def only(batch: pa.RecordBatch) -> Batches:
+    """Give one batch and no more."""
+    yield batch

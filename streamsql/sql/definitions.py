@@ -19,7 +19,9 @@ from streamsql.base.limits import Limits, exceeded
 from streamsql.sql.changes import expect_columns
 from streamsql.sql.clauses import expect_watermark_for
 from streamsql.sql.column_types import expect_type, is_column_end
+from streamsql.sql.includes import accept_includes
 from streamsql.sql.query import parse_query
+from streamsql.sql.secrets import SecretReference
 from streamsql.sql.statements import (
     ColumnDefinition,
     CreateMaterializedView,
@@ -31,7 +33,7 @@ from streamsql.sql.statements import (
     OnCommit,
     Watermark,
 )
-from streamsql.sql.tokens import Cursor, syntax_error
+from streamsql.sql.tokens import Cursor, is_quoted, nesting, syntax_error
 from streamsql.sql.trees import count_parameters, parse_tree
 from streamsql.sql.unsupported import refuse, refuse_here
 
@@ -87,11 +89,16 @@ def parse_create_stream(cursor: Cursor) -> CreateStream:
     if_not_exists = cursor.accept("if", "not", "exists")
     name = _expect_new_name(cursor)
     elements = _Elements()
-    if cursor.sees("(") or not cursor.sees("with"):
+    if cursor.sees("(") or not cursor.sees_any("with", "include"):
         elements = _expect_elements(cursor, is_stream=True)
+    included = _accept_includes(cursor, elements)
     options, positions = _expect_options(cursor) if cursor.accept("with") else ({}, {})
     cursor.expect_end()
     _check_elements(elements, given_by_connector="connector" in options)
+    if included and "connector" not in options:
+        raise FeatureNotSupported(
+            "INCLUDE needs a connector", hint="name it: WITH (connector = '...')", position=included[0].position + 1
+        )
     return CreateStream(
         *cursor.source,
         name=name,
@@ -145,8 +152,8 @@ def _sees_query_ahead(cursor: Cursor) -> bool:
     """Tell whether this is CREATE TABLE name [(names)] [ON COMMIT ...] AS: what stands behind the parentheses says it."""
     depth = 0
     for index, token in enumerate(cursor.rest):
-        depth += (token.text == "(") - (token.text == ")")
-        if depth == 0 and token.text != ")":
+        depth += nesting(token)
+        if depth == 0 and token.token_type is not TokenType.R_PAREN:
             words = [t.text for t in cursor.rest[index : index + 5]]
             return words[:1] == ["as"] or (words[:2] == ["on", "commit"] and "as" in words)
     return False
@@ -249,11 +256,19 @@ def _expect_elements(cursor: Cursor, *, is_stream: bool) -> _Elements:
     return elements
 
 
+def _accept_includes(cursor: Cursor, elements: _Elements) -> list[ColumnDefinition]:
+    included = accept_includes(cursor, elements.columns)
+    elements.columns += included
+    if len(elements.columns) > cursor.limits.columns_max:
+        raise exceeded(cursor.limits, "columns_max", "the number of columns")
+    return included
+
+
 def _check_elements(elements: _Elements, *, given_by_connector: bool = False) -> None:
     """Raise where there is no column; a connector may know them by itself."""
+    if given_by_connector and all(column.include for column in elements.columns):
+        return
     if not elements.columns:
-        if given_by_connector:
-            return
         raise SQLSyntaxError("at least one column is needed", position=elements.end)
     known = {column.name for column in elements.columns}
     if elements.watermark is not None and elements.watermark.column not in known:
@@ -350,7 +365,8 @@ def _expect_default(cursor: Cursor) -> exp.Expression:
         constraint = is_column_end(token) and (token.text != "not" or cursor.sees("not", "null"))
         if depth == 0 and constraint and tokens and tokens[-1].text not in ("is", "not"):
             break
-        depth += (token.text in ("(", "[", "case")) - (token.text in (")", "]", "end"))
+        if not is_quoted(token):
+            depth += (token.text in ("(", "[", "case")) - (token.text in (")", "]", "end"))
         tokens.append(cursor.advance())
     if not tokens:
         raise cursor.error()
@@ -404,9 +420,26 @@ def _expect_option_name(cursor: Cursor) -> str:
 
 
 def expect_option_value(cursor: Cursor) -> str:
-    """Read a string, a number or a word, as text. Raises SQLSyntaxError."""
+    """Read a string, a number or a word, as text; or ``secret 'env:NAME'``. Raises SQLSyntaxError."""
+    if cursor.accept("secret"):
+        return _expect_reference(cursor)
     for accept in (cursor.accept_string, cursor.accept_number, cursor.accept_name, cursor.accept_word):
         value = accept()
         if value is not None:
             return value
     raise cursor.error()
+
+
+def _expect_reference(cursor: Cursor) -> str:
+    position = cursor.position + 1
+    text = cursor.accept_string()
+    if text is None:
+        return "secret"  # the word is a value like any other
+    kind, _, name = text.partition(":")
+    if kind not in {"env", "file"} or not name:
+        raise SQLSyntaxError(
+            f'"{text}" does not say where the secret is',
+            hint="write secret 'env:NAME' for an environment variable of the server, or secret 'file:PATH'",
+            position=position,
+        )
+    return SecretReference(text)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlglot import exp
@@ -17,8 +17,10 @@ from sqlglot.dialects.postgres import Postgres
 
 from streamsql.base.errors import FeatureNotSupported, ProgramLimitExceeded
 from streamsql.sql.durations import render_duration
+from streamsql.sql.includes import render_includes
 from streamsql.sql.names import quote_name, quote_path, quote_string
 from streamsql.sql.render_roles import ROLE_RENDERERS
+from streamsql.sql.secrets import SecretReference
 from streamsql.sql.statements import (
     CloseCursor,
     ColumnDefinition,
@@ -151,14 +153,14 @@ def _type(duckdb_type: str) -> str:
 
 
 def _create_stream(statement: CreateStream) -> str:
-    elements = [_column(column) for column in statement.columns]
+    elements = [_column(column) for column in statement.columns if not column.include]
     if statement.watermark is not None:
         elements.append(f"WATERMARK {_watermark(statement.watermark)}")
     name = _if(statement.if_not_exists, "NOT EXISTS") + quote_path(statement.name)
     text = f"CREATE STREAM {name}" + (f" ({', '.join(elements)})" if elements else "")
+    text += render_includes(statement.columns, [_type(column.type) for column in statement.columns])
     if statement.options:
-        options = (f"{_option_name(name)} = {quote_string(value)}" for name, value in statement.options.items())
-        text += f" WITH ({', '.join(options)})"
+        text += f" WITH ({_options(statement.options)})"
     return text
 
 
@@ -277,6 +279,14 @@ def _copy_to(statement: CopyTo) -> str:
         relation = query.tree.args["from_"].this
         source = postgres_sql(relation) + (f" ({', '.join(columns)})" if columns else "")
     return f"COPY {source} TO STDOUT{_copy_options(statement.options)}"
+
+
+def _options(options: Mapping[str, str]) -> str:
+    """Print a connector's options; secrets are references, which may be seen."""
+    return ", ".join(
+        f"{_option_name(name)} = {'secret ' if isinstance(value, SecretReference) else ''}{quote_string(value)}"
+        for name, value in options.items()
+    )
 
 
 def _copy_options(options: dict[str, OptionValue]) -> str:

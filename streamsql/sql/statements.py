@@ -69,21 +69,25 @@ class Query(Statement):
 
 @dataclass(frozen=True, slots=True)
 class ColumnDefinition:
-    """A column of CREATE STREAM or CREATE TABLE. `type` is DuckDB's name of the type, `default` an expression."""
+    """A column of CREATE STREAM or CREATE TABLE. `type` is DuckDB's name of the type, `default` an expression.
+
+    `include` is what it holds of a message beside its value, as ``INCLUDE`` names it: ``key``, ``header:name``; else "".
+    """
 
     name: str
     type: str
     not_null: bool = False
     primary_key: bool = False
     default: exp.Expr | None = None
+    include: str = ""
     position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class CreateStream(Statement):
-    """CREATE STREAM (or SOURCE) name (columns, WATERMARK FOR ...) WITH (options).
+    """CREATE STREAM (or SOURCE) name (columns, WATERMARK FOR ...) INCLUDE ... WITH (options).
 
-    With a connector there may be no columns: it knows them (`connectors.resolved`).
+    With a connector there may be no columns: it knows them (`connectors.resolved`). Included columns come last.
     """
 
     name: str
