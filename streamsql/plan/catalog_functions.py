@@ -28,6 +28,7 @@ from streamsql.plan.functions import VALUES_IN_FROM, function_name
 from streamsql.plan.postgres_functions import has_template
 from streamsql.plan.privilege_functions import PRIVILEGE_FUNCTIONS, asked_kinds, privilege_template
 from streamsql.plan.result_types import ResultTypes, named_type
+from streamsql.plan.rewritten_calls import json_aggregate, print_format, read_array, schemas_in_path
 from streamsql.sql.names import quote_name
 from streamsql.sql.statements import Statement
 from streamsql.sql.trees import position_of
@@ -337,11 +338,11 @@ _SHOWING = frozenset({"name", "text", "varchar"})
 
 def _rewrite_function(node: exp.Expr, statement: Statement, names: Names) -> None:
     if isinstance(node, (exp.Any, exp.All)) or function_name(node, statement) == "all":
-        _read_array(node)
+        read_array(node)
         return
     name = function_name(node, statement)
     if name == "format" and "%s" in node.sql():
-        _print(node)
+        print_format(node)
         return
     template = TEMPLATES.get(name or "")
     if isinstance(node, (exp.Encode, exp.Decode)):
@@ -349,7 +350,7 @@ def _rewrite_function(node: exp.Expr, statement: Statement, names: Names) -> Non
         codec = _CODECS.get(charset.name if isinstance(charset, exp.Expr) else "")
         template = None if codec is None else codec[isinstance(node, exp.Decode)]
     if isinstance(node, exp.JSONArrayAgg) or name == "jsonb_agg":
-        _json_aggregate(node)
+        json_aggregate(node)
         return
     if name in ("json_build_object", "jsonb_build_object"):
         node.replace(exp.Anonymous(this="json_object", expressions=[e.copy() for e in node.iter_expressions()]))
@@ -362,7 +363,7 @@ def _rewrite_function(node: exp.Expr, statement: Statement, names: Names) -> Non
         template = _quoting()
     arguments = list(node.expressions) if isinstance(node, exp.Anonymous) else list(node.iter_expressions())
     if name == "current_schemas" and len(arguments) == 1:
-        node.replace(_schemas(arguments[0], names.path))
+        node.replace(schemas_in_path(arguments[0], names.path))
         return
     if name in PRIVILEGE_FUNCTIONS:
         if isinstance(arguments[0], exp.CurrentUser):
@@ -372,15 +373,6 @@ def _rewrite_function(node: exp.Expr, statement: Statement, names: Names) -> Non
         template = privilege_template(name, arguments, _oid, superuser=names.superuser)
     if template is not None:
         node.replace(_filled(template, arguments, names))
-
-
-def _schemas(with_system: exp.Expr, path: tuple[str, ...]) -> exp.Expr:
-    """Give the schemas in which names are looked up, with ``pg_catalog`` or without it."""
-    whole = path if "pg_catalog" in path else ("pg_catalog", *path)
-    lists = [
-        exp.cast(exp.Array(expressions=[exp.Literal.string(n) for n in names]), "VARCHAR[]") for names in (whole, path)
-    ]
-    return exp.paren(exp.Case().when(with_system.copy(), lists[0]).else_(lists[1]), copy=False)
 
 
 def _looked_up(argument: exp.Expr, kind: str | None, statement: Statement, names: Names) -> exp.Expr:
@@ -395,35 +387,9 @@ def _looked_up(argument: exp.Expr, kind: str | None, statement: Statement, names
     return exp.Literal.number(oid)
 
 
-def _json_aggregate(node: exp.Expr) -> None:
-    """Write ``json_agg(x ORDER BY y) FILTER (...)`` as the JSON of a list; what stands behind the call stays there."""
-    items = list(node.expressions) if isinstance(node, exp.Anonymous) else [node.this]
-    whole = node.parent if isinstance(node.parent, exp.Filter) else node
-    made = exp.Anonymous(this="list", expressions=[item.copy() for item in items])
-    if whole is not node:
-        node.replace(made)
-    whole.replace(exp.Anonymous(this="to_json", expressions=[whole.copy() if whole is not node else made]))
-
-
-def _print(node: exp.Expr) -> None:
-    """Write PostgreSQL's ``format('%s', x)``, which DuckDB calls printf."""
-    pattern, *values = node.iter_expressions()
-    texts = [exp.cast(value.copy(), "TEXT") for value in values]
-    node.replace(exp.Anonymous(this="printf", expressions=[pattern.copy(), *texts]))
-
-
 @cache
 def _quoting() -> str:
     return _QUOTED.replace("{words}", ", ".join(map(literal, must_be_quoted())))
-
-
-def _read_array(node: exp.Expr) -> None:
-    """Read the array of ``= ANY ('{a,b}')``, which is a string to sqlglot."""
-    operand = node.expressions[0] if isinstance(node, exp.Anonymous) else node.this
-    text = operand.unnest()
-    if isinstance(text, exp.Literal) and text.is_string and text.name.startswith("{"):
-        items = [item.strip().strip('"') for item in text.name.strip("{}").split(",") if item.strip()]
-        text.replace(exp.Array(expressions=[exp.Literal.string(item) for item in items]))
 
 
 def _rewrite_cast(cast: exp.Cast, statement: Statement, names: Names) -> None:
