@@ -22,6 +22,7 @@ from streamsql import __version__
 from streamsql.base.clock import SystemClock
 from streamsql.base.config import Config, ConfigError, add_arguments, config_of
 from streamsql.catalog.objects import Stream, Table, View
+from streamsql.connectors.delivering import Deliverers
 from streamsql.connectors.readers import SourceReaders
 from streamsql.engine.epoch import Engine
 from streamsql.engine.store import DataDirectoryError, Store
@@ -121,9 +122,12 @@ async def _serve(engine: Engine, config: Config) -> int:
             return _refuse(str(error))
         except OSError as error:
             return _refuse(f"cannot listen on {config.http_host}:{config.http_port}: {_reason(error)}")
+    engine.allowed_paths, engine.allowed_urls = config.allowed_paths, config.allowed_urls
     engine.start()
-    readers = SourceReaders(engine, config.allowed_paths)
+    readers = SourceReaders(engine, config.allowed_paths, config.allowed_urls)
     readers.start()
+    deliverers = Deliverers(engine, config.allowed_paths, config.allowed_urls)
+    deliverers.start()
     stop = asyncio.Event()
     for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -139,6 +143,7 @@ async def _serve(engine: Engine, config: Config) -> int:
     await stop.wait()
     log.info("stopping")
     await asyncio.to_thread(readers.stop)
+    await asyncio.to_thread(deliverers.stop)
     if http is not None:
         await http.stop()
     await server.stop()

@@ -115,6 +115,10 @@ class NumericOutOfRange(DataError):
     sqlstate = "22003"
 
 
+class BadRecord(DataError):
+    """A record of a source cannot be read, and its stream is to stop at it."""
+
+
 class DivisionByZero(DataError):
     sqlstate = "22012"
 

@@ -54,6 +54,8 @@ class Limits:
     source_ahead_rows_max: int = _bound(
         262_144, "rows of one source that are read and not committed before it is paused"
     )
+    sink_batch_rows_max: int = _bound(100_000, "rows that are delivered to a sink at a time, unless one epoch has more")
+    outbox_rows_max: int = _bound(10_000_000, "rows on disk that wait for one sink before producers wait")
     late_rows_max: int = _bound(100_000, "rows kept in streamsql.late_rows; the counters go on")
     rejected_rows_max: int = _bound(10_000, "records kept in streamsql.rejected_rows; the counters go on")
     record_bytes_max: int = _bound(64 << 20, "one record of a format is held in memory whole")

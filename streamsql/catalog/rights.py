@@ -7,7 +7,7 @@ all that it reads. So what an owner may not see any more, nobody sees through th
 from __future__ import annotations
 
 from streamsql.base.errors import InsufficientPrivilege, InvalidSchemaName
-from streamsql.catalog.objects import KIND_OF, PUBLIC, Catalog, CatalogObject, Schema, View
+from streamsql.catalog.objects import KIND_OF, PUBLIC, Catalog, CatalogObject, Schema, Sink, View
 
 
 def kind(made: CatalogObject) -> str:
@@ -50,6 +50,12 @@ def require_owner(catalog: Catalog, role: int, made: CatalogObject) -> None:
     """Raise unless the role owns the object, or is in the role that does."""
     if not catalog.access.owns(role, made.id):
         raise InsufficientPrivilege(f"must be owner of {kind(made)} {made.bare}")
+
+
+def require_sink_owner(catalog: Catalog, role: int, sink: Sink) -> None:
+    """Raise unless the role owns the sink, or is in the role that does."""
+    if not catalog.access.owns(role, sink.id):
+        raise InsufficientPrivilege(f"must be owner of sink {sink.name}")
 
 
 def require_create(catalog: Catalog, role: int, schema: str = PUBLIC.name) -> None:

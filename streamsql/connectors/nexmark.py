@@ -32,6 +32,7 @@ from streamsql.connectors.settings import (
     number,
     one_of,
     read_options,
+    refuse_table,
     timestamp,
 )
 from streamsql.connectors.source import Given, Surroundings
@@ -307,6 +308,7 @@ class Nexmark:
     """The connector."""
 
     def columns(self, given: Given, declared: Sequence[ColumnDefinition]) -> tuple[ColumnDefinition, ...]:
+        refuse_table(given, "nexmark")
         return tuple(ColumnDefinition(name, kind) for name, kind in COLUMNS[house_of(given).table])
 
     def open(

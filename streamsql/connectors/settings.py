@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from streamsql.base.errors import InsufficientPrivilege, InvalidParameterValue, StreamSQLError
+from streamsql.base.errors import FeatureNotSupported, InsufficientPrivilege, InvalidParameterValue, StreamSQLError
 from streamsql.catalog.objects import nearest
 from streamsql.connectors.source import Given, Surroundings
 from streamsql.sql.durations import parse_duration
@@ -155,6 +155,15 @@ def _secret(reference: SecretReference, surroundings: Surroundings) -> str:
         return allowed_path(name, surroundings).read_text().rstrip("\n")
     except OSError as error:
         raise InvalidParameterValue(f'cannot read "{name}": {error.strerror}') from error
+
+
+def refuse_table(given: Given, connector: str) -> None:
+    """Raise for a connector that tells of no row that goes."""
+    if given.table:
+        raise FeatureNotSupported(
+            f'the connector "{connector}" cannot fill a table', hint="use CREATE STREAM",
+            position=given.places.get("connector"),
+        )  # fmt: skip
 
 
 def allowed_path(text: str, surroundings: Surroundings) -> Path:

@@ -35,7 +35,7 @@ from streamsql.catalog.objects import (
     literal,
     quoted,
 )
-from streamsql.engine import chains, recovery
+from streamsql.engine import chains, finished, outbox, recovery
 from streamsql.engine.access import save_access
 from streamsql.engine.changes import Change, Progress
 from streamsql.engine.epoch import Engine
@@ -105,7 +105,7 @@ def _save(engine: Engine, made: CatalogObject, owner: int = OWNER) -> None:
     engine.catalog = before.with_object(made)
     try:
         if owner != OWNER:
-            _set_access(engine, before.access.with_owner(made.id, owner))
+            set_access(engine, before.access.with_owner(made.id, owner))
         recovery.save_object(engine.store, made)
         engine.save()
     except BaseException:
@@ -113,7 +113,7 @@ def _save(engine: Engine, made: CatalogObject, owner: int = OWNER) -> None:
         raise
 
 
-def _set_access(engine: Engine, access: Access) -> None:
+def set_access(engine: Engine, access: Access) -> None:
     """Change owners and privileges together with the objects, within the caller's transaction."""
     if access != engine.catalog.access:
         engine.catalog = engine.catalog.with_access(access)
@@ -179,6 +179,7 @@ def _replace_view(engine: Engine, statement: CreateMaterializedView) -> View:
         raise InvalidObjectDefinition(
             f'materialized view "{name}" cannot read itself', detail=f"it reads {', '.join(cycle)}"
         )
+    _refuse_sinks(engine, [name, *(v.name for v in above)])
     old = engine.queries[name]
     aside = Aside(engine.store, old, name)
     followers = [engine.queries[v.name] for v in above]
@@ -186,14 +187,14 @@ def _replace_view(engine: Engine, statement: CreateMaterializedView) -> View:
 
     def finish(progress: Progress) -> None:
         engine.store.execute(show)
-        engine.store.execute(f"DELETE FROM _engine.objects WHERE name = {literal(name)}")
+        engine.store.execute(f"DELETE FROM _engine.objects WHERE id = {old_view.id}")
         query.progress = progress
         engine.queries[name] = query
         engine.catalog = before.without(name)
         for item, follower in zip(above, followers, strict=True):
             _follow(engine, view, item, follower)
         engine.reorder(view)
-        _set_access(engine, before.access.handed_on(old_view.id, view.id))
+        set_access(engine, before.access.handed_on(old_view.id, view.id))
         _save(engine, view)
 
     try:
@@ -217,6 +218,17 @@ def _replace_view(engine: Engine, statement: CreateMaterializedView) -> View:
         follower.commit(follower.progress)
     reached("view.created")
     return view
+
+
+def _refuse_sinks(engine: Engine, names: list[str]) -> None:
+    """Raise where a view that is to be replaced, or one above it, has sinks: what they have delivered would not be undone."""
+    found = [s for name in names for s in engine.catalog.sinks_of(name)]
+    if found:
+        raise DependentObjectsExist(
+            f"cannot replace {names[0]} because sink {found[0].name} depends on it",
+            detail=f"{found[0].name} has delivered rows of {found[0].view}",
+            hint=f"DROP SINK {found[0].name} first",
+        )
 
 
 def _follow(engine: Engine, replaced: View, item: View, query: ContinuousQuery) -> None:
@@ -380,10 +392,12 @@ def drop_objects(engine: Engine, given: list[CatalogObject], *, cascade: bool) -
     for item in gone:  # which grows as dependents are found
         known = named | {o.name for o in gone}
         views = [v for v in engine.catalog.dependents(item.name) if v.name not in known]
-        if views and not cascade:
+        depending = [f"materialized view {v.shown}" for v in views]
+        depending += [f"sink {s.name}" for s in engine.catalog.sinks_of(item.name)]
+        if depending and not cascade:
             raise DependentObjectsExist(
                 f"cannot drop {KIND_OF[type(item)].value.lower()} {item.shown} because other objects depend on it",
-                detail="\n".join(f"materialized view {v.shown} depends on {item.shown}" for v in views),
+                detail="\n".join(f"{other} depends on {item.shown}" for other in depending),
                 hint="use DROP ... CASCADE to drop the dependent objects too",
             )
         gone += views
@@ -398,7 +412,7 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
         q for q in engine.queries.values()
         if q.name in names or (q.temporary and names.intersection(q.plan.sources))
     ]  # fmt: skip
-    before, streams = engine.catalog, dict(engine.streams)
+    before, streams, sinks = engine.catalog, dict(engine.streams), engine.sinks
     catalog = before
     for name in names:
         catalog = catalog.without(name).without_comments(name)
@@ -407,20 +421,23 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
         with engine.store.transaction():
             for item in sorted(gone, key=lambda o: not isinstance(o, View)):
                 engine.store.execute(f"DROP VIEW {item.public_name}")
-                engine.store.execute(f"DELETE FROM _engine.objects WHERE name = {literal(item.name)}")
+                engine.store.execute(f"DELETE FROM _engine.objects WHERE id = {item.id}")
                 engine.store.execute(f"DELETE FROM _engine.comments WHERE object = {literal(item.name)}")
                 if isinstance(item, (Stream, Table)):
                     engine.store.execute(f"DROP TABLE {item.rows_table}")
+                    finished.forget(engine.store, item.id)
             for query in live:
                 query.drop()
                 engine.queries.pop(query.name)
-            engine.catalog = catalog
+            cut_off = [s for name in names for s in before.sinks_of(name)]
+            catalog, engine.sinks = outbox.remove(engine.store, catalog, sinks, cut_off)
             for name in names:
                 engine.streams.pop(name, None)
-            _set_access(engine, before.access.without_objects(o.id for o in gone))
+            engine.catalog = catalog.with_access(before.access)
+            set_access(engine, catalog.access.without_objects(o.id for o in gone))
             engine.save()
     except BaseException:
-        engine.catalog, engine.queries, engine.streams = before, kept, streams
+        engine.catalog, engine.queries, engine.streams, engine.sinks = before, kept, streams, sinks
         raise
     engine.store.forget_statements()
     for query in live:

@@ -4,6 +4,7 @@
                        and the keys of what its text names
 ``_engine.schemas``    the schemas besides ``public``
 ``_engine.epoch``      one row: the last epoch, when it was committed, the next arrival number, all progress as JSON
+``_engine.identity``   one row: a text that no other database has, for what is kept of this one elsewhere
 ``_engine.late_rows``  rows that a query could not take in any more
 
 The tables of schema ``streamsql`` are DuckDB views over these, so they agree with every other table of the same epoch.
@@ -12,6 +13,7 @@ The tables of schema ``streamsql`` are DuckDB views over these, so they agree wi
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,19 +28,22 @@ from streamsql.catalog.objects import (
     Catalog,
     CatalogObject,
     Schema,
+    Sink,
     Stream,
     Table,
     View,
     quoted,
 )
-from streamsql.engine import access, receipts
+from streamsql.engine import access, finished, outbox, receipts
 from streamsql.engine.changes import Progress
+from streamsql.engine.outbox import SinkProgress
 from streamsql.engine.positions import StreamProgress
 from streamsql.engine.store import Store
 from streamsql.engine.watermark import NEVER
 from streamsql.plan.continuous import named_relations, plan_query
 from streamsql.plan.naming import Remembered, resolved
 from streamsql.plan.nodes import ContinuousPlan, Describe
+from streamsql.sql.flow_statements import CreateSink
 from streamsql.sql.names import Key, parted
 from streamsql.sql.parse import parse
 from streamsql.sql.statements import CreateMaterializedView, CreateStream, CreateTable, Statement
@@ -52,6 +57,7 @@ _TABLES = (
     "(epoch BIGINT, committed_at TIMESTAMP, next_sequence BIGINT, next_id BIGINT, progress VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.late_rows (epoch BIGINT, seq BIGINT, arrived_at TIMESTAMP, view VARCHAR, "
     "stream VARCHAR, reason VARCHAR, event_time TIMESTAMP, watermark TIMESTAMP, late_by INTERVAL, row_json VARCHAR)",
+    "CREATE TABLE IF NOT EXISTS _engine.identity (identity VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.comments (object VARCHAR, column_name VARCHAR, comment VARCHAR)",
 )
 
@@ -59,7 +65,10 @@ _WATERMARK_STRUCT = (
     '[{"name":"VARCHAR","source":"VARCHAR","kind":"VARCHAR","event_time_column":"VARCHAR","largest":"BIGINT",'
     '"delay":"BIGINT","last_arrival":"BIGINT","rows_in":"BIGINT","rows_rejected":"BIGINT"}]'
 )
-_SOURCE_STRUCT = '[{"name":"VARCHAR","connector":"VARCHAR","positions":"JSON","rows_in":"BIGINT","error":"VARCHAR"}]'
+_SOURCE_STRUCT = (
+    '[{"name":"VARCHAR","connector":"VARCHAR","positions":"JSON","rows_in":"BIGINT","rows_rejected":"BIGINT",'
+    '"paused":"BOOLEAN","error":"VARCHAR","retrying":"BOOLEAN"}]'
+)
 _VIEW_STRUCT = (
     '[{"name":"VARCHAR","source":"VARCHAR","mode":"VARCHAR","rows_in":"BIGINT","rows_out":"BIGINT","rows_late":"BIGINT",'
     '"state_rows":"BIGINT","last_epoch":"BIGINT","error":"VARCHAR","largest":"BIGINT","delay":"BIGINT"}]'
@@ -78,8 +87,9 @@ _VIEWS = (
     "CREATE OR REPLACE VIEW streamsql.streams AS SELECT w.name, w.rows_in, "
     f"{_time('w.last_arrival')} AS last_arrival, coalesce(w.rows_rejected, 0) AS rows_rejected "
     f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_WATERMARK_STRUCT}')) AS w FROM _engine.epoch)",
-    "CREATE OR REPLACE VIEW streamsql.sources AS SELECT w.name, w.connector, w.positions, w.rows_in, "
-    "CASE WHEN w.error IS NULL THEN 'reading' ELSE 'stopped: ' || w.error END AS status "
+    "CREATE OR REPLACE VIEW streamsql.sources AS SELECT w.name, w.connector, w.positions, w.rows_in, w.rows_rejected, "
+    "CASE WHEN w.paused THEN 'paused' WHEN w.error IS NULL THEN 'reading' "
+    "WHEN w.retrying THEN 'retrying: ' || w.error ELSE 'stopped: ' || w.error END AS status "
     f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_SOURCE_STRUCT}')) AS w FROM _engine.epoch) "
     "WHERE w.connector IS NOT NULL",
     "CREATE OR REPLACE VIEW streamsql.views AS SELECT v.name, v.source, v.mode, v.rows_in, v.rows_out, v.rows_late, "
@@ -91,7 +101,7 @@ _VIEWS = (
     "CREATE OR REPLACE VIEW streamsql.epoch AS SELECT epoch, committed_at, next_sequence FROM _engine.epoch",
 )
 
-SYSTEM_RELATIONS = ("epoch", "late_rows", "rejected_rows", "sources", "streams", "views", "watermarks")
+SYSTEM_RELATIONS = ("epoch", "late_rows", "rejected_rows", "sinks", "sources", "streams", "views", "watermarks")
 
 
 @dataclass(slots=True)
@@ -103,23 +113,35 @@ class Recovered:
     next_sequence: int
     next_id: int
     streams: dict[str, StreamProgress]
+    sinks: dict[str, SinkProgress]
     views: dict[str, tuple[View, ContinuousPlan, Progress]] = field(default_factory=dict)
 
 
 def create_engine_tables(store: Store) -> None:
     """Make the engine's own tables and views in a new database; harmless in an old one, also in one half made."""
-    for table in (*_TABLES, *access.TABLES, *receipts.TABLES):
+    for table in (*_TABLES, *access.TABLES, *receipts.TABLES, finished.TABLE):
         store.execute(table)
     reached("start.tables_made")
     if not store.fetch("SELECT 1 FROM _engine.epoch"):
         store.execute('INSERT INTO _engine.epoch VALUES (0, NULL, 1, 1, \'{"watermarks":[],"streams":[],"views":[]}\')')
-    for view in (*_VIEWS, receipts.VIEW):
+    if not store.fetch("SELECT 1 FROM _engine.identity"):
+        store.execute("INSERT INTO _engine.identity VALUES (?)", [secrets.token_hex(8)])
+    for view in (*_VIEWS, receipts.VIEW, outbox.VIEW):
         store.execute(view)
 
 
-def save_object(store: Store, made: CatalogObject) -> None:
+def place_of(made: CatalogObject) -> dict[str, Any]:
+    """Give what `_engine.objects` has of where an object stands."""
+    return {"schema": made.schema, "name": made.bare, "names": dict(made.names) if isinstance(made, View) else {}}
+
+
+def save_object(store: Store, made: CatalogObject | Sink) -> None:
     """Make a definition durable, within the caller's transaction."""
-    place = {"schema": made.schema, "name": made.bare, "names": dict(made.names) if isinstance(made, View) else {}}
+    place: dict[str, Any] = {"schema": PUBLIC_SCHEMA, "name": made.name, "names": {}}
+    if isinstance(made, Sink):
+        place["names"] = {"view": made.view}
+    else:
+        place = place_of(made)
     store.execute(
         "INSERT INTO _engine.objects (id, kind, name, definition, place) VALUES (?, ?, ?, ?, ?)",
         [made.id, type(made).__name__.lower(), made.name, made.text, json.dumps(place)],
@@ -161,9 +183,10 @@ def progress_of(
 
 def _source_of(item: Stream | Table, at: StreamProgress) -> dict[str, Any]:
     """Say what a connector reads a stream from, and how far it is."""
-    if not isinstance(item, Stream) or not item.connector:
+    if not item.connector:
         return {}
-    return {"connector": item.connector["connector"], "positions": dict(at.positions), "error": at.error}
+    return {"connector": item.connector["connector"], "positions": dict(at.positions), "error": at.error,
+            "paused": at.paused, "retrying": at.retrying}  # fmt: skip
 
 
 def save_progress(
@@ -195,16 +218,20 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
             s.get("positions", {}),
             s.get("error"),
             s.get("rows_rejected", 0),
+            s.get("paused", False),
+            s.get("retrying", False),
         )
         for s in progress["streams"]
     }
     views = {v["name"]: Progress.from_json(v) for v in progress["views"]}
+    sinks = outbox.recovered(progress.get("sinks", ()))
+    guarantees = {s["name"]: s["guarantee"] for s in progress.get("sinks", ())}
     schemas = {name: Schema(i, name) for i, name in store.fetch("SELECT id, name FROM _engine.schemas ORDER BY id")}
     catalog = Catalog(access=access.read_access(store), schemas={PUBLIC_SCHEMA: PUBLIC, **schemas})
-    found = Recovered(catalog, epoch, next_sequence, next_id, streams)
+    found = Recovered(catalog, epoch, next_sequence, next_id, streams, sinks)
     rows = store.fetch("SELECT id, name, definition, place FROM _engine.objects ORDER BY id")
     waiting = [_Kept.of(limits, *row) for row in rows]
-    names = {kept.statement.name for kept in waiting}
+    names = {kept.statement.name for kept in waiting if not isinstance(kept.statement, CreateSink)}
     while waiting:
         # a view that was replaced may read what is younger
         kept = next(w for w in waiting if not _reads(w.statement, names - set(found.catalog.objects)))
@@ -214,6 +241,10 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
             view, plan = view_of(statement, kept.id, statement.text, found.catalog, describe, limits)
             found.views[view.name] = (view, plan, views[view.name])
             made: CatalogObject = view
+        elif isinstance(statement, CreateSink):
+            sink = sink_of(statement, kept.id, statement.text, guarantees[statement.name])
+            found.catalog = found.catalog.with_sink(sink)
+            continue
         else:
             made = relation_of(statement, kept.id, statement.text)
         found.catalog = found.catalog.with_object(replace(made, schema=kept.schema, label=kept.label))
@@ -227,7 +258,7 @@ class _Kept:
     """A definition as it was read back, its names looked up as they were when it was made."""
 
     id: int
-    statement: CreateMaterializedView | CreateStream | CreateTable
+    statement: CreateMaterializedView | CreateSink | CreateStream | CreateTable
     schema: str
     label: str
 
@@ -241,9 +272,11 @@ class _Kept:
 
 def defined(
     text: str, key: str, names: Mapping[str, str], limits: Limits
-) -> CreateMaterializedView | CreateStream | CreateTable:
+) -> CreateMaterializedView | CreateSink | CreateStream | CreateTable:
     """Read a definition's text again, with its own key and those of what it names."""
     statement = parse(text, limits)[0]
+    if isinstance(statement, CreateSink):
+        return replace(statement, name=key, view=Key(names.get("view", statement.view)))
     assert isinstance(statement, (CreateMaterializedView, CreateStream, CreateTable)), statement
     made = resolved(statement, Remembered(Key(key), names))
     return replace(made, names=names) if isinstance(made, CreateMaterializedView) else made
@@ -272,9 +305,12 @@ def relation_of(statement: CreateStream | CreateTable, object_id: int, text: str
 
     schema, label = parted(statement.name)
     place = {"schema": schema or PUBLIC_SCHEMA, "label": label}
-    if isinstance(statement, CreateTable):
-        return Table(object_id, statement.name, statement.columns, text, statement.primary_key, **place)
     options = stream_options(statement)
+    if isinstance(statement, CreateTable):
+        return Table(
+            object_id, statement.name, statement.columns, text, statement.primary_key, options.connector, options.fails,
+            **place,
+        )  # fmt: skip
     return Stream(
         object_id,
         statement.name,
@@ -284,8 +320,14 @@ def relation_of(statement: CreateStream | CreateTable, object_id: int, text: str
         options.retention_us,
         options.idle_timeout_us,
         options.connector,
+        options.fails,
         **place,
     )
+
+
+def sink_of(statement: CreateSink, object_id: int, text: str, guarantee: str) -> Sink:
+    """Make the catalog's object of a CREATE SINK."""
+    return Sink(object_id, statement.name, statement.view, text, statement.options, guarantee)
 
 
 def view_of(

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from streamsql.base.errors import DependentObjectsExist, DuplicateSchema, DuplicateTable
 from streamsql.catalog.access import PUBLIC_SCHEMA as PUBLIC_ID
-from streamsql.catalog.objects import KIND_OF, Catalog, CatalogObject, Schema, View
+from streamsql.catalog.objects import KIND_OF, Catalog, CatalogObject, Schema
+from streamsql.engine import recovery
 from streamsql.engine.access import save_access
 from streamsql.engine.definitions import drop_objects
 from streamsql.engine.epoch import Engine
@@ -97,9 +98,9 @@ def move(engine: Engine, made: CatalogObject, schema: str, name: str) -> None:
 
 
 def _moved(engine: Engine, catalog: Catalog, made: CatalogObject, schema: str, name: str) -> Catalog:
-    place = {"schema": schema, "name": name, "names": dict(made.names) if isinstance(made, View) else {}}
-    engine.store.execute("UPDATE _engine.objects SET place = ? WHERE id = ?", [json.dumps(place), made.id])
     moved = replace(made, schema=schema, label=name)
+    place = json.dumps(recovery.place_of(moved))
+    engine.store.execute("UPDATE _engine.objects SET place = ? WHERE id = ?", [place, made.id])
     return replace(catalog, objects={key: moved if o is made else o for key, o in catalog.objects.items()})
 
 

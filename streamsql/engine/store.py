@@ -27,6 +27,7 @@ from streamsql.base import errors
 from streamsql.base.faults import reached
 from streamsql.catalog.objects import (
     ENGINE_SCHEMA,
+    OUTBOX_SCHEMA,
     PUBLIC_SCHEMA,
     RESULTS_SCHEMA,
     ROWS_SCHEMA,
@@ -42,7 +43,7 @@ warnings.filterwarnings("ignore", message="Arrow output on a DB-API result makes
 
 DATABASE_FILE = "state.duckdb"
 UTC = "UTC"  # the time zone of the engine's own connection, and of reads that name none
-SCHEMAS = (PUBLIC_SCHEMA, ROWS_SCHEMA, RESULTS_SCHEMA, STATE_SCHEMA, ENGINE_SCHEMA, SYSTEM_SCHEMA)
+SCHEMAS = (PUBLIC_SCHEMA, ROWS_SCHEMA, RESULTS_SCHEMA, STATE_SCHEMA, ENGINE_SCHEMA, OUTBOX_SCHEMA, SYSTEM_SCHEMA)
 
 
 class DataDirectoryError(Exception):

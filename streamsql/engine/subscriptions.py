@@ -31,13 +31,14 @@ class ChangeLog:
         self._failure: StreamSQLError | None = None
         self._epoch = 0
         self.followed = False  # whether a query above is kept by these changes, within the epoch
+        self.delivered = False  # whether the changes go to a sink, within the epoch
         self._kept_rows = 0  # so many rows of changes stay for readers who come back
         self._floor = 0  # all changes of later epochs are kept
 
     @property
     def wanted(self) -> bool:
         """Tell whether anybody reads, or may come back to read."""
-        return self.followed or bool(self._subscriptions) or self._kept_rows > 0
+        return self.followed or self.delivered or bool(self._subscriptions) or self._kept_rows > 0
 
     @property
     def kept_rows(self) -> int:

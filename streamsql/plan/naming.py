@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from sqlglot import exp
 
 from streamsql.base.errors import (
+    FeatureNotSupported,
     InsufficientPrivilege,
     InvalidSchemaName,
     InvalidTableDefinition,
@@ -35,6 +36,7 @@ from streamsql.catalog.rights import require_usage
 from streamsql.catalog.standard import STANDARD
 from streamsql.plan.ctes import is_cte
 from streamsql.plan.windows.tables import window_relation
+from streamsql.sql.flow_statements import AlterFlow, CreateSink, ResetStream
 from streamsql.sql.names import Key, joined, key_of, parted
 from streamsql.sql.parse import position_of
 from streamsql.sql.role_statements import GrantPrivileges
@@ -47,9 +49,11 @@ from streamsql.sql.statements import (
     CreateTableAs,
     Delete,
     Describe,
+    Drop,
     ExplainWhy,
     Insert,
     LockTable,
+    ObjectKind,
     Prepare,
     Refresh,
     Statement,
@@ -65,7 +69,7 @@ LOOKED_UP = "looked up"  # in the meta of a relation whose name is a key: the sc
 
 # what names an object that is there
 _NAMING = (
-    Comment, CopyFrom, Delete, Describe, ExplainWhy, Insert, Refresh, Subscribe, Update, Verify,
+    AlterFlow, Comment, CopyFrom, Delete, Describe, ExplainWhy, Insert, Refresh, ResetStream, Subscribe, Update, Verify,
 )  # fmt: skip
 _WRITING = (Delete, Insert, Update)
 # what names several
@@ -158,7 +162,13 @@ class _Resolver:
         changed: dict[str, Any] = {}
         if isinstance(statement, Prepare):
             return statement  # which is looked up when it is used
-        if isinstance(statement, _NAMING):
+        if isinstance(statement, CreateSink):
+            changed = {"name": _sink_name(statement.name), "view": self._name(statement.view, None)}
+        elif isinstance(statement, AlterFlow) and statement.kind is ObjectKind.SINK:
+            changed["name"] = _sink_name(statement.name)
+        elif isinstance(statement, Drop) and statement.kind is ObjectKind.SINK:
+            changed["names"] = tuple(map(_sink_name, statement.names))
+        elif isinstance(statement, _NAMING):
             changed["name"] = self._name(statement.name, None if isinstance(statement, _WRITING) else statement)
         elif isinstance(statement, _LISTING) and not _is_of_schemas(statement):
             changed["names"] = tuple(self._name(name, statement) for name in statement.names)
@@ -269,6 +279,16 @@ class _Resolver:
             table.set("alias", exp.TableAlias(this=exp.to_identifier(column.name, quoted=True)))
         _put(column, key)
         column.set("table", None)
+
+
+def _sink_name(written: str) -> str:
+    """Give the name of a sink, which stands in no schema."""
+    schema, name = parted(written)
+    if schema not in (None, PUBLIC_SCHEMA):
+        raise FeatureNotSupported(
+            "a sink stands in no schema", hint=f"leave {schema} away: its view may be in any schema"
+        )
+    return Key(name)
 
 
 def _is_of_schemas(statement: Statement) -> bool:

@@ -172,7 +172,8 @@ class Cursor:
 class CopyIn:
     """COPY FROM STDIN has begun: the client sends data for `decoder`, which gives `batches`.
 
-    `where` is the SQL of a WHERE clause, over the rows once they have the relation's shape.
+    `where` is the SQL of a WHERE clause, over the rows once they have the relation's shape. `pieces` have come and are not
+    decoded yet; `decoding` is what is, while more comes.
     """
 
     decoder: CopyDecoder | BinaryCopyDecoder
@@ -182,6 +183,9 @@ class CopyIn:
     where: str | None = None
     batches: list[pa.RecordBatch] = field(default_factory=list)
     row_count: int = 0
+    pieces: list[bytes] = field(default_factory=list)
+    byte_count: int = 0
+    decoding: asyncio.Future[list[pa.RecordBatch]] | None = None
 
 
 @dataclass(slots=True)

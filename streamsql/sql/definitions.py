@@ -62,7 +62,6 @@ TABLE_UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("like",): ("LIKE in a column list", "write the columns out"),
 }
 _AFTER_TABLE: dict[tuple[str, ...], tuple[str, str]] = {
-    ("with",): ("WITH (...) of a table", "leave it away, or use CREATE STREAM"),
     ("inherits",): ("INHERITS", "write the columns out"),
     ("partition by",): ("PARTITION BY of a table", "leave it away"),
     ("tablespace",): ("TABLESPACE", "leave it away"),
@@ -87,14 +86,20 @@ def parse_create_stream(cursor: Cursor) -> CreateStream:
     if cursor.accept_any("stream", "source") is None:
         raise cursor.error()
     if_not_exists = cursor.accept("if", "not", "exists")
-    name = _expect_new_name(cursor)
+    name = expect_new_name(cursor)
+    inferred_at = cursor.position + 1
+    inferred = cursor.accept("schema", "inferred")
     elements = _Elements()
     if cursor.sees("(") or not cursor.sees_any("with", "include"):
         elements = _expect_elements(cursor, is_stream=True)
     included = _accept_includes(cursor, elements)
-    options, positions = _expect_options(cursor) if cursor.accept("with") else ({}, {})
+    options, positions = expect_options(cursor) if cursor.accept("with") else ({}, {})
     cursor.expect_end()
-    _check_elements(elements, given_by_connector="connector" in options)
+    if inferred and "connector" not in options:
+        raise FeatureNotSupported(
+            "SCHEMA INFERRED needs a connector", hint="name it: WITH (connector = '...')", position=inferred_at
+        )
+    _check_elements(elements, given_by_connector="connector" in options, inferred=inferred)
     if included and "connector" not in options:
         raise FeatureNotSupported(
             "INCLUDE needs a connector", hint="name it: WITH (connector = '...')", position=included[0].position + 1
@@ -107,6 +112,7 @@ def parse_create_stream(cursor: Cursor) -> CreateStream:
         options=options,
         if_not_exists=if_not_exists,
         option_positions=positions,
+        inferred=inferred,
     )
 
 
@@ -117,15 +123,18 @@ def parse_create_table(cursor: Cursor) -> CreateTable | CreateTableAs:
     temporary = cursor.accept_any("temp", "temporary") is not None
     cursor.expect("table")
     if_not_exists = cursor.accept("if", "not", "exists")
-    name = _expect_new_temporary(cursor) if temporary else _expect_new_name(cursor)
+    name = _expect_new_temporary(cursor) if temporary else expect_new_name(cursor)
     refuse_here(cursor, _AFTER_TABLE)
     if _sees_query_ahead(cursor):
         return _expect_query(cursor, name, temporary=temporary, if_not_exists=if_not_exists)
     elements = _expect_elements(cursor, is_stream=False)
+    options, positions = expect_options(cursor) if cursor.accept("with") else ({}, {})
     _check_elements(elements)
     refuse_here(cursor, _AFTER_TABLE)
     on_commit = _accept_on_commit(cursor, temporary=temporary)
     cursor.expect_end()
+    if options and on_commit is not None:
+        raise InvalidTableDefinition("a temporary table has no options", position=next(iter(positions.values())))
     key = frozenset(elements.primary_key)
     columns = tuple(
         dataclasses.replace(column, primary_key=True, not_null=True) if column.name in key else column
@@ -138,6 +147,8 @@ def parse_create_table(cursor: Cursor) -> CreateTable | CreateTableAs:
         primary_key=elements.primary_key,
         if_not_exists=if_not_exists,
         on_commit=on_commit,
+        options=options,
+        option_positions=positions,
     )
 
 
@@ -145,7 +156,7 @@ def _expect_new_temporary(cursor: Cursor) -> str:
     """Read the name of a temporary table, which may stand in ``pg_temp``."""
     if cursor.sees("pg_temp", "."):
         cursor.expect("pg_temp", ".")
-    return _expect_new_name(cursor)
+    return expect_new_name(cursor)
 
 
 def _sees_query_ahead(cursor: Cursor) -> bool:
@@ -202,7 +213,7 @@ def parse_create_view(cursor: Cursor) -> CreateMaterializedView:
     or_replace = cursor.accept("or", "replace")
     cursor.expect("materialized", "view")
     if_not_exists = not or_replace and cursor.accept("if", "not", "exists")
-    name = _expect_new_name(cursor)
+    name = expect_new_name(cursor)
     if cursor.sees("("):
         refuse("a column list of a materialized view", "name the columns in the query: SELECT a AS b", cursor)
     cursor.expect("as")
@@ -213,9 +224,10 @@ def parse_create_view(cursor: Cursor) -> CreateMaterializedView:
 
 
 def parse_drop(cursor: Cursor) -> Drop:
-    """Read DROP STREAM | SOURCE | TABLE | [MATERIALIZED] VIEW."""
+    """Read DROP STREAM | SOURCE | TABLE | [MATERIALIZED] VIEW | SINK."""
     cursor.expect("drop")
-    kind = next((kind for words, kind in OBJECT_WORDS.items() if cursor.accept(*words)), None)
+    kinds = {**OBJECT_WORDS, ("sink",): ObjectKind.SINK}
+    kind = next((kind for words, kind in kinds.items() if cursor.accept(*words)), None)
     if kind is None:
         raise cursor.error()
     if_exists = cursor.accept("if", "exists")
@@ -227,7 +239,7 @@ def parse_drop(cursor: Cursor) -> Drop:
     return Drop(*cursor.source, kind=kind, names=tuple(names), if_exists=if_exists, cascade=cascade)
 
 
-def _expect_new_name(cursor: Cursor) -> str:
+def expect_new_name(cursor: Cursor) -> str:
     name = cursor.expect_object_name()
     _check_length(name, cursor.limits)
     return name
@@ -264,8 +276,10 @@ def _accept_includes(cursor: Cursor, elements: _Elements) -> list[ColumnDefiniti
     return included
 
 
-def _check_elements(elements: _Elements, *, given_by_connector: bool = False) -> None:
-    """Raise where there is no column; a connector may know them by itself."""
+def _check_elements(elements: _Elements, *, given_by_connector: bool = False, inferred: bool = False) -> None:
+    """Raise where there is no column; a connector may know them by itself, or they are `inferred`."""
+    if inferred:
+        return
     if given_by_connector and all(column.include for column in elements.columns):
         return
     if not elements.columns:
@@ -389,7 +403,7 @@ def parse_expression(cursor: Cursor, tokens: list[Token]) -> exp.Expression:
     return expression
 
 
-def _expect_options(cursor: Cursor) -> tuple[dict[str, str], dict[str, int]]:
+def expect_options(cursor: Cursor) -> tuple[dict[str, str], dict[str, int]]:
     """Read ``(name = value, ...)``; names may have dots. Positions are 1-based."""
     cursor.expect("(")
     options: dict[str, str] = {}

@@ -17,6 +17,7 @@ from sqlglot.dialects.postgres import Postgres
 
 from streamsql.base.errors import FeatureNotSupported, ProgramLimitExceeded
 from streamsql.sql.durations import render_duration
+from streamsql.sql.flow_statements import AlterFlow, CreateSink, ResetStream
 from streamsql.sql.includes import render_includes
 from streamsql.sql.names import quote_name, quote_path, quote_string
 from streamsql.sql.render_roles import ROLE_RENDERERS
@@ -65,7 +66,9 @@ from streamsql.sql.statements import (
 from streamsql.sql.values import LiteralRows
 
 _FLOAT = re.compile(r'"(?:[^"]|"")*"|\bFLOAT\b')
-_POSITIONS = frozenset({"text", "position", "name_position", "name_positions", "mode_position", "option_positions"})
+_POSITIONS = frozenset(
+    {"text", "position", "name_position", "name_positions", "mode_position", "option_positions", "view_position"}
+)
 
 
 def duckdb_sql(tree: exp.Expr) -> str:
@@ -157,11 +160,26 @@ def _create_stream(statement: CreateStream) -> str:
     if statement.watermark is not None:
         elements.append(f"WATERMARK {_watermark(statement.watermark)}")
     name = _if(statement.if_not_exists, "NOT EXISTS") + quote_path(statement.name)
-    text = f"CREATE STREAM {name}" + (f" ({', '.join(elements)})" if elements else "")
+    text = f"CREATE STREAM {name}" + (" SCHEMA INFERRED" if statement.inferred else "")
+    text += f" ({', '.join(elements)})" if elements else ""
     text += render_includes(statement.columns, [_type(column.type) for column in statement.columns])
     if statement.options:
         text += f" WITH ({_options(statement.options)})"
     return text
+
+
+def _create_sink(statement: CreateSink) -> str:
+    name = _if(statement.if_not_exists, "NOT EXISTS") + quote_path(statement.name)
+    return f"CREATE SINK {name} FROM {quote_path(statement.view)} WITH ({_options(statement.options)})"
+
+
+def _alter_flow(statement: AlterFlow) -> str:
+    return f"ALTER {statement.kind.value} {quote_path(statement.name)} {statement.action.value}"
+
+
+def _reset_stream(statement: ResetStream) -> str:
+    value = "" if statement.value is None else f" {quote_string(statement.value)}"
+    return f"ALTER STREAM {quote_path(statement.name)} RESET TO {statement.target.upper()}{value}"
 
 
 def _option_name(name: str) -> str:
@@ -173,7 +191,8 @@ def _create_table(statement: CreateTable) -> str:
     elements = [_column(column) for column in statement.columns]
     if statement.primary_key:
         elements.append(f"PRIMARY KEY{_columns(statement.primary_key)}")
-    return f"{_create_table_head(statement)} ({', '.join(elements)}){_on_commit(statement)}"
+    options = f" WITH ({_options(statement.options)})" if statement.options else ""
+    return f"{_create_table_head(statement)} ({', '.join(elements)}){options}{_on_commit(statement)}"
 
 
 def _create_table_head(statement: CreateTable | CreateTableAs) -> str:
@@ -356,7 +375,10 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CopyTo: _copy_to,
     CreateMaterializedView: _create_view,
     CreateStream: _create_stream,
+    AlterFlow: _alter_flow,
+    CreateSink: _create_sink,
     CreateTable: _create_table,
+    ResetStream: _reset_stream,
     DeclareCursor: _declare,
     Fetch: _fetch,
     CreateTableAs: _create_table_as,

@@ -96,6 +96,7 @@ class CreateStream(Statement):
     options: dict[str, str] = field(default_factory=dict)
     if_not_exists: bool = False
     option_positions: dict[str, int] = field(default_factory=dict)
+    inferred: bool = False
 
 
 class OnCommit(enum.Enum):
@@ -108,13 +109,18 @@ class OnCommit(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class CreateTable(Statement):
-    """CREATE [TEMP] TABLE name (columns [, PRIMARY KEY (...)]) [ON COMMIT ...]; `on_commit` None: no temporary one."""
+    """CREATE [TEMP] TABLE name (columns [, PRIMARY KEY (...)]) [ON COMMIT ...] [WITH (options)].
+
+    `on_commit` None: no temporary one. With options a connector fills it.
+    """
 
     name: str
     columns: tuple[ColumnDefinition, ...]
     primary_key: tuple[str, ...] = ()
     if_not_exists: bool = False
     on_commit: OnCommit | None = None
+    options: dict[str, str] = field(default_factory=dict)
+    option_positions: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +155,7 @@ class ObjectKind(enum.Enum):
     STREAM = "STREAM"
     TABLE = "TABLE"
     VIEW = "MATERIALIZED VIEW"
+    SINK = "SINK"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +185,13 @@ class ShowKind(enum.Enum):
     STREAMS = "STREAMS"
     TABLES = "TABLES"
     VIEWS = "VIEWS"
+    SINKS = "SINKS"
     QUERIES = "QUERIES"
 
 
 @dataclass(frozen=True, slots=True)
 class Show(Statement):
-    """SHOW STREAMS | TABLES | [MATERIALIZED] VIEWS | QUERIES."""
+    """SHOW STREAMS | TABLES | [MATERIALIZED] VIEWS | SINKS | QUERIES."""
 
     kind: ShowKind
 

@@ -45,8 +45,8 @@ class ServerCollector(Collector):
         yield HistogramMetricFamily(
             "streamsql_epoch_seconds", "Time that an epoch took, its commit included", seconds.buckets(), seconds.total
         )
-        yield GaugeMetricFamily("streamsql_queue_rows", "Rows that wait for the engine", engine.queued_rows)
-        yield GaugeMetricFamily("streamsql_queue_bytes", "Bytes that wait for the engine", engine.queued_bytes)
+        yield GaugeMetricFamily("streamsql_queue_rows", "Rows that wait for the engine", engine.queue.rows)
+        yield GaugeMetricFamily("streamsql_queue_bytes", "Bytes that wait for the engine", engine.queue.bytes)
         yield GaugeMetricFamily("streamsql_sessions", "Sessions of Postgres clients", len(self._parts.sessions()))
         yield GaugeMetricFamily(
             "streamsql_http_requests", "Queries and subscriptions over HTTP", len(self._parts.running)

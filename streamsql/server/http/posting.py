@@ -24,9 +24,9 @@ from streamsql.base.limits import exceeded
 from streamsql.catalog.access import OWNER
 from streamsql.catalog.objects import Stream, Table
 from streamsql.catalog.rights import require
-from streamsql.engine.epoch import Write
 from streamsql.engine.ingest import conform, with_defaults
 from streamsql.engine.receipts import Receipt
+from streamsql.engine.writes import Write
 from streamsql.formats.format import NOTHING_REJECTED, Decoded, Format
 from streamsql.server.http.answers import HttpError, answer
 from streamsql.server.http.kinds import input_format

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import re
@@ -250,11 +249,7 @@ def _with_values(statement: Query, values: Values) -> Query:
 async def _live(context: Context, query: Query) -> Rows:
     check_continuous(context, query)
     wake = Wake()
-    loop = asyncio.get_running_loop()
-
-    def waken() -> None:
-        loop.call_soon_threadsafe(wake.set)
-
+    waken = context.known.bell.for_event(wake)
     engine, role = context.engine, context.asker.role
 
     def start() -> LiveQuery:
