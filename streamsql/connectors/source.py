@@ -105,6 +105,8 @@ class Surroundings:
     # addresses of object stores, as s3://bucket/prefix, below which files may be read and written
     allowed_urls: tuple[str, ...] = ()
     notes: Notes = field(default_factory=NoNotes)
+    # rows that a source may have to give in one batch, since they are there together or not at all
+    snapshot_rows_max: int = 10_000_000
 
 
 class Source(Protocol):
@@ -144,6 +146,15 @@ class GivesMetadata(Protocol):
     """A connector whose messages say more than their value, by the word that names it; ``header`` is one header by name."""
 
     metadata: Mapping[str, Metadata]
+
+
+@runtime_checkable
+class LeavesTraces(Protocol):
+    """A connector for whose streams and tables the origin keeps something: a place in its log, a subscription."""
+
+    def forget(self, given: Given, columns: Sequence[ColumnDefinition], surroundings: Surroundings) -> None:
+        """Have the origin let go of it: the stream or table is dropped, its source closed. Raises StreamSQLError."""
+        ...
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeVar
 
 import duckdb
@@ -44,6 +45,8 @@ from streamsql.engine.origin_query import OriginQuery
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.replaced import Aside
+from streamsql.engine.shared import SharedQuery, leave, left, part
+from streamsql.engine.sharing import make_anew, share
 from streamsql.engine.subscriptions import Subscription
 from streamsql.engine.table_changes import refuse_if_append_mode
 from streamsql.engine.views import ContinuousQuery
@@ -144,6 +147,7 @@ def create_view(engine: Engine, statement: CreateMaterializedView, owner: int = 
         engine.catalog = before
         raise
     reached("view.created")
+    share(engine, query)
     return view
 
 
@@ -181,6 +185,8 @@ def _replace_view(engine: Engine, statement: CreateMaterializedView) -> View:
         )
     _refuse_sinks(engine, [name, *(v.name for v in above)])
     old = engine.queries[name]
+    if isinstance(old.shared, SharedQuery):
+        part(engine.store, old.shared, [old])
     aside = Aside(engine.store, old, name)
     followers = [engine.queries[v.name] for v in above]
     states = [(f, f.plan, f.progress) for f in followers]
@@ -217,6 +223,7 @@ def _replace_view(engine: Engine, statement: CreateMaterializedView) -> View:
     for follower in followers:
         follower.commit(follower.progress)
     reached("view.created")
+    share(engine, query)
     return view
 
 
@@ -417,8 +424,14 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
     for name in names:
         catalog = catalog.without(name).without_comments(name)
     kept = dict(engine.queries)
+    groups: dict[SharedQuery, list[ContinuousQuery]] = {}
+    for query in live:
+        if isinstance(query.shared, SharedQuery):
+            groups.setdefault(query.shared, []).append(query)
     try:
         with engine.store.transaction():
+            for group, members in groups.items():
+                leave(engine.store, group, members)
             for item in sorted(gone, key=lambda o: not isinstance(o, View)):
                 engine.store.execute(f"DROP VIEW {item.public_name}")
                 engine.store.execute(f"DELETE FROM _engine.objects WHERE id = {item.id}")
@@ -440,8 +453,12 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
         engine.catalog, engine.queries, engine.streams, engine.sinks = before, kept, streams, sinks
         raise
     engine.store.forget_statements()
+    for group, members in groups.items():
+        left(group, members)
+        make_anew(engine, group)
     for query in live:
-        query.close()
+        if query not in chain.from_iterable(groups.values()):
+            query.close()
         query.log.fail(DependentObjectsExist(f'"{query.plan.source if query.temporary else query.name}" was dropped'))
 
 

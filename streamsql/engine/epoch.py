@@ -30,12 +30,15 @@ from streamsql.engine.changes import Changes, Progress
 from streamsql.engine.filters import Filters
 from streamsql.engine.flow import Arriving
 from streamsql.engine.flows import Flows
+from streamsql.engine.opening import opened
 from streamsql.engine.outbox import SinkProgress
 from streamsql.engine.positions import StreamProgress, moved
 from streamsql.engine.receipts import Receipt
-from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of, recompute_readers
+from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, recompute_readers
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.retention import CHECK_US_MIN, Retention
+from streamsql.engine.shared import SharedQuery
+from streamsql.engine.sharing import part_failing
 from streamsql.engine.store import UTC, Delta, Store, translated
 from streamsql.engine.table_changes import TableChange, applied, by_key, registered
 from streamsql.engine.touched_rows import Snapshot, mark_followed, rows_of
@@ -77,15 +80,8 @@ class Engine:
         self.sinks: Mapping[str, SinkProgress] = found.sinks
         self.next_sequence = found.next_sequence
         self._next_id = found.next_id
-        for name, (view, plan, progress) in found.views.items():
-            query = query_of(view.id, name, plan, store, limits, temporary=False)
-            query.progress = progress
-            if plan.recomputed is None:
-                query.open()
-            query.open_scratch()
-            self.queries[name] = query
+        self.queries.update(opened(store, found, self.describe, limits))
         outbox.mark(self.catalog, self.queries)
-        recovery.drop_orphans(store, {n for q in self.queries.values() for n in (q.name, *q.state_names)})
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
 
     # ---- for any thread ----
@@ -192,11 +188,17 @@ class Engine:
                     self._attempt(batches, sequence, changes, streams, rejected, beside)
                 return
             except QueryFailureError as failure:
-                if not rejected.set_aside(failure):
-                    failure.query.fail(failure.error)
+                self._set_aside(failure, rejected)
             except RecomputeError as failure:
                 rejected.broken.add(failure.query.name)
                 failure.query.fail(failure.error)
+
+    def _set_aside(self, failure: QueryFailureError, rejected: Rejected) -> None:
+        """Find the rows that a query fails on. Queries that share their groups are told apart first."""
+        if isinstance(failure.query, SharedQuery):
+            part_failing(self, failure.query, failure.rows)
+        elif not rejected.set_aside(failure):
+            failure.query.fail(failure.error)
 
     def _attempt(
         self,
@@ -235,7 +237,7 @@ class Engine:
                 reached("epoch.rows_written")
                 for query in self._readers(name):
                     progress = rejected.apply(query, epoch, rows, now, query.progress, matching=query.id not in idle)
-                    progresses.append((query, progress))
+                    progresses += query.all_progress(progress)
             arriving = Arriving(epoch, now, sequence - 1, rejected.apply, batches)
             progresses += chains.follow(self.queries, arriving, progresses)
             changed.update((r.name, t.num_rows) for r, t in arrivals)
@@ -249,10 +251,11 @@ class Engine:
         self._committed(epoch, sequence, streams, sinks, progresses)
 
     def _readers(self, name: str) -> list[ContinuousQuery]:
-        return [
-            q for q in self.queries.values()
+        readers = (
+            q.unit for q in self.queries.values()
             if q.plan.recomputed is None and q.plan.origin is None and q.plan.source == name and q.progress.error is None
-        ]  # fmt: skip
+        )  # fmt: skip
+        return list(dict.fromkeys(readers))
 
     def _recompute(
         self, epoch: int, now: int, changed: dict[str, int], broken: set[str], rows: Changes
@@ -385,8 +388,7 @@ class Engine:
                 self._attempt_idle(due, moved, temporal, now, rejected)
                 return
             except QueryFailureError as failure:
-                if not rejected.set_aside(failure):
-                    failure.query.fail(failure.error)
+                self._set_aside(failure, rejected)
             except RecomputeError as failure:
                 rejected.broken.add(failure.query.name)
                 failure.query.fail(failure.error)
@@ -399,8 +401,9 @@ class Engine:
         chains.mark_handed_on(self.queries)
         mark_followed(self.queries.values())
         with self.store.transaction():
-            running = [(query, largest) for query, largest in due if query.progress.error is None]
-            progresses = [(query, query.advance(epoch, largest, now, position)) for query, largest in running]
+            units = {query.unit: largest for query, largest in due if query.progress.error is None}
+            progresses = [p for unit, largest in units.items()
+                          for p in unit.all_progress(unit.advance(epoch, largest, now, position))]  # fmt: skip
             arriving = Arriving(epoch, now, position, rejected.apply, moved=moved)
             progresses += chains.follow(self.queries, arriving, progresses)
             changed = dict.fromkeys([*(q.name for q, _ in progresses if q.changed), *temporal], 0)

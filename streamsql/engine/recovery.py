@@ -4,6 +4,7 @@
                        and the keys of what its text names
 ``_engine.schemas``    the schemas besides ``public``
 ``_engine.epoch``      one row: the last epoch, when it was committed, the next arrival number, all progress as JSON
+``_engine.shared_states``  which views share a state (`engine.shared`)
 ``_engine.identity``   one row: a text that no other database has, for what is kept of this one elsewhere
 ``_engine.late_rows``  rows that a query could not take in any more
 
@@ -57,6 +58,7 @@ _TABLES = (
     "(epoch BIGINT, committed_at TIMESTAMP, next_sequence BIGINT, next_id BIGINT, progress VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.late_rows (epoch BIGINT, seq BIGINT, arrived_at TIMESTAMP, view VARCHAR, "
     "stream VARCHAR, reason VARCHAR, event_time TIMESTAMP, watermark TIMESTAMP, late_by INTERVAL, row_json VARCHAR)",
+    "CREATE TABLE IF NOT EXISTS _engine.shared_states (number BIGINT, slot BIGINT, view VARCHAR, definition VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.identity (identity VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.comments (object VARCHAR, column_name VARCHAR, comment VARCHAR)",
 )
