@@ -284,6 +284,19 @@ def defined(
     return replace(made, names=names) if isinstance(made, CreateMaterializedView) else made
 
 
+def remembered(view: View) -> str:
+    """Write a view's definition down with what its names mean, for `read_again`."""
+    return json.dumps({"key": view.name, "definition": view.text, "names": dict(view.names)})
+
+
+def read_again(text: str, limits: Limits) -> CreateMaterializedView:
+    """Read what `remembered` wrote."""
+    kept = json.loads(text)
+    statement = defined(kept["definition"], kept["key"], kept["names"], limits)
+    assert isinstance(statement, CreateMaterializedView)
+    return statement
+
+
 def _reads(statement: Statement, names: set[str]) -> bool:
     """Tell whether a definition reads one of these."""
     if not isinstance(statement, CreateMaterializedView):
