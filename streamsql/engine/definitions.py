@@ -40,6 +40,7 @@ from streamsql.engine.changes import Change, Progress
 from streamsql.engine.epoch import Engine
 from streamsql.engine.flow import Arriving
 from streamsql.engine.origin_query import OriginQuery
+from streamsql.engine.partitions import PARTITION_COLUMN
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.replaced import Aside
@@ -80,6 +81,8 @@ def _rows_table(made: Stream | Table) -> str:
             f"{quoted(column.name)} {column.type}{' NOT NULL' if column.not_null or column.primary_key else ''}"
         )
     columns += ["__seq BIGINT", "__arrived_at TIMESTAMP"]
+    if isinstance(made, Stream) and made.connector:
+        columns.append(f"{PARTITION_COLUMN} INTEGER")
     if isinstance(made, Table) and made.primary_key:
         columns.append(f"PRIMARY KEY ({', '.join(quoted(c) for c in made.primary_key)})")
     return f"CREATE TABLE {made.rows_table} ({', '.join(columns)})"
@@ -180,7 +183,7 @@ def _replace_view(engine: Engine, statement: CreateMaterializedView) -> View:
         raise InvalidObjectDefinition(
             f'materialized view "{name}" cannot read itself', detail=f"it reads {', '.join(cycle)}"
         )
-    _refuse_sinks(engine, [name, *(v.name for v in above)])
+    outbox.refuse_replacing(engine.catalog, [name, *(v.name for v in above)])
     old = engine.queries[name]
     if isinstance(old.shared, SharedQuery):
         part(engine.store, old.shared, [old])
@@ -222,17 +225,6 @@ def _replace_view(engine: Engine, statement: CreateMaterializedView) -> View:
     reached("view.created")
     share(engine, query)
     return view
-
-
-def _refuse_sinks(engine: Engine, names: list[str]) -> None:
-    """Raise where a view that is to be replaced, or one above it, has sinks: what they have delivered would not be undone."""
-    found = [s for name in names for s in engine.catalog.sinks_of(name)]
-    if found:
-        raise DependentObjectsExist(
-            f"cannot replace {names[0]} because sink {found[0].name} depends on it",
-            detail=f"{found[0].name} has delivered rows of {found[0].view}",
-            hint=f"DROP SINK {found[0].name} first",
-        )
 
 
 def _follow(engine: Engine, replaced: View, item: View, query: ContinuousQuery) -> None:
