@@ -316,8 +316,9 @@ def _pieces_of_origin(
     """Do the same for a query over an origin; at the end the watermarks are those of the views that it reads."""
     assert isinstance(query, OriginQuery)
     position, now = engine.next_sequence - 1, engine.clock.now_us()
-    for rows, flows in chains.kept_rows(engine.store, engine.catalog, query, engine.limits.epoch_rows_max):
-        progress = query.take(Arriving(engine.epoch, now, position, rejected.apply, rows, flows), progress)
+    for rows, flows, clocks in chains.kept_rows(engine.store, engine.catalog, query, engine.limits.epoch_rows_max):
+        arriving = Arriving(engine.epoch, now, position, rejected.apply, rows, flows, clocks=clocks)
+        progress = query.take(arriving, progress)
         yield progress
     marks = chains.marks_of_views(engine.queries, query, position)
     if marks:

@@ -39,7 +39,7 @@ def _lines(plan: ContinuousPlan, depth: int) -> list[str]:
 
 
 def _stages(plan: ContinuousPlan) -> list[list[str]]:
-    outputs = ", ".join(o.name for o in plan.outputs)
+    outputs = ", ".join(o.name for o in plan.outputs if not o.name.startswith("__"))  # others order what is above
     scan = [f"Scan {plan.source}"]
     linear = [f"Filter, Project  (strategy: {Strategy.LINEAR.value})"]
     if plan.condition:

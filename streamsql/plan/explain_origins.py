@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from streamsql.plan.nodes import ContinuousPlan, Strategy
-from streamsql.plan.origins import Inner, IntervalJoin, Lookup, Origin, StreamScan, Union, ViewScan
+from streamsql.plan.origins import Inner, IntervalJoin, Lookup, Origin, Rank, StreamScan, Union, ViewScan, When
 from streamsql.sql.durations import render_duration
 
 _JOINS = {
@@ -46,11 +46,39 @@ def origin_lines(origin: Origin, depth: int, of_plan: Callable[[ContinuousPlan, 
                 f"condition: {origin.text}",
                 f"reads {origin.table} as it is when a row arrives",
             ]
+        case Rank():
+            head = _rank(origin)
         case _:
             raise AssertionError(origin)
     lines = [f"{indent}-> {head[0]}", *(f"{indent}     {line}" for line in head[1:])]
     for item in origin.inputs:
         lines += origin_lines(item, depth + 1, of_plan)
+    return lines
+
+
+def _rank(rank: Rank) -> list[str]:
+    """Describe a ranking, and how long it keeps what."""
+    keys = rank.text
+    count = "all" if rank.count is None else f"the first {rank.count}" if rank.count > 1 else "the first"
+    lines = [
+        f"{'Deduplicate' if rank.count == 1 else 'Rank'}  (strategy: {Strategy.COMBINE.value})",
+        f"keys: {keys}",
+        f"{rank.function}: {count} in the order of {rank.order_text}",
+        f"a row is shown {rank.when.value}",
+    ]
+    if rank.time is not None:
+        lines.append(f"watermark: as a bound of {rank.time_text}; rows behind it are late")
+    if rank.when is When.CLOSE:
+        lines.append(f"state: rows until the watermark is past their {rank.forget_text}")
+    elif rank.when is When.TIME:
+        lines.append(f"state: rows until the watermark is past their {rank.time_text}")
+    if rank.remembers and rank.forget is not None:
+        lines.append(f"state: the keys that were shown, until the watermark is past their {rank.forget_text}")
+    elif rank.remembers and rank.ttl_us is not None:
+        by = rank.axis if rank.axis is not None else "the time of arrival"
+        lines.append(f"state: the keys that were shown, for {render_duration(rank.ttl_us)} of {by} (state_ttl)")
+    elif rank.remembers:
+        lines.append("state: the keys that were shown; unbounded: kept for ever")
     return lines
 
 

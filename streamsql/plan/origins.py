@@ -8,6 +8,7 @@ tree; its leaves are streams and views, each other node has a state of its own w
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -43,6 +44,11 @@ class Origin:
         for item in self.inputs:
             yield from item.walk()
         yield self
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Tell whether a watermark matters to the origin itself: it joins or ranks."""
+        return any(isinstance(n, (IntervalJoin, Lookup, Rank)) for n in self.walk())
 
     @property
     def shape(self) -> str:
@@ -157,3 +163,51 @@ class IntervalJoin(Origin):
     @property
     def inputs(self) -> tuple[Origin, ...]:
         return (self.left, self.right)
+
+
+class When(enum.Enum):
+    """When a row that is ranked can be shown: see `plan.ranking`."""
+
+    ARRIVAL = "at once"
+    TIME = "once the watermark is past it"
+    CLOSE = "once its window is closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Rank(Origin):
+    """The first `count` rows of each key, by the terms of an order (SQL over the input's columns) and then by arrival.
+
+    `when` a row is final; `time` is the column whose bound tells: a row below it is late. `forget` is the key whose bound
+    tells when a key can be forgotten: None where rows of it can always come. With `ttl_us` a key is forgotten that long after
+    the first row that was shown of it, by event time `axis` or, where that is None, by the clock of arrivals.
+    `chosen` are the output columns, as columns of the input; '' is the rank. The texts are what the user wrote, for EXPLAIN.
+    """
+
+    input: Origin
+    keys: tuple[str, ...]
+    order: tuple[str, ...]
+    function: str
+    count: int | None
+    when: When
+    time: str | None
+    forget: str | None
+    chosen: tuple[str, ...]
+    text: str
+    order_text: str
+    time_text: str
+    forget_text: str
+    ttl_us: int | None = None
+    axis: str | None = None
+
+    @property
+    def inputs(self) -> tuple[Origin, ...]:
+        return (self.input,)
+
+    @property
+    def remembers(self) -> bool:
+        """Tell whether it must know which keys have been shown."""
+        return self.when is not When.CLOSE
+
+    @property
+    def unbounded(self) -> bool:
+        return self.remembers and self.forget is None and self.ttl_us is None

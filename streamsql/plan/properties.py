@@ -150,7 +150,8 @@ def check(plan: ContinuousPlan, query: Query, *, inner: bool = False) -> None:
                 hint="use EMIT APPEND to get each row once",
                 position=position,
             )
-        if query.watermark is not None and not inner and len(plan.sources) < 2:
+        kept = plan.origin is not None and plan.origin.keeps_rows
+        if query.watermark is not None and not inner and not kept and len(plan.sources) < 2:
             raise FeatureNotSupported(
                 "WITH WATERMARK needs a window",
                 detail="without a window nothing is late and nothing is finished",
