@@ -96,6 +96,11 @@ class Progress:
     error: str | None = None
     inner: tuple[Progress, ...] = ()
 
+    @property
+    def rows_kept(self) -> int:
+        """How many rows of state there are, also in what is inside of the query."""
+        return self.state_rows + sum(progress.rows_kept for progress in self.inner)
+
     def moved_on(self, largest: int, now_us: int) -> Progress:
         """Give the progress after time has gone on without rows, to `largest`."""
         return replace(self, largest=max(self.largest, largest), moved_at=now_us, idle_moves=self.idle_moves + 1)

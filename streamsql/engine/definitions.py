@@ -232,7 +232,7 @@ def _follow(engine: Engine, replaced: View, item: View, query: ContinuousQuery) 
         )
     query.change_plan(plan)
     try:
-        query.progress = query.recompute(engine.epoch, engine.clock.now_us())
+        query.progress = query.recompute(engine.epoch, engine.recompute_time(query))
     except RecomputeError as failure:
         raise failure.error from failure
 
@@ -252,7 +252,7 @@ def start_query(
             with engine.store.transaction():
                 begin()
                 query.make()
-                finish(query.recompute(engine.epoch, engine.clock.now_us()))
+                finish(query.recompute(engine.epoch, engine.recompute_time(query)))
                 changes = query.take_emitted()
         except RecomputeError as failure:
             raise failure.error from failure

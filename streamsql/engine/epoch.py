@@ -311,7 +311,9 @@ class Engine:
             progresses += chains.follow(self.queries, arriving, progresses)
             changed.update((r.name, t.num_rows) for r, t in arrivals)
             changed.update((q.name, 0) for q, _ in progresses if q.changed)
-            progresses += self._recompute(epoch, now, changed, rejected.broken, rows_of(arrivals, changes, followed))
+            progresses += self._recompute(
+                epoch, now, changed, rejected.broken, rows_of(arrivals, changes, followed), self._largest(streams)
+            )
             reached("epoch.operators_applied")
             receipts.write(self.store, self.limits, beside, epoch, now)
             self._trim(now)
@@ -325,9 +327,23 @@ class Engine:
         ]  # fmt: skip
 
     def _recompute(
-        self, epoch: int, now: int, changed: dict[str, int], broken: set[str], rows: Changes
-    ) -> list[tuple[ContinuousQuery, Progress]]:
-        return recompute_readers(list(self.queries.values()), epoch, now, changed, rows, broken)
+        self, epoch: int, now: int, changed: dict[str, int], broken: set[str], rows: Changes,
+        largest: Callable[[str], int],
+    ) -> list[tuple[ContinuousQuery, Progress]]:  # fmt: skip
+        return recompute_readers(list(self.queries.values()), epoch, now, changed, rows, broken, largest)
+
+    def _largest(self, streams: dict[str, StreamProgress], moved: dict[str, int] | None = None) -> Callable[[str], int]:
+        """Give what tells the largest event time of a stream, where time has gone on for those in `moved` (us)."""
+
+        def largest(name: str) -> int:
+            at = streams.get(name) or StreamProgress()
+            return at.largest if at.largest == NEVER else at.largest + (moved or {}).get(name, 0)
+
+        return largest
+
+    def recompute_time(self, query: RecomputedQuery) -> int:
+        """Give the time that a query is run for when it is made, or made anew."""
+        return query.time(self.clock.now_us(), self._largest(self.streams))
 
     def change_table(self, table: Table, sql: str, arrivals: int = 0, zone: str = UTC) -> int:
         """Run a statement that changes a table's rows as an epoch, with all its effects; gives how many rows it changed.
@@ -342,7 +358,11 @@ class Engine:
                 with self.store.transaction():
                     with self.store.in_zone(zone):
                         count, rows = self._snapshot.change(table, sql, followed=table.name in followed)
-                    progresses = self._recompute(epoch, now, {table.name: count}, broken, rows) if count else []
+                    progresses = (
+                        self._recompute(epoch, now, {table.name: count}, broken, rows, self._largest(self.streams))
+                        if count
+                        else []
+                    )
                     self._save(epoch, now, sequence, self.streams, {q.name: p for q, p in progresses})
             except RecomputeError as failure:
                 broken.add(failure.query.name)
@@ -380,9 +400,16 @@ class Engine:
             raise translate(error) from error
 
     def _trim(self, now: int) -> None:
-        read_again = {n for q in self.queries.values() if q.plan.recomputed is not None for n in q.plan.sources}
+        read_again: set[str] = set()
+        forgotten: dict[str, int] = {}
+        for query in (q for q in self.queries.values() if isinstance(q, RecomputedQuery)):
+            marks, ttl = dict(query.recomputed.marks), query.plan.state_ttl_us
+            read_again.update(n for n in query.plan.sources if n not in marks)
+            for name in marks:
+                upto = NEVER if query.progress.computed_at == NEVER else query.progress.computed_at - (ttl or 0)
+                forgotten[name] = min(forgotten.get(name, upto), upto)
         late = sum(q.progress.rows_late for q in self.queries.values())
-        self._retention.trim(self.catalog, read_again, late, now)
+        self._retention.trim(self.catalog, read_again, forgotten, late, now)
 
     def _save(
         self, epoch: int, now: int, sequence: int, streams: dict[str, StreamProgress], changed: dict[str, Progress]
@@ -410,7 +437,7 @@ class Engine:
         """How long the engine may sleep: for ever, unless some stream's time moves on by itself."""
         timeouts = [o.idle_timeout_us for o in self.catalog if isinstance(o, Stream) and o.idle_timeout_us]
         retentions = [o.retention_us for o in self.catalog if isinstance(o, Stream) and o.retention_us]
-        if any(q.plan.recomputed is not None and q.plan.recomputed.temporal for q in self.queries.values()):
+        if any(q.plan.recomputed is not None and q.plan.recomputed.by_clock for q in self.queries.values()):
             timeouts.append(2 * IDLE_TICK_US_MAX)
         if timeouts:
             return min(*timeouts, IDLE_TICK_US_MAX) / 2e6
@@ -430,20 +457,23 @@ class Engine:
                 continue
             moved[stream.name] = now - at.last_arrival
         due, streams = chains.idle_moves(self.queries, moved) if moved else ([], {})
+        largest = self._largest(self.streams, moved)
         temporal = [
             q.name for q in self.queries.values()
-            if isinstance(q, RecomputedQuery) and q.recomputed.temporal and q.would_change(now)
+            if isinstance(q, RecomputedQuery) and (q.recomputed.by_clock or (moved and q.recomputed.marks))
+            and q.would_change(q.time(now, largest))
         ]  # fmt: skip
         if due or streams or temporal or self._retention.due(self.catalog, now):
-            self._idle_epoch(due, streams, temporal, now)
+            self._idle_epoch(due, streams, temporal, now, largest)
 
     def _idle_epoch(
-        self, due: list[tuple[ContinuousQuery, int]], moved: dict[str, int], temporal: list[str], now: int
-    ) -> None:
+        self, due: list[tuple[ContinuousQuery, int]], moved: dict[str, int], temporal: list[str], now: int,
+        largest: Callable[[str], int],
+    ) -> None:  # fmt: skip
         rejected = Rejected()
         while True:
             try:
-                self._attempt_idle(due, moved, temporal, now, rejected)
+                self._attempt_idle(due, moved, temporal, now, rejected, largest)
                 return
             except QueryFailureError as failure:
                 if not rejected.set_aside(failure):
@@ -454,18 +484,18 @@ class Engine:
 
     def _attempt_idle(
         self, due: list[tuple[ContinuousQuery, int]], moved: dict[str, int], temporal: list[str], now: int,
-        rejected: Rejected,
+        rejected: Rejected, largest: Callable[[str], int],
     ) -> None:  # fmt: skip
         epoch, position = self.epoch + 1, self.next_sequence - 1
         chains.mark_handed_on(self.queries)
         mark_followed(self.queries.values())
         with self.store.transaction():
-            running = [(query, largest) for query, largest in due if query.progress.error is None]
-            progresses = [(query, query.advance(epoch, largest, now, position)) for query, largest in running]
+            running = [(query, upto) for query, upto in due if query.progress.error is None]
+            progresses = [(query, query.advance(epoch, upto, now, position)) for query, upto in running]
             arriving = Arriving(epoch, now, position, rejected.apply, moved=moved)
             progresses += chains.follow(self.queries, arriving, progresses)
             changed = dict.fromkeys([*(q.name for q, _ in progresses if q.changed), *temporal], 0)
-            progresses += self._recompute(epoch, now, changed, rejected.broken, {})
+            progresses += self._recompute(epoch, now, changed, rejected.broken, {}, largest)
             self._trim(now)
             self._save(epoch, now, self.next_sequence, self.streams, {q.name: p for q, p in progresses})
         self._committed(epoch, self.next_sequence, self.streams, progresses)

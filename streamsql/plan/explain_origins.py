@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from streamsql.plan.nodes import ContinuousPlan, Strategy
-from streamsql.plan.origins import Inner, IntervalJoin, Lookup, Origin, Rank, StreamScan, Union, ViewScan, When
+from streamsql.plan.origins import (
+    UNBOUNDED,
+    Inner,
+    IntervalJoin,
+    Lookup,
+    Origin,
+    Rank,
+    StreamScan,
+    Union,
+    ViewScan,
+    When,
+)
 from streamsql.sql.durations import render_duration
 
 _JOINS = {
@@ -85,22 +96,37 @@ def _rank(rank: Rank) -> list[str]:
 def _join(join: IntervalJoin) -> list[str]:
     left, right = (", ".join(i.names) for i in (join.left, join.right))
     if join.kind.startswith("ASOF"):
+        kept = "" if join.ttl_us is None else f", for {render_duration(join.ttl_us)} (state_ttl)"
         return [
             f"{'AsofLeftJoin' if join.kind == 'ASOF LEFT' else 'AsofJoin'}  (strategy: {Strategy.BILINEAR.value})",
             f"condition: {join.text}",
             "watermark: the lower of both sides'; rows behind it are late",
             f"state: rows of {left} until the watermark is past their time",
-            f"state: rows of {right} from the watermark on, and of each key the last before it",
+            f"state: rows of {right} from the watermark on, and of each key the last before it{kept}",
         ]
-    low, high = (_signed(us) for us in (join.low_us, join.high_us))
+    name = _JOINS[join.kind]
+    if join.left_time is None:
+        name = name.removeprefix("Interval")
+    shape = [f"{name}  (strategy: {Strategy.BILINEAR.value})", f"condition: {join.text}"]
+    if join.left_time is None:
+        names = ", ".join(dict.fromkeys((left, right)))
+        return [*shape, "watermark: none", f"state: all rows of {names}; unbounded: kept for ever"]
+    low = f"{_signed(join.low_us)} <= " if join.low_us > -UNBOUNDED else ""
+    high = f" <= {_signed(join.high_us)}" if join.high_us < UNBOUNDED else ""
+    ttl = "" if join.ttl_us is None else f" (state_ttl {render_duration(join.ttl_us)})"
     return [
-        f"{_JOINS[join.kind]}  (strategy: {Strategy.BILINEAR.value})",
-        f"condition: {join.text}",
-        f"in time: {low} <= {right}.{join.right_time} - {left}.{join.left_time} <= {high}",
+        *shape,
+        f"in time: {low}{right}.{join.right_time} - {left}.{join.left_time}{high}{ttl}",
         "watermark: the lower of both sides'; rows behind it are late",
-        f"state: rows of {left} until the watermark is past their time{_after(join.high_us)}",
-        f"state: rows of {right} until the watermark is past their time{_after(-join.low_us)}",
+        f"state: rows of {left}{_until(join.high_us)}",
+        f"state: rows of {right}{_until(-join.low_us)}",
     ]
+
+
+def _until(reach: int) -> str:
+    if reach >= UNBOUNDED:
+        return "; unbounded: kept for ever"
+    return f" until the watermark is past their time{_after(reach)}"
 
 
 def _signed(us: int) -> str:

@@ -19,6 +19,15 @@ class Span:
     low: int | None = None
     high: int | None = None
 
+    @property
+    def complete(self) -> bool:
+        return self.low is not None and self.high is not None
+
+    def bounds(self, kind: str) -> bool:
+        """Tell whether it is known, for all rows that a join of this kind shows without a match, when none can come."""
+        left, right = kind in ("LEFT", "FULL", "ANTI"), kind in ("RIGHT", "FULL")
+        return not (left and self.high is None) and not (right and self.low is None)
+
     def and_(self, low: int | None, high: int | None) -> Span:
         lows, highs = ([v for v in pair if v is not None] for pair in ((self.low, low), (self.high, high)))
         return Span(max(lows, default=None), min(highs, default=None))
@@ -48,6 +57,13 @@ def declared(origin: Origin, wanted: set[str]) -> Origin:
     return replace(origin, times=found, time_column=found[0][0] if found else None)
 
 
-def settled(origin: Origin, time: str) -> Origin:
+def settled(origin: Origin, time: str | None) -> Origin:
     """Make the column the event time of a stream whose watermark could be of several."""
-    return replace(origin, time_column=time) if isinstance(origin, StreamScan) else origin
+    return replace(origin, time_column=time) if isinstance(origin, StreamScan) and time is not None else origin
+
+
+def within(left: exp.Column, right: exp.Column, length_us: int) -> exp.Expr:
+    """Give the condition that two event times lie at most so far apart."""
+    length = exp.Interval(this=exp.Literal.string(str(length_us)), unit=exp.var("MICROSECOND"))
+    bounds = [kind(this=left.copy(), expression=length.copy()) for kind in (exp.Sub, exp.Add)]
+    return exp.Between(this=right.copy(), low=bounds[0], high=bounds[1])

@@ -25,8 +25,8 @@ from streamsql.catalog.objects import OutputColumn, Table
 from streamsql.plan.asof import asof_condition
 from streamsql.plan.bounds import Bounds, Shifted
 from streamsql.plan.functions import refuse_functions
-from streamsql.plan.join_parts import FLIPPED, Span, above, comparisons, declared, settled
-from streamsql.plan.origins import IntervalJoin, Lookup, Origin, StreamScan
+from streamsql.plan.join_parts import FLIPPED, Span, above, comparisons, declared, settled, within
+from streamsql.plan.origins import UNBOUNDED, IntervalJoin, Lookup, Origin, StreamScan
 from streamsql.plan.postgres_operators import apply, note
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.properties import refuse_volatile
@@ -69,6 +69,11 @@ class _Joined:
     @property
     def aliases(self) -> set[str]:
         return {e.alias for e in self.entries}
+
+    def named(self, column: str) -> exp.Column:
+        """Give a column of the origin as the query names it."""
+        entry = next(e for e in self.entries if e.column == column)
+        return exp.column(entry.name, table=entry.alias, quoted=True)
 
 
 def joined(sources: Sources, tree: exp.Select, named: dict[str, exp.CTE]) -> Derived:
@@ -126,7 +131,15 @@ class _Planner:
         where = self.tree.args.get("where")
         if kind == "INNER" and where is not None:
             conditions += conjuncts(where.this)
-        left_time, right_time, span = self._times(left, right, conditions, position)
+        left_time, right_time, span = self._times(left, right, conditions, kind, position)
+        ttl = self.query.state_ttl
+        if ttl is not None and left_time is not None and right_time is not None and not span.complete:
+            condition = exp.and_(condition, within(left.named(left_time), right.named(right_time), ttl.ttl_us))
+            span = span.and_(-ttl.ttl_us, ttl.ttl_us)
+            made = self._made(left, right, kind, condition, (left_time, right_time, span), merged)
+            assert isinstance(made.origin, IntervalJoin)
+            text = self._on(condition.this, left, right)[1]  # without the bound: `ttl_us` tells of it
+            return replace(made, origin=replace(made.origin, ttl_us=ttl.ttl_us, text=text))
         return self._made(left, right, kind, condition, (left_time, right_time, span), merged)
 
     def _check_aliases(self, left: _Joined, right: _Joined, position: int | None) -> None:
@@ -193,7 +206,10 @@ class _Planner:
             t for t, c in zip(made.origin.columns, made.origin.chosen, strict=True) if c == ("left", found.left_time)
         )
         bounds = tuple((c.name, Bounds()) for c in times)
-        return replace(made, origin=replace(made.origin, keys=found.keys, strict=found.strict, times=bounds))
+        return replace(made, origin=replace(
+            made.origin, keys=found.keys, strict=found.strict, times=bounds,
+            ttl_us=self.query.state_ttl.ttl_us if self.query.state_ttl is not None else None,
+        ))  # fmt: skip
 
     def _kind(self, join: exp.Join) -> str:
         method, side, kind = join.method, join.side, join.kind
@@ -228,19 +244,18 @@ class _Planner:
         return exp.and_(*equal, copy=False), merged
 
     def _made(
-        self, left: _Joined, right: _Joined, kind: str, condition: exp.Expr, times: tuple[str, str, Span],
+        self, left: _Joined, right: _Joined, kind: str, condition: exp.Expr, times: tuple[str | None, str | None, Span],
         merged: dict[str, exp.Expr],
     ) -> _Joined:  # fmt: skip
         left_time, right_time, span = times
-        assert span.low is not None
-        assert span.high is not None
         on, text = self._on(condition, left, right)
         shown = left.entries if kind in ("SEMI", "ANTI") else [*left.entries, *right.entries]
         entries, chosen = self._shown(left, right, shown)
-        bounds = {
-            ("left", left_time): Bounds((Shifted(-max(span.high, 0)),)),
-            ("right", right_time): Bounds((Shifted(min(span.low, 0)),)),
-        }
+        bounds: dict[tuple[str, str | None], Bounds] = {}
+        if span.high is not None:
+            bounds["left", left_time] = Bounds((Shifted(-max(span.high, 0)),))
+        if span.low is not None:
+            bounds["right", right_time] = Bounds((Shifted(min(span.low, 0)),))
         found = tuple((e.column, bounds[c]) for e, c in zip(entries, chosen, strict=True) if c in bounds)
         origin = IntervalJoin(
             tuple(OutputColumn(e.column, e.type) for e in entries),
@@ -251,8 +266,8 @@ class _Planner:
             on,
             left_time,
             right_time,
-            span.low,
-            span.high,
+            -UNBOUNDED if span.low is None else span.low,
+            UNBOUNDED if span.high is None else span.high,
             chosen,
             text,
         )
@@ -332,17 +347,27 @@ class _Planner:
     # ---- bounds in time ----
 
     def _times(
-        self, left: _Joined, right: _Joined, conditions: list[exp.Expr], position: int | None
-    ) -> tuple[str, str, Span]:
-        """Find the two event times whose distance the condition bounds on both sides."""
+        self, left: _Joined, right: _Joined, conditions: list[exp.Expr], kind: str, position: int | None
+    ) -> tuple[str | None, str | None, Span]:
+        """Find the two event times whose distance the condition bounds, if it can on both sides.
+
+        Raises where rows of an outer join would never be known to match nothing, or would have to be kept for ever although
+        a `state_ttl` says how long.
+        """
         spans: dict[tuple[str, str], Span] = {}
         for condition in conditions:
             for comparison in comparisons(condition):
                 self._note(spans, comparison, left, right)
-        for (one, other), span in spans.items():
-            if span.low is not None and span.high is not None:
-                return one, other, span
-        raise self._unbounded(left, right, spans, position)
+        found = sorted(spans.items(), key=lambda item: (item[1].low is None) + (item[1].high is None))
+        timed = bool(left.origin.times and right.origin.times)
+        if not found and timed and self.query.state_ttl is not None:
+            found = [((left.origin.times[0][0], right.origin.times[0][0]), Span())]
+        if found and (self.query.state_ttl is not None or found[0][1].bounds(kind)):
+            return (*found[0][0], found[0][1])
+        tables = any(isinstance(self.sources.catalog.get(n), Table) for s in (left, right) for n in s.origin.names)
+        if tables or self.query.state_ttl is not None or not Span().bounds(kind):
+            raise self._unbounded(left, right, spans, position, tables=tables)
+        return None, None, Span()
 
     def _note(self, spans: dict[tuple[str, str], Span], comparison: exp.Expr, left: _Joined, right: _Joined) -> None:
         """Take in what one comparison says, if it is of one side's event time with the other's."""
@@ -380,8 +405,16 @@ class _Planner:
         return (side, entry.column, 0) if entry.column in times else None
 
     def _unbounded(
-        self, left: _Joined, right: _Joined, spans: dict[tuple[str, str], Span], position: int | None
+        self, left: _Joined, right: _Joined, spans: dict[tuple[str, str], Span], position: int | None, *, tables: bool
     ) -> InvalidTableDefinition:
+        if tables:
+            return InvalidTableDefinition(
+                "a join with a table in append mode needs FOR SYSTEM_TIME AS OF",
+                detail="rows of a table change and go, and a pair that was shown could not be taken back",
+                hint="JOIN t FOR SYSTEM_TIME AS OF PROCTIME() ON ... gives the table's rows as they are when a row arrives; "
+                "EMIT UPDATE follows its changes",
+                position=position,
+            )
         for side in (left, right):
             if not side.origin.times:
                 names = ", ".join(side.origin.names)
@@ -402,7 +435,7 @@ class _Planner:
         return InvalidTableDefinition(
             "a join in append mode needs a time bound on both sides",
             detail=f"nothing in its condition says how far {b} and {a} may lie apart, so rows would have to be kept for ever",
-            hint=f"add to the condition, for example: {missing}",
+            hint=f"add to the condition, for example: {missing}; or let state_ttl do it: WITH (state_ttl = '1 day')",
             position=position,
         )
 

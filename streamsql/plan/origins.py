@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from streamsql.catalog.objects import OutputColumn, TimeBound, quoted
 from streamsql.plan.nodes import ContinuousPlan
 
+# How far rows of a join may lie apart in time where nothing bounds it, in microseconds.
+UNBOUNDED = 1 << 60
+
 Times = tuple[tuple[str, TimeBound], ...]
 
 
@@ -143,6 +146,9 @@ class IntervalJoin(Origin):
     `chosen` are the output columns: the side, and the input's column. The watermark is the lower of both inputs' bounds of
     their time columns; a row below it is late.
 
+    A bound that is UNBOUNDED is none: rows of that side are kept for ever. Without event times (None) no row is ever dropped,
+    nor late, and there is no watermark. `ttl_us` is what the bounds come from where the condition has none.
+
     ASOF and ASOF LEFT give each row of the left the last version at its time (`strict`: before it) of the right; `keys` are
     the right's columns that tell whose version it is.
     """
@@ -151,18 +157,27 @@ class IntervalJoin(Origin):
     right: Origin
     kind: str
     condition: str
-    left_time: str
-    right_time: str
+    left_time: str | None
+    right_time: str | None
     low_us: int
     high_us: int
     chosen: tuple[tuple[str, str], ...]
     text: str
     keys: tuple[str, ...] = ()
     strict: bool = False
+    ttl_us: int | None = None
 
     @property
     def inputs(self) -> tuple[Origin, ...]:
         return (self.left, self.right)
+
+    @property
+    def kept_for_ever(self) -> tuple[Origin, ...]:
+        """The sides whose rows never go."""
+        if self.kind.startswith("ASOF"):
+            return () if self.ttl_us is not None else (self.right,)
+        ends = ((self.left, self.high_us), (self.right, -self.low_us))
+        return tuple(side for side, reach in ends if reach >= UNBOUNDED)
 
 
 class When(enum.Enum):

@@ -322,7 +322,14 @@ def _rank(
     same = {t[0] for t in bounds}
     shown = {_source_name(ranking, k) for k in same} | same
     kept = tuple(t for t in origin.times if t[0] in shown)
-    return Rank(origin.columns, kept, origin, keys, tuple(order), ranking.function, count, when, time, forget, (), "")
+    ttl = query.state_ttl.ttl_us if query.state_ttl is not None and when is not When.CLOSE and forget is None else None
+    axis = time if when is When.TIME else next((n for n, _ in origin.times), None)
+    texts = ", ".join(o.sql("postgres") for o in ranking.order) if when is not When.ARRIVAL else "arrival"
+    named = {k: _source_name(ranking, k) or k for k in (time, forget) if k is not None}
+    return Rank(
+        origin.columns, kept, origin, keys, tuple(order), ranking.function, count, when, time, forget, (), "", texts,
+        named.get(time or "", ""), named.get(forget or "", ""), ttl, axis if ttl is not None else None,
+    )  # fmt: skip
 
 
 def _source_name(ranking: _Ranking, hidden: str) -> str:

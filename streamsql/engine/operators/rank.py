@@ -263,7 +263,8 @@ class RankNode(Node):
         left = f"QUALIFY row_number() OVER ({self._partition}ORDER BY {self._order}) <= {origin.count}"
         found = self.store.rows(
             f"SELECT {self._chosen()}, __seq, {AT_COLUMN} AS __at, __t, __now, "
-            f"coalesce(e.n, 0) AS __n, coalesce(e.u, 0) AS __u, min(__seq) OVER ({self._partition}) AS __key, row_number() OVER (ORDER BY {self._order}) AS __place{forget} "
+            f"coalesce(e.n, 0) AS __n, coalesce(e.u, 0) AS __u, min(__seq) OVER ({self._partition}) AS __key, "
+            f"row_number() OVER (ORDER BY {self._order}) AS __place{forget} "
             f"FROM {rows} AS d LEFT JOIN ({seen}) AS e ON {same} {left if origin.ttl_us is None else ''} "
             f"ORDER BY __key, __place",
             size=progress.state_rows,
@@ -279,9 +280,9 @@ class RankNode(Node):
         found = found.append_column("__rank", pa.array(ranks)).filter(pa.array(shown))
         numbers = np.asarray(found.column("__seq"))
         self.store.register("__numbers", pa.table({"seq": numbers, "u": ends[shown]}))
-        keys = "".join(f"d.{k}, " for k in self._keys)
+        named = "".join(f"d.{k}, " for k in self._keys)
         self.store.execute(
-            f"INSERT INTO {self.shown} SELECT {keys}n.u FROM __numbers AS n JOIN {rows} AS d ON d.__seq = n.seq"
+            f"INSERT INTO {self.shown} SELECT {named}n.u FROM __numbers AS n JOIN {rows} AS d ON d.__seq = n.seq"
         )
         low = min(progress.forget_low, int(ends[shown].min(initial=-NEVER)))
         return found, replace(progress, state_rows=progress.state_rows + found.num_rows, forget_low=low)

@@ -12,6 +12,7 @@ from streamsql.engine import definitions
 from streamsql.plan.adhoc import check_default
 from streamsql.plan.continuous import require_sources
 from streamsql.plan.places import located
+from streamsql.plan.ttl import bound_missing, kept_for_ever
 from streamsql.plan.unbounded import missing_bound
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done, notice
@@ -94,8 +95,16 @@ async def view(context: Context, statement: CreateMaterializedView, values: Valu
     missing = missing_bound(statement.query, plan, context.catalog)
     if missing is not None:
         notices.append(notice(f'"{statement.name}" needs all rows of its streams for ever', hint=missing))
+    kept = kept_for_ever(plan)
+    if kept:
+        notices.append(
+            notice(
+                f'state of "{statement.name}" is never dropped: it keeps {" and ".join(kept)}',
+                hint=f"{bound_missing(plan)}; or say how long it is to be kept: WITH (state_ttl = '1 day')",
+            )
+        )
     trimmed = [s for s in plan.sources if isinstance(o := context.catalog.get(s), Stream) and o.retention_us]
-    if plan.recomputed is not None and trimmed:
+    if plan.recomputed is not None and trimmed and not plan.recomputed.marks:
         notices.append(
             notice(
                 f"rows of {', '.join(trimmed)} are kept beyond their retention: {statement.name} reads them again",
