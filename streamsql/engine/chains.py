@@ -5,7 +5,7 @@ A query is made after what it reads, so one pass in the order of their making go
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from streamsql.engine.origin_query import OriginQuery
 from streamsql.engine.store import Store
 from streamsql.engine.views import ContinuousQuery
 from streamsql.engine.watermark import MICROSECONDS, NEVER, event_times
+from streamsql.plan.origins import Lookup
 
 Clocks = tuple[MICROSECONDS, MICROSECONDS]
 Taken = list[tuple[ContinuousQuery, Progress]]
@@ -52,6 +53,15 @@ def mark_handed_on(queries: Mapping[str, ContinuousQuery]) -> None:
     read = {name for q in queries.values() if isinstance(q, OriginQuery) for name in q.plan.sources}
     for query in queries.values():
         query.out.wanted = query.name in read
+
+
+def apart(catalog: Catalog, queries: Iterable[ContinuousQuery]) -> list[tuple[set[str], set[str]]]:
+    """Give the streams and tables whose rows may not come in one epoch: those joined with a view as of now, and the view's."""
+    lookups = [
+        node for q in queries if q.plan.origin is not None for node in q.plan.origin.walk()
+        if isinstance(node, Lookup) and node.of_view
+    ]  # fmt: skip
+    return [(catalog.roots(node.left.names), catalog.roots([node.table])) for node in lookups]
 
 
 def follow(queries: Mapping[str, ContinuousQuery], arriving: Arriving, taken: Taken) -> Taken:

@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import duckdb
@@ -24,14 +24,20 @@ from streamsql.base.errors import AdminShutdown, InternalError, StreamSQLError
 from streamsql.base.faults import reached
 from streamsql.base.limits import Limits, exceeded
 from streamsql.base.metrics import Durations
-from streamsql.catalog.objects import OutputColumn, Stream, Table, View
+from streamsql.catalog.objects import OutputColumn, Stream, Table
 from streamsql.engine import chains, receipts, recovery
-from streamsql.engine.changes import Changes, Progress
+from streamsql.engine.changes import Progress
 from streamsql.engine.filters import Filters
 from streamsql.engine.flow import Arriving
-from streamsql.engine.positions import Move, StreamProgress, moved
+from streamsql.engine.positions import Move, StreamProgress, arrived, largest_of, moved
 from streamsql.engine.receipts import Receipt
-from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of, recompute_readers
+from streamsql.engine.recomputed import (
+    RecomputedQuery,
+    RecomputeError,
+    needed_rows,
+    query_of,
+    recompute_readers,
+)
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.retention import CHECK_US_MIN, Retention
 from streamsql.engine.store import UTC, Delta, Store, translated
@@ -39,7 +45,7 @@ from streamsql.engine.table_changes import TableChange, applied, registered
 from streamsql.engine.touched_rows import Snapshot, mark_followed, rows_of
 from streamsql.engine.translate import translate
 from streamsql.engine.views import ContinuousQuery
-from streamsql.engine.watermark import NEVER, event_times
+from streamsql.engine.watermark import NEVER
 
 T = TypeVar("T")
 
@@ -109,6 +115,7 @@ class Engine:
                 query.open()
             query.open_scratch()
             self.queries[name] = query
+        self._apart = chains.apart(self.catalog, self.queries.values())
         recovery.drop_orphans(store, {n for q in self.queries.values() for n in (q.name, *q.state_names)})
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
 
@@ -195,11 +202,15 @@ class Engine:
         if isinstance(self._queue[0], _Call):
             return self._queue.popleft()  # type: ignore[return-value]  # it was just seen to be one
         taken: list[Write] = []
+        names: set[str] = set()
         rows = 0
         while self._queue and isinstance(self._queue[0], Write):
             count = self._queue[0].row_count
             if taken and (rows + count > self.limits.epoch_rows_max or self._queue[0].changes or taken[0].changes):
                 break  # changes of tables have an epoch of their own
+            names.update(name for name, _ in self._queue[0].rows)
+            if taken and any(names & left and names & right for left, right in self._apart):
+                break  # a view is joined as it is when a row arrives
             write = self._queue.popleft()
             assert isinstance(write, Write)
             taken.append(write)
@@ -221,6 +232,7 @@ class Engine:
             call.done.set_exception(translate(error))
         except Exception as error:  # noqa: BLE001  # whatever it is belongs to who asked; the engine goes on
             call.done.set_exception(error)
+        self._apart = chains.apart(self.catalog, self.queries.values())
         if self.catalog is not self._announced:
             self._announced = self.catalog
             self.on_catalog_change()
@@ -301,7 +313,7 @@ class Engine:
             changed = applied(self.store, changes, self.next_sequence, now)
             for relation, rows in arrivals:
                 name = relation.name
-                streams[name] = self._stream_progress(relation, rows, streams.get(name), now)
+                streams[name] = arrived(relation, rows, streams.get(name), now)
                 self._keep(relation, now)
                 reached("epoch.rows_written")
                 for query in self._readers(name):
@@ -311,8 +323,14 @@ class Engine:
             progresses += chains.follow(self.queries, arriving, progresses)
             changed.update((r.name, t.num_rows) for r, t in arrivals)
             changed.update((q.name, 0) for q, _ in progresses if q.changed)
-            progresses += self._recompute(
-                epoch, now, changed, rejected.broken, rows_of(arrivals, changes, followed), self._largest(streams)
+            progresses += recompute_readers(
+                self.queries,
+                epoch,
+                now,
+                changed,
+                rejected.broken,
+                rows_of(arrivals, changes, followed),
+                largest_of(streams),
             )
             reached("epoch.operators_applied")
             receipts.write(self.store, self.limits, beside, epoch, now)
@@ -326,24 +344,9 @@ class Engine:
             if q.plan.recomputed is None and q.plan.origin is None and q.plan.source == name and q.progress.error is None
         ]  # fmt: skip
 
-    def _recompute(
-        self, epoch: int, now: int, changed: dict[str, int], broken: set[str], rows: Changes,
-        largest: Callable[[str], int],
-    ) -> list[tuple[ContinuousQuery, Progress]]:  # fmt: skip
-        return recompute_readers(list(self.queries.values()), epoch, now, changed, rows, broken, largest)
-
-    def _largest(self, streams: dict[str, StreamProgress], moved: dict[str, int] | None = None) -> Callable[[str], int]:
-        """Give what tells the largest event time of a stream, where time has gone on for those in `moved` (us)."""
-
-        def largest(name: str) -> int:
-            at = streams.get(name) or StreamProgress()
-            return at.largest if at.largest == NEVER else at.largest + (moved or {}).get(name, 0)
-
-        return largest
-
     def recompute_time(self, query: RecomputedQuery) -> int:
         """Give the time that a query is run for when it is made, or made anew."""
-        return query.time(self.clock.now_us(), self._largest(self.streams))
+        return query.time(self.clock.now_us(), largest_of(self.streams))
 
     def change_table(self, table: Table, sql: str, arrivals: int = 0, zone: str = UTC) -> int:
         """Run a statement that changes a table's rows as an epoch, with all its effects; gives how many rows it changed.
@@ -358,11 +361,8 @@ class Engine:
                 with self.store.transaction():
                     with self.store.in_zone(zone):
                         count, rows = self._snapshot.change(table, sql, followed=table.name in followed)
-                    progresses = (
-                        self._recompute(epoch, now, {table.name: count}, broken, rows, self._largest(self.streams))
-                        if count
-                        else []
-                    )
+                    changed, largest = dict.fromkeys([table.name], count) if count else {}, largest_of(self.streams)
+                    progresses = recompute_readers(self.queries, epoch, now, changed, broken, rows, largest)
                     self._save(epoch, now, sequence, self.streams, {q.name: p for q, p in progresses})
             except RecomputeError as failure:
                 broken.add(failure.query.name)
@@ -370,17 +370,6 @@ class Engine:
                 continue
             self._committed(epoch, sequence, self.streams, progresses)
             return count
-
-    def _stream_progress(
-        self, relation: Stream | Table, rows: pa.Table, before: StreamProgress | None, now: int
-    ) -> StreamProgress:
-        before = before or StreamProgress()
-        largest = before.largest
-        if isinstance(relation, Stream) and relation.watermark is not None:
-            assert relation.watermark.column is not None
-            times, _ = event_times(rows.column(relation.watermark.column))
-            largest = max(largest, int(times.max()))
-        return replace(before, rows_in=before.rows_in + rows.num_rows, last_arrival=now, largest=largest)
 
     def _open_kept(self, relation: Stream | Table, rows: pa.Table) -> None:
         """Let SQL read the rows that arrived. Outside of a transaction: one that is rolled back takes the name with it."""
@@ -400,14 +389,7 @@ class Engine:
             raise translate(error) from error
 
     def _trim(self, now: int) -> None:
-        read_again: set[str] = set()
-        forgotten: dict[str, int] = {}
-        for query in (q for q in self.queries.values() if isinstance(q, RecomputedQuery)):
-            marks, ttl = dict(query.recomputed.marks), query.plan.state_ttl_us
-            read_again.update(n for n in query.plan.sources if n not in marks)
-            for name in marks:
-                upto = NEVER if query.progress.computed_at == NEVER else query.progress.computed_at - (ttl or 0)
-                forgotten[name] = min(forgotten.get(name, upto), upto)
+        read_again, forgotten = needed_rows(self.queries.values())
         late = sum(q.progress.rows_late for q in self.queries.values())
         self._retention.trim(self.catalog, read_again, forgotten, late, now)
 
@@ -457,7 +439,7 @@ class Engine:
                 continue
             moved[stream.name] = now - at.last_arrival
         due, streams = chains.idle_moves(self.queries, moved) if moved else ([], {})
-        largest = self._largest(self.streams, moved)
+        largest = largest_of(self.streams, moved)
         temporal = [
             q.name for q in self.queries.values()
             if isinstance(q, RecomputedQuery) and (q.recomputed.by_clock or (moved and q.recomputed.marks))
@@ -495,7 +477,7 @@ class Engine:
             arriving = Arriving(epoch, now, position, rejected.apply, moved=moved)
             progresses += chains.follow(self.queries, arriving, progresses)
             changed = dict.fromkeys([*(q.name for q, _ in progresses if q.changed), *temporal], 0)
-            progresses += self._recompute(epoch, now, changed, rejected.broken, {}, largest)
+            progresses += recompute_readers(self.queries, epoch, now, changed, rejected.broken, {}, largest)
             self._trim(now)
             self._save(epoch, now, self.next_sequence, self.streams, {q.name: p for q, p in progresses})
         self._committed(epoch, self.next_sequence, self.streams, progresses)
@@ -509,16 +491,6 @@ class Engine:
         """Raise where one more continuous query would be too many."""
         if len(self.queries) >= self.limits.queries_max:
             raise exceeded(self.limits, "queries_max", "the number of continuous queries")
-
-    def reorder(self, replaced: View) -> None:
-        """Put the queries of a replaced view, of those above it, and live ones behind all others: each after what it reads."""
-        for name in (
-            replaced.name,
-            *(v.name for v in self.catalog.with_object(replaced).all_dependents(replaced.name)),
-        ):
-            self.queries[name] = self.queries.pop(name)
-        for name in [q.name for q in self.queries.values() if q.temporary]:
-            self.queries[name] = self.queries.pop(name)
 
     def save(self) -> None:
         """Write all progress, within the caller's transaction, when no epoch has changed."""

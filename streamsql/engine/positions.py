@@ -7,12 +7,14 @@ refused instead of leaving a gap.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+import pyarrow as pa
+
 from streamsql.base.errors import NotInPrerequisiteState
-from streamsql.catalog.objects import Catalog, Stream
-from streamsql.engine.watermark import NEVER
+from streamsql.catalog.objects import Catalog, Stream, Table
+from streamsql.engine.watermark import NEVER, event_times
 
 # What a connector can come back to: an offset, or a text of its own. JSON keeps both.
 Position = int | str
@@ -58,3 +60,24 @@ def moved(catalog: Catalog, streams: dict[str, StreamProgress], moves: Iterable[
             raise NotInPrerequisiteState(f'rows for "{move.stream}" do not follow on what is committed')
         streams[move.stream] = replace(at, positions={**at.positions, move.partition: move.after}, error=None)
     return streams
+
+
+def arrived(relation: Stream | Table, rows: pa.Table, before: StreamProgress | None, now: int) -> StreamProgress:
+    """Give a stream's progress after rows have arrived."""
+    before = before or StreamProgress()
+    largest = before.largest
+    if isinstance(relation, Stream) and relation.watermark is not None:
+        assert relation.watermark.column is not None
+        times, _ = event_times(rows.column(relation.watermark.column))
+        largest = max(largest, int(times.max()))
+    return replace(before, rows_in=before.rows_in + rows.num_rows, last_arrival=now, largest=largest)
+
+
+def largest_of(streams: Mapping[str, StreamProgress], moved: Mapping[str, int] | None = None) -> Callable[[str], int]:
+    """Give what tells the largest event time of a stream, where time has gone on for those in `moved` (us)."""
+
+    def largest(name: str) -> int:
+        at = streams.get(name) or StreamProgress()
+        return at.largest if at.largest == NEVER else at.largest + (moved or {}).get(name, 0)
+
+    return largest

@@ -9,7 +9,7 @@ changed; in return any query that DuckDB answers can be kept, over rows that com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import duckdb
@@ -361,12 +361,12 @@ def query_of(
 
 
 def recompute_readers(
-    queries: list[ContinuousQuery],
+    queries: Mapping[str, ContinuousQuery],
     epoch: int,
     now: int,
     changed: dict[str, int],
-    rows: Changes,
     broken: set[str],
+    rows: Changes,
     largest: Callable[[str], int],
 ) -> list[tuple[ContinuousQuery, Progress]]:
     """Run the queries again that read what has changed, but for the broken ones.
@@ -377,7 +377,7 @@ def recompute_readers(
     """
     changed, rows = dict(changed), dict(rows)
     found: list[tuple[ContinuousQuery, Progress]] = []
-    for query in queries:
+    for query in queries.values() if changed else ():
         if isinstance(query, RecomputedQuery):
             reads = [s for s in query.plan.sources if s in changed]
             if query.name in broken or not (reads or query.name in changed):
@@ -391,3 +391,17 @@ def recompute_readers(
         if query.name in changed:
             rows[query.name] = weighted_rows(query._emitted) if query.log.followed else None
     return found
+
+
+def needed_rows(queries: Iterable[ContinuousQuery]) -> tuple[set[str], dict[str, int]]:
+    """Give the streams whose rows are read again: those that are needed whole, and those with the event time from which on."""
+    whole: set[str] = set()
+    since: dict[str, int] = {}
+    for query in queries:
+        if isinstance(query, RecomputedQuery):
+            marks, at = dict(query.recomputed.marks), query.progress.computed_at
+            whole.update(n for n in query.plan.sources if n not in marks)
+            for name in marks:
+                first = NEVER if at == NEVER else at - (query.plan.state_ttl_us or 0)
+                since[name] = min(since.get(name, first), first)
+    return whole, since

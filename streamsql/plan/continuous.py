@@ -25,7 +25,7 @@ from streamsql.plan.bind import bind
 from streamsql.plan.functions import Asker, refuse_session_functions
 from streamsql.plan.nodes import EPOCH_US, ContinuousPlan, Describe, Output, Recomputed
 from streamsql.plan.places import located
-from streamsql.plan.properties import refuse_sampling, refuse_volatile
+from streamsql.plan.properties import refuse_sampling, refuse_versions, refuse_volatile
 from streamsql.plan.touched.blocks import NotKeyed
 from streamsql.plan.touched.choose import choose
 from streamsql.plan.touched.plans import Linear
@@ -92,6 +92,7 @@ def _recomputed(
     query: Query, mode: EmitMode, reason: str, catalog: Catalog, describe: Describe, limits: Limits
 ) -> ContinuousPlan:
     refuse_session_functions(query.tree, query, "a continuous query")
+    refuse_versions(query.tree, query)
     tree, limit = _without_row_limit(query.tree)
     temporal, tree = _at_epoch_time(tree)
     marks: Marks = ()

@@ -55,7 +55,7 @@ def origin_lines(origin: Origin, depth: int, of_plan: Callable[[ContinuousPlan, 
             head = [
                 f"{name}  (strategy: {Strategy.LINEAR.value})",
                 f"condition: {origin.text}",
-                f"reads {origin.table} as it is when a row arrives",
+                f"reads {'view ' * origin.of_view}{origin.table} as it is when a row arrives",
             ]
         case Rank():
             head = _rank(origin)
@@ -86,8 +86,8 @@ def _rank(rank: Rank) -> list[str]:
     if rank.remembers and rank.forget is not None:
         lines.append(f"state: the keys that were shown, until the watermark is past their {rank.forget_text}")
     elif rank.remembers and rank.ttl_us is not None:
-        by = rank.axis if rank.axis is not None else "the time of arrival"
-        lines.append(f"state: the keys that were shown, for {render_duration(rank.ttl_us)} of {by} (state_ttl)")
+        by = "the watermark" if rank.axis is not None else "the clock of arrivals"
+        lines.append(f"state: the keys that were shown, for {render_duration(rank.ttl_us)} by {by} (state_ttl)")
     elif rank.remembers:
         lines.append("state: the keys that were shown; unbounded: kept for ever")
     return lines

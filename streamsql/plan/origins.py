@@ -116,7 +116,9 @@ class Union(Origin):
 
 @dataclass(frozen=True, slots=True)
 class Lookup(Origin):
-    """Rows of `left`, each with the rows of a table that match it when it arrives. `kind` is INNER or LEFT.
+    """Rows of `left`, each with the rows of a table, or of a view (`of_view`), that match it when it arrives.
+
+    `kind` is INNER or LEFT.
 
     `condition` is SQL over ``l`` and ``r``; `chosen` are the output columns: the side, and its column. The table's changes
     bring nothing: it is read, not followed.
@@ -128,6 +130,7 @@ class Lookup(Origin):
     condition: str
     chosen: tuple[tuple[str, str], ...]
     text: str
+    of_view: bool = False
 
     @property
     def inputs(self) -> tuple[Origin, ...]:

@@ -11,7 +11,7 @@ from streamsql.base.errors import FeatureNotSupported, InvalidTableDefinition
 from streamsql.plan.functions import function_name
 from streamsql.plan.nodes import ContinuousPlan
 from streamsql.sql.parse import position_of
-from streamsql.sql.statements import AllowedLateness, EmitMode, Query
+from streamsql.sql.statements import AllowedLateness, EmitMode, Query, Statement
 
 _HINT = "use EMIT UPDATE: the query is then run again when what it reads has changed"
 
@@ -89,6 +89,18 @@ def refuse_volatile(tree: exp.Expr, query: Query) -> None:
                 detail="its value would depend on when a row was processed, and the result with it",
                 hint="put the time into the rows as a column",
                 position=position_of(node, query),
+            )
+
+
+def refuse_versions(tree: exp.Expr, query: Statement) -> None:
+    """Raise FeatureNotSupported for FOR SYSTEM_TIME AS OF where a query is not in append mode."""
+    for table in tree.find_all(exp.Table):
+        if table.args.get("version") is not None:
+            raise FeatureNotSupported(
+                "FOR SYSTEM_TIME AS OF needs EMIT APPEND",
+                detail="any other query reads a table as it is when it is asked, and follows its changes",
+                hint="leave FOR SYSTEM_TIME out; for the version at a row's event time use an ASOF JOIN",
+                position=position_of(table, query),
             )
 
 

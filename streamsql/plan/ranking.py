@@ -22,8 +22,10 @@ from sqlglot import exp
 from streamsql.base.errors import FeatureNotSupported, SQLSyntaxError, StreamSQLError
 from streamsql.base.limits import exceeded
 from streamsql.catalog.objects import OutputColumn, quoted
+from streamsql.plan.nodes import ContinuousPlan
 from streamsql.plan.origins import Inner, Rank, When
 from streamsql.plan.semijoins import conjuncts
+from streamsql.plan.windows import is_window
 from streamsql.plan.windows.tables import WINDOW_COLUMNS
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import Query
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 _RANKINGS: dict[type[exp.Expr], str] = {exp.RowNumber: "row_number", exp.Rank: "rank", exp.DenseRank: "dense_rank"}
 _WRITE = "SELECT ... FROM (SELECT *, row_number() OVER (PARTITION BY k ORDER BY ts) AS rn FROM s) WHERE rn = 1"
+_TIME = "__time"
 _CEILING = {exp.EQ: 0, exp.LTE: 0, exp.LT: -1}
 _FLOOR = {exp.EQ: 0, exp.GTE: 0, exp.GT: -1}
 
@@ -79,7 +82,9 @@ def _shows_keys(tree: exp.Select, group: exp.Group) -> bool:
     shown = {item.unalias().sql() for item in tree.expressions} | {item.alias_or_name for item in tree.expressions}
     others = any(group.args.get(kind) for kind in ("rollup", "cube", "grouping_sets", "all"))
     return not others and all(
-        key.sql() in shown or (isinstance(key, exp.Literal) and key.is_int) or bool(shown.intersection(WINDOW_COLUMNS))
+        bool(shown.intersection(WINDOW_COLUMNS))
+        if is_window(key)
+        else key.sql() in shown or (isinstance(key, exp.Literal) and key.is_int)
         for key in group.expressions
     )
 
@@ -111,7 +116,12 @@ def ranked(sources: Sources, body: exp.Select, above: exp.Select | None, alias: 
     order = [exp.alias_(o.this.copy(), f"__o{n}", quoted=True) for n, o in enumerate(terms)]
     inner.set("expressions", [*items, *keys, *order])
     origin = sources.inner(inner)
-    hidden = {k.alias for k in (*keys, *order)}
+    time = _time_of(origin.plan) if query.state_ttl is not None and not origin.times else None
+    if time is not None:  # nothing that is shown tells how far time is
+        of_time = [exp.alias_(exp.column(time), _TIME, quoted=True)]
+        inner.set("expressions", [*items, *keys, *order, *of_time])
+        origin = sources.inner(inner)
+    hidden = {_TIME, *(k.alias for k in (*keys, *order))}
     shown = [c for c in origin.columns if c.name not in hidden]
     key_names = tuple(c.name for c in shown) if plain else tuple(k.alias for k in keys)
     made = _rank(origin, ranking, key_names, count, query, sources)
@@ -126,6 +136,13 @@ def ranked(sources: Sources, body: exp.Select, above: exp.Select | None, alias: 
     return replace(
         made, columns=tuple(columns), times=times, chosen=tuple(chosen), text="all columns" if plain else text
     )
+
+
+def _time_of(plan: ContinuousPlan) -> str | None:
+    """Give the column of a query's source, or of its window, whose bound its watermark tells."""
+    if plan.window is not None:
+        return "window_end"
+    return plan.time[0] if plan.time is not None else None
 
 
 def _place(body: exp.Select, count: int) -> int:
@@ -143,7 +160,7 @@ def _ranking(body: exp.Select, query: Query) -> _Ranking:
         return _of_distinct(body, distinct, query)
     if body.args.get("order"):
         raise _refused("ORDER BY", body.args["order"], query)
-    calls = [n for n in body.find_all(exp.Window) if n.find_ancestor(exp.Select) is body]
+    calls = [n for n in body.find_all(exp.Window) if n.find_ancestor(exp.Select) is body and n.arg_key != "windows"]
     if len(calls) != 1:
         raise _refused("more than one window function", calls[1], query)
     call, name = calls[0], (item.alias if isinstance(item, exp.Alias) else "") if item is not None else None

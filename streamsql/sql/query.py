@@ -8,7 +8,7 @@ from sqlglot import exp
 
 from streamsql.base.errors import SQLSyntaxError
 from streamsql.sql.clauses import expect_query_options, take_clauses
-from streamsql.sql.statements import Explain, ExplainWhy, Query, StateTtl
+from streamsql.sql.statements import EmitMode, Explain, ExplainWhy, Query, StateTtl
 from streamsql.sql.tokens import Cursor, syntax_error
 from streamsql.sql.trees import REFUSED, check_tree, count_parameters, parse_tree
 from streamsql.sql.unsupported import refuse_here
@@ -94,6 +94,8 @@ def parse_explain(cursor: Cursor) -> Explain | ExplainWhy:
         options = expect_query_options(cursor) if cursor.sees("with") else None
         cursor.expect("as")
     query = with_options(parse_query(cursor, of_view=of_view), options)
+    if of_view and query.emit is None:
+        query = replace(query, emit=EmitMode.UPDATE)
     return Explain(cursor.text[start : cursor.end], start, query=query, as_json=as_json)
 
 

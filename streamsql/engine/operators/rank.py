@@ -10,7 +10,7 @@ A row is shown when no row to come can take its place (`plan.origins.When`): at 
 its key's window is closed. Of rows that the order leaves equal the first to arrive comes first.
 
 State: ``pending``, the rows that wait, as far as they are among the first of their key so far; and ``shown``, a row for each
-that was shown, with its key and the time ``u`` after which the watermark lets it be forgotten.
+that was shown, with its key and the time ``__u`` after which the watermark lets it be forgotten.
 """
 
 from __future__ import annotations
@@ -82,8 +82,10 @@ class RankNode(Node):
             f"CREATE {temp}TABLE {self.pending} AS SELECT *, 0::BIGINT AS __seq, 0::BIGINT AS {AT_COLUMN}, 0::BIGINT AS __t, "
             f"0::BIGINT AS __now FROM {shape} AS o LIMIT 0"
         )
-        keys = "".join(f"{k} AS k{i}, " for i, k in enumerate(self._keys))
-        self.store.execute(f"CREATE {temp}TABLE {self.shown} AS SELECT {keys}0::BIGINT AS u FROM {shape} AS o LIMIT 0")
+        keys = "".join(f"{k} AS __k{i}, " for i, k in enumerate(self._keys))
+        self.store.execute(
+            f"CREATE {temp}TABLE {self.shown} AS SELECT {keys}0::BIGINT AS __u FROM {shape} AS o LIMIT 0"
+        )
 
     def open(self) -> None:
         self.delta = Delta(self._delta_rows(self.input.empty, NO_TIMES, NO_TIMES, NO_TIMES))
@@ -253,17 +255,17 @@ class RankNode(Node):
     def _first(self, rows: str, progress: Progress) -> tuple[pa.Table, Progress]:
         """Rank rows by what was shown of their keys; give those that are shown, and remember them."""
         origin = self.origin
-        same = " AND ".join(f"e.k{i} IS NOT DISTINCT FROM d.{k}" for i, k in enumerate(self._keys)) or "true"
-        names = "".join(f"k{i}, " for i in range(len(self._keys)))
+        same = " AND ".join(f"e.__k{i} IS NOT DISTINCT FROM d.{k}" for i, k in enumerate(self._keys)) or "true"
+        names = "".join(f"__k{i}, " for i in range(len(self._keys)))
         seen = (
-            f"SELECT {names}count(*) AS n, max(u) AS u FROM {self.shown} AS e "
+            f"SELECT {names}count(*) AS __n, max(__u) AS __u FROM {self.shown} AS e "
             f"WHERE EXISTS (SELECT 1 FROM {rows} AS d WHERE {same}){f' GROUP BY {names[:-2]}' if names else ''}"
         )
         forget = "" if origin.forget is None else f", {quoted(origin.forget)} AS __f"
         left = f"QUALIFY row_number() OVER ({self._partition}ORDER BY {self._order}) <= {origin.count}"
         found = self.store.rows(
             f"SELECT {self._chosen()}, __seq, {AT_COLUMN} AS __at, __t, __now, "
-            f"coalesce(e.n, 0) AS __n, coalesce(e.u, 0) AS __u, min(__seq) OVER ({self._partition}) AS __key, "
+            f"coalesce(e.__n, 0) AS __n, coalesce(e.__u, 0) AS __u, min(__seq) OVER ({self._partition}) AS __key, "
             f"row_number() OVER (ORDER BY {self._order}) AS __place{forget} "
             f"FROM {rows} AS d LEFT JOIN ({seen}) AS e ON {same} {left if origin.ttl_us is None else ''} "
             f"ORDER BY __key, __place",
@@ -310,8 +312,8 @@ class RankNode(Node):
             mark = arriving.now_us
         if mark == NEVER or progress.forget_low >= mark or not origin.remembers:
             return progress
-        gone = self.store.run(f"DELETE FROM {self.shown} WHERE u < $1", mark)
-        low = self.store.rows(f"SELECT min(u) FROM {self.shown}").column(0)[0].as_py()
+        gone = self.store.run(f"DELETE FROM {self.shown} WHERE __u < $1", mark)
+        low = self.store.rows(f"SELECT min(__u) FROM {self.shown}").column(0)[0].as_py()
         return replace(progress, state_rows=progress.state_rows - gone, forget_low=-NEVER if low is None else low)
 
     # ---- time without rows ----

@@ -8,7 +8,7 @@ from streamsql.base.errors import StreamSQLError
 from streamsql.catalog.objects import Stream
 from streamsql.catalog.rights import require_create, require_owner
 from streamsql.connectors import resolved
-from streamsql.engine import definitions
+from streamsql.engine import definitions, view_definitions
 from streamsql.plan.adhoc import check_default
 from streamsql.plan.continuous import require_sources
 from streamsql.plan.places import located
@@ -78,7 +78,7 @@ async def view(context: Context, statement: CreateMaterializedView, values: Valu
         if replaced is not None:
             require_owner(engine.catalog, role, replaced)
             require_sources(engine.catalog, engine.catalog.access.owner_of(replaced.id), statement.query)
-        return definitions.create_view(engine, statement, role)
+        return view_definitions.create_view(engine, statement, role)
 
     made = await context.on_engine(create)
     if not made:
