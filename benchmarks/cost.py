@@ -22,7 +22,8 @@ from benchmarks.figures import Figure, say
 from benchmarks.servers import folder
 from streamsql.catalog.objects import Table
 from streamsql.engine import definitions
-from streamsql.engine.epoch import Engine, Write
+from streamsql.engine.epoch import Engine
+from streamsql.engine.writes import Write
 
 TOUCHED = 100
 GROUPS = (1_000, 10_000, 100_000, 1_000_000)

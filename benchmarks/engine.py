@@ -34,9 +34,10 @@ from benchmarks.servers import folder
 from streamsql.base.clock import SystemClock
 from streamsql.base.limits import Limits
 from streamsql.engine import definitions
-from streamsql.engine.epoch import Engine, Write
+from streamsql.engine.epoch import Engine
 from streamsql.engine.live import start_live_query, stop_live_query
 from streamsql.engine.store import Store
+from streamsql.engine.writes import Write
 from streamsql.sql.parse import parse
 from streamsql.sql.statements import CreateMaterializedView, CreateStream, CreateTable, Query
 

@@ -16,7 +16,7 @@ from benchmarks.engine import create, open_engine
 from benchmarks.events import START_US, VIEW, Shape, events, scaled
 from benchmarks.figures import Figure, say
 from benchmarks.servers import folder
-from streamsql.engine.epoch import Write
+from streamsql.engine.writes import Write
 
 EPOCHS = 400
 

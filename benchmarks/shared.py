@@ -17,8 +17,9 @@ from benchmarks.engine import create, open_engine
 from benchmarks.events import START_US, Shape, events
 from benchmarks.figures import Figure, say
 from benchmarks.servers import folder
-from streamsql.engine.epoch import Engine, Write
+from streamsql.engine.epoch import Engine
 from streamsql.engine.live import start_live_query
+from streamsql.engine.writes import Write
 from streamsql.sql.parse import parse
 from streamsql.sql.statements import Query
 

@@ -17,7 +17,7 @@ from benchmarks.engine import create, open_engine
 from benchmarks.events import HOUR_US, START_US, Shape, events, scaled
 from benchmarks.figures import Figure, say
 from benchmarks.servers import folder
-from streamsql.engine.epoch import Write
+from streamsql.engine.writes import Write
 
 HOURS = 24
 ROWS_PER_HOUR = 100_000

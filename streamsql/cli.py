@@ -22,6 +22,7 @@ from streamsql import __version__
 from streamsql.base.clock import SystemClock
 from streamsql.base.config import Config, ConfigError, add_arguments, config_of
 from streamsql.catalog.objects import Stream, Table, View
+from streamsql.connectors.delivering import Deliverers
 from streamsql.connectors.readers import SourceReaders
 from streamsql.engine.epoch import Engine
 from streamsql.engine.store import DataDirectoryError, Store
@@ -101,9 +102,11 @@ async def _serve(engine: Engine, config: Config) -> int:
         server = PostgresServer(engine, config)
     except ConfigError as error:
         return _refuse(str(error))
-    if not _local(config.host) and _nobody_can_prove(engine, config):
+    elsewhere = [config.host, *([config.http_host] if config.http_port is not None else [])]
+    far = next((host for host in elsewhere if not _local(host)), None)
+    if far is not None and _nobody_can_prove(engine, config):
         return _refuse(
-            f"serving {config.host} needs a password for the first owner: set STREAMSQL_PASSWORD, or use --password-file; "
+            f"serving {far} needs a password for the first owner: set STREAMSQL_PASSWORD, or use --password-file; "
             "or listen on 127.0.0.1"
         )
     try:
@@ -120,8 +123,10 @@ async def _serve(engine: Engine, config: Config) -> int:
         except OSError as error:
             return _refuse(f"cannot listen on {config.http_host}:{config.http_port}: {_reason(error)}")
     engine.start()
-    readers = SourceReaders(engine)
+    readers = SourceReaders(engine, config.allowed_paths)
     readers.start()
+    deliverers = Deliverers(engine, config.allowed_paths)
+    deliverers.start()
     stop = asyncio.Event()
     for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -129,13 +134,15 @@ async def _serve(engine: Engine, config: Config) -> int:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.reload)
     print(f"listening on postgresql://{_shown(config.host)}:{port}/streamsql", flush=True)
     if http is not None:
-        print(f"listening on http://{_shown(config.http_host)}:{http_port}", flush=True)
+        scheme = "http" if config.tls_certificate is None else "https"
+        print(f"listening on {scheme}://{_shown(config.http_host)}:{http_port}", flush=True)
     log.info("listening", host=config.host, port=port, version=__version__)
     if not _local(config.host) and config.tls_certificate is None:
         log.warning("connections are not encrypted: use --tls-cert and --tls-key", host=config.host)
     await stop.wait()
     log.info("stopping")
     await asyncio.to_thread(readers.stop)
+    await asyncio.to_thread(deliverers.stop)
     if http is not None:
         await http.stop()
     await server.stop()

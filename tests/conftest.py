@@ -8,6 +8,7 @@ from collections.abc import Generator
 import pytest
 
 pytest.register_assert_rewrite("tests.running", "tests.server.raw")
+pytest_plugins = ["tests.certificates"]
 
 
 @pytest.hookimpl(wrapper=True)

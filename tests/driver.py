@@ -24,8 +24,9 @@ import pyarrow as pa
 from streamsql.base.clock import ManualClock
 from streamsql.base.errors import StreamSQLError
 from streamsql.base.limits import Limits
-from streamsql.engine.epoch import Engine, Write
+from streamsql.engine.epoch import Engine
 from streamsql.engine.store import Store
+from streamsql.engine.writes import Write
 from streamsql.pgwire.values import encode_rows
 from streamsql.plan.functions import Asker
 from streamsql.server.cancellation import Cancellation

@@ -31,8 +31,9 @@ from streamsql.connectors import CONNECTORS, resolved
 from streamsql.connectors.readers import SourceReaders
 from streamsql.connectors.source import Given
 from streamsql.engine import definitions
-from streamsql.engine.epoch import Engine, Write
+from streamsql.engine.epoch import Engine
 from streamsql.engine.store import Store
+from streamsql.engine.writes import Write
 from streamsql.sql.parse import parse
 from streamsql.sql.statements import CreateMaterializedView, CreateStream, CreateTable, Drop
 

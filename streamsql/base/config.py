@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ class Config:
     tls_key: Path | None = None
     tls_authority: Path | None = None
     require_tls: bool = False
+    allowed_paths: tuple[Path, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
 
@@ -43,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", metavar="ADDRESS", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", metavar="N", help="port to listen on, 0 picks a free one (default 5433)")
     parser.add_argument(
-        "--http-host", metavar="ADDRESS", help="address for HTTP, this machine's own (default 127.0.0.1)"
+        "--http-host",
+        metavar="ADDRESS",
+        help="address for HTTP; others than this machine's take TLS (default 127.0.0.1)",
     )
     parser.add_argument("--http-port", metavar="N", help="port for HTTP, 0 picks a free one (default: no HTTP)")
     parser.add_argument("--data-dir", metavar="DIR", help="folder that holds all state (default ./streamsql-data)")
@@ -65,6 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tls-key", metavar="FILE", help="the certificate's key, as PEM")
     parser.add_argument("--tls-ca", metavar="FILE", help="authorities whose clients' certificates are believed, as PEM")
     parser.add_argument("--require-tls", action="store_true", help="refuse connections that are not encrypted")
+    parser.add_argument(
+        "--allow-path",
+        action="append",
+        default=None,
+        metavar="FOLDER",
+        help="connectors may read and write files below this folder (again for more; default: none)",
+    )
     parser.add_argument("--limit", action="append", default=[], metavar="NAME=N", help="set a bound of base/limits.py")
 
 
@@ -105,6 +116,7 @@ def config_of(arguments: argparse.Namespace, environment: Mapping[str, str]) -> 
         tls_key=key,
         tls_authority=authority,
         require_tls=switch("require_tls"),
+        allowed_paths=_allowed(arguments.allow_path, environment),
         limits=_limits(arguments.limit, environment),
     )
 
@@ -114,6 +126,16 @@ _TRUE = frozenset({"1", "true", "yes", "on"})
 
 def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
+
+
+def _allowed(given: Sequence[str] | None, environment: Mapping[str, str]) -> tuple[Path, ...]:
+    """Give the folders below which connectors may use files, with their links followed."""
+    texts = environment.get("STREAMSQL_ALLOW_PATH", "").split(os.pathsep) if given is None else given
+    folders = tuple(Path(text).resolve() for text in texts if text)
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"--allow-path {folder} is not a folder")
+    return folders
 
 
 def _password(file: str | None, environment: Mapping[str, str]) -> str | None:

@@ -3,7 +3,7 @@
 The tree (codes are those of PostgreSQL, appendix A of its manual)::
 
     StreamSQLError
-    ├── ProtocolViolation             08P01
+    ├── ProtocolViolation             08P01 · Unavailable 08006
     ├── FeatureNotSupported           0A000
     ├── DataError (class 22)          InvalidDatetime 22007 · DatetimeFieldOverflow 22008 · NumericOutOfRange 22003
     │                                 DivisionByZero 22012
@@ -89,6 +89,12 @@ class ProtocolViolation(StreamSQLError):
     sqlstate = "08P01"
 
 
+class Unavailable(StreamSQLError):
+    """What a connector talks to cannot be reached now; it is tried again."""
+
+    sqlstate = "08006"
+
+
 class FeatureNotSupported(StreamSQLError):
     sqlstate = "0A000"
 
@@ -107,6 +113,10 @@ class DatetimeFieldOverflow(DataError):
 
 class NumericOutOfRange(DataError):
     sqlstate = "22003"
+
+
+class BadRecord(DataError):
+    """A record of a source cannot be read, and its stream is to stop at it."""
 
 
 class DivisionByZero(DataError):

@@ -37,6 +37,9 @@ class Limits:
     failed_logins_max: int = _bound(10, "wrong passwords from one address before it has to wait")
     failed_logins_seconds: int = _bound(60, "how long an address waits after too many wrong passwords")
     failed_login_addresses_max: int = _bound(10_000, "addresses whose wrong passwords are counted")
+    password_iterations_max: int = _bound(
+        100_000, "work that the server does itself for a password that comes over HTTP"
+    )
     roles_max: int = _bound(10_000, "roles; all are written when one changes")
     output_bytes_max: int = _bound(1 << 20, "bytes buffered for one socket before its producer waits")
     result_batch_rows_max: int = _bound(16_384, "rows encoded at a time, so that memory does not grow with a result")
@@ -51,6 +54,8 @@ class Limits:
     source_ahead_rows_max: int = _bound(
         262_144, "rows of one source that are read and not committed before it is paused"
     )
+    sink_batch_rows_max: int = _bound(100_000, "rows that are delivered to a sink at a time, unless one epoch has more")
+    outbox_rows_max: int = _bound(10_000_000, "rows on disk that wait for one sink before producers wait")
     late_rows_max: int = _bound(100_000, "rows kept in streamsql.late_rows; the counters go on")
     rejected_rows_max: int = _bound(10_000, "records kept in streamsql.rejected_rows; the counters go on")
     record_bytes_max: int = _bound(64 << 20, "one record of a format is held in memory whole")
@@ -62,6 +67,7 @@ class Limits:
     resume_seconds_max: int = _bound(60, "how long changes are kept for them once the last one has gone")
     subscription_rows_max: int = _bound(1_000_000, "changes of one view kept in memory for its slowest subscriber")
     subscription_bytes_max: int = _bound(256 << 20, "bytes of changes of one view kept for its slowest subscriber")
+    lookup_bytes_max: int = _bound(256 << 20, "rows of views that are kept in memory, found by their keys")
     readers_max: int = _bound(8, "ad-hoc reads that run at once; more wait")
     queries_max: int = _bound(1_000, "continuous queries and views that run at once")
     window_panes_max: int = _bound(100_000, "panes of one hopping window: size / gcd(size, slide)")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from streamsql.base.errors import DuplicateTable, UndefinedTable, WrongObjectType
+from streamsql.base.errors import DuplicateObject, DuplicateTable, UndefinedObject, UndefinedTable, WrongObjectType
 from streamsql.catalog.access import TEMPORARY_IDS_FROM, Access
 from streamsql.sql.statements import ColumnDefinition, EmitMode, ObjectKind, Watermark
 
@@ -21,6 +21,7 @@ ROWS_SCHEMA = "_rows"
 RESULTS_SCHEMA = "_results"
 STATE_SCHEMA = "_state"
 ENGINE_SCHEMA = "_engine"
+OUTBOX_SCHEMA = "_outbox"
 SYSTEM_SCHEMA = "streamsql"
 
 # From watermarks to lower bounds of a column, in microseconds: see plan.bounds.
@@ -66,20 +67,24 @@ class Relation:
 class Stream(Relation):
     """A stream. `retention_us` None keeps rows for ever, 0 keeps none; `idle_timeout_us` None never moves time on.
 
-    `connector` are the options of what its rows are read from, as they were given; none where clients send them.
+    `connector` are the options of what its rows are read from, as they were given; none where clients send them. It `fails`
+    where a record that cannot be read stops it.
     """
 
     watermark: Watermark | None = None
     retention_us: int | None = None
     idle_timeout_us: int | None = None
     connector: Mapping[str, str] = field(default_factory=dict)
+    fails: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Table(Relation):
-    """A table: rows are kept until they are deleted."""
+    """A table: rows are kept until they are deleted. With a `connector` (as in `Stream`) rows are replaced by their key."""
 
     primary_key: tuple[str, ...] = ()
+    connector: Mapping[str, str] = field(default_factory=dict)
+    fails: bool = False
 
     @property
     def temporary(self) -> bool:
@@ -121,6 +126,21 @@ class View:
         return f"{PUBLIC_SCHEMA}.{quoted(self.name)}"
 
 
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """What a view's changes are delivered to, by the `connector` and its options, as they were given.
+
+    Sinks have names of their own: nothing is read from a sink. `guarantee` is what the connector promises of each row.
+    """
+
+    id: int
+    name: str
+    view: str
+    text: str
+    connector: Mapping[str, str]
+    guarantee: str
+
+
 CatalogObject = Stream | Table | View
 
 KIND_OF: dict[type, ObjectKind] = {Stream: ObjectKind.STREAM, Table: ObjectKind.TABLE, View: ObjectKind.VIEW}
@@ -134,6 +154,7 @@ class Catalog:
     access: Access = field(default_factory=Access)
     # by (object, column), the column '' for the object itself
     comments: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    sinks: Mapping[str, Sink] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[CatalogObject]:
         return iter(self.objects.values())
@@ -146,6 +167,26 @@ class Catalog:
         if made.name in self.objects:
             raise DuplicateTable(f'relation "{made.name}" already exists')
         return replace(self, objects={**self.objects, made.name: made})
+
+    def with_sink(self, made: Sink) -> Catalog:
+        """Give a catalog that also holds a sink. Raises DuplicateObject where the name is taken."""
+        if made.name in self.sinks:
+            raise DuplicateObject(f'sink "{made.name}" already exists')
+        return replace(self, sinks={**self.sinks, made.name: made})
+
+    def without_sink(self, name: str) -> Catalog:
+        return replace(self, sinks={n: s for n, s in self.sinks.items() if n != name})
+
+    def sink(self, name: str, position: int | None = None) -> Sink:
+        """Give the sink of this name, or raise UndefinedObject with the nearest name as a hint."""
+        found = self.sinks.get(name)
+        if found is None:
+            raise UndefinedObject(f'sink "{name}" does not exist', hint=nearest(name, self.sinks), position=position)
+        return found
+
+    def sinks_of(self, view: str) -> list[Sink]:
+        """List the sinks that a view's changes go to."""
+        return [s for s in self.sinks.values() if s.view == view]
 
     def with_access(self, access: Access) -> Catalog:
         return replace(self, access=access)

@@ -2,6 +2,7 @@
 
 connector      what reads the rows; all options that are not named here are its own (`connectors`)
 retention      how long rows are kept, by arrival: a duration, 'forever', or '0' for none. Default 7 days
+on_error       'skip' sets records that cannot be read aside (the default), 'fail' stops the stream at the first one
 idle_timeout   after that long without a row, time moves the watermark on. Default: never
 """
 
@@ -9,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from streamsql.base.errors import InvalidParameterValue, StreamSQLError
 from streamsql.catalog.objects import nearest
 from streamsql.sql.durations import parse_duration
-from streamsql.sql.statements import CreateStream
+from streamsql.sql.statements import CreateStream, CreateTable
 
 RETENTION_DEFAULT_US = 7 * 86_400 * 1_000_000
 
@@ -27,6 +29,7 @@ class StreamOptions:
 
     retention_us: int | None = RETENTION_DEFAULT_US
     idle_timeout_us: int | None = None
+    fails: bool = False
     connector: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -43,23 +46,40 @@ def _idle_timeout(text: str) -> int | None:
     return timeout
 
 
-_OPTIONS: dict[str, Callable[[str], int | None]] = {"idle_timeout": _idle_timeout, "retention": _retention}
+def _fails(text: str) -> bool:
+    if text.lower() not in {"skip", "fail"}:
+        raise InvalidParameterValue(f'"{text}" is neither skip nor fail')
+    return text.lower() == "fail"
 
 
-def stream_options(statement: CreateStream) -> StreamOptions:
-    """Read the options of a CREATE STREAM; raises at the option that is wrong."""
-    values: dict[str, int | None] = {}
+# name -> the field of StreamOptions, and how its text is read
+_OPTIONS: dict[str, tuple[str, Callable[[str], int | bool | None]]] = {
+    "idle_timeout": ("idle_timeout_us", _idle_timeout),
+    "on_error": ("fails", _fails),
+    "retention": ("retention_us", _retention),
+}
+
+
+def stream_options(statement: CreateStream | CreateTable) -> StreamOptions:
+    """Read the options of a CREATE STREAM or CREATE TABLE; raises at the option that is wrong."""
+    if isinstance(statement, CreateTable):
+        for name in ("idle_timeout", "retention"):
+            if name in statement.options:
+                raise InvalidParameterValue(
+                    f'the option "{name}" is for streams', position=statement.option_positions.get(name)
+                )
+    values: dict[str, Any] = {}
     connector: dict[str, str] = {}
     for name, text in statement.options.items():
         position = statement.option_positions.get(name)
-        read = _OPTIONS.get(name)
-        if read is None and "connector" in statement.options:
+        known = _OPTIONS.get(name)
+        if known is None and "connector" in statement.options:
             connector[name] = text
             continue
-        if read is None:
+        if known is None or (name == "on_error" and "connector" not in statement.options):
             raise _unknown(name, position)
         try:
-            values[f"{name}_us"] = read(text)
+            values[known[0]] = known[1](text)
         except StreamSQLError as error:
             raise InvalidParameterValue(
                 f'invalid value for option "{name}": {error.message}', hint=error.hint, position=position

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from streamsql.base.errors import InsufficientPrivilege
 from streamsql.catalog.access import PUBLIC_SCHEMA
-from streamsql.catalog.objects import KIND_OF, Catalog, CatalogObject, View
+from streamsql.catalog.objects import KIND_OF, Catalog, CatalogObject, Sink, View
 
 
 def kind(made: CatalogObject) -> str:
@@ -51,6 +51,12 @@ def require_owner(catalog: Catalog, role: int, made: CatalogObject) -> None:
     """Raise unless the role owns the object, or is in the role that does."""
     if not catalog.access.owns(role, made.id):
         raise InsufficientPrivilege(f"must be owner of {kind(made)} {made.name}")
+
+
+def require_sink_owner(catalog: Catalog, role: int, sink: Sink) -> None:
+    """Raise unless the role owns the sink, or is in the role that does."""
+    if not catalog.access.owns(role, sink.id):
+        raise InsufficientPrivilege(f"must be owner of sink {sink.name}")
 
 
 def require_create(catalog: Catalog, role: int) -> None:

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import TypeVar
 
-from streamsql.base.errors import DatatypeMismatch, InvalidParameterValue, UndefinedColumn
+from streamsql.base.errors import (
+    DatatypeMismatch,
+    DuplicateColumn,
+    FeatureNotSupported,
+    InvalidParameterValue,
+    InvalidTableDefinition,
+    UndefinedColumn,
+)
 from streamsql.catalog.objects import nearest
+from streamsql.catalog.options import stream_options
 from streamsql.connectors.datagen import Datagen
 from streamsql.connectors.nexmark import Nexmark
-from streamsql.connectors.source import Connector, Given
+from streamsql.connectors.sink import SinkConnector
+from streamsql.connectors.source import Connector, Given, GivesMetadata
+from streamsql.formats.casts import shown_type
 from streamsql.sql.render import render
-from streamsql.sql.statements import CreateStream
+from streamsql.sql.statements import ColumnDefinition, CreateStream, CreateTable
+
+T = TypeVar("T")
+S = TypeVar("S", bound=CreateStream | CreateTable)
 
 # By the name that stands in WITH (connector = '...').
 CONNECTORS: dict[str, Connector] = {
@@ -18,33 +33,70 @@ CONNECTORS: dict[str, Connector] = {
     "nexmark": Nexmark(),
 }
 
-# Options of the stream itself (`catalog.options`).
-_STREAM_OPTIONS = frozenset({"connector", "idle_timeout", "retention"})
+# The same for CREATE SINK.
+SINKS: dict[str, SinkConnector] = {}
+
+# Options of the stream itself (`catalog.options`), and of any sink.
+_STREAM_OPTIONS = frozenset({"connector", "idle_timeout", "on_error", "retention"})
+_SINK_OPTIONS = frozenset({"connector", "key", "snapshot"})
 
 
-def given_of(options: dict[str, str], places: dict[str, int]) -> Given:
-    """Part a connector's own options from the stream's."""
-    return Given({n: v for n, v in options.items() if n not in _STREAM_OPTIONS}, places)
+def given_of_sink(options: Mapping[str, str], places: Mapping[str, int]) -> Given:
+    """Part a connector's own options from those of any sink."""
+    return Given({n: v for n, v in options.items() if n not in _SINK_OPTIONS}, places)
 
 
-def resolved(statement: CreateStream) -> CreateStream:
-    """Check the connector of a CREATE STREAM, if it names one, and write its columns into the definition.
+def given_of(options: Mapping[str, str], places: Mapping[str, int], *, table: bool = False) -> Given:
+    """Part a connector's own options from those of the stream or table."""
+    return Given({n: v for n, v in options.items() if n not in _STREAM_OPTIONS}, places, table)
+
+
+def sink_connector(options: Mapping[str, str], places: Mapping[str, int]) -> SinkConnector:
+    """Give the connector that a sink's options name. Raises InvalidParameterValue."""
+    name = options.get("connector")
+    if name is None:
+        raise InvalidParameterValue("a sink needs a connector", hint=f"add connector = '...': {', '.join(SINKS)}")
+    return _named(name, SINKS, places)
+
+
+def _named(name: str, connectors: Mapping[str, T], places: Mapping[str, int]) -> T:
+    found = connectors.get(name)
+    if found is None:
+        raise InvalidParameterValue(
+            f'there is no connector "{name}"',
+            hint=nearest(name, connectors) or f"connectors that there are: {', '.join(connectors)}",
+            position=places.get("connector"),
+        )
+    return found
+
+
+def resolved(statement: S) -> S:
+    """Check the connector of a CREATE STREAM or TABLE, if it names one, and write its columns into the definition.
 
     Raises StreamSQLError with a position.
     """
-    name = statement.options.get("connector")
+    name, table = statement.options.get("connector"), isinstance(statement, CreateTable)
     if name is None:
+        if table and statement.options:
+            first = next(iter(statement.options))
+            raise InvalidParameterValue(
+                f'unrecognized option "{first}"',
+                hint="a table has options where a connector fills it: WITH (connector = '...')",
+                position=statement.option_positions.get(first),
+            )
         return statement
-    connector = CONNECTORS.get(name)
-    if connector is None:
-        raise InvalidParameterValue(
-            f'there is no connector "{name}"',
-            hint=nearest(name, CONNECTORS) or f"connectors that there are: {', '.join(CONNECTORS)}",
+    connector = _named(name, CONNECTORS, statement.option_positions)
+    if isinstance(statement, CreateTable) and not statement.primary_key:
+        raise InvalidTableDefinition(
+            "a table that a connector fills needs a PRIMARY KEY", hint="rows are replaced by their key",
             position=statement.option_positions.get("connector"),
-        )
-    known = connector.columns(given_of(statement.options, statement.option_positions), statement.columns)
+        )  # fmt: skip
+    stream_options(statement)
+    declared = tuple(c for c in statement.columns if not c.include)
+    included = tuple(_included(c, name, connector) for c in statement.columns if c.include)
+    known = connector.columns(given_of(statement.options, statement.option_positions, table=table), declared)
     by_name = {column.name: column for column in known}
-    for column in statement.columns:
+    for column in declared:
         position = column.position + 1
         if column.name not in by_name:
             raise UndefinedColumn(
@@ -57,8 +109,11 @@ def resolved(statement: CreateStream) -> CreateStream:
                 f'column "{column.name}" of the connector "{name}" is of type {by_name[column.name].type}',
                 position=position,
             )
-    made = dataclasses.replace(statement, columns=statement.columns or known)
-    mark = made.watermark
+    for column in included:
+        if not declared and column.name in by_name:
+            raise DuplicateColumn(f'column "{column.name}" specified more than once', position=column.position + 1)
+    made = dataclasses.replace(statement, columns=(declared or known) + included)
+    mark = None if isinstance(made, CreateTable) else made.watermark
     if mark is not None and mark.column not in {c.name for c in made.columns}:
         raise UndefinedColumn(
             f'column "{mark.column}" does not exist',
@@ -66,3 +121,26 @@ def resolved(statement: CreateStream) -> CreateStream:
             position=mark.position + 1,
         )
     return dataclasses.replace(made, text=render(dataclasses.replace(made, if_not_exists=False)))
+
+
+def _included(column: ColumnDefinition, name: str, connector: Connector) -> ColumnDefinition:
+    """Check a column of INCLUDE, and give it its type if it has none."""
+    word = column.include.partition(":")[0]
+    position = column.position + 1
+    known = connector.metadata if isinstance(connector, GivesMetadata) else {}
+    if not known:
+        raise FeatureNotSupported(f'the connector "{name}" has nothing to INCLUDE', position=position)
+    found = known.get(word)
+    if found is None:
+        raise InvalidParameterValue(
+            f'the connector "{name}" has no {word.upper()} to INCLUDE',
+            hint=nearest(word, known) or f"what there is: {', '.join(w.upper() for w in known)}",
+            position=position,
+        )
+    kind = column.type or found.type
+    if kind != found.type and not found.bytes and kind not in found.others:
+        written = f" or {' or '.join(map(shown_type, found.others))}" if found.others else ""
+        raise DatatypeMismatch(
+            f'{word.upper()} of the connector "{name}" is of type {shown_type(found.type)}{written}', position=position
+        )
+    return dataclasses.replace(column, type=kind)

@@ -24,8 +24,17 @@ from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue, SQ
 from streamsql.connectors.blocks import INTEGERS, PARTITION, BlockSource
 from streamsql.connectors.letters import numbered, words
 from streamsql.connectors.pace import Pace
-from streamsql.connectors.settings import Option, duration, integer, number, one_of, read_options, timestamp
-from streamsql.connectors.source import Given
+from streamsql.connectors.settings import (
+    Option,
+    duration,
+    integer,
+    number,
+    one_of,
+    read_options,
+    refuse_table,
+    timestamp,
+)
+from streamsql.connectors.source import Given, Surroundings
 from streamsql.engine.positions import Positions
 from streamsql.sql.statements import ColumnDefinition
 
@@ -297,6 +306,7 @@ class Datagen:
     """The connector."""
 
     def columns(self, given: Given, declared: Sequence[ColumnDefinition]) -> tuple[ColumnDefinition, ...]:
+        refuse_table(given, "datagen")
         if not declared:
             raise SQLSyntaxError(
                 'the connector "datagen" needs columns',
@@ -306,7 +316,14 @@ class Datagen:
         table_of(given, declared)
         return tuple(declared)
 
-    def open(self, given: Given, columns: Sequence[ColumnDefinition], positions: Positions, now_us: int) -> BlockSource:
+    def open(
+        self,
+        given: Given,
+        columns: Sequence[ColumnDefinition],
+        positions: Positions,
+        now_us: int,
+        surroundings: Surroundings,
+    ) -> BlockSource:
         table = table_of(given, columns)
 
         def make(block: int) -> tuple[INTEGERS, pa.Table]:

@@ -32,9 +32,10 @@ from streamsql.connectors.settings import (
     number,
     one_of,
     read_options,
+    refuse_table,
     timestamp,
 )
-from streamsql.connectors.source import Given
+from streamsql.connectors.source import Given, Surroundings
 from streamsql.engine.positions import Positions
 from streamsql.sql.statements import ColumnDefinition
 
@@ -307,9 +308,17 @@ class Nexmark:
     """The connector."""
 
     def columns(self, given: Given, declared: Sequence[ColumnDefinition]) -> tuple[ColumnDefinition, ...]:
+        refuse_table(given, "nexmark")
         return tuple(ColumnDefinition(name, kind) for name, kind in COLUMNS[house_of(given).table])
 
-    def open(self, given: Given, columns: Sequence[ColumnDefinition], positions: Positions, now_us: int) -> BlockSource:
+    def open(
+        self,
+        given: Given,
+        columns: Sequence[ColumnDefinition],
+        positions: Positions,
+        now_us: int,
+        surroundings: Surroundings,
+    ) -> BlockSource:
         house = house_of(given)
 
         def make(number: int) -> tuple[INTEGERS, pa.Table]:

@@ -1,10 +1,13 @@
-"""Reads the sources of all streams that have a connector: one thread each, from CREATE to DROP and from start to stop.
+"""Reads the sources of streams and tables that have a connector: one thread each, from CREATE to DROP, from start to stop.
 
 A reader asks its source for a batch, submits it together with the positions that it leads to, and goes on without waiting for
 the commit, until `source_ahead_rows_max` rows are on their way or the engine's queue is full: then it pauses. What is committed
-is told to the source. A reader whose write is refused stops: what it reads after that would leave a gap (`engine.positions`);
-so does one whose source fails. Both are logged and shown in ``streamsql.sources``, and the stream stays as it is until the
-next start.
+is told to the source.
+
+What cannot be reached now is opened again from what is committed, later and later. A reader whose write is refused stops: what
+it reads after that would leave a gap (`engine.positions`); so does one whose source fails, and one of a stream with
+``on_error = 'fail'`` at a record that cannot be read. All of it is logged and shown in ``streamsql.sources``. A reader that has
+stopped tries again after ALTER ... RESUME, and at the next start.
 """
 
 from __future__ import annotations
@@ -13,18 +16,24 @@ import contextlib
 import threading
 from collections import deque
 from concurrent.futures import Future
-from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import structlog
 
-from streamsql.base.errors import AdminShutdown, StreamSQLError
-from streamsql.catalog.objects import Stream
+from streamsql.base.errors import AdminShutdown, BadRecord, StreamSQLError, Unavailable
+from streamsql.catalog.objects import Stream, Table, View
 from streamsql.connectors import CONNECTORS, given_of
-from streamsql.connectors.source import Batch, Source
-from streamsql.engine import ingest
-from streamsql.engine.epoch import Engine, Write
+from streamsql.connectors.backoff import Backoff
+from streamsql.connectors.source import Batch, Source, Surroundings
+from streamsql.engine import ingest, outbox, sources
+from streamsql.engine.epoch import Engine
 from streamsql.engine.positions import Move, Position, StreamProgress
+from streamsql.engine.receipts import Receipt
+from streamsql.engine.table_changes import KeyedChange
+from streamsql.engine.writes import Write
 
 log = structlog.get_logger()
 
@@ -35,15 +44,16 @@ WAIT_SECONDS_MAX = 5.0
 class SourceReaders:
     """The readers of an engine's streams. `start` it once the engine runs, `stop` it before the engine is stopped."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, allowed_paths: tuple[Path, ...] = ()) -> None:
         self._engine = engine
+        self._allowed_paths = allowed_paths
         self._readers: dict[int, Reader] = {}
         self._lock = threading.Lock()
         self._stopped = False
 
     def start(self) -> None:
         """Read from now on whatever the catalog has, and follow its changes."""
-        self._engine.on_catalog_change = self._follow
+        self._engine.flows.on_change(self._follow)
         self._follow()
 
     def stop(self) -> None:
@@ -57,93 +67,152 @@ class SourceReaders:
             reader.join()
 
     def _follow(self) -> None:
-        """Start the readers that are missing, end those whose stream is gone."""
+        """Start the readers that are missing, end those whose stream is gone, and wake the others."""
         with self._lock:
             if self._stopped:
                 return
-            wanted = {o.id: o for o in self._engine.catalog if isinstance(o, Stream) and o.connector}
+            wanted = {o.id: o for o in self._engine.catalog if not isinstance(o, View) and o.connector}
             for number in [n for n in self._readers if n not in wanted]:
                 self._readers.pop(number).stop()
             for number, stream in wanted.items():
                 if number not in self._readers:
-                    self._readers[number] = Reader(self._engine, stream)
+                    self._readers[number] = Reader(self._engine, stream, self._allowed_paths)
                     self._readers[number].start()
+                else:
+                    self._readers[number].wake()
 
 
 class Reader(threading.Thread):
-    """Reads one stream's source. Its thread ends by itself where the source does, once all is committed."""
+    """Reads one stream's or table's source. Its thread ends by itself where the source does, once all is committed."""
 
-    def __init__(self, engine: Engine, stream: Stream) -> None:
+    def __init__(self, engine: Engine, stream: Stream | Table, allowed_paths: tuple[Path, ...] = ()) -> None:
         super().__init__(name=f"source {stream.name}", daemon=True)
         self._engine = engine
         self._stream = stream
-        at = engine.streams.get(stream.name)
-        self._positions: dict[str, Position] = dict(at.positions) if at is not None else {}
-        self._wake = threading.Event()
+        self._fails = stream.fails
+        self._positions: dict[str, Position] = {}
+        self._woken = threading.Event()
+        self._surroundings = Surroundings(
+            allowed_paths,
+            self._woken.set,
+            stream.name,
+            f"{engine.identity}-{stream.id}",
+            engine.limits.record_bytes_max,
+        )
         self._stopping = False
+        self._backoff = Backoff()
         self._refused: StreamSQLError | None = None
+        self._ahead: int = 0  # writes that are not answered yet
         self._ahead_rows = 0
         self._committed: deque[tuple[int, str, Position]] = deque()
+
+    def wake(self) -> None:
+        """Let it look whether it was paused, resumed or has room."""
+        self._woken.set()
 
     def stop(self) -> None:
         """Ask it to end after what it is doing."""
         self._stopping = True
-        self._wake.set()
+        self._woken.set()
+
+    # ---- its thread ----
 
     def run(self) -> None:
+        with contextlib.suppress(AdminShutdown):
+            self._note(error=None, retrying=False)
+            while not self._stopping:
+                self._woken.clear()
+                if not self._at.reads:
+                    self._woken.wait()
+                elif self._attempt():
+                    return
+
+    @property
+    def _at(self) -> StreamProgress:
+        return self._engine.streams.get(self._stream.name) or StreamProgress()
+
+    def _attempt(self) -> bool:
+        """Read until something stops it; tell whether the source has ended, so that nothing will ever come."""
         try:
-            self._read_all()
+            return self._read_all()
         except AdminShutdown:
-            return
+            raise
+        except Unavailable as error:
+            seconds = self._backoff.failed()
+            log.warning("source unavailable", stream=self._stream.name, error=error.message)
+            self._note(error=error.message, retrying=True)
+            self._woken.wait(seconds)
         except StreamSQLError as error:
             if not self._stopping:
                 log.error("source stopped", stream=self._stream.name, error=error.message)
-                self._tell(error.message)
+                self._note(error=error.message, retrying=False)
         except Exception as error:  # noqa: BLE001  # a connector's own fault must not pass unnoticed in a thread
             log.error("source failed", stream=self._stream.name, error=repr(error))
-            self._tell("an internal error; the server's log says more")
+            self._note(error="an internal error; the server's log says more", retrying=False)
+        return False
 
-    def _tell(self, error: str) -> None:
-        """Note in the catalog's progress why the stream is not read any more."""
-        engine, name = self._engine, self._stream.name
+    def _note(self, *, error: str | None, retrying: bool) -> None:
+        """Show how the source is doing."""
+        if (self._at.error, self._at.retrying) != (error, retrying):
+            self._engine.call(lambda: sources.note(self._engine, self._stream, error, retrying=retrying)).result()
 
-        def note() -> None:
-            if self._stream in engine.catalog:
-                at = engine.streams.get(name) or StreamProgress()
-                engine.streams = {**engine.streams, name: replace(at, error=error)}
-                with engine.store.transaction():
-                    engine.save()
-
-        with contextlib.suppress(AdminShutdown):
-            engine.call(note)
-
-    def _read_all(self) -> None:
+    def _read_all(self) -> bool:
         stream, engine = self._stream, self._engine
         connector, clock = CONNECTORS[stream.connector["connector"]], engine.clock
-        given = given_of(dict(stream.connector), {})
-        source: Source = connector.open(given, stream.columns, dict(self._positions), clock.now_us())
+        self._settle()
+        self._positions = dict(self._at.positions)
+        source: Source = connector.open(
+            given_of(stream.connector, {}, table=isinstance(stream, Table)),
+            stream.columns,
+            dict(self._positions),
+            clock.now_us(),
+            self._surroundings,
+        )
         cursor = engine.store.cursor()
         try:
             schema = ingest.arrow_schema(stream, cursor)
             while self._may_go_on(source):
-                self._wake.clear()
-                if self._paused():
+                self._woken.clear()
+                if self._has_to_wait():
                     self._wait(None)
                     continue
                 now = clock.now_us()
                 batch = source.read(engine.limits.source_batch_rows_max, now)
+                self._note(error=None, retrying=False)
                 if batch is None:
                     due = source.due_us(now)
-                    if due is None and not self._ahead_rows:
-                        return
+                    if due is None and not self._ahead:
+                        return True
                     self._wait(None if due is None else (due - now) / 1e6)
                     continue
+                self._check(batch)
                 given_columns = [c for c in stream.columns if c.name in batch.rows.column_names]
                 rows = batch.rows.select([c.name for c in given_columns])
                 self._submit(batch, ingest.conform(rows, given_columns, stream, schema, cursor))
+            return False
         finally:
             source.close()
             cursor.close()
+
+    def _settle(self) -> None:
+        """Wait until all that was submitted is committed or refused: only then is it known from where to go on."""
+        while self._ahead and not self._stopping:
+            self._wait(None)
+            self._woken.clear()
+        self._committed.clear()
+        self._ahead_rows, self._refused = 0, None
+
+    def _check(self, batch: Batch) -> None:
+        """Raise at a record that cannot be read, where the stream is to stop at it."""
+        if not batch.rejected.num_rows or not self._fails:
+            return
+        if self._at.skips:
+            return
+        first = batch.rejected.slice(0, 1).to_pylist()[0]
+        raise BadRecord(
+            f"a record cannot be read: {first['reason']}, partition {batch.partition}, position {first['position']}",
+            hint=f"ALTER STREAM {self._stream.name} RESUME reads it again, RESUME SKIP goes past it",
+        )
 
     def _may_go_on(self, source: Source) -> bool:
         """Tell the source what is committed; tell whether there is more to do. Raises what a write was refused with."""
@@ -154,31 +223,44 @@ class Reader(threading.Thread):
             positions[partition] = position
         if positions:
             source.committed(positions)
-        if self._stopping:
-            return False
-        if self._refused is not None:
+            self._backoff.succeeded()
+        if self._refused is not None and not self._stopping:
             raise self._refused
-        return True
+        return not self._stopping and self._at.reads
 
-    def _paused(self) -> bool:
+    def _has_to_wait(self) -> bool:
         engine = self._engine
         if self._ahead_rows >= engine.limits.source_ahead_rows_max:
             return True  # the next commit wakes it
-        if engine.full:
-            engine.when_room(self._wake.set)
+        if engine.queue.full:
+            engine.queue.when_room(self._woken.set)
             return True
-        return False
+        return outbox.full_for(engine.catalog, engine.sinks, engine.limits, [self._stream.name]) is not None
 
     def _wait(self, seconds: float | None) -> None:
-        self._wake.wait(WAIT_SECONDS_MAX if seconds is None else min(seconds, WAIT_SECONDS_MAX))
+        self._woken.wait(WAIT_SECONDS_MAX if seconds is None else min(seconds, WAIT_SECONDS_MAX))
 
     def _submit(self, batch: Batch, rows: pa.Table) -> None:
-        stream, partition = self._stream, batch.partition
-        move = Move(stream.name, stream.id, partition, self._positions.get(partition), batch.position)
-        write = Write([(stream.name, rows)], moves=(move,))
-        self._ahead_rows += rows.num_rows
+        stream, partition, count = self._stream, batch.partition, rows.num_rows
+        table = stream if isinstance(stream, Table) else None
+        move = Move(
+            stream.name,
+            stream.id,
+            partition,
+            self._positions.get(partition),
+            batch.position,
+            count if table is not None else 0,
+        )
+        receipt = Receipt(stream.name, batch.rejected) if batch.rejected.num_rows else None
+        write = Write([], moves=(move,), receipt=receipt)
+        if table is None:
+            write.rows.append((stream.name, rows))
+        elif count or batch.truncated:
+            write.keyed = KeyedChange(table, rows, _weights(batch), batch.truncated)
+        self._ahead += 1
+        self._ahead_rows += count
         self._positions[partition] = batch.position
-        write.done.add_done_callback(lambda done: self._answered(done, rows.num_rows, partition, batch.position))
+        write.done.add_done_callback(lambda done: self._answered(done, count, partition, batch.position))
         self._engine.submit(write)
 
     def _answered(self, done: Future[int], rows: int, partition: str, position: Position) -> None:
@@ -186,6 +268,13 @@ class Reader(threading.Thread):
         error = done.exception()
         if error is None:
             self._committed.append((rows, partition, position))
-        elif not self._stopping:
+        elif self._refused is None:
             self._refused = error if isinstance(error, StreamSQLError) else StreamSQLError(str(error))
-        self._wake.set()
+        self._ahead -= 1
+        self._woken.set()
+
+
+def _weights(batch: Batch) -> npt.NDArray[np.int8]:
+    if batch.weights is None:
+        return np.ones(batch.rows.num_rows, np.int8)
+    return np.asarray(batch.weights).astype(np.int8)

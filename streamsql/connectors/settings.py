@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from streamsql.base.errors import InvalidParameterValue, StreamSQLError
+from streamsql.base.errors import FeatureNotSupported, InsufficientPrivilege, InvalidParameterValue, StreamSQLError
 from streamsql.catalog.objects import nearest
-from streamsql.connectors.source import Given
+from streamsql.connectors.source import Given, Surroundings
 from streamsql.sql.durations import parse_duration
+from streamsql.sql.secrets import SecretReference
 
 INTEGER_MAX = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """How an option's text is read, its default, and other names by which people know it."""
+    """How an option's text is read, its default, and other names by which people know it.
+
+    `says` is what docs/connectors.md tells of it. A `secret` is given by reference alone, so that it stands in no
+    definition; any other option may be, too.
+    """
 
     read: Callable[[str], Any]
     default: Any
     synonyms: tuple[str, ...] = ()
+    says: str = ""
+    required: bool = False
+    secret: bool = False
 
 
 def integer(low: int, high: int = INTEGER_MAX) -> Callable[[str], int]:
@@ -65,6 +75,13 @@ def one_of(*words: str) -> Callable[[str], str]:
     return read
 
 
+def boolean(text: str) -> bool:
+    """Read ``true`` or ``false``, as SQL writes them or as a word."""
+    if text.lower() not in {"true", "false", "on", "off", "yes", "no"}:
+        raise InvalidParameterValue(f'"{text}" is neither true nor false')
+    return text.lower() in {"true", "on", "yes"}
+
+
 def duration(text: str) -> int:
     """Read a length of time, in microseconds."""
     return parse_duration(text)
@@ -80,8 +97,14 @@ def timestamp(text: str) -> int:
     return round((at - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1e6)
 
 
-def read_options(given: Given, options: Mapping[str, Option], connector: str) -> dict[str, Any]:
-    """Give a value for every option. Raises InvalidParameterValue at the option that is wrong."""
+def read_options(
+    given: Given, options: Mapping[str, Option], connector: str, surroundings: Surroundings | None = None
+) -> dict[str, Any]:
+    """Give a value for every option. Raises InvalidParameterValue at the option that is wrong.
+
+    Secrets are looked up where the server's `surroundings` are given; before that, a reference is not read and its value
+    is None.
+    """
     known = {synonym: name for name, option in options.items() for synonym in (name, *option.synonyms)}
     values = {name: option.default for name, option in options.items()}
     said: dict[str, str] = {}
@@ -97,9 +120,58 @@ def read_options(given: Given, options: Mapping[str, Option], connector: str) ->
             raise InvalidParameterValue(f'"{written}" and "{said[name]}" are the same option', position=position)
         said[name] = written
         try:
-            values[name] = options[name].read(text)
+            values[name] = _value(text, options[name], surroundings)
         except StreamSQLError as error:
             raise InvalidParameterValue(
                 f'invalid value for option "{written}": {error.message}', hint=error.hint, position=position
             ) from error
+    for name, option in options.items():
+        if option.required and name not in said:
+            raise InvalidParameterValue(
+                f'the connector "{connector}" needs the option "{name}"', position=given.places.get("connector")
+            )
     return values
+
+
+def _value(text: str, option: Option, surroundings: Surroundings | None) -> Any:
+    if isinstance(text, SecretReference):
+        return None if surroundings is None else option.read(_secret(text, surroundings))
+    if option.secret:
+        raise InvalidParameterValue(
+            "a secret does not stand in a definition",
+            hint="write secret 'env:NAME' for an environment variable of the server, or secret 'file:PATH'",
+        )
+    return option.read(text)
+
+
+def _secret(reference: SecretReference, surroundings: Surroundings) -> str:
+    kind, _, name = reference.partition(":")
+    if kind == "env":
+        value = os.environ.get(name)
+        if value is None:
+            raise InvalidParameterValue(f'the server has no environment variable "{name}"')
+        return value
+    try:
+        return allowed_path(name, surroundings).read_text().rstrip("\n")
+    except OSError as error:
+        raise InvalidParameterValue(f'cannot read "{name}": {error.strerror}') from error
+
+
+def refuse_table(given: Given, connector: str) -> None:
+    """Raise for a connector that tells of no row that goes."""
+    if given.table:
+        raise FeatureNotSupported(
+            f'the connector "{connector}" cannot fill a table', hint="use CREATE STREAM",
+            position=given.places.get("connector"),
+        )  # fmt: skip
+
+
+def allowed_path(text: str, surroundings: Surroundings) -> Path:
+    """Give a path with its links followed, if it lies below a folder of ``--allow-path``. Raises InsufficientPrivilege."""
+    path = Path(text).resolve()
+    if not any(path.is_relative_to(folder) for folder in surroundings.allowed_paths):
+        raise InsufficientPrivilege(
+            f'"{text}" is not below a folder that the server may use',
+            hint="start the server with --allow-path FOLDER",
+        )
+    return path

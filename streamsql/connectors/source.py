@@ -9,37 +9,74 @@ A `Connector` knows a kind of source: the columns that it gives by itself, what 
     source.close()
 
 The rules: reading again from a position gives the same rows. Nothing is acknowledged to the origin before `committed`.
-`read` does not wait for rows to come: it gives None, and `due_us` says when to ask again. To pause a source is not to
-ask it; it must bear that for as long as it takes.
+`read` does not wait for rows to come: it gives None, and `due_us` says when to ask again (a source that is told of new
+rows by a thread of its own may `wake` the reader sooner). To pause a source is not to ask it; it must bear that for as
+long as it takes.
+
+What goes wrong: `Unavailable` says that the origin cannot be reached now. The reader opens the source again from what is
+committed, later and later, for as long as it takes. Any other StreamSQLError stops the stream visibly, until ALTER STREAM
+... RESUME. A record that cannot be read is neither: it stands in `Batch.rejected`, and the reader does with it what the
+stream's ``on_error`` says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
 from streamsql.engine.positions import Position, Positions
+from streamsql.formats.format import NOTHING_REJECTED
 from streamsql.sql.statements import ColumnDefinition
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows of one partition in their order, with columns named as in the stream; `position` is where to go on after them."""
+    """Rows of one partition in their order, with columns named as in the stream; `position` is where to go on after them.
+
+    `rejected` are records that could not be read (`formats.format.REJECTED_SCHEMA`). `weights` (int8, one a row) are for a
+    table: +1 for a row that came, or that took the place of the one with its key; -1 for one that went, of which the key
+    is enough. A batch without rows moves the position alone.
+    """
 
     partition: str
     rows: pa.Table
     position: Position
+    rejected: pa.Table = field(default_factory=lambda: NOTHING_REJECTED)
+    weights: pa.Array | None = None
+    # rows of a table are all gone before these come (TRUNCATE at the origin, or a new snapshot)
+    truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """The options of a connector as they were written, without its name, and where each stands in the statement."""
+    """The options of a connector as they were written, without its name, and where each stands in the statement.
+
+    One that was written as ``secret 'env:NAME'`` is a `sql.secrets.SecretReference`; `settings.read_options` takes care of
+    it.
+    """
 
     values: Mapping[str, str]
     places: Mapping[str, int]
+    # for a table, whose rows are replaced by their key, and not for a stream
+    table: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the server lets a connector use: folders below which files may be read and written, and a way to wake its
+    thread."""
+
+    allowed_paths: tuple[Path, ...] = ()
+    wake: Callable[[], None] = field(default=lambda: None)
+    # the name of the stream, table or sink; and what no other object of this or any other server ever has, for group ids,
+    # slots, transactional ids, and the notes that a sink keeps on the other side: letters, digits and hyphens
+    name: str = ""
+    identity: str = ""
+    record_bytes_max: int = 64 << 20
 
 
 class Source(Protocol):
@@ -62,16 +99,45 @@ class Source(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What ``INCLUDE`` can name of a message: the DuckDB type of its column, and others that may be written instead.
+
+    What is `bytes` can be read as any type: as they are (BLOB), or as a value of that type written as text.
+    """
+
+    type: str
+    others: tuple[str, ...] = ()
+    bytes: bool = False
+
+
+@runtime_checkable
+class GivesMetadata(Protocol):
+    """A connector whose messages say more than their value, by the word that names it; ``header`` is one header by name."""
+
+    metadata: Mapping[str, Metadata]
+
+
 class Connector(Protocol):
-    """A kind of source."""
+    """A kind of source. One whose streams may have columns by ``INCLUDE`` is `GivesMetadata` as well."""
 
     def columns(self, given: Given, declared: Sequence[ColumnDefinition]) -> tuple[ColumnDefinition, ...]:
-        """Check the options, and give the columns that rows can have, of which some may be `declared`.
+        """Check the options, and give the columns that rows can have, of which some may be `declared`; not included ones.
 
         Raises StreamSQLError with a position.
         """
         ...
 
-    def open(self, given: Given, columns: Sequence[ColumnDefinition], positions: Positions, now_us: int) -> Source:
-        """Open a source for some of its columns, to go on from these positions (none: from the start)."""
+    def open(
+        self,
+        given: Given,
+        columns: Sequence[ColumnDefinition],
+        positions: Positions,
+        now_us: int,
+        surroundings: Surroundings,
+    ) -> Source:
+        """Open a source for some of its columns, to go on from these positions (none: from the start).
+
+        Raises Unavailable where the origin cannot be reached now, another StreamSQLError where it never will be.
+        """
         ...

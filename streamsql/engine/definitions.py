@@ -31,7 +31,7 @@ from streamsql.catalog.objects import (
     literal,
     quoted,
 )
-from streamsql.engine import recovery
+from streamsql.engine import outbox, recovery
 from streamsql.engine.access import save_access
 from streamsql.engine.epoch import Engine
 from streamsql.engine.subscriptions import Subscription
@@ -150,10 +150,12 @@ def drop_objects(engine: Engine, gone: list[CatalogObject], *, cascade: bool) ->
     for item in gone:  # which grows as dependents are found
         known = named | {o.name for o in gone}
         views = [v for v in engine.catalog.dependents(item.name) if v.name not in known]
-        if views and not cascade:
+        depending = [f"materialized view {v.name}" for v in views]
+        depending += [f"sink {s.name}" for s in engine.catalog.sinks_of(item.name)]
+        if depending and not cascade:
             raise DependentObjectsExist(
                 f"cannot drop {KIND_OF[type(item)].value.lower()} {item.name} because other objects depend on it",
-                detail="\n".join(f"materialized view {v.name} depends on {item.name}" for v in views),
+                detail="\n".join(f"{other} depends on {item.name}" for other in depending),
                 hint="use DROP ... CASCADE to drop the dependent objects too",
             )
         gone += views
@@ -167,7 +169,7 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
         q for q in engine.queries.values()
         if q.name in names or (q.temporary and names.intersection(q.plan.sources))
     ]  # fmt: skip
-    before, streams = engine.catalog, dict(engine.streams)
+    before, streams, sinks = engine.catalog, dict(engine.streams), engine.sinks
     catalog = before
     for name in names:
         catalog = catalog.without(name).without_comments(name)
@@ -176,20 +178,22 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
         with engine.store.transaction():
             for item in sorted(gone, key=lambda o: not isinstance(o, View)):
                 engine.store.execute(f"DROP VIEW {item.public_name}")
-                engine.store.execute(f"DELETE FROM _engine.objects WHERE name = {literal(item.name)}")
+                engine.store.execute(f"DELETE FROM _engine.objects WHERE id = {item.id}")
                 engine.store.execute(f"DELETE FROM _engine.comments WHERE object = {literal(item.name)}")
                 if isinstance(item, (Stream, Table)):
                     engine.store.execute(f"DROP TABLE {item.rows_table}")
             for query in live:
                 query.drop()
                 engine.queries.pop(query.name)
-            engine.catalog = catalog
+            cut_off = [s for name in names for s in before.sinks_of(name)]
+            catalog, engine.sinks = outbox.remove(engine.store, catalog, sinks, cut_off)
             for name in names:
                 engine.streams.pop(name, None)
-            set_access(engine, before.access.without_objects(o.id for o in gone))
+            engine.catalog = catalog.with_access(before.access)
+            set_access(engine, catalog.access.without_objects(o.id for o in gone))
             engine.save()
     except BaseException:
-        engine.catalog, engine.queries, engine.streams = before, kept, streams
+        engine.catalog, engine.queries, engine.streams, engine.sinks = before, kept, streams, sinks
         raise
     engine.store.forget_statements()
     for query in live:

@@ -10,26 +10,26 @@ Definitions change between epochs (`Engine.call`), in transactions of their own,
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
 
 from streamsql.base.clock import Clock
-from streamsql.base.errors import AdminShutdown, InternalError, StreamSQLError
+from streamsql.base.errors import InternalError, StreamSQLError
 from streamsql.base.faults import reached
 from streamsql.base.limits import Limits, exceeded
 from streamsql.base.metrics import Durations
 from streamsql.catalog.objects import OutputColumn, Stream, Table
-from streamsql.engine import chains, receipts, recovery
+from streamsql.engine import chains, outbox, receipts, recovery
 from streamsql.engine.changes import Progress
 from streamsql.engine.filters import Filters
 from streamsql.engine.flow import Arriving
-from streamsql.engine.positions import Move, StreamProgress, arrived, largest_of, moved
+from streamsql.engine.flows import Flows
+from streamsql.engine.outbox import SinkProgress
+from streamsql.engine.positions import StreamProgress, arrived, largest_of, moved
 from streamsql.engine.receipts import Receipt
 from streamsql.engine.recomputed import (
     RecomputedQuery,
@@ -41,40 +41,16 @@ from streamsql.engine.recomputed import (
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.retention import CHECK_US_MIN, Retention
 from streamsql.engine.store import UTC, Delta, Store, translated
-from streamsql.engine.table_changes import TableChange, applied, registered
+from streamsql.engine.table_changes import TableChange, applied, by_key, registered
 from streamsql.engine.touched_rows import Snapshot, mark_followed, rows_of
 from streamsql.engine.translate import translate
 from streamsql.engine.views import ContinuousQuery
 from streamsql.engine.watermark import NEVER
+from streamsql.engine.writes import Call, Write, WriteQueue
 
 T = TypeVar("T")
 
 IDLE_TICK_US_MAX = 1_000_000
-
-
-@dataclass(slots=True)
-class Write:
-    """Rows and changes acknowledged together: all of them are committed in one epoch. `done` gives the epoch's number."""
-
-    rows: list[tuple[str, pa.Table]]
-    changes: list[TableChange] = field(default_factory=list)
-    done: Future[int] = field(default_factory=Future)
-    moves: tuple[Move, ...] = ()
-    receipt: Receipt | None = None
-
-    @property
-    def row_count(self) -> int:
-        return sum([table.num_rows for _, table in self.rows] + [c.row_count for c in self.changes])
-
-    @property
-    def byte_count(self) -> int:
-        return sum([table.nbytes for _, table in self.rows] + [c.byte_count for c in self.changes])
-
-
-@dataclass(slots=True)
-class _Call:
-    run: Callable[[], Any]
-    done: Future[Any] = field(default_factory=Future)
 
 
 class Engine:
@@ -85,27 +61,21 @@ class Engine:
         self.clock = clock
         self.store = store
         self.queries: dict[str, ContinuousQuery] = {}
-        self.on_view_change: Callable[[str, int], None] = lambda *_: (
-            None
-        )  # called on the engine's thread, after the commit
-        self._wake = threading.Condition()
-        self._queue: deque[Write | _Call] = deque()
-        self.queued_rows = 0
-        self.queued_bytes = 0
-        self._room_waiters: list[Callable[[], None]] = []
-        self._stopping = False
+        self.on_view_change: Callable[[str, int], None] = lambda *_: None  # on the engine's thread, after the commit
+        self.queue = WriteQueue(limits)
+        self._published = -1  # so many commits are in the change logs
         self.seconds = Durations()
-        self._retention = Retention(store, limits)
+        self._retention, self._filters, self._snapshot = Retention(store, limits), Filters(store), Snapshot(store)
         self._kept: dict[int, Delta] = {}
-        self._filters = Filters(store)
-        self._snapshot = Snapshot(store)
         recovery.create_engine_tables(store)
         self._describe_cursor = store.cursor()
         found = recovery.recover(store, self.describe, limits)
-        self.catalog = self._announced = found.catalog
-        self.on_catalog_change: Callable[[], None] = lambda: None  # called on the engine's thread
+        self.catalog = found.catalog
+        self.flows = Flows(found.catalog)
+        self.identity = str(store.fetch("SELECT identity FROM _engine.identity")[0][0])
         self.epoch = found.epoch
         self.streams: dict[str, StreamProgress] = found.streams
+        self.sinks: Mapping[str, SinkProgress] = found.sinks
         self.next_sequence = found.next_sequence
         self._next_id = found.next_id
         for name, (view, plan, progress) in found.views.items():
@@ -115,7 +85,8 @@ class Engine:
                 query.open()
             query.open_scratch()
             self.queries[name] = query
-        self._apart = chains.apart(self.catalog, self.queries.values())
+        self.queue.apart = chains.apart(self.catalog, self.queries.values())
+        outbox.mark(self.catalog, self.queries)
         recovery.drop_orphans(store, {n for q in self.queries.values() for n in (q.name, *q.state_names)})
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
 
@@ -126,50 +97,32 @@ class Engine:
 
     def stop(self) -> None:
         """Finish what waits, then end the thread and close the store."""
-        with self._wake:
-            self._stopping = True
-            self._wake.notify()
+        self.queue.stop()
         if self._thread.ident is not None:
             self._thread.join()
         self.store.checkpoint()
         self.store.close()
+
+    @property
+    def settled(self) -> bool:
+        """Tell whether all that was ever committed, and may have been read, is published. For any thread."""
+        return self._published == self.store.commits
 
     def submit(self, write: Write) -> Future[int]:
         """Queue rows; the future is done when they and their effects are durable.
 
         The rows of each relation have exactly its columns and Arrow types (`engine.ingest` sees to it).
         """
-        with self._wake:
-            if self._stopping:
-                raise AdminShutdown("the server is shutting down")
-            self._queue.append(write)
-            self.queued_rows += write.row_count
-            self.queued_bytes += write.byte_count
-            self._wake.notify()
+        if not write.moves:
+            outbox.check_room(self.catalog, self.sinks, self.limits, write.relations)
+        self.queue.put(write)
         return write.done
 
     def call(self, run: Callable[[], T]) -> Future[T]:
         """Run a function on the engine's thread, between epochs, after everything queued so far."""
-        call = _Call(run)
-        with self._wake:
-            if self._stopping:
-                raise AdminShutdown("the server is shutting down")
-            self._queue.append(call)
-            self._wake.notify()
+        call = Call(run)
+        self.queue.put(call)
         return call.done
-
-    @property
-    def full(self) -> bool:
-        """Tell whether producers should wait before they submit more."""
-        return self.queued_rows >= self.limits.queue_rows_max or self.queued_bytes >= self.limits.queue_bytes_max
-
-    def when_room(self, callback: Callable[[], None]) -> None:
-        """Call back, from any thread, once the queue is no longer full."""
-        with self._wake:
-            if self.full:
-                self._room_waiters.append(callback)
-                return
-        callback()
 
     def describe(self, sql: str) -> list[OutputColumn]:
         """Give the columns of a SELECT without running it. For the thread that binds: the engine's own, or at the start."""
@@ -180,50 +133,17 @@ class Engine:
     # ---- the engine's thread ----
 
     def _loop(self) -> None:
-        while True:
-            with self._wake:
-                if not self._queue and not self._stopping:
-                    self._wake.wait(self._tick_seconds())
-                if self._stopping and not self._queue:
-                    return
-                taken = self._take()
-            if isinstance(taken, _Call):
+        while (taken := self.queue.take(self._tick_seconds())) is not None:
+            if isinstance(taken, Call):
                 self._run_call(taken)
             elif taken:
                 with self.seconds.measured():
                     self._run_writes(taken)
             else:
                 self._run_safely(self.tick)
+            self._published = self.store.commits
 
-    def _take(self) -> list[Write] | _Call | None:
-        """Take the next call, or all writes up to it that fit in an epoch. The lock is held."""
-        if not self._queue:
-            return None
-        if isinstance(self._queue[0], _Call):
-            return self._queue.popleft()  # type: ignore[return-value]  # it was just seen to be one
-        taken: list[Write] = []
-        names: set[str] = set()
-        rows = 0
-        while self._queue and isinstance(self._queue[0], Write):
-            count = self._queue[0].row_count
-            if taken and (rows + count > self.limits.epoch_rows_max or self._queue[0].changes or taken[0].changes):
-                break  # changes of tables have an epoch of their own
-            names.update(name for name, _ in self._queue[0].rows)
-            if taken and any(names & left and names & right for left, right in self._apart):
-                break  # a view is joined as it is when a row arrives
-            write = self._queue.popleft()
-            assert isinstance(write, Write)
-            taken.append(write)
-            rows += count
-            self.queued_bytes -= write.byte_count
-        self.queued_rows -= rows
-        if self._room_waiters and not self.full:
-            waiters, self._room_waiters = self._room_waiters, []
-            for callback in waiters:
-                callback()
-        return taken
-
-    def _run_call(self, call: _Call) -> None:
+    def _run_call(self, call: Call) -> None:
         if not call.done.set_running_or_notify_cancel():
             return
         try:
@@ -232,13 +152,11 @@ class Engine:
             call.done.set_exception(translate(error))
         except Exception as error:  # noqa: BLE001  # whatever it is belongs to who asked; the engine goes on
             call.done.set_exception(error)
-        self._apart = chains.apart(self.catalog, self.queries.values())
-        if self.catalog is not self._announced:
-            self._announced = self.catalog
-            self.on_catalog_change()
+        self.queue.apart = chains.apart(self.catalog, self.queries.values())
+        self.flows.tell(self.catalog)
 
     def _run_safely(self, run: Callable[[], object]) -> None:
-        call = _Call(run)
+        call = Call(run)
         self._run_call(call)
 
     def _run_writes(self, writes: list[Write]) -> None:
@@ -263,6 +181,8 @@ class Engine:
 
     def _epoch_of(self, writes: list[Write]) -> None:
         changes = writes[0].changes
+        if writes[0].keyed is not None:
+            changes = [by_key(self.store, self.catalog, writes[0].keyed)]
         first = self.next_sequence + sum(c.own.num_rows for c in changes)
         batches, sequence = chains.numbered([w.rows for w in writes], first)
         rejected = Rejected()
@@ -335,8 +255,8 @@ class Engine:
             reached("epoch.operators_applied")
             receipts.write(self.store, self.limits, beside, epoch, now)
             self._trim(now)
-            self._save(epoch, now, sequence, streams, {q.name: p for q, p in progresses})
-        self._committed(epoch, sequence, streams, progresses)
+            sinks = self._save(epoch, now, sequence, streams, {q.name: p for q, p in progresses})
+        self._committed(epoch, sequence, streams, sinks, progresses)
 
     def _readers(self, name: str) -> list[ContinuousQuery]:
         return [
@@ -363,12 +283,12 @@ class Engine:
                         count, rows = self._snapshot.change(table, sql, followed=table.name in followed)
                     changed, largest = dict.fromkeys([table.name], count) if count else {}, largest_of(self.streams)
                     progresses = recompute_readers(self.queries, epoch, now, changed, broken, rows, largest)
-                    self._save(epoch, now, sequence, self.streams, {q.name: p for q, p in progresses})
+                    sinks = self._save(epoch, now, sequence, self.streams, {q.name: p for q, p in progresses})
             except RecomputeError as failure:
                 broken.add(failure.query.name)
                 failure.query.fail(failure.error)
                 continue
-            self._committed(epoch, sequence, self.streams, progresses)
+            self._committed(epoch, sequence, self.streams, sinks, progresses)
             return count
 
     def _open_kept(self, relation: Stream | Table, rows: pa.Table) -> None:
@@ -395,23 +315,32 @@ class Engine:
 
     def _save(
         self, epoch: int, now: int, sequence: int, streams: dict[str, StreamProgress], changed: dict[str, Progress]
-    ) -> None:
+    ) -> Mapping[str, SinkProgress]:
+        """Write how far everything is, and what goes to sinks; give how far these are."""
+        sinks = outbox.write(self.store, self.catalog, self.queries, changed, epoch, self.sinks)
         running = [(q.name, q.plan, changed.get(q.name, q.progress), q.temporary) for q in self.queries.values()]
         progress = recovery.progress_of(self.catalog, streams, running)
+        progress["sinks"] = outbox.progress_of(self.catalog, sinks)
         recovery.save_progress(self.store, epoch, now, sequence, self._next_id, progress)
+        return sinks
 
     def _committed(
         self,
         epoch: int,
         sequence: int,
         streams: dict[str, StreamProgress],
+        sinks: Mapping[str, SinkProgress],
         progresses: list[tuple[ContinuousQuery, Progress]],
     ) -> None:
         self.epoch, self.next_sequence, self.streams = epoch, sequence, streams
+        if sinks is not self.sinks:
+            self.sinks = sinks
+            self.flows.outgoing()
         for query, progress in progresses:
             query.commit(progress)
             if query.changed:
                 self.on_view_change(query.name, epoch)
+        self._published = self.store.commits
 
     # ---- time without rows ----
 
@@ -479,8 +408,8 @@ class Engine:
             changed = dict.fromkeys([*(q.name for q, _ in progresses if q.changed), *temporal], 0)
             progresses += recompute_readers(self.queries, epoch, now, changed, rejected.broken, {}, largest)
             self._trim(now)
-            self._save(epoch, now, self.next_sequence, self.streams, {q.name: p for q, p in progresses})
-        self._committed(epoch, self.next_sequence, self.streams, progresses)
+            sinks = self._save(epoch, now, self.next_sequence, self.streams, {q.name: p for q, p in progresses})
+        self._committed(epoch, self.next_sequence, self.streams, sinks, progresses)
 
     def next_id(self) -> int:
         made = self._next_id

@@ -27,7 +27,8 @@ class StreamProgress:
 
     `rows_rejected` counts the records that were sent for it and could not be read.
 
-    `positions` tell, for each partition of what a connector reads, up to where it is read; `error` why it reads no more.
+    `positions` tell, for each partition of what a connector reads, up to where it is read; `error` why it reads no more, or
+    what it waits for where it is `retrying`.
     """
 
     rows_in: int = 0
@@ -36,17 +37,29 @@ class StreamProgress:
     positions: Positions = field(default_factory=dict)
     error: str | None = None
     rows_rejected: int = 0
+    paused: bool = False
+    retrying: bool = False
+    skips: bool = False  # the next batch with records that cannot be read is taken all the same
+
+    @property
+    def reads(self) -> bool:
+        """Tell whether a reader is to read."""
+        return not self.paused and (self.error is None or self.retrying)
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A step of a stream's connector in one partition; `before` None where nothing had been read."""
+    """A step of a stream's connector in one partition; `before` None where nothing had been read.
+
+    `rows` is how many rows of a table it tells of: those of streams are counted as they arrive.
+    """
 
     stream: str
     stream_id: int
     partition: str
     before: Position | None
     after: Position
+    rows: int = 0
 
 
 def moved(catalog: Catalog, streams: dict[str, StreamProgress], moves: Iterable[Move]) -> dict[str, StreamProgress]:
@@ -54,11 +67,14 @@ def moved(catalog: Catalog, streams: dict[str, StreamProgress], moves: Iterable[
     streams = dict(streams)
     for move in moves:
         found, at = catalog.get(move.stream), streams.get(move.stream) or StreamProgress()
-        if not isinstance(found, Stream) or found.id != move.stream_id:
+        if not isinstance(found, (Stream, Table)) or found.id != move.stream_id:
             raise NotInPrerequisiteState(f'stream "{move.stream}" is gone')
         if at.positions.get(move.partition) != move.before:
             raise NotInPrerequisiteState(f'rows for "{move.stream}" do not follow on what is committed')
-        streams[move.stream] = replace(at, positions={**at.positions, move.partition: move.after}, error=None)
+        rows_in = at.rows_in + move.rows
+        streams[move.stream] = replace(
+            at, rows_in=rows_in, positions={**at.positions, move.partition: move.after}, error=None, retrying=False
+        )
     return streams
 
 

@@ -54,7 +54,7 @@ def counted(streams: dict[str, StreamProgress], receipts: Iterable[Receipt]) -> 
         if receipt.rejected.num_rows:
             at = streams.get(receipt.stream) or StreamProgress()
             count = at.rows_rejected + receipt.rejected.num_rows
-            streams = {**streams, receipt.stream: replace(at, rows_rejected=count)}
+            streams = {**streams, receipt.stream: replace(at, rows_rejected=count, skips=False)}
     return streams
 
 

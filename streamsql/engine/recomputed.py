@@ -315,7 +315,7 @@ class RecomputedQuery(ContinuousQuery):
 
     def _emit(self, names: str) -> None:
         if self.log.wants_whole:
-            self._emitted.append(Change(self._epoch, self.result_rows(), whole=True))
+            self.emitted.append(Change(self._epoch, self.result_rows(), whole=True))
         # rows that differ in hidden columns alone are no change to those who look on
         seen = f"SELECT {names}, sum(__weight)::BIGINT AS __weight FROM {self.tables.changed} GROUP BY {names}"
         changed = f"({seen})" if self.recomputed.hidden else self.tables.changed
@@ -389,7 +389,7 @@ def recompute_readers(
             if query.changed:
                 changed[query.name] = 0
         if query.name in changed:
-            rows[query.name] = weighted_rows(query._emitted) if query.log.followed else None
+            rows[query.name] = weighted_rows(query.emitted) if query.log.followed else None
     return found
 
 

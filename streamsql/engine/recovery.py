@@ -2,6 +2,7 @@
 
 ``_engine.objects``    a row an object: its id, kind, name and defining statement
 ``_engine.epoch``      one row: the last epoch, when it was committed, the next arrival number, all progress as JSON
+``_engine.identity``   one row: a text that no other database has, for what is kept of this one elsewhere
 ``_engine.late_rows``  rows that a query could not take in any more
 
 The tables of schema ``streamsql`` are DuckDB views over these, so they agree with every other table of the same epoch.
@@ -10,20 +11,33 @@ The tables of schema ``streamsql`` are DuckDB views over these, so they agree wi
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from streamsql.base.faults import reached
 from streamsql.base.limits import Limits
-from streamsql.catalog.objects import RESULTS_SCHEMA, STATE_SCHEMA, Catalog, CatalogObject, Stream, Table, View, quoted
-from streamsql.engine import access, receipts
+from streamsql.catalog.objects import (
+    RESULTS_SCHEMA,
+    STATE_SCHEMA,
+    Catalog,
+    CatalogObject,
+    Sink,
+    Stream,
+    Table,
+    View,
+    quoted,
+)
+from streamsql.engine import access, outbox, receipts
 from streamsql.engine.changes import Progress
+from streamsql.engine.outbox import SinkProgress
 from streamsql.engine.positions import StreamProgress
 from streamsql.engine.store import Store
 from streamsql.engine.watermark import NEVER
 from streamsql.plan.continuous import named_relations, plan_query
 from streamsql.plan.nodes import ContinuousPlan, Describe
+from streamsql.sql.flow_statements import CreateSink
 from streamsql.sql.parse import parse
 from streamsql.sql.statements import CreateMaterializedView, CreateStream, CreateTable, Statement
 
@@ -33,6 +47,7 @@ _TABLES = (
     "(epoch BIGINT, committed_at TIMESTAMP, next_sequence BIGINT, next_id BIGINT, progress VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.late_rows (epoch BIGINT, seq BIGINT, arrived_at TIMESTAMP, view VARCHAR, "
     "stream VARCHAR, reason VARCHAR, event_time TIMESTAMP, watermark TIMESTAMP, late_by INTERVAL, row_json VARCHAR)",
+    "CREATE TABLE IF NOT EXISTS _engine.identity (identity VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.comments (object VARCHAR, column_name VARCHAR, comment VARCHAR)",
 )
 
@@ -40,7 +55,10 @@ _WATERMARK_STRUCT = (
     '[{"name":"VARCHAR","source":"VARCHAR","kind":"VARCHAR","event_time_column":"VARCHAR","largest":"BIGINT",'
     '"delay":"BIGINT","last_arrival":"BIGINT","rows_in":"BIGINT","rows_rejected":"BIGINT"}]'
 )
-_SOURCE_STRUCT = '[{"name":"VARCHAR","connector":"VARCHAR","positions":"JSON","rows_in":"BIGINT","error":"VARCHAR"}]'
+_SOURCE_STRUCT = (
+    '[{"name":"VARCHAR","connector":"VARCHAR","positions":"JSON","rows_in":"BIGINT","rows_rejected":"BIGINT",'
+    '"paused":"BOOLEAN","error":"VARCHAR","retrying":"BOOLEAN"}]'
+)
 _VIEW_STRUCT = (
     '[{"name":"VARCHAR","source":"VARCHAR","mode":"VARCHAR","rows_in":"BIGINT","rows_out":"BIGINT","rows_late":"BIGINT",'
     '"state_rows":"BIGINT","last_epoch":"BIGINT","error":"VARCHAR","largest":"BIGINT","delay":"BIGINT",'
@@ -60,8 +78,9 @@ _VIEWS = (
     "CREATE OR REPLACE VIEW streamsql.streams AS SELECT w.name, w.rows_in, "
     f"{_time('w.last_arrival')} AS last_arrival, coalesce(w.rows_rejected, 0) AS rows_rejected "
     f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_WATERMARK_STRUCT}')) AS w FROM _engine.epoch)",
-    "CREATE OR REPLACE VIEW streamsql.sources AS SELECT w.name, w.connector, w.positions, w.rows_in, "
-    "CASE WHEN w.error IS NULL THEN 'reading' ELSE 'stopped: ' || w.error END AS status "
+    "CREATE OR REPLACE VIEW streamsql.sources AS SELECT w.name, w.connector, w.positions, w.rows_in, w.rows_rejected, "
+    "CASE WHEN w.paused THEN 'paused' WHEN w.error IS NULL THEN 'reading' "
+    "WHEN w.retrying THEN 'retrying: ' || w.error ELSE 'stopped: ' || w.error END AS status "
     f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_SOURCE_STRUCT}')) AS w FROM _engine.epoch) "
     "WHERE w.connector IS NOT NULL",
     "CREATE OR REPLACE VIEW streamsql.views AS SELECT v.name, v.source, v.mode, v.rows_in, v.rows_out, v.rows_late, "
@@ -74,7 +93,7 @@ _VIEWS = (
     "CREATE OR REPLACE VIEW streamsql.epoch AS SELECT epoch, committed_at, next_sequence FROM _engine.epoch",
 )
 
-SYSTEM_RELATIONS = ("epoch", "late_rows", "rejected_rows", "sources", "streams", "views", "watermarks")
+SYSTEM_RELATIONS = ("epoch", "late_rows", "rejected_rows", "sinks", "sources", "streams", "views", "watermarks")
 
 
 @dataclass(slots=True)
@@ -86,6 +105,7 @@ class Recovered:
     next_sequence: int
     next_id: int
     streams: dict[str, StreamProgress]
+    sinks: dict[str, SinkProgress]
     views: dict[str, tuple[View, ContinuousPlan, Progress]] = field(default_factory=dict)
 
 
@@ -96,11 +116,13 @@ def create_engine_tables(store: Store) -> None:
     reached("start.tables_made")
     if not store.fetch("SELECT 1 FROM _engine.epoch"):
         store.execute('INSERT INTO _engine.epoch VALUES (0, NULL, 1, 1, \'{"watermarks":[],"streams":[],"views":[]}\')')
-    for view in (*_VIEWS, receipts.VIEW):
+    if not store.fetch("SELECT 1 FROM _engine.identity"):
+        store.execute("INSERT INTO _engine.identity VALUES (?)", [secrets.token_hex(8)])
+    for view in (*_VIEWS, receipts.VIEW, outbox.VIEW):
         store.execute(view)
 
 
-def save_object(store: Store, made: CatalogObject) -> None:
+def save_object(store: Store, made: CatalogObject | Sink) -> None:
     """Make a definition durable, within the caller's transaction."""
     store.execute(
         "INSERT INTO _engine.objects VALUES (?, ?, ?, ?)", [made.id, type(made).__name__.lower(), made.name, made.text]
@@ -142,9 +164,10 @@ def progress_of(
 
 def _source_of(item: Stream | Table, at: StreamProgress) -> dict[str, Any]:
     """Say what a connector reads a stream from, and how far it is."""
-    if not isinstance(item, Stream) or not item.connector:
+    if not item.connector:
         return {}
-    return {"connector": item.connector["connector"], "positions": dict(at.positions), "error": at.error}
+    return {"connector": item.connector["connector"], "positions": dict(at.positions), "error": at.error,
+            "paused": at.paused, "retrying": at.retrying}  # fmt: skip
 
 
 def save_progress(
@@ -176,15 +199,19 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
             s.get("positions", {}),
             s.get("error"),
             s.get("rows_rejected", 0),
+            s.get("paused", False),
+            s.get("retrying", False),
         )
         for s in progress["streams"]
     }
     views = {v["name"]: Progress.from_json(v) for v in progress["views"]}
-    found = Recovered(Catalog(access=access.read_access(store)), epoch, next_sequence, next_id, streams)
+    sinks = outbox.recovered(progress.get("sinks", ()))
+    guarantees = {s["name"]: s["guarantee"] for s in progress.get("sinks", ())}
+    found = Recovered(Catalog(access=access.read_access(store)), epoch, next_sequence, next_id, streams, sinks)
     waiting = [
         (i, parse(text, limits)[0]) for i, text in store.fetch("SELECT id, definition FROM _engine.objects ORDER BY id")
     ]
-    names = {statement.name for _, statement in waiting}  # type: ignore[attr-defined]  # definitions have names
+    names = {statement.name for _, statement in waiting if not isinstance(statement, CreateSink)}  # type: ignore[attr-defined]  # definitions have names
     while waiting:
         # a view that was replaced may read what is younger
         object_id, statement = next(w for w in waiting if not _reads(w[1], names - set(found.catalog.objects)))
@@ -193,6 +220,10 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
             made, plan = view_of(statement, object_id, statement.text, found.catalog, describe, limits)
             found.views[made.name] = (made, plan, views[made.name])
             found.catalog = found.catalog.with_object(made)
+        elif isinstance(statement, CreateSink):
+            found.catalog = found.catalog.with_sink(
+                sink_of(statement, object_id, statement.text, guarantees[statement.name])
+            )
         else:
             assert isinstance(statement, (CreateStream, CreateTable)), statement
             found.catalog = found.catalog.with_object(relation_of(statement, object_id, statement.text))
@@ -222,9 +253,11 @@ def relation_of(statement: CreateStream | CreateTable, object_id: int, text: str
     """Make the catalog's object of a CREATE STREAM or CREATE TABLE."""
     from streamsql.catalog.options import stream_options
 
-    if isinstance(statement, CreateTable):
-        return Table(object_id, statement.name, statement.columns, text, statement.primary_key)
     options = stream_options(statement)
+    if isinstance(statement, CreateTable):
+        return Table(
+            object_id, statement.name, statement.columns, text, statement.primary_key, options.connector, options.fails
+        )
     return Stream(
         object_id,
         statement.name,
@@ -234,7 +267,13 @@ def relation_of(statement: CreateStream | CreateTable, object_id: int, text: str
         options.retention_us,
         options.idle_timeout_us,
         options.connector,
+        options.fails,
     )
+
+
+def sink_of(statement: CreateSink, object_id: int, text: str, guarantee: str) -> Sink:
+    """Make the catalog's object of a CREATE SINK."""
+    return Sink(object_id, statement.name, statement.view, text, statement.options, guarantee)
 
 
 def view_of(

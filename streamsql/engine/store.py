@@ -27,6 +27,7 @@ from streamsql.base import errors
 from streamsql.base.faults import reached
 from streamsql.catalog.objects import (
     ENGINE_SCHEMA,
+    OUTBOX_SCHEMA,
     PUBLIC_SCHEMA,
     RESULTS_SCHEMA,
     ROWS_SCHEMA,
@@ -42,7 +43,7 @@ warnings.filterwarnings("ignore", message="Arrow output on a DB-API result makes
 
 DATABASE_FILE = "state.duckdb"
 UTC = "UTC"  # the time zone of the engine's own connection, and of reads that name none
-SCHEMAS = (PUBLIC_SCHEMA, ROWS_SCHEMA, RESULTS_SCHEMA, STATE_SCHEMA, ENGINE_SCHEMA, SYSTEM_SCHEMA)
+SCHEMAS = (PUBLIC_SCHEMA, ROWS_SCHEMA, RESULTS_SCHEMA, STATE_SCHEMA, ENGINE_SCHEMA, OUTBOX_SCHEMA, SYSTEM_SCHEMA)
 
 
 class DataDirectoryError(Exception):
@@ -125,6 +126,7 @@ class Store:
         self._statements: dict[tuple[str, int], str] = {}
         self._statement_count = 0
         self._zone = UTC
+        self.commits = 0  # counted before each begins, so that who sees none begin since has missed none
         self._database = str(self._rows("SELECT current_database()")[0][0])
 
     def _rows(self, sql: str, parameters: list[Any] | None = None) -> list[tuple[Any, ...]]:
@@ -137,6 +139,7 @@ class Store:
         try:
             yield
             reached("epoch.before_commit")
+            self.commits += 1
             self._rows("COMMIT")
             reached("epoch.after_commit")
         except BaseException as error:

@@ -31,13 +31,19 @@ class ChangeLog:
         self._failure: StreamSQLError | None = None
         self._epoch = 0
         self.followed = False  # whether a query above is kept by these changes, within the epoch
+        self.delivered = False  # whether the changes go to a sink, within the epoch
         self._kept_rows = 0  # so many rows of changes stay for readers who come back
         self._floor = 0  # all changes of later epochs are kept
 
     @property
     def wanted(self) -> bool:
         """Tell whether anybody reads, or may come back to read."""
-        return self.followed or bool(self._subscriptions) or self._kept_rows > 0
+        return self.followed or self.delivered or bool(self._subscriptions) or self._kept_rows > 0
+
+    @property
+    def kept_rows(self) -> int:
+        """How many rows of changes are kept."""
+        return self._rows
 
     @property
     def readers(self) -> int:
@@ -183,6 +189,11 @@ class Subscription:
         changes, epoch = self._log._take(self)
         before, self._before = self._before, ()
         return [change.sorted() for change in (*before, *changes)], epoch
+
+    @property
+    def waiting_rows(self) -> int:
+        """Tell how many rows of changes wait for it at the most. For any thread."""
+        return self._log.kept_rows
 
     def end(self, error: StreamSQLError) -> None:
         """End it with this error, whatever the query does. For any thread."""

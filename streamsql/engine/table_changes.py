@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from streamsql.base.errors import FeatureNotSupported, SerializationFailure, UndefinedTable
@@ -43,6 +45,43 @@ class TableChange:
     @property
     def byte_count(self) -> int:
         return int(self.gone.nbytes + self.own.nbytes)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedChange:
+    """What a connector tells of a table, in order: rows in the table's Arrow schema (`engine.ingest`), and their weights.
+
+    A row of weight +1 takes the place of the one with its key, if there is one; -1 takes it away, and needs no more than
+    the key of it. `truncated`: all rows were gone before these came.
+    """
+
+    table: Table
+    rows: pa.Table
+    weights: npt.NDArray[np.int8]
+    truncated: bool = False
+
+    def __post_init__(self) -> None:
+        assert self.table.primary_key
+        assert len(self.weights) == self.rows.num_rows
+
+
+def by_key(store: Store, catalog: Catalog, change: KeyedChange) -> TableChange:
+    """Find which rows of the table a change takes away. Outside of a transaction, on the engine's thread."""
+    table = change.table
+    key = ", ".join(quoted(c) for c in table.primary_key)
+    places = np.arange(change.rows.num_rows, dtype=np.int64)
+    given = change.rows.append_column("__place", pa.array(places)).append_column("__weight", pa.array(change.weights))
+    store.register("__told", given)
+    try:
+        last = store.arrow(f"SELECT max(__place) AS place FROM __told GROUP BY {key}").column("place").to_numpy()
+        where = "" if change.truncated else f" WHERE ({key}) IN (SELECT ({key}) FROM __told)"
+        there = catalog.relation(table.name)
+        gone = store.arrow(f"SELECT {kept_columns(table)} FROM {there.rows_table}{where}")
+    finally:
+        store.unregister("__told")
+    kept = np.sort(last[change.weights[last] > 0])
+    own = change.rows.take(pa.array(kept))
+    return TableChange(table, gone, own.append_column("__seq", pa.nulls(own.num_rows, pa.int64())))
 
 
 def kept_columns(table: Table) -> str:

@@ -65,6 +65,7 @@ def replace_view(engine: Engine, statement: CreateMaterializedView) -> None:
         raise InvalidObjectDefinition(
             f'materialized view "{view.name}" cannot read itself', detail=f"it reads {', '.join(cycle)}"
         )
+    _refuse_sinks(engine, [view.name, *(v.name for v in above)])
     before, kept = engine.catalog, dict(engine.queries)
     replacement = _Replacement(engine, view, above)
     try:
@@ -82,6 +83,17 @@ def replace_view(engine: Engine, statement: CreateMaterializedView) -> None:
     engine.store.forget_statements()
     replacement.committed()
     reached("view.created")
+
+
+def _refuse_sinks(engine: Engine, names: list[str]) -> None:
+    """Raise where a view that is to be replaced, or one above it, has sinks: what they have delivered would not be undone."""
+    found = [s for name in names for s in engine.catalog.sinks_of(name)]
+    if found:
+        raise DependentObjectsExist(
+            f"cannot replace {names[0]} because sink {found[0].name} depends on it",
+            detail=f"{found[0].name} has delivered rows of {found[0].view}",
+            hint=f"DROP SINK {found[0].name} first",
+        )
 
 
 @dataclass(slots=True)
@@ -112,7 +124,7 @@ class _Replacement:
         store = self.engine.store
         self.asides[name] = Aside(store, self.kept[name], name)
         self.asides[name].put()
-        store.execute(f"DELETE FROM _engine.objects WHERE name = {literal(name)}")
+        store.execute(f"DELETE FROM _engine.objects WHERE id = {self.kept[name].id}")
         store.execute(f"DELETE FROM _engine.late_rows WHERE view = {literal(name)}")
 
     def finish(self, query: ContinuousQuery, show: str, progress: Progress) -> None:

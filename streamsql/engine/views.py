@@ -72,7 +72,7 @@ class ContinuousQuery(Sink):
         self._delta: Delta | None = None
         self._arrived = 0
         self._epoch = 0
-        self._emitted: list[Change] = []
+        self.emitted: list[Change] = []
         self._rows_out = 0
         self._changed = False
 
@@ -213,12 +213,12 @@ class ContinuousQuery(Sink):
     def commit(self, progress: Progress) -> None:
         """Take on the progress of an epoch that has been committed, and show its changes."""
         self.progress = progress
-        self.log.publish(self._emitted, self._epoch)
-        self._emitted = []
+        self.log.publish(self.emitted, self._epoch)
+        self.emitted = []
 
     def take_emitted(self) -> list[Change]:
         """Take what was emitted since the last call, while rows that were kept are taken in chunk by chunk."""
-        taken, self._emitted = self._emitted, []
+        taken, self.emitted = self.emitted, []
         return taken
 
     def publish(self, changes: list[Change]) -> None:
@@ -231,7 +231,7 @@ class ContinuousQuery(Sink):
             self.owner.fail(error)
             return
         self.progress = replace(self.progress, error=error.message)
-        self._emitted = []
+        self.emitted = []
         self.log.fail(error)
 
     def drop(self) -> None:
@@ -255,13 +255,13 @@ class ContinuousQuery(Sink):
     def _begin(self, epoch: int, progress: Progress) -> None:
         self._epoch = epoch
         self.out.begin(progress)
-        self._emitted = []
+        self.emitted = []
         self._rows_out = 0
         self._changed = False
 
     def _finish(self, progress: Progress) -> Progress:
         if self._changed and self.plan.retracts and self.log.wants_whole:
-            self._emitted.append(Change(self._epoch, self.result_rows(), whole=True))
+            self.emitted.append(Change(self._epoch, self.result_rows(), whole=True))
         self.out.close(progress.rows_out)
         return replace(progress, rows_out=progress.rows_out + self._rows_out, last_epoch=self._epoch)
 
@@ -368,7 +368,7 @@ class ContinuousQuery(Sink):
             if self.keeps_result:
                 self._store.register("__emitted", change.rows)
                 self._store.execute(f"INSERT INTO {self.tables.result} SELECT * FROM __emitted")
-            self._emitted.append(change)
+            self.emitted.append(change)
         self._rows_out += rows.num_rows
         return int(rows.num_rows)
 
@@ -398,11 +398,11 @@ class ContinuousQuery(Sink):
         at = np.concatenate([2 * np.flatnonzero(gone), 2 * np.flatnonzero(came) + 1])
         weights = np.repeat(np.array([-1, 1], np.int8), [old.num_rows, rows.num_rows - old.num_rows])
         order = np.argsort(at)
-        self._emitted.append(Change(self._epoch, rows.take(order), pa.array(weights[order])))
+        self.emitted.append(Change(self._epoch, rows.take(order), pa.array(weights[order])))
 
     def _emit_weighted(self, changes: pa.Table) -> None:
         weights = changes.column("__weight").combine_chunks()
-        self._emitted.append(Change(self._epoch, changes.drop_columns(["__weight"]), weights))
+        self.emitted.append(Change(self._epoch, changes.drop_columns(["__weight"]), weights))
 
     def update(self, groups: str, *values: int) -> int:
         store, grouping, result, changed = self._store, self.plan.grouping, self.tables.result, self.tables.changed

@@ -19,7 +19,7 @@ from streamsql.base.errors import StreamSQLError
 from streamsql.formats import casts
 from streamsql.formats.casts import text_literal
 from streamsql.formats.format import NOTHING_REJECTED, BlockDecoder, Decoded, Field, joined, rejected
-from streamsql.formats.records import BYTE_ORDER_MARK, Records, not_utf8, without_empty
+from streamsql.formats.records import BYTE_ORDER_MARK, Positions, Records, not_utf8, without_empty
 from streamsql.pgwire.copy_options import CopyOptions
 from streamsql.pgwire.copy_records import CsvRecords
 
@@ -39,7 +39,7 @@ class CsvFormat:
     def __post_init__(self) -> None:
         assert len(self.delimiter) == 1, self.delimiter
 
-    def decoder(self) -> BlockDecoder:
+    def decoder(self) -> CsvDecoder:
         return CsvDecoder(self.record_bytes_max, format=self)
 
     def decode(self, data: bytes) -> Decoded:
@@ -78,6 +78,8 @@ class CsvDecoder(BlockDecoder):
     format: CsvFormat = field(kw_only=True)
     columns: list[str] | None = None
     reading: casts.Reading | None = None
+    # of each row that was read last, where its record begins
+    positions: Positions = field(default_factory=lambda: np.zeros(0, np.int64))
     _records: CsvRecords = field(init=False)
 
     def __post_init__(self) -> None:
@@ -94,7 +96,10 @@ class CsvDecoder(BlockDecoder):
         ends = self._records.ends(block).astype(np.int64)
         if not len(ends) or ends[-1] != len(block) - 1:
             ends = np.append(ends, len(block))
-        records = without_empty(block, np.concatenate(([0], ends[:-1] + 1)), ends)
+        return self.read_records(without_empty(block, np.concatenate(([0], ends[:-1] + 1)), ends), start)
+
+    def read_records(self, records: Records, start: int) -> Decoded:
+        """Read records that have been cut already: no quote is open at the end of one, no line ends outside of quotes."""
         parts: list[pa.Table] = []
         bad = not_utf8(records)
         if bad is not None:
@@ -146,23 +151,27 @@ class CsvDecoder(BlockDecoder):
             said = [f"expected {len(self.columns)} fields, found {n}" for n in counts[wrong].tolist()]
             reasons = pc.replace_with_mask(reasons, pa.array(wrong), pa.array(said, pa.string()))
         good = records.filter(~wrong)
+        self.positions = good.starts + start
         rows = empty
         if len(good):
             texts, failed = self._texts(good)
             read, told = self.reading.run("__records", texts)
             told = pc.coalesce(failed, told)
-            rows = read.rename_columns([f.name for f in self.format.fields]).filter(told.is_null())
+            rows = read.rename_columns([f.name for f in self.format.fields])
+            if told.null_count < len(told):
+                rows, self.positions = rows.filter(told.is_null()), self.positions[np.asarray(told.is_null())]
             reasons = pc.replace_with_mask(reasons, pa.array(~wrong), told)
         kept = np.asarray(reasons.is_valid())
         return rows, _set_aside(records.filter(kept), start, reasons.drop_null().to_pylist())
 
     def _field_counts(self, records: Records) -> npt.NDArray[np.int64]:
-        """Count the fields of each record: the delimiters outside of quotes, and one."""
+        """Count the fields of each record: the delimiters outside of quotes, and one. Between records anything may stand."""
         octets = np.frombuffer(records.data, np.uint8)
         marks = np.flatnonzero(octets == ord(self.format.delimiter))
         if b'"' in records.data:
             quotes = np.flatnonzero(octets == _QUOTE)
-            marks = marks[np.searchsorted(quotes, marks) % 2 == 0]
+            within = records.starts[np.maximum(np.searchsorted(records.starts, marks, side="right") - 1, 0)]
+            marks = marks[(np.searchsorted(quotes, marks) - np.searchsorted(quotes, within)) % 2 == 0]
         found: npt.NDArray[np.int64] = (
             np.searchsorted(marks, records.stops) - np.searchsorted(marks, records.starts) + 1
         )

@@ -21,8 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsql.formats import casts
-from streamsql.formats.format import BlockDecoder, Decoded, Field, joined, rejected
+from streamsql.formats.format import Decoded, Field, joined, rejected
 from streamsql.formats.json import JsonDecoder, JsonFormat
+from streamsql.formats.records import Records
 
 _COMES = ["c", "r"]
 _OPERATIONS = ["c", "r", "u", "d"]
@@ -38,7 +39,7 @@ class DebeziumFormat:
     times: str = "auto"
     record_bytes_max: int = 64 << 20
 
-    def decoder(self) -> BlockDecoder:
+    def decoder(self) -> EnvelopeDecoder:
         head = ("payload",) if self.payload else ()
         marks: tuple[Field, ...]
         if self.flat:
@@ -77,8 +78,8 @@ class EnvelopeDecoder(JsonDecoder):
 
     envelope: DebeziumFormat = None  # type: ignore[assignment]  # always given
 
-    def read(self, block: bytes, start: int) -> Decoded:
-        found = JsonDecoder.read(self, block, start)
+    def read_records(self, records: Records, start: int) -> Decoded:
+        found = JsonDecoder.read_records(self, records, start)
         tombstones = pc.equal(found.rejected.column("bytes"), b"null")
         said = found.rejected.filter(pc.invert(tombstones))
         if self.envelope.flat:
@@ -99,6 +100,7 @@ class EnvelopeDecoder(JsonDecoder):
             places = self.positions[wrong].tolist()
             said = pa.concat_tables([said, rejected(places, reasons.drop_null().to_pylist(), told)]).sort_by("position")
             rows, operation = rows.filter(pa.array(~wrong)), operation.filter(pa.array(~wrong))
+            self.positions = self.positions[~wrong]
         fields = self.envelope.fields
         before, after = (
             rows.select([f"{image}.{f.name}" for f in fields]).rename_columns([f.name for f in fields])
@@ -110,6 +112,7 @@ class EnvelopeDecoder(JsonDecoder):
         places = np.column_stack((np.arange(count), np.arange(count) + count)).ravel()
         kept = np.column_stack((goes, comes)).ravel()
         weights = np.tile(np.array([-1, 1], np.int8), count)[kept]
+        self.positions = np.repeat(self.positions, 2)[kept]
         return Decoded(
             pa.concat_tables([before, after]).take(pa.array(places[kept])), said, pa.array(weights, pa.int8())
         )

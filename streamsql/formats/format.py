@@ -15,7 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+
+from streamsql.formats.records import Records
 
 REJECTED_SCHEMA = pa.schema([("position", pa.int64()), ("reason", pa.string()), ("bytes", pa.binary())])
 
@@ -161,3 +165,14 @@ class BlockDecoder:
     def read(self, block: bytes, start: int) -> Decoded:
         """Read the records of a block that begins at byte `start` of the sequence."""
         raise NotImplementedError
+
+
+class RecordDecoder(Protocol):
+    """A decoder that can also be given records that somebody else has cut, each for itself (`connectors.messages`)."""
+
+    # of each row that was read last, where its record begins
+    positions: npt.NDArray[np.int64]
+
+    def read_records(self, records: Records, start: int) -> Decoded:
+        """Read records of a block that begins at byte `start`; none is empty, line ends may be in them."""
+        ...

@@ -55,7 +55,7 @@ class JsonFormat:
         assert self.layout in LAYOUTS, self.layout
         assert self.times in casts.TIME_UNITS, self.times
 
-    def decoder(self) -> BlockDecoder:
+    def decoder(self) -> JsonDecoder:
         return JsonDecoder(self.record_bytes_max, format=self)
 
     def decode(self, data: bytes) -> Decoded:
@@ -94,7 +94,7 @@ class JsonDecoder(BlockDecoder):
 
     format: JsonFormat = field(kw_only=True)
     quick: bool = True
-    # where the records are that `read` has given rows of
+    # of each row that was read last, where its record begins
     positions: Positions = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def last_end(self, data: bytes) -> int:
@@ -105,7 +105,10 @@ class JsonDecoder(BlockDecoder):
     def read(self, block: bytes, start: int) -> Decoded:
         if start == 0 and block.startswith(BYTE_ORDER_MARK):
             block = b"   " + block[3:]  # so that positions stay
-        records = lines_of(block) if self.format.layout == "lines" else cut_values(block)
+        return self.read_records(lines_of(block) if self.format.layout == "lines" else cut_values(block), start)
+
+    def read_records(self, records: Records, start: int) -> Decoded:
+        """Read records that have been cut already; what is but white space is none."""
         parts: list[pa.Table] = []
         bad = not_utf8(records)
         if bad is not None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from streamsql.formats import casts
 from streamsql.formats.format import NOTHING_REJECTED, BlockDecoder, Decoded, Field, joined, rejected
-from streamsql.formats.records import Records, lines_of, not_utf8
+from streamsql.formats.records import Positions, Records, lines_of, not_utf8
 
 FRAMINGS = ("lines", "whole")
 
@@ -27,7 +27,7 @@ class RawFormat:
         assert self.fields[0].type in {"VARCHAR", "BLOB"}, self.fields
         assert self.framing in FRAMINGS, self.framing
 
-    def decoder(self) -> BlockDecoder:
+    def decoder(self) -> RawDecoder:
         return RawDecoder(self.record_bytes_max, format=self)
 
     def decode(self, data: bytes) -> Decoded:
@@ -45,6 +45,8 @@ class RawDecoder(BlockDecoder):
     """Reads one sequence of raw records."""
 
     format: RawFormat = field(kw_only=True)
+    # of each row that was read last, where its record begins
+    positions: Positions = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def last_end(self, data: bytes) -> int:
         return data.rfind(b"\n") + 1 if self.format.framing == "lines" else 0
@@ -54,11 +56,16 @@ class RawDecoder(BlockDecoder):
             records = lines_of(block)
         else:
             records = Records(block, np.zeros(1, np.int64), np.array([len(block)], np.int64))
+        return self.read_records(records, start)
+
+    def read_records(self, records: Records, start: int) -> Decoded:
+        """Read records that have been cut already; they may be empty."""
         said = NOTHING_REJECTED
         kind = pa.binary()
         if self.format.fields[0].type == "VARCHAR":
             kind = pa.string()
             records, said = _that_are_text(records, start)
+        self.positions = records.starts + start
         values = records.exact().cast(pa.binary()).cast(kind)
         return Decoded(pa.table([values], names=[self.format.fields[0].name]), said)
 

@@ -31,6 +31,8 @@ _CRITICAL_FLAGS = 0xFFFF0000
 # widths of values that are taken as numbers -> what they are taken as
 _WIDTHS = {1: "u1", 2: "u2", 4: "u4", 8: "u8", 16: "V16"}
 _NO_ROWS = np.empty(0, np.int64)
+# so many places that only look like a row's beginning are stepped over one by one
+_BREAKS_MAX = 2_000
 
 
 class BinaryCopyDecoder:
@@ -195,8 +197,9 @@ def _rows(data: bytes, start: int, columns: int) -> tuple[Numbers, int]:
     begins, ends = _candidates(octets, columns)
     if not len(begins) or begins[0] != 0:
         return _NO_ROWS, start
-    if not np.array_equal(begins[1:], ends[:-1]):
-        reached = _reached(begins, ends)
+    breaks = np.flatnonzero(begins[1:] != ends[:-1])
+    if len(breaks):
+        reached = _walked(begins, ends, breaks) if len(breaks) <= _BREAKS_MAX else _reached(begins, ends)
         begins, ends = begins[reached], ends[reached]
     return begins + start, int(ends[-1]) + start
 
@@ -209,12 +212,33 @@ def _candidates(octets: Numbers, columns: int) -> tuple[Numbers, Numbers]:
     lengths_at = _strided(octets, ">i4")
     for _ in range(columns):
         there = ends < len(lengths_at)
-        begins, ends = begins[there], ends[there]
+        if not there.all():
+            begins, ends = begins[there], ends[there]
         lengths = lengths_at[ends].astype(np.int64)
         good = lengths >= -1
-        begins, ends = begins[good], ends[good] + _LENGTH.size + np.maximum(lengths[good], 0)
+        if not good.all():
+            begins, ends, lengths = begins[good], ends[good], lengths[good]
+        np.maximum(lengths, 0, out=lengths)
+        lengths += _LENGTH.size
+        ends = ends + lengths
     there = ends <= len(octets)
     return begins[there], ends[there]
+
+
+def _walked(begins: Numbers, ends: Numbers, breaks: Numbers) -> Numbers:
+    """Say the same as `_reached`, from one of the `breaks` to the next: rows that do not end where the next one begins."""
+    reached = np.zeros(len(begins), bool)
+    first = 0
+    while True:
+        after = np.searchsorted(breaks, first)
+        if after == len(breaks):
+            reached[first:] = True
+            return reached
+        last = breaks[after]
+        reached[first : last + 1] = True
+        first = np.searchsorted(begins, ends[last])
+        if first == len(begins) or begins[first] != ends[last]:
+            return reached
 
 
 def _reached(begins: Numbers, ends: Numbers) -> Numbers:

@@ -348,6 +348,8 @@ def _rewrite_function(node: exp.Expr, statement: Statement, names: Names) -> Non
     if name in ("json_build_object", "jsonb_build_object"):
         node.replace(exp.Anonymous(this="json_object", expressions=[e.copy() for e in node.iter_expressions()]))
         return
+    if (template is _SETTING or name in PRIVILEGE_FUNCTIONS) and not any(True for _ in node.iter_expressions()):
+        raise UndefinedFunction(f"function {name}() does not exist", position=position_of(node, statement))
     if template is _SETTING and isinstance(node.expressions[0], exp.Literal):
         return
     if name == "quote_ident":

@@ -40,9 +40,11 @@ def hide_rows(table: exp.Table, name: str, catalog: Catalog, role: int) -> None:
     table.replace(made)
 
 
-# what a row of schema streamsql speaks of, as SQL; late_rows holds rows of the stream itself
+# what a row of schema streamsql speaks of, as SQL; late_rows and rejected_rows hold rows of the stream itself
 _ABOUT = {
     "late_rows": "stream",
+    "rejected_rows": "stream",
+    "sources": "name",
     "streams": "name",
     "views": "name",
     "watermarks": "CASE kind WHEN 'query' THEN source ELSE name END",

@@ -48,12 +48,18 @@ class Cancellation:
         """Wait for an event, but not longer than the timeout; raise if the end is asked for."""
         if self._left:
             self.cancel()
-        with self.interrupting(event.set):
-            try:
-                async with asyncio.timeout(timeout_seconds):
-                    await event.wait()
-            except TimeoutError:
-                pass
+        self.check()
+        self._interrupts.append(event.set)
+        try:
+            if timeout_seconds is None:  # which is a third of the time of a change's way to a subscriber
+                await event.wait()
+            else:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(timeout_seconds):
+                        await event.wait()
+        finally:
+            self._interrupts.remove(event.set)
+        self.check()
 
     @contextlib.contextmanager
     def interrupting(self, interrupt: Callable[[], None]) -> Iterator[None]:

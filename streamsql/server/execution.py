@@ -133,7 +133,8 @@ class Execution:
         types = [c.type for c in cursor.rows.columns]
         if not cursor.rows.shared:
             return await self._send(cursor, lambda batch: encode_rows(batch, types, formats, zone=zone), rows_max)
-        shared, key = self._context.known.encoded, (tuple(formats), tuple(types), zone)
+        shared = self._context.known.encoded
+        key = shared.shape((tuple(formats), tuple(types), zone))
 
         def encoded(batch: pa.RecordBatch) -> memoryview:
             if batch.num_rows > SHARED_ROWS_MAX:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -23,8 +23,11 @@ from streamsql.catalog.objects import Catalog, Stream, Table
 from streamsql.catalog.pg_catalog.names import NAMES, names_table
 from streamsql.catalog.relation import CatalogRelation, Snapshot
 from streamsql.engine.ingest import arrow_schema
+from streamsql.plan.point_lookup import PointLookup
+from streamsql.server.lookups import Lookups
 from streamsql.server.reads import ReadPool
 from streamsql.server.results import ResultColumn
+from streamsql.server.templates import Templates
 from streamsql.sql.parse import parse
 from streamsql.sql.secrets import holds_secret
 from streamsql.sql.statements import Statement
@@ -37,6 +40,7 @@ FINDINGS_MAX = 2_048
 # changes, and batches of them, that are kept for the next subscriber; small ones only, so they are few bytes
 SHARED_MAX = 64
 SHARED_ROWS_MAX = 1_000
+SHAPES_MAX = 10_000
 # catalogs, users and databases whose system relations are kept
 SNAPSHOTS_MAX = 32
 # a text of this length takes milliseconds to parse, which other sessions should not wait for
@@ -48,26 +52,37 @@ class Bound:
     """An ad-hoc query as DuckDB runs it, and its columns. Parameters are marks in the SQL (see `statements.query`).
 
     `tables` are the system's relations that it reads, by the names by which it does. `lasting` says that it is the same
-    whenever it is bound, as long as the catalog is.
+    whenever it is bound, as long as the catalog is. `lookup` says that it looks rows up by a key.
     """
 
     sql: str
     columns: tuple[ResultColumn, ...]
     tables: Mapping[str, pa.Table]
     lasting: bool = True
+    lookup: PointLookup | None = None
 
 
 class Shared(Generic[T]):
     """What was made of objects that several sessions are given, told apart by identity; the last few of them."""
 
     def __init__(self) -> None:
-        self._made: OrderedDict[tuple[int, Hashable], tuple[object, T]] = OrderedDict()
+        self._made: OrderedDict[tuple[int, int], tuple[object, T]] = OrderedDict()
+        self._shapes: dict[Hashable, int] = {}
+        self._first_shape = 0
 
-    def get(self, source: object, key: Hashable) -> T | None:
+    def shape(self, key: Hashable) -> int:
+        """Number what things are made by, so that it is not hashed again with each of them."""
+        if len(self._shapes) > SHAPES_MAX:
+            self._made.clear()
+            self._shapes.clear()
+            self._first_shape += SHAPES_MAX + 1
+        return self._shapes.setdefault(key, self._first_shape + len(self._shapes))
+
+    def get(self, source: object, key: int) -> T | None:
         found = self._made.get((id(source), key))
         return None if found is None else found[1]
 
-    def put(self, source: object, made: T, key: Hashable) -> None:
+    def put(self, source: object, made: T, key: int) -> None:
         self._made[id(source), key] = (source, made)  # which keeps its identity from being given to another
         if len(self._made) > SHARED_MAX:
             self._made.popitem(last=False)
@@ -110,6 +125,31 @@ def _parsed_in_secret(text: str, limits: Limits) -> list[Statement]:
         ) from None
 
 
+class Bell:
+    """Sets events from other threads: those of one moment together, since each call into the event loop costs a system call."""
+
+    def __init__(self) -> None:
+        self._due: deque[asyncio.Event] = deque()
+        self._rung = False
+
+    def for_event(self, event: asyncio.Event) -> Callable[[], None]:
+        """Give what sets an event of this event loop. For any thread."""
+        loop = asyncio.get_running_loop()
+
+        def ring() -> None:
+            self._due.append(event)
+            if not self._rung:
+                self._rung = True
+                loop.call_soon_threadsafe(self._set)
+
+        return ring
+
+    def _set(self) -> None:
+        self._rung = False  # before the events are taken: who rings from now on is heard again
+        while self._due:
+            self._due.popleft().set()
+
+
 class Known:
     """What all sessions know; used from the event loop's thread."""
 
@@ -122,6 +162,9 @@ class Known:
         self.one_at_a_time = asyncio.Lock()  # for statements that would only make each other start again
         self.types: Findings[tuple[WireType, ...]] = Findings()
         self.queries: Findings[Bound] = Findings()
+        self.lookups = Lookups(reads)
+        self.bell = Bell()
+        self.templates = Templates()
         self.frames: Shared[list[pa.RecordBatch]] = Shared()
         self.encoded: Shared[memoryview] = Shared()
 
@@ -171,3 +214,8 @@ class Known:
     def schema_if_known(self, relation: Stream | Table) -> pa.Schema | None:
         """Give the Arrow schema of a relation's rows if it was looked up before."""
         return self._schemas.get(relation.id)
+
+    def close(self) -> None:
+        """Let go of what is kept in memory, wait for the reads that run, and close their connections."""
+        self.lookups.close()
+        self._reads.close()

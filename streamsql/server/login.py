@@ -45,7 +45,7 @@ class FailedLogins:
 
     def check(self, address: str, now_us: int) -> None:
         """Raise AuthorizationError while an address has to wait."""
-        count, last_us = self._failed.get(_network(address), (0, 0))
+        count, last_us = self._failed.get(network_of(address), (0, 0))
         wait_us = last_us + self._limits.failed_logins_seconds * _SECOND_US - now_us
         if count >= self._limits.failed_logins_max and wait_us > 0:
             raise AuthorizationError(
@@ -57,7 +57,7 @@ class FailedLogins:
 
     def failed(self, address: str, now_us: int) -> None:
         """Count a wrong password."""
-        key = _network(address)
+        key = network_of(address)
         count, last_us = self._failed.pop(key, (0, 0))
         expired = now_us - last_us > self._limits.failed_logins_seconds * _SECOND_US
         self._failed[key] = (1 if expired else count + 1, now_us)
@@ -66,10 +66,11 @@ class FailedLogins:
 
     def succeeded(self, address: str) -> None:
         """Forget an address: whoever is there knows a password."""
-        self._failed.pop(_network(address), None)
+        self._failed.pop(network_of(address), None)
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
+    """Give what failed logins are counted by: an IPv4 address, or the /64 of an IPv6 address."""
     found = plain_address(address)
     return str(found) if found.version == 4 else found.exploded[:19]
 
@@ -112,51 +113,52 @@ class Gate:
         self.rules = rules
         self._access = access
         self._clock = clock
-        self._failed = FailedLogins(limits)
-        self._tls_required = tls_required
+        self.failed = FailedLogins(limits)
+        self.tls_required = tls_required
         self._mock_secret = mock_secret
 
     async def admit(self, wanted: Asked, caller: Caller) -> LoggedIn | None:
         """Let a client in, or raise why not; None where it has gone away. Errors are fatal."""
         tls = caller.tls
-        method = method_for(self.rules, wanted, caller.address, tls=tls is not None, tls_required=self._tls_required)
+        method = method_for(self.rules, wanted, caller.address, tls=tls is not None, tls_required=self.tls_required)
         if method is Method.TRUST:
-            return self._trusted(wanted.user)
+            return self.trusted(wanted.user)
         if method is Method.CERT:
-            return LoggedIn(wanted.user, self._by_certificate(wanted.user, tls), method)
-        self._failed.check(caller.address, self._clock.now_us())
+            return self.by_certificate(wanted.user, None if tls is None else tls.client_name())
+        self.failed.check(caller.address, self._clock.now_us())
         try:
             role = await self._by_password(wanted.user, caller)
         except InvalidPassword:
-            self._failed.failed(caller.address, self._clock.now_us())
+            self.failed.failed(caller.address, self._clock.now_us())
             raise
         if role is None:
             return None
-        self._failed.succeeded(caller.address)
-        return LoggedIn(wanted.user, _that_may_log_in(role), method)
+        self.failed.succeeded(caller.address)
+        return LoggedIn(wanted.user, that_may_log_in(role), method)
 
-    def _trusted(self, name: str) -> LoggedIn:
+    def trusted(self, name: str) -> LoggedIn:
+        """Believe who says to be somebody."""
         role = self._access().named(name)
         if role is None:  # the first owner, under another name
             role = self._access().roles[OWNER]
-        return LoggedIn(name, _that_may_log_in(role), Method.TRUST)
+        return LoggedIn(name, that_may_log_in(role), Method.TRUST)
 
-    def _by_certificate(self, user: str, tls: Tls | None) -> Role:
+    def by_certificate(self, user: str, client_name: str | None) -> LoggedIn:
+        """Let in whom a certificate names, whose common name is given. Raises AuthorizationError."""
         role = self._access().named(user)
-        if tls is None or tls.client_name() != user or role is None:
+        if client_name != user or role is None:
             raise AuthorizationError(
                 f'certificate authentication failed for user "{user}"',
                 hint="the certificate must be signed by the authority that the server knows, and its common name be the user's",
                 severity="FATAL",
             )
-        return _that_may_log_in(role)
+        return LoggedIn(user, that_may_log_in(role), Method.CERT)
 
     async def _by_password(self, user: str, caller: Caller) -> Role | None:
-        role = self._access().named(user)
-        reason, verifier = self._verifier(role)
+        role, reason, verifier = self.verifier(user)
         binding = None if caller.tls is None else caller.tls.binding
         nonce = secrets.token_urlsafe(NONCE_BYTES)
-        exchange = Exchange(verifier or mock_verifier(user, self._mock_secret), nonce, binding, doomed=verifier is None)
+        exchange = Exchange(verifier or self.mock(user), nonce, binding, doomed=verifier is None)
         await caller.send(caller.connection.authentication_sasl(exchange.mechanisms))
         answer = await _answer(caller.event)
         if answer is None:
@@ -172,15 +174,20 @@ class Gate:
         await caller.send(messages.authentication_sasl_final(signature))
         return role
 
-    def _verifier(self, role: Role | None) -> tuple[str, Verifier | None]:
-        """Give what is kept of a role's password, and why a login fails: None where it must."""
+    def verifier(self, user: str) -> tuple[Role | None, str, Verifier | None]:
+        """Give a role, why its login fails if it does, and what is kept of its password: None where it must fail."""
+        role = self._access().named(user)
         if role is None:
-            return "the role does not exist", None
+            return role, "the role does not exist", None
         if role.verifier is None:
-            return "the role has no password", None
+            return role, "the role has no password", None
         if role.valid_until is not None and role.valid_until < self._clock.now_us():
-            return "the password has expired", None
-        return "the password does not match", read_verifier(role.verifier)
+            return role, "the password has expired", None
+        return role, "the password does not match", read_verifier(role.verifier)
+
+    def mock(self, user: str) -> Verifier:
+        """Give what stands for the password of a user who has none."""
+        return mock_verifier(user, self._mock_secret)
 
 
 async def _answer(event: Callable[[], Awaitable[messages.FrontendMessage | None]]) -> bytes | None:
@@ -193,7 +200,8 @@ async def _answer(event: Callable[[], Awaitable[messages.FrontendMessage | None]
     return found.data
 
 
-def _that_may_log_in(role: Role) -> Role:
+def that_may_log_in(role: Role) -> Role:
+    """Give the role; raises AuthorizationError where it may not log in."""
     if not role.login:
         raise AuthorizationError(f'role "{role.name}" is not permitted to log in', severity="FATAL")
     return role

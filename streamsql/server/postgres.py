@@ -11,6 +11,7 @@ import asyncio
 import datetime as dt
 import secrets
 import time
+from collections.abc import Callable
 from typing import cast
 
 import structlog
@@ -68,8 +69,7 @@ class PostgresServer:
         self.reads = ReadPool(engine.store, config.limits)
         self.known = Known(config.limits, self.reads)
         self.channels = Channels()
-        self.stopping = False
-        self.logging_in = 0  # connections that have not got through yet
+        self.stopping, self.logging_in = False, 0  # logging in: connections that have not got through yet
         self._config = config
         self.credentials = credentials(config)
         self.gate = Gate(
@@ -83,6 +83,7 @@ class PostgresServer:
             "memory_limit": config.memory_limit or "",
             "authentication_timeout": f"{config.limits.startup_seconds_max}s",
         }
+        self.requests_of: Callable[[int], int] = lambda role_oid: 0  # over HTTP, being answered
         self._server: asyncio.Server | None = None
         self._wires: dict[int, Wire] = {}
         self._next_process_id = 1
@@ -126,7 +127,7 @@ class PostgresServer:
                 for wire in wires:
                     wire.hang_up()
                 await asyncio.wait(waiting)
-        self.reads.close()
+        self.known.close()
 
     def register(self, wire: Wire, role: Role) -> int:
         """Give a connection its process id; raises TooManyConnections."""
@@ -156,8 +157,8 @@ class PostgresServer:
         self._wires.pop(process_id, None)
 
     def session_count(self, role_oid: int) -> int:
-        """Count the sessions of a role."""
-        return sum(wire.role_oid == role_oid for wire in self._wires.values())
+        """Count the sessions of a role, and its requests over HTTP."""
+        return sum(wire.role_oid == role_oid for wire in self._wires.values()) + self.requests_of(role_oid)
 
     def cancel(self, process_id: int, secret: bytes) -> None:
         """Cancel what the session runs, if the secret is right; says nothing either way."""

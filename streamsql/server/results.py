@@ -172,7 +172,8 @@ class Cursor:
 class CopyIn:
     """COPY FROM STDIN has begun: the client sends data for `decoder`, which gives `batches`.
 
-    `where` is the SQL of a WHERE clause, over the rows once they have the relation's shape.
+    `where` is the SQL of a WHERE clause, over the rows once they have the relation's shape. `pieces` have come and are not
+    decoded yet; `decoding` is what is, while more comes.
     """
 
     decoder: CopyDecoder | BinaryCopyDecoder
@@ -182,6 +183,9 @@ class CopyIn:
     where: str | None = None
     batches: list[pa.RecordBatch] = field(default_factory=list)
     row_count: int = 0
+    pieces: list[bytes] = field(default_factory=list)
+    byte_count: int = 0
+    decoding: asyncio.Future[list[pa.RecordBatch]] | None = None
 
 
 @dataclass(slots=True)
@@ -215,8 +219,9 @@ def static_rows(columns: list[ResultColumn], rows: Sequence[Sequence[object]], t
     """Make a small result from Python values."""
     arrays = [pa.array([row[i] for row in rows], canonical_arrow(c.type)) for i, c in enumerate(columns)]
     batch = pa.RecordBatch.from_arrays(arrays, names=[f"c{i}" for i in range(len(columns))])
+    return Rows(columns, only(batch), tag)
 
-    async def batches() -> Batches:
-        yield batch
 
-    return Rows(columns, batches(), tag)
+async def only(batch: pa.RecordBatch) -> Batches:
+    """Give one batch and no more."""
+    yield batch

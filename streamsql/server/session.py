@@ -31,6 +31,7 @@ from streamsql.server.extended import Extended
 from streamsql.server.output import Output
 from streamsql.server.results import CopyIn, CopyOut, Cursor, Done, Rows, described
 from streamsql.server.statements import copy_from
+from streamsql.server.statements.query import by_template
 from streamsql.sql.secrets import redacted
 
 log = structlog.get_logger()
@@ -176,6 +177,12 @@ class Session:
     async def _on_query(self, event: messages.Query) -> None:
         self._log.debug("query", text=redacted(event.text)[:1_000])
         transaction = self._context.transaction
+        found = by_template(self._context, event.text)
+        if found is not None:
+            await self._send_all(found, last=True)
+            if not transaction.explicit:
+                await self._extended.close_portals()
+            return
         statements = await self._context.known.parse(event.text)
         if not statements:
             self._output.say(messages.empty_query_response())

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from streamsql.base.errors import ProtocolViolation
 
 TLS_FIRST_BYTE = 0x16  # a handshake record; no startup packet is so long that it begins with this
 ALPN = "postgresql"
+HTTP_ALPN = "http/1.1"
 _READ_BYTES = 1 << 18
 
 # signature algorithms of certificates, and the hash that stands for the certificate (RFC 5929: SHA-256 in place of SHA-1)
@@ -37,9 +38,10 @@ _HASHES: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What the files hold: the context of new connections, and what SCRAM binds to (None: nothing is defined for it)."""
+    """What the files hold: the contexts of new connections, and what SCRAM binds to (None: nothing is defined for it)."""
 
     context: ssl.SSLContext
+    http: ssl.SSLContext
     binding: bytes | None
 
 
@@ -52,13 +54,21 @@ def credentials(config: Config) -> Credentials | None:
 
 def load(certificate: Path, key: Path, authority: Path | None) -> Credentials:
     """Read certificate, key and authorities. Raises ConfigError, in one line, where they cannot be used."""
+    try:
+        first = ssl.PEM_cert_to_DER_cert(_first_certificate(certificate.read_text("ascii", "replace")))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot use {certificate} with {key}: {_reason(error)}") from None
+    context, http = (_context(certificate, key, authority, protocol) for protocol in (ALPN, HTTP_ALPN))
+    return Credentials(context, http, end_point_hash(first))
+
+
+def _context(certificate: Path, key: Path, authority: Path | None, protocol: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_COMPRESSION
-    context.set_alpn_protocols([ALPN])
+    context.set_alpn_protocols([protocol])
     try:
         context.load_cert_chain(certificate, key, password=_no_passphrase)
-        first = ssl.PEM_cert_to_DER_cert(_first_certificate(certificate.read_text("ascii", "replace")))
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise ConfigError(f"cannot use {certificate} with {key}: {_reason(error)}") from None
     if authority is not None:
@@ -67,7 +77,7 @@ def load(certificate: Path, key: Path, authority: Path | None) -> Credentials:
         except (OSError, ValueError) as error:
             raise ConfigError(f"cannot use {authority}: {_reason(error)}") from None
         context.verify_mode = ssl.CERT_OPTIONAL
-    return Credentials(context, end_point_hash(first))
+    return context
 
 
 def _no_passphrase() -> str:
@@ -198,6 +208,10 @@ class Tls:
 
     def client_name(self) -> str | None:
         """Give the common name of the client's certificate, which has been verified; None where there is none."""
-        certificate: dict[str, Any] = self._tls.getpeercert() or {}
-        pairs = [pair for part in certificate.get("subject", ()) for pair in part]
-        return next((str(value) for name, value in pairs if name == "commonName"), None)
+        return common_name(self._tls.getpeercert())
+
+
+def common_name(certificate: Mapping[str, Any] | None) -> str | None:
+    """Give the common name of a certificate that was verified; None where there is none."""
+    pairs = [pair for part in (certificate or {}).get("subject", ()) for pair in part]
+    return next((str(value) for name, value in pairs if name == "commonName"), None)

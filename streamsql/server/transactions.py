@@ -16,8 +16,9 @@ import pyarrow as pa
 
 from streamsql.base.errors import InvalidSavepoint
 from streamsql.base.limits import exceeded
-from streamsql.engine.epoch import Engine, Write
+from streamsql.engine.epoch import Engine
 from streamsql.engine.table_changes import TableChange
+from streamsql.engine.writes import Write
 from streamsql.server.notifications import ListenTo, Notification
 from streamsql.server.temporary import Temporary, after_commit, merged
 
@@ -248,11 +249,11 @@ class SessionTransaction:
 async def room(engine: Engine) -> None:
     """Wait while too much is queued for the engine: its producers, and nobody else, are held up."""
     loop = asyncio.get_running_loop()
-    while engine.full:
+    while engine.queue.full:
         free = asyncio.Event()
 
         def wake(free: asyncio.Event = free) -> None:
             loop.call_soon_threadsafe(free.set)
 
-        engine.when_room(wake)
+        engine.queue.when_room(wake)
         await free.wait()

@@ -15,7 +15,7 @@ from streamsql.base.errors import (
 from streamsql.sql.query import QUERY_WORDS, check_values
 from streamsql.sql.returning import returning_query, take_returning
 from streamsql.sql.statements import Delete, Insert, Query, Subscribe, Truncate, Update
-from streamsql.sql.tokens import Cursor, tokenize
+from streamsql.sql.tokens import Cursor, nesting, tokenize
 from streamsql.sql.trees import count_parameters, parse_tree, start_of
 from streamsql.sql.unsupported import refuse, refuse_here
 from streamsql.sql.values import rows_of_tree
@@ -84,8 +84,7 @@ def _conflict(cursor: Cursor) -> tuple[list[Token], exp.OnConflict | None]:
     tokens = cursor.rest
     depth = 0
     for index, token in enumerate(tokens):
-        if token.token_type not in (TokenType.IDENTIFIER, TokenType.STRING):
-            depth += (token.text == "(") - (token.text == ")")
+        depth += nesting(token)
         following = tokens[index + 1].text if index + 1 < len(tokens) else ""
         if depth == 0 and (token.text, following) == ("on", "conflict"):
             break

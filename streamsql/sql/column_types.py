@@ -75,7 +75,7 @@ def is_column_end(token: Token) -> bool:
 
 
 def expect_type(cursor: Cursor) -> str:
-    """Read a type, up to the next constraint, comma or closing parenthesis; give DuckDB's name for it.
+    """Read a type, up to the next constraint, comma, closing parenthesis or ``WITH (``; give DuckDB's name for it.
 
     Raises SQLSyntaxError, UndefinedObject (42704), FeatureNotSupported for serial.
     """
@@ -85,7 +85,7 @@ def expect_type(cursor: Cursor) -> str:
     tokens: list[Token] = []
     depth = 0
     while (token := cursor.peek) is not None:
-        if depth == 0 and (token.text in (",", ")") or is_column_end(token)):
+        if depth == 0 and (token.text in (",", ")") or is_column_end(token) or cursor.sees("with", "(")):
             break
         depth += (token.text in ("(", "[", "<")) - (token.text in (")", "]", ">"))
         tokens.append(cursor.advance())

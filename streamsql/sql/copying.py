@@ -12,7 +12,7 @@ from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue, SQ
 from streamsql.sql.changes import BOOLEANS, expect_columns, option_value, parse_subscribe
 from streamsql.sql.query import QUERY_WORDS, parse_query
 from streamsql.sql.statements import CopyFrom, CopyTo, OptionValue, Query, Statement, Subscribe
-from streamsql.sql.tokens import Cursor, tokenize
+from streamsql.sql.tokens import Cursor, is_quoted, nesting, tokenize
 from streamsql.sql.trees import parse_tree
 from streamsql.sql.unsupported import refuse, unsupported
 
@@ -74,10 +74,8 @@ def _sees_to(cursor: Cursor) -> bool:
     """Look past the name and the columns for TO."""
     depth = 0
     for token in cursor.rest:
-        if token.token_type is TokenType.STRING:
-            continue
-        depth += (token.text == "(") - (token.text == ")")
-        if depth == 0 and token.token_type is not TokenType.IDENTIFIER and token.text in ("to", "from"):
+        depth += nesting(token)
+        if depth == 0 and not is_quoted(token) and token.text in ("to", "from"):
             return token.text == "to"
     return False
 
@@ -106,8 +104,7 @@ def _inside(cursor: Cursor) -> list[Token]:
     start, depth = cursor.index, 1
     while depth:
         token = cursor.advance()
-        if token.token_type not in (TokenType.STRING, TokenType.IDENTIFIER):
-            depth += (token.text == "(") - (token.text == ")")
+        depth += nesting(token)
     return cursor.tokens[start : cursor.index - 1]
 
 

@@ -19,7 +19,9 @@ from streamsql.base.limits import Limits, exceeded
 from streamsql.sql.changes import expect_columns
 from streamsql.sql.clauses import expect_query_options, expect_watermark_for
 from streamsql.sql.column_types import expect_type, is_column_end
+from streamsql.sql.includes import accept_includes
 from streamsql.sql.query import parse_query, with_options
+from streamsql.sql.secrets import SecretReference
 from streamsql.sql.statements import (
     ColumnDefinition,
     CreateMaterializedView,
@@ -31,7 +33,7 @@ from streamsql.sql.statements import (
     OnCommit,
     Watermark,
 )
-from streamsql.sql.tokens import Cursor, syntax_error
+from streamsql.sql.tokens import Cursor, is_quoted, nesting, syntax_error
 from streamsql.sql.trees import count_parameters, parse_tree
 from streamsql.sql.unsupported import refuse, refuse_here
 
@@ -60,7 +62,6 @@ TABLE_UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("like",): ("LIKE in a column list", "write the columns out"),
 }
 _AFTER_TABLE: dict[tuple[str, ...], tuple[str, str]] = {
-    ("with",): ("WITH (...) of a table", "leave it away, or use CREATE STREAM"),
     ("inherits",): ("INHERITS", "write the columns out"),
     ("partition by",): ("PARTITION BY of a table", "leave it away"),
     ("tablespace",): ("TABLESPACE", "leave it away"),
@@ -85,13 +86,18 @@ def parse_create_stream(cursor: Cursor) -> CreateStream:
     if cursor.accept_any("stream", "source") is None:
         raise cursor.error()
     if_not_exists = cursor.accept("if", "not", "exists")
-    name = _expect_new_name(cursor)
+    name = expect_new_name(cursor)
     elements = _Elements()
-    if cursor.sees("(") or not cursor.sees("with"):
+    if cursor.sees("(") or not cursor.sees_any("with", "include"):
         elements = _expect_elements(cursor, is_stream=True)
-    options, positions = _expect_options(cursor) if cursor.accept("with") else ({}, {})
+    included = _accept_includes(cursor, elements)
+    options, positions = expect_options(cursor) if cursor.accept("with") else ({}, {})
     cursor.expect_end()
     _check_elements(elements, given_by_connector="connector" in options)
+    if included and "connector" not in options:
+        raise FeatureNotSupported(
+            "INCLUDE needs a connector", hint="name it: WITH (connector = '...')", position=included[0].position + 1
+        )
     return CreateStream(
         *cursor.source,
         name=name,
@@ -110,15 +116,18 @@ def parse_create_table(cursor: Cursor) -> CreateTable | CreateTableAs:
     temporary = cursor.accept_any("temp", "temporary") is not None
     cursor.expect("table")
     if_not_exists = cursor.accept("if", "not", "exists")
-    name = _expect_new_temporary(cursor) if temporary else _expect_new_name(cursor)
+    name = _expect_new_temporary(cursor) if temporary else expect_new_name(cursor)
     refuse_here(cursor, _AFTER_TABLE)
     if _sees_query_ahead(cursor):
         return _expect_query(cursor, name, temporary=temporary, if_not_exists=if_not_exists)
     elements = _expect_elements(cursor, is_stream=False)
+    options, positions = expect_options(cursor) if cursor.accept("with") else ({}, {})
     _check_elements(elements)
     refuse_here(cursor, _AFTER_TABLE)
     on_commit = _accept_on_commit(cursor, temporary=temporary)
     cursor.expect_end()
+    if options and on_commit is not None:
+        raise InvalidTableDefinition("a temporary table has no options", position=next(iter(positions.values())))
     key = frozenset(elements.primary_key)
     columns = tuple(
         dataclasses.replace(column, primary_key=True, not_null=True) if column.name in key else column
@@ -131,6 +140,8 @@ def parse_create_table(cursor: Cursor) -> CreateTable | CreateTableAs:
         primary_key=elements.primary_key,
         if_not_exists=if_not_exists,
         on_commit=on_commit,
+        options=options,
+        option_positions=positions,
     )
 
 
@@ -138,15 +149,15 @@ def _expect_new_temporary(cursor: Cursor) -> str:
     """Read the name of a temporary table, which may stand in ``pg_temp``."""
     if cursor.sees("pg_temp", "."):
         cursor.expect("pg_temp", ".")
-    return _expect_new_name(cursor)
+    return expect_new_name(cursor)
 
 
 def _sees_query_ahead(cursor: Cursor) -> bool:
     """Tell whether this is CREATE TABLE name [(names)] [ON COMMIT ...] AS: what stands behind the parentheses says it."""
     depth = 0
     for index, token in enumerate(cursor.rest):
-        depth += (token.text == "(") - (token.text == ")")
-        if depth == 0 and token.text != ")":
+        depth += nesting(token)
+        if depth == 0 and token.token_type is not TokenType.R_PAREN:
             words = [t.text for t in cursor.rest[index : index + 5]]
             return words[:1] == ["as"] or (words[:2] == ["on", "commit"] and "as" in words)
     return False
@@ -195,7 +206,7 @@ def parse_create_view(cursor: Cursor) -> CreateMaterializedView:
     or_replace = cursor.accept("or", "replace")
     cursor.expect("materialized", "view")
     if_not_exists = not or_replace and cursor.accept("if", "not", "exists")
-    name = _expect_new_name(cursor)
+    name = expect_new_name(cursor)
     if cursor.sees("("):
         refuse("a column list of a materialized view", "name the columns in the query: SELECT a AS b", cursor)
     options = expect_query_options(cursor) if cursor.sees("with") else None
@@ -207,9 +218,10 @@ def parse_create_view(cursor: Cursor) -> CreateMaterializedView:
 
 
 def parse_drop(cursor: Cursor) -> Drop:
-    """Read DROP STREAM | SOURCE | TABLE | [MATERIALIZED] VIEW."""
+    """Read DROP STREAM | SOURCE | TABLE | [MATERIALIZED] VIEW | SINK."""
     cursor.expect("drop")
-    kind = next((kind for words, kind in OBJECT_WORDS.items() if cursor.accept(*words)), None)
+    kinds = {**OBJECT_WORDS, ("sink",): ObjectKind.SINK}
+    kind = next((kind for words, kind in kinds.items() if cursor.accept(*words)), None)
     if kind is None:
         raise cursor.error()
     if_exists = cursor.accept("if", "exists")
@@ -221,7 +233,7 @@ def parse_drop(cursor: Cursor) -> Drop:
     return Drop(*cursor.source, kind=kind, names=tuple(names), if_exists=if_exists, cascade=cascade)
 
 
-def _expect_new_name(cursor: Cursor) -> str:
+def expect_new_name(cursor: Cursor) -> str:
     name = cursor.expect_object_name()
     _check_length(name, cursor.limits)
     return name
@@ -250,11 +262,19 @@ def _expect_elements(cursor: Cursor, *, is_stream: bool) -> _Elements:
     return elements
 
 
+def _accept_includes(cursor: Cursor, elements: _Elements) -> list[ColumnDefinition]:
+    included = accept_includes(cursor, elements.columns)
+    elements.columns += included
+    if len(elements.columns) > cursor.limits.columns_max:
+        raise exceeded(cursor.limits, "columns_max", "the number of columns")
+    return included
+
+
 def _check_elements(elements: _Elements, *, given_by_connector: bool = False) -> None:
     """Raise where there is no column; a connector may know them by itself."""
+    if given_by_connector and all(column.include for column in elements.columns):
+        return
     if not elements.columns:
-        if given_by_connector:
-            return
         raise SQLSyntaxError("at least one column is needed", position=elements.end)
     known = {column.name for column in elements.columns}
     if elements.watermark is not None and elements.watermark.column not in known:
@@ -351,7 +371,8 @@ def _expect_default(cursor: Cursor) -> exp.Expression:
         constraint = is_column_end(token) and (token.text != "not" or cursor.sees("not", "null"))
         if depth == 0 and constraint and tokens and tokens[-1].text not in ("is", "not"):
             break
-        depth += (token.text in ("(", "[", "case")) - (token.text in (")", "]", "end"))
+        if not is_quoted(token):
+            depth += (token.text in ("(", "[", "case")) - (token.text in (")", "]", "end"))
         tokens.append(cursor.advance())
     if not tokens:
         raise cursor.error()
@@ -374,7 +395,7 @@ def parse_expression(cursor: Cursor, tokens: list[Token]) -> exp.Expression:
     return expression
 
 
-def _expect_options(cursor: Cursor) -> tuple[dict[str, str], dict[str, int]]:
+def expect_options(cursor: Cursor) -> tuple[dict[str, str], dict[str, int]]:
     """Read ``(name = value, ...)``; names may have dots. Positions are 1-based."""
     cursor.expect("(")
     options: dict[str, str] = {}
@@ -405,9 +426,26 @@ def _expect_option_name(cursor: Cursor) -> str:
 
 
 def expect_option_value(cursor: Cursor) -> str:
-    """Read a string, a number or a word, as text. Raises SQLSyntaxError."""
+    """Read a string, a number or a word, as text; or ``secret 'env:NAME'``. Raises SQLSyntaxError."""
+    if cursor.accept("secret"):
+        return _expect_reference(cursor)
     for accept in (cursor.accept_string, cursor.accept_number, cursor.accept_name, cursor.accept_word):
         value = accept()
         if value is not None:
             return value
     raise cursor.error()
+
+
+def _expect_reference(cursor: Cursor) -> str:
+    position = cursor.position + 1
+    text = cursor.accept_string()
+    if text is None:
+        return "secret"  # the word is a value like any other
+    kind, _, name = text.partition(":")
+    if kind not in {"env", "file"} or not name:
+        raise SQLSyntaxError(
+            f'"{text}" does not say where the secret is',
+            hint="write secret 'env:NAME' for an environment variable of the server, or secret 'file:PATH'",
+            position=position,
+        )
+    return SecretReference(text)

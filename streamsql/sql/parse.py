@@ -21,6 +21,7 @@ from streamsql.sql.comments import parse_comment
 from streamsql.sql.copying import parse_copy
 from streamsql.sql.cursors import parse_close, parse_declare, parse_fetch
 from streamsql.sql.definitions import parse_create_stream, parse_create_table, parse_create_view, parse_drop
+from streamsql.sql.flows import parse_alter, parse_create_sink
 from streamsql.sql.locks import parse_lock
 from streamsql.sql.nesting import check_nesting
 from streamsql.sql.prepared import parse_deallocate, parse_execute, parse_prepare
@@ -62,14 +63,16 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     **{("create", word): parse_create_role for word in ROLE_WORDS},
     **{("drop", word): parse_drop_role for word in ROLE_WORDS},
     ("alter", "materialized"): parse_alter_owner,
-    ("alter", "source"): parse_alter_owner,
-    ("alter", "stream"): parse_alter_owner,
-    ("alter", "table"): parse_alter_owner,
+    ("alter", "sink"): parse_alter,
+    ("alter", "source"): parse_alter,
+    ("alter", "stream"): parse_alter,
+    ("alter", "table"): parse_alter,
     ("close",): parse_close,
     ("comment",): parse_comment,
     ("copy",): parse_copy,
     ("create", "materialized"): parse_create_view,
     ("create", "or", "replace", "materialized"): parse_create_view,
+    ("create", "sink"): parse_create_sink,
     ("create", "source"): parse_create_stream,
     ("create", "stream"): parse_create_stream,
     ("create", "table"): parse_create_table,

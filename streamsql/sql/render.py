@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlglot import exp
@@ -17,8 +17,11 @@ from sqlglot.dialects.postgres import Postgres
 
 from streamsql.base.errors import FeatureNotSupported, ProgramLimitExceeded
 from streamsql.sql.durations import render_duration
+from streamsql.sql.flow_statements import AlterFlow, CreateSink, ResetStream
+from streamsql.sql.includes import render_includes
 from streamsql.sql.names import quote_name, quote_string
 from streamsql.sql.render_roles import ROLE_RENDERERS
+from streamsql.sql.secrets import SecretReference
 from streamsql.sql.statements import (
     CloseCursor,
     ColumnDefinition,
@@ -63,7 +66,9 @@ from streamsql.sql.statements import (
 from streamsql.sql.values import LiteralRows
 
 _FLOAT = re.compile(r'"(?:[^"]|"")*"|\bFLOAT\b')
-_POSITIONS = frozenset({"text", "position", "name_position", "name_positions", "mode_position", "option_positions"})
+_POSITIONS = frozenset(
+    {"text", "position", "name_position", "name_positions", "mode_position", "option_positions", "view_position"}
+)
 
 
 def duckdb_sql(tree: exp.Expr) -> str:
@@ -153,15 +158,29 @@ def _type(duckdb_type: str) -> str:
 
 
 def _create_stream(statement: CreateStream) -> str:
-    elements = [_column(column) for column in statement.columns]
+    elements = [_column(column) for column in statement.columns if not column.include]
     if statement.watermark is not None:
         elements.append(f"WATERMARK {_watermark(statement.watermark)}")
     name = _if(statement.if_not_exists, "NOT EXISTS") + quote_name(statement.name)
     text = f"CREATE STREAM {name}" + (f" ({', '.join(elements)})" if elements else "")
+    text += render_includes(statement.columns, [_type(column.type) for column in statement.columns])
     if statement.options:
-        options = (f"{_option_name(name)} = {quote_string(value)}" for name, value in statement.options.items())
-        text += f" WITH ({', '.join(options)})"
+        text += f" WITH ({_options(statement.options)})"
     return text
+
+
+def _create_sink(statement: CreateSink) -> str:
+    name = _if(statement.if_not_exists, "NOT EXISTS") + quote_name(statement.name)
+    return f"CREATE SINK {name} FROM {quote_name(statement.view)} WITH ({_options(statement.options)})"
+
+
+def _alter_flow(statement: AlterFlow) -> str:
+    return f"ALTER {statement.kind.value} {quote_name(statement.name)} {statement.action.value}"
+
+
+def _reset_stream(statement: ResetStream) -> str:
+    value = "" if statement.value is None else f" {quote_string(statement.value)}"
+    return f"ALTER STREAM {quote_name(statement.name)} RESET TO {statement.target.upper()}{value}"
 
 
 def _option_name(name: str) -> str:
@@ -173,7 +192,8 @@ def _create_table(statement: CreateTable) -> str:
     elements = [_column(column) for column in statement.columns]
     if statement.primary_key:
         elements.append(f"PRIMARY KEY{_columns(statement.primary_key)}")
-    return f"{_create_table_head(statement)} ({', '.join(elements)}){_on_commit(statement)}"
+    options = f" WITH ({_options(statement.options)})" if statement.options else ""
+    return f"{_create_table_head(statement)} ({', '.join(elements)}){options}{_on_commit(statement)}"
 
 
 def _create_table_head(statement: CreateTable | CreateTableAs) -> str:
@@ -281,6 +301,14 @@ def _copy_to(statement: CopyTo) -> str:
     return f"COPY {source} TO STDOUT{_copy_options(statement.options)}"
 
 
+def _options(options: Mapping[str, str]) -> str:
+    """Print a connector's options; secrets are references, which may be seen."""
+    return ", ".join(
+        f"{_option_name(name)} = {'secret ' if isinstance(value, SecretReference) else ''}{quote_string(value)}"
+        for name, value in options.items()
+    )
+
+
 def _copy_options(options: dict[str, OptionValue]) -> str:
     def written(value: OptionValue) -> str:
         if isinstance(value, str):
@@ -348,7 +376,10 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CopyTo: _copy_to,
     CreateMaterializedView: _create_view,
     CreateStream: _create_stream,
+    AlterFlow: _alter_flow,
+    CreateSink: _create_sink,
     CreateTable: _create_table,
+    ResetStream: _reset_stream,
     DeclareCursor: _declare,
     Fetch: _fetch,
     CreateTableAs: _create_table_as,

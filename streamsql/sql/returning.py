@@ -12,7 +12,7 @@ from sqlglot.tokens import Token, TokenType
 
 from streamsql.base.errors import FeatureNotSupported, SQLSyntaxError
 from streamsql.sql.statements import Query
-from streamsql.sql.tokens import Cursor, syntax_error, tokenize
+from streamsql.sql.tokens import Cursor, is_quoted, nesting, syntax_error, tokenize
 from streamsql.sql.trees import parse_tree
 
 
@@ -20,9 +20,8 @@ def take_returning(cursor: Cursor) -> list[Token]:
     """Take RETURNING and what follows off the statement's tokens; gives them, none where there is no such clause."""
     depth = 0
     for index, token in enumerate(cursor.tokens):
-        depth += (token.text == "(") - (token.text == ")")
-        quoted = token.token_type in (TokenType.IDENTIFIER, TokenType.STRING)
-        if depth == 0 and token.text == "returning" and not quoted and index >= cursor.index:
+        depth += nesting(token)
+        if depth == 0 and token.text == "returning" and not is_quoted(token) and index >= cursor.index:
             taken = cursor.tokens[index:]
             cursor.tokens = cursor.tokens[:index]
             return taken

@@ -88,7 +88,7 @@ def parse_create_role(cursor: Cursor) -> CreateRole:
     cursor.expect("create")
     word = cursor.accept_any(*ROLE_WORDS)
     name = _expect_new_role(cursor)
-    options = _expect_options(cursor, new=True)
+    options = expect_options(cursor, new=True)
     return CreateRole(*_source(cursor), name=name, options=options, login=word == "user")
 
 
@@ -109,7 +109,7 @@ def parse_alter_role(cursor: Cursor) -> Statement:
         refuse("ALTER ROLE ... IN DATABASE", "leave it away: there is one database", cursor)
     if cursor.sees("set") or cursor.sees("reset"):
         return _parse_role_variable(cursor, role)
-    return AlterRole(*_source(cursor), role=role, options=_expect_options(cursor, new=False))
+    return AlterRole(*_source(cursor), role=role, options=expect_options(cursor, new=False))
 
 
 def _parse_role_variable(cursor: Cursor, role: RoleName) -> AlterRoleSet:
@@ -139,7 +139,7 @@ def parse_drop_role(cursor: Cursor) -> DropRole:
     return DropRole(*cursor.source, roles=roles, if_exists=if_exists)
 
 
-def _expect_options(cursor: Cursor, *, new: bool) -> RoleOptions:
+def expect_options(cursor: Cursor, *, new: bool) -> RoleOptions:
     cursor.accept("with")
     options = _Options()
     while cursor.peek is not None:

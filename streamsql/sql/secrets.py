@@ -1,4 +1,7 @@
-"""Passwords in SQL: texts that hold one are cut where it begins, before anybody but the parser sees them."""
+"""Passwords in SQL: texts that hold one are cut where it begins, before anybody but the parser sees them.
+
+Connectors get theirs by reference, ``password = secret 'env:KAFKA_PASSWORD'``, so that none stands in a definition.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,12 @@ import re
 # CREATE ROLE, ALTER USER, ... up to the word behind which a password stands; no other spelling of these words exists
 _HIDING = re.compile(r"\b(?:role|user|group)\b.*?\bpassword\b", re.IGNORECASE | re.DOTALL)
 HIDDEN = " <redacted>"
+
+
+class SecretReference(str):
+    """Where a secret is found: ``env:NAME`` or ``file:PATH``."""
+
+    __slots__ = ()
 
 
 def redacted(text: str) -> str:

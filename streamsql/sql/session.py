@@ -27,6 +27,7 @@ SHOW_KINDS: dict[tuple[str, ...], ShowKind] = {
     ("tables",): ShowKind.TABLES,
     ("views",): ShowKind.VIEWS,
     ("materialized", "views"): ShowKind.VIEWS,
+    ("sinks",): ShowKind.SINKS,
     ("queries",): ShowKind.QUERIES,
 }
 # spellings of variables that are more than one word

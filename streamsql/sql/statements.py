@@ -77,21 +77,25 @@ class Query(Statement):
 
 @dataclass(frozen=True, slots=True)
 class ColumnDefinition:
-    """A column of CREATE STREAM or CREATE TABLE. `type` is DuckDB's name of the type, `default` an expression."""
+    """A column of CREATE STREAM or CREATE TABLE. `type` is DuckDB's name of the type, `default` an expression.
+
+    `include` is what it holds of a message beside its value, as ``INCLUDE`` names it: ``key``, ``header:name``; else "".
+    """
 
     name: str
     type: str
     not_null: bool = False
     primary_key: bool = False
     default: exp.Expr | None = None
+    include: str = ""
     position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class CreateStream(Statement):
-    """CREATE STREAM (or SOURCE) name (columns, WATERMARK FOR ...) WITH (options).
+    """CREATE STREAM (or SOURCE) name (columns, WATERMARK FOR ...) INCLUDE ... WITH (options).
 
-    With a connector there may be no columns: it knows them (`connectors.resolved`).
+    With a connector there may be no columns: it knows them (`connectors.resolved`). Included columns come last.
     """
 
     name: str
@@ -112,13 +116,18 @@ class OnCommit(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class CreateTable(Statement):
-    """CREATE [TEMP] TABLE name (columns [, PRIMARY KEY (...)]) [ON COMMIT ...]; `on_commit` None: no temporary one."""
+    """CREATE [TEMP] TABLE name (columns [, PRIMARY KEY (...)]) [ON COMMIT ...] [WITH (options)].
+
+    `on_commit` None: no temporary one. With options a connector fills it.
+    """
 
     name: str
     columns: tuple[ColumnDefinition, ...]
     primary_key: tuple[str, ...] = ()
     if_not_exists: bool = False
     on_commit: OnCommit | None = None
+    options: dict[str, str] = field(default_factory=dict)
+    option_positions: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +158,7 @@ class ObjectKind(enum.Enum):
     STREAM = "STREAM"
     TABLE = "TABLE"
     VIEW = "MATERIALIZED VIEW"
+    SINK = "SINK"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +188,13 @@ class ShowKind(enum.Enum):
     STREAMS = "STREAMS"
     TABLES = "TABLES"
     VIEWS = "VIEWS"
+    SINKS = "SINKS"
     QUERIES = "QUERIES"
 
 
 @dataclass(frozen=True, slots=True)
 class Show(Statement):
-    """SHOW STREAMS | TABLES | [MATERIALIZED] VIEWS | QUERIES."""
+    """SHOW STREAMS | TABLES | [MATERIALIZED] VIEWS | SINKS | QUERIES."""
 
     kind: ShowKind
 

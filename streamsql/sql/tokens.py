@@ -84,6 +84,16 @@ def syntax_error(text: str, token: Token | None, *, hint: str | None = None) -> 
     )
 
 
+def is_quoted(token: Token) -> bool:
+    """Tell whether a token is a string or a name in quotes, whose text may look like any other token's."""
+    return token.token_type in (TokenType.STRING, TokenType.IDENTIFIER)
+
+
+def nesting(token: Token) -> int:
+    """Give 1 for an opening parenthesis, -1 for a closing one, else 0."""
+    return (token.token_type is TokenType.L_PAREN) - (token.token_type is TokenType.R_PAREN)
+
+
 def tokenize(text: str, limits: Limits) -> list[Token]:
     """Give the tokens of a query string, semicolons included.
 

@@ -14,6 +14,7 @@ from streamsql.base.errors import StreamSQLError
 from streamsql.base.limits import Limits
 from streamsql.connectors import given_of, resolved
 from streamsql.connectors.datagen import Datagen
+from streamsql.connectors.source import Surroundings
 from streamsql.sql.parse import parse
 from streamsql.sql.statements import CreateStream
 from tests.connectors.test_readers import reading
@@ -30,7 +31,7 @@ def create(columns: str, options: str) -> CreateStream:
 def rows(columns: str, options: str, position: int = 0, rows_max: int = 1 << 20) -> pa.Table:
     statement = create(columns, options)
     given = given_of(statement.options, {})
-    source = Datagen().open(given, statement.columns, {"0": position} if position else {}, 0)
+    source = Datagen().open(given, statement.columns, {"0": position} if position else {}, 0, Surroundings())
     batches = []
     while (batch := source.read(rows_max, 0)) is not None:
         batches.append(batch.rows)

@@ -13,7 +13,7 @@ from streamsql.base.errors import InvalidParameterValue
 from streamsql.base.limits import Limits
 from streamsql.connectors import resolved
 from streamsql.connectors.nexmark import COLUMNS, Nexmark
-from streamsql.connectors.source import Batch, Given, Source
+from streamsql.connectors.source import Batch, Given, Source, Surroundings
 from streamsql.sql.parse import parse
 from streamsql.sql.statements import CreateStream
 from tests.driver import Database
@@ -22,7 +22,9 @@ from tests.driver import Database
 def source(position: int = 0, now_us: int = 0, **options: Any) -> Source:
     given = Given({name: str(value) for name, value in options.items()}, {})
     connector = Nexmark()
-    return connector.open(given, connector.columns(given, ()), {"0": position} if position else {}, now_us)
+    return connector.open(
+        given, connector.columns(given, ()), {"0": position} if position else {}, now_us, Surroundings()
+    )
 
 
 def everything(made: Source, rows_max: int = 100_000) -> list[Batch]:

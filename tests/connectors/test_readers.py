@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from streamsql.base.errors import NotInPrerequisiteState
 from streamsql.base.limits import Limits
-from streamsql.catalog.objects import Stream
-from streamsql.connectors.readers import Reader, SourceReaders
-from streamsql.engine.epoch import Write
+from streamsql.connectors import CONNECTORS
+from streamsql.connectors.nexmark import Nexmark
+from streamsql.connectors.readers import SourceReaders
+from streamsql.connectors.source import Given, Source, Surroundings
+from streamsql.engine.epoch import Engine
 from streamsql.engine.positions import Move
+from streamsql.engine.writes import Write
+from streamsql.sql.statements import ColumnDefinition
 from tests.connectors.test_nexmark import rows
 from tests.driver import Database
 from tests.running import until
@@ -75,8 +80,8 @@ def test_a_reader_pauses_while_too_many_rows_are_not_committed():
             database.execute(BIDS.format(40_000))
             call = engine.call(block)
             blocked.wait()
-            until(lambda: engine.queued_rows == 3_000 or release.is_set())
-            assert not engine.full
+            until(lambda: engine.queue.rows == 3_000 or release.is_set())
+            assert not engine.queue.full
             release.set()
             call.result()
             until(lambda: position(database) == 40_000)
@@ -94,8 +99,8 @@ def test_a_reader_pauses_while_the_engines_queue_is_full():
             database.execute(BIDS.format(20_000))
             call = engine.call(block)
             blocked.wait()
-            until(lambda: engine._room_waiters)
-            assert engine.queued_rows < 1_000 + 500
+            until(lambda: engine.queue._room_waiters)
+            assert engine.queue.rows < 1_000 + 500
             release.set()
             call.result()
             until(lambda: position(database) == 20_000)
@@ -132,24 +137,38 @@ def test_rows_that_do_not_follow_on_what_is_committed_are_refused():
         assert database.query("SELECT count(*) FROM bids") == [("184",)]
 
 
-def test_a_reader_whose_rows_are_refused_stops_and_says_so():
+class Meddled:
+    """A connector while which opens a source, somebody else reads some of it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.opened = 0
+
+    def columns(self, given: Given, declared: Sequence[ColumnDefinition]) -> tuple[ColumnDefinition, ...]:
+        return Nexmark().columns(given, declared)
+
+    def open(self, given: Given, columns: Any, positions: Any, now_us: int, surroundings: Surroundings) -> Source:
+        self.opened += 1
+        if self.opened == 1:
+            move = Move("bids", self.engine.catalog.relation("bids").id, "0", None, 7)
+            self.engine.submit(Write([], moves=(move,))).result()
+        return Nexmark().open(given, columns, positions, now_us, surroundings)
+
+
+def test_a_reader_whose_rows_are_refused_stops_and_says_so_until_it_is_resumed(monkeypatch):
     with Database() as database:
-        database.execute(BIDS.format(5_000))
-        stream = database.engine.catalog.relation("bids")
-        assert isinstance(stream, Stream)
-        reader = Reader(database.engine, stream)
-        move = Move("bids", stream.id, "0", None, 7)
-        database.engine.submit(Write([], moves=(move,))).result()  # somebody else has read in between
-        with capture_logs() as logs:
-            reader.start()
-            reader.join()
-        told = [(entry["event"], entry["stream"], entry["error"]) for entry in logs]
-        assert told == [("source stopped", "bids", 'rows for "bids" do not follow on what is committed')]
-        assert position(database) == 7
-        assert database.query("SELECT count(*) FROM bids") == [("0",)]
-        database.on_engine(lambda: None)
-        status = 'stopped: rows for "bids" do not follow on what is committed'
-        assert database.query("SELECT status FROM streamsql.sources") == [(status,)]
-        with reading(database):  # a new reader goes on from where the other one is
+        monkeypatch.setitem(CONNECTORS, "nexmark", Meddled(database.engine))
+        with capture_logs() as logs, reading(database):
+            database.execute(BIDS.format(5_000))
+            until(lambda: database.query("SELECT status FROM streamsql.sources") != [("reading",)])
+            told = [(entry["event"], entry["stream"], entry["error"]) for entry in logs]
+            assert told == [("source stopped", "bids", 'rows for "bids" do not follow on what is committed')]
+            assert database.query("SELECT name, positions, status FROM streamsql.sources") == [
+                ("bids", '{"0":7}', 'stopped: rows for "bids" do not follow on what is committed')
+            ]
+            assert database.query("SELECT count(*) FROM bids") == [("0",)]
+            database.execute("ALTER STREAM bids RESUME")
             until(lambda: position(database) == 5_000)
-        assert database.query("SELECT status FROM streamsql.sources") == [("reading",)]
+            assert database.query("SELECT count(*), (SELECT status FROM streamsql.sources) FROM bids") == [
+                ("4600", "reading")
+            ]

@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import note as noted
 from hypothesis import strategies as st
 
-from streamsql.engine.epoch import Write
 from streamsql.engine.operators.asof_join import PRUNE_ROWS_MIN
+from streamsql.engine.writes import Write
 from tests.driver import Database
 from tests.engine.streams import SECOND_US, cut_lists, examples
 

@@ -14,6 +14,7 @@ from streamsql.base import types as t
 from streamsql.base.errors import StreamSQLError
 from streamsql.base.limits import Limits
 from streamsql.base.types import canonical_arrow
+from streamsql.pgwire import copy_binary
 from streamsql.pgwire.copy import CopyColumn
 from streamsql.pgwire.copy_binary import BinaryCopyDecoder
 from streamsql.pgwire.copy_options import copy_options
@@ -67,6 +68,9 @@ def _every_way(data: bytes, cut: int) -> object:
     whole = _read([data], 1 << 20)
     assert _read([data[:cut], data[cut:]], 1) == whole
     assert _read([data[i : i + 1] for i in range(len(data))], 1) == whole
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(copy_binary, "_BREAKS_MAX", 0)
+        assert _read([data], 1 << 20) == whole
     return whole
 
 

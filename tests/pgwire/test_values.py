@@ -20,15 +20,11 @@ from streamsql.base.types import WireType, canonical_arrow
 from streamsql.pgwire import values
 from streamsql.pgwire.values import BadValue, decode_column, decode_value, encode_rows, parse_text
 from tests.pgwire.wire import data_rows
+from tests.pgwire.wire import encoded as _encoded
 
 TEXT, BINARY = 0, 1
 INT32_INFINITY = 2**31 - 1
 INT64_INFINITY = 2**63 - 1
-
-
-def _encoded(column: pa.Array, wire_type: WireType, format_code: int) -> list[bytes | None]:
-    batch = pa.record_batch([column], names=["x"])
-    return [row[0] for row in data_rows(encode_rows(batch, [wire_type], [format_code]))]
 
 
 def _sliced(column: pa.Array) -> pa.Array:
@@ -211,7 +207,7 @@ def test_more_than_two_gigabytes_are_encoded_in_parts(monkeypatch: pytest.Monkey
     whole = bytes(encode_rows(batch, [t.TEXT], [TEXT]))
     monkeypatch.setattr(values, "_BUFFER_BYTES_MAX", 60)
     assert bytes(encode_rows(batch, [t.TEXT], [TEXT])) == whole
-    monkeypatch.setattr(values, "_BUFFER_BYTES_MAX", 15)
+    monkeypatch.setattr(values, "_BUFFER_BYTES_MAX", 12)
     with pytest.raises(ProgramLimitExceeded):
         encode_rows(batch, [t.TEXT], [TEXT])
 
@@ -255,9 +251,8 @@ PYTHON_VALUES: dict[str, st.SearchStrategy[Any]] = {
 
 
 def _arrow(name: str, items: list[Any]) -> pa.Array:
-    if name == "uuid":
-        items = [None if item is None else str(item) for item in items]
-    return pa.array(items, canonical_arrow(t.BY_NAME[name]))
+    shown = [None if item is None else str(item) for item in items] if name == "uuid" else items
+    return pa.array(shown, canonical_arrow(t.BY_NAME[name]))
 
 
 @pytest.mark.parametrize("name", sorted(PYTHON_VALUES))

@@ -9,6 +9,8 @@ import json
 import struct
 from typing import Any
 
+import pyarrow as pa
+
 from streamsql.base.errors import (
     BadCopyFormat,
     FeatureNotSupported,
@@ -17,9 +19,12 @@ from streamsql.base.errors import (
     StreamSQLError,
 )
 from streamsql.base.limits import Limits
+from streamsql.base.types import WireType
 from streamsql.pgwire import auth, messages
 from streamsql.pgwire.connection import Connection
 from streamsql.pgwire.states import State
+from streamsql.pgwire.values import encode_rows
+from streamsql.pgwire.values.few import ROWS_MAX
 
 # what a client sends
 
@@ -318,3 +323,14 @@ class ScriptedServer:
                 self.said += messages.portal_suspended() if max_rows == 1 else messages.command_complete("SELECT 1")
             case _:
                 self._fail(SQLSyntaxError("it fails"))
+
+
+def encoded(column: pa.Array, wire_type: WireType, format_code: int) -> list[bytes | None]:
+    """Encode a column as what a long result holds, and as a short one, which is written in another way."""
+    many = pa.record_batch([pa.concat_arrays([column] * (1 + ROWS_MAX))], names=["x"])
+    found = [row[0] for row in data_rows(encode_rows(many, [wire_type], [format_code]))][: len(column)]
+    for start in range(0, len(column), ROWS_MAX):
+        few = pa.record_batch([column.slice(start, ROWS_MAX)], names=["x"])
+        rows = data_rows(encode_rows(few, [wire_type], [format_code]))
+        assert [row[0] for row in rows] == found[start : start + ROWS_MAX]
+    return found

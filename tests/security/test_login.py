@@ -20,9 +20,9 @@ import pytest
 from psycopg import errors
 from psycopg.rows import TupleRow
 
+from tests.certificates import Certificates
 from tests.pgwire.wire import frame, startup, string
 from tests.running import RunningServer, until
-from tests.security.conftest import Certificates
 from tests.server.raw import RawClient
 
 PASSWORD = "pässword'$x"

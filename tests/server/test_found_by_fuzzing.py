@@ -35,6 +35,9 @@ def connection(server: RunningServer) -> Iterator[Connection]:
         ("SELECT k, now()$1FROM fuzzed EMIT APPEND", "42P02"),
         ("SELECT count(*) FROM fuzzed GROUP BY window(ts, '1 day', $1) EMIT UPDATE", "42P02"),
         ("SELECT 1 OPERATOR(pg_catalog.nosuch) 2", "42883"),
+        ("SELECT string_to_array(current_setting(), ',') FROM pg_class", "42883"),
+        ("SELECT current_setting()", "42883"),
+        ("SELECT has_table_privilege()", "42883"),
     ],
 )
 def test_a_text_that_means_nothing_is_refused(connection: Connection, text: str, sqlstate: str):

@@ -372,3 +372,18 @@ def test_flinks_window_tables_are_the_plain_ones(text: str, plain: str) -> None:
     tail = "GROUP BY window_start EMIT UPDATE"
     flink, ours = one(f"SELECT count(*) FROM {text} {tail}"), one(f"SELECT count(*) FROM {plain} {tail}")
     assert render(flink) == render(ours)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'INSERT INTO ")" VALUES (0) RETURNING *',
+        "INSERT INTO t VALUES (')') RETURNING a",
+        "INSERT INTO t VALUES ('(') ON CONFLICT (a) DO NOTHING RETURNING a",
+        "CREATE TABLE t (a TEXT DEFAULT '(', b TEXT DEFAULT ')')",
+        'COPY t ("(") TO STDOUT',
+    ],
+)
+def test_a_bracket_in_quotes_is_no_bracket(text: str) -> None:
+    statement = parse(text, Limits())[0]
+    assert same(parse(render(statement), Limits())[0], statement)

@@ -26,6 +26,7 @@ from streamsql.pgwire.values import (
     boolean,
     bytea,
     datetime,
+    few,
     floats,
     integers,
     interval,
@@ -109,9 +110,11 @@ def encode_rows(
     count = batch.num_rows
     if not count:
         return _EMPTY
+    codecs = [codec_of(wire_type, zone) for wire_type in wire_types]
+    if count <= few.ROWS_MAX and batch.nbytes <= min(few.BYTES_MAX, _BUFFER_BYTES_MAX):
+        return few.encode_few(batch, wire_types, formats, codecs, kind)
     pieces: list[Piece] = []
-    for column, wire_type, format_code in zip(batch.columns, wire_types, formats, strict=True):
-        codec = codec_of(wire_type, zone)
+    for column, codec, format_code in zip(batch.columns, codecs, formats, strict=True):
         pieces.append(codec.to_binary(column) if format_code else codec.to_text(column))
     records: list[Field] = []  # the fixed part of the rows since the last variable piece
     parts: list[list[Field] | pa.Array] = [records]

@@ -1,9 +1,9 @@
-"""The HTTP listener: its routes, its start and its stop.
+"""The HTTP listener: its routes, its start and its stop. Who asks is found out in `login`, before anything else.
 
 POST /streams/NAME      rows                         `posting`
 GET  /query?sql=        rows of a query              `querying`
 GET  /subscribe/VIEW    changes of a view            `following`; the same over a WebSocket
-GET  /healthz /readyz   alive; ready for requests
+GET  /healthz /readyz   alive; ready for requests; for everybody
 GET  /metrics           for Prometheus               `metrics`
 GET  /openapi.json /    what there is                `openapi`
 """
@@ -15,6 +15,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import structlog
 import uvicorn
@@ -27,11 +28,13 @@ from starlette.websockets import WebSocket
 
 from streamsql.base.config import Config, ConfigError
 from streamsql.base.errors import FeatureNotSupported, StreamSQLError, UndefinedObject
-from streamsql.pgwire.rules import Method, is_loopback, rule_for
+from streamsql.pgwire.rules import is_loopback
 from streamsql.server.http import openapi
 from streamsql.server.http.answers import HttpError, answer, from_error, on_error
 from streamsql.server.http.following import Keeping, follow, follow_socket
-from streamsql.server.http.metrics import exposed, registry_of
+from streamsql.server.http.listening import Listener
+from streamsql.server.http.login import Door, asking, passwords_in_clear
+from streamsql.server.http.metrics import exposed
 from streamsql.server.http.parts import Parts
 from streamsql.server.http.posting import Keys, post
 from streamsql.server.http.querying import query
@@ -40,6 +43,8 @@ from streamsql.server.postgres import PostgresServer
 log = structlog.get_logger()
 
 GOODBYE_SECONDS_MAX = 2
+# what tells no more than that the server is there, which whoever connects knows
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 # uvicorn complains there of answers that were broken off on purpose
 logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
 
@@ -49,23 +54,27 @@ class HttpServer:
 
     def __init__(self, postgres: PostgresServer, config: Config) -> None:
         assert config.http_port is not None
-        if config.http_host != "localhost" and not _is_loopback(config.http_host):
+        elsewhere = config.http_host != "localhost" and not _is_loopback(config.http_host)
+        if elsewhere and postgres.credentials is None and not passwords_in_clear(postgres.gate.rules):
             raise ConfigError(
-                f"HTTP listens on this machine's own addresses only, not on {config.http_host}: it has no passwords yet"
+                f"serving HTTP on {config.http_host} needs --tls-cert and --tls-key: passwords go over it as they are; "
+                "or listen on 127.0.0.1"
             )
-        self._gate, self._require_tls = postgres.gate, config.require_tls
-        if not self._trusts(config.http_host):
-            raise ConfigError("HTTP has no passwords yet: it takes an authentication rule that trusts loopback")
         self._host, self._port = config.http_host, config.http_port
-        self.parts = Parts(postgres.engine, postgres.reads, postgres.known, postgres.sessions)
+        self._credentials = lambda: postgres.credentials
+        self._door = Door(postgres.gate, postgres.engine.clock, postgres.limits)
+        self.parts = Parts(
+            postgres.engine,
+            postgres.reads,
+            postgres.known,
+            postgres.sessions,
+            postgres.session_count,
+            postgres.settings,
+        )
+        postgres.requests_of = self.parts.running_of
         self._ready = False
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._server: _Server | None = None
-
-    def _trusts(self, address: str) -> bool:
-        """Tell whether the rules as they are now let a client of this address in without a proof."""
-        rule = rule_for(self._gate.rules, "127.0.0.1" if address == "localhost" else address, tls=False)
-        return rule is not None and rule.method is Method.TRUST and not self._require_tls
 
     async def start(self) -> int:
         """Listen; gives the port. Raises OSError where the address cannot be had."""
@@ -81,23 +90,32 @@ class HttpServer:
             raise
         limits = self.parts.limits
         settings = uvicorn.Config(
-            application(self.parts, lambda: self._ready, self._trusts), lifespan="off", log_config=None, access_log=False,
-            server_header=False, limit_concurrency=limits.http_requests_max, backlog=limits.http_requests_max,
-            timeout_graceful_shutdown=GOODBYE_SECONDS_MAX, ws_max_size=1 << 16, h11_max_incomplete_event_size=1 << 17,
+            application(self.parts, lambda: self._ready, self._door), lifespan="off", log_config=None, access_log=False,
+            proxy_headers=False, server_header=False, limit_concurrency=limits.http_requests_max,
+            backlog=limits.http_requests_max, timeout_graceful_shutdown=GOODBYE_SECONDS_MAX,
+            ws_max_size=1 << 16, h11_max_incomplete_event_size=1 << 17,
         )  # fmt: skip
+        settings.load()
         self._server = _Server(settings)
-        self._task = asyncio.create_task(self._server.serve([listening]))
+        listener = Listener(listening, settings, self._server.server_state, self._credentials, limits)
+        self._tasks = [asyncio.create_task(self._server.serve([])), asyncio.create_task(listener.run())]
+        self._listening = listening
         self._ready = True
         return int(listening.getsockname()[1])
 
     async def stop(self) -> None:
         """Take no more requests, end subscriptions, and wait for what is being answered."""
         self._ready = False
-        if self._server is None or self._task is None:
+        if self._server is None:
             return
+        serving, listening = self._tasks
+        listening.cancel()
+        await asyncio.wait([listening])
+        self._listening.close()
         self._server.should_exit = True
         self.parts.shut_down()
-        await self._task
+        await serving
+        self._door.close()
 
 
 class _Server(uvicorn.Server):
@@ -108,9 +126,9 @@ class _Server(uvicorn.Server):
         yield
 
 
-def application(parts: Parts, ready: Callable[[], bool], trusts: Callable[[str], bool]) -> ASGIApp:
-    """Make the application; `trusts` tells whether a client of an address is let in."""
-    keys, keeping, registry = Keys(), Keeping(parts), registry_of(parts)
+def application(parts: Parts, ready: Callable[[], bool], door: Door) -> ASGIApp:
+    """Make the application; `door` says who asks."""
+    keys, keeping = Keys(), Keeping(parts)
 
     def route(path: str, respond: Callable[[Request], Awaitable[Response]], method: str) -> Route:
         return Route(path, respond, methods=[method])
@@ -130,8 +148,10 @@ def application(parts: Parts, ready: Callable[[], bool], trusts: Callable[[str],
     async def readiness(_: Request) -> Response:
         return PlainTextResponse("ready\n") if ready() else PlainTextResponse("not ready\n", 503)
 
-    async def metrics(_: Request) -> Response:
-        return Response(exposed(registry), media_type="text/plain; version=0.0.4; charset=utf-8")
+    async def metrics(request: Request) -> Response:
+        return Response(
+            exposed(parts, request.state.who.role.oid), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
 
     async def document(_: Request) -> Response:
         return answer(openapi.document())
@@ -166,30 +186,35 @@ def application(parts: Parts, ready: Callable[[], bool], trusts: Callable[[str],
         exception_handlers=dict.fromkeys((404, 405), missing)
         | dict.fromkeys((StreamSQLError, HttpError, Exception), on_error),
     )
-    return _OwnHostOnly(_Caught(made), trusts)
+    return _Admitted(_Caught(made), door)
 
 
-class _OwnHostOnly:
-    """Refuses what a page from elsewhere makes a browser on this machine send: there is no other guard yet.
+class _Admitted:
+    """Finds out who asks, into ``scope["state"]["who"]``, before anything else of a request is read.
 
-    A page whose name was made to point here (DNS rebinding) is known by its Host, a page from elsewhere by its Origin.
+    Where nobody may, the connection is closed behind the answer, as the rest of the request is not wanted.
     """
 
-    def __init__(self, inner: ASGIApp, trusts: Callable[[str], bool]) -> None:
+    def __init__(self, inner: ASGIApp, door: Door) -> None:
         self._inner = inner
-        self._trusts = trusts
+        self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in {"http", "websocket"}:
-            if not self._trusts((scope.get("client") or ("",))[0]):  # the rules may have changed since the start
-                await Response("HTTP has no passwords yet\n", 403)(scope, receive, send)
-                return
-            headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-            origin = headers.get(b"origin", "")
-            if not _is_own(headers.get(b"host", "localhost")) or (origin and not _is_own(origin.partition("://")[2])):
-                await Response("only pages and names of this machine are answered\n", 403)(scope, receive, send)
+        if scope["type"] in {"http", "websocket"} and scope["path"] not in OPEN_PATHS:
+            try:
+                scope["state"]["who"] = await self._door.admit(asking(scope))
+            except HttpError as error:
+                refused = from_error(error)
+                if scope["type"] == "http" and _has_body(scope):
+                    refused.headers["Connection"] = "close"
+                await refused(scope, receive, send)
                 return
         await self._inner(scope, receive, send)
+
+
+def _has_body(scope: Any) -> bool:
+    headers = dict(scope["headers"])
+    return b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
 
 
 class _Caught:
@@ -210,11 +235,6 @@ class _Caught:
             log.info("http client gone", path=scope.get("path"))
         except Exception as error:  # our own fault, which the log must have
             log.error("http request failed", path=scope.get("path"), exc_info=error)
-
-
-def _is_own(host: str) -> bool:
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-    return name == "localhost" or _is_loopback(name.strip("[]"))
 
 
 def _is_loopback(address: str) -> bool:

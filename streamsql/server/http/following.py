@@ -30,6 +30,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from streamsql.base.errors import InvalidParameterValue, StreamSQLError, SubscriptionTooSlow
+from streamsql.catalog.rights import require_read
 from streamsql.engine import definitions
 from streamsql.engine.subscriptions import ChangeLog
 from streamsql.formats.json import objects
@@ -83,12 +84,13 @@ class Following:
     async def open(self) -> ChangeLog:
         """Start reading. Raises StreamSQLError: what is no view, one that has stopped, changes that are not kept."""
         loop = asyncio.get_running_loop()
-        engine, limits = self._context.engine, self._context.limits
+        engine, limits, role = self._context.engine, self._context.limits, self._context.asker.role
 
         def waken() -> None:
             loop.call_soon_threadsafe(self._wake.set)
 
         def begin() -> tuple[definitions.ViewSubscription, ChangeLog]:
+            require_read(engine.catalog, role, engine.catalog.view(self._name))
             found = definitions.subscribe(engine, self._name, None, waken)
             log = engine.queries[self._name].log
             if self._after is not None:
@@ -102,6 +104,7 @@ class Following:
                         "resume_seconds_max bound what is kept",
                     )
                 found = dataclasses.replace(found, subscription=resumed)
+            found.subscription.role = role
             log.keep(limits.resume_rows_max, engine.epoch)
             return found, log
 
@@ -178,7 +181,7 @@ async def _opened(
     stack: contextlib.AsyncExitStack, connection: HTTPConnection, parts: Parts, keeping: Keeping
 ) -> Following:
     """Open the subscription that a request asks for; the stack closes it."""
-    context = stack.enter_context(parts.context())
+    context = stack.enter_context(parts.context(connection.state.who))
     snapshot = _wants_snapshot(connection.query_params)
     made = Following(context, connection.path_params["name"], _after(connection), snapshot=snapshot)
     log = await made.open()

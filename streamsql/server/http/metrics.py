@@ -10,15 +10,25 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from streamsql import __version__
+from streamsql.catalog.access import READ_ALL_DATA, READ_ALL_STATS
+from streamsql.catalog.rights import may_read
 from streamsql.engine.watermark import NEVER
 from streamsql.server.http.parts import Parts
 
 
 class ServerCollector(Collector):
-    """Gives the metrics of a server."""
+    """Gives the metrics of a server: those of streams and views that a role may read, as in ``streamsql.streams``."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, role: int) -> None:
         self._parts = parts
+        self._role = role
+
+    def _shown(self, name: str) -> bool:
+        catalog, role = self._parts.engine.catalog, self._role
+        if catalog.access.has_rights_of(role, READ_ALL_DATA) or catalog.access.has_rights_of(role, READ_ALL_STATS):
+            return True
+        made = catalog.get(name)
+        return made is not None and may_read(catalog, role, made)
 
     def collect(self) -> Iterable[Metric]:
         yield from self._of_engine()
@@ -35,8 +45,8 @@ class ServerCollector(Collector):
         yield HistogramMetricFamily(
             "streamsql_epoch_seconds", "Time that an epoch took, its commit included", seconds.buckets(), seconds.total
         )
-        yield GaugeMetricFamily("streamsql_queue_rows", "Rows that wait for the engine", engine.queued_rows)
-        yield GaugeMetricFamily("streamsql_queue_bytes", "Bytes that wait for the engine", engine.queued_bytes)
+        yield GaugeMetricFamily("streamsql_queue_rows", "Rows that wait for the engine", engine.queue.rows)
+        yield GaugeMetricFamily("streamsql_queue_bytes", "Bytes that wait for the engine", engine.queue.bytes)
         yield GaugeMetricFamily("streamsql_sessions", "Sessions of Postgres clients", len(self._parts.sessions()))
         yield GaugeMetricFamily(
             "streamsql_http_requests", "Queries and subscriptions over HTTP", len(self._parts.running)
@@ -48,6 +58,8 @@ class ServerCollector(Collector):
             "streamsql_stream_rows_rejected", "Records that could not be read", labels=["stream"]
         )
         for name, at in list(self._parts.engine.streams.items()):
+            if not self._shown(name):
+                continue
             rows.add_metric([name], at.rows_in)
             rejected.add_metric([name], at.rows_rejected)
         yield from (rows, rejected)
@@ -64,7 +76,7 @@ class ServerCollector(Collector):
         )
         now = self._parts.engine.clock.now_us()
         for name, query in list(self._parts.engine.queries.items()):
-            if query.temporary:
+            if query.temporary or not self._shown(name):
                 continue
             at = query.progress
             came.add_metric([name], at.rows_in)
@@ -78,14 +90,9 @@ class ServerCollector(Collector):
         yield from (came, out, late, state, readers, failed, lag)
 
 
-def registry_of(parts: Parts) -> CollectorRegistry:
-    """Make the registry of one server."""
-    made = CollectorRegistry(auto_describe=False)
-    made.register(ServerCollector(parts))
-    return made
-
-
-def exposed(registry: CollectorRegistry) -> bytes:
-    """Give the metrics as text."""
+def exposed(parts: Parts, role: int) -> bytes:
+    """Give the metrics as text, as far as a role may see them."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(ServerCollector(parts, role))
     found: bytes = generate_latest(registry)
     return found

@@ -38,6 +38,13 @@ _POSTED = {
 }  # fmt: skip
 
 
+_LOGIN = "A user and his password, as on the wire. Passwords of other machines are taken over TLS only."
+_UNPROVEN = {
+    "_401": "the user or the password is wrong, or missing", "_403": "the user may not do this", "_408": "it took too long",
+    "_429": "too many wrong passwords from this address", "_503": "there is no room for another request now",
+}  # fmt: skip
+
+
 def _parameter(name: str, where: str, about: str, *, required: bool = False, kind: str = "string") -> dict[str, Any]:
     return {"name": name, "in": where, "description": about, "required": required, "schema": {"type": kind}}
 
@@ -48,7 +55,7 @@ def _content(kinds: tuple[str, ...], schema: dict[str, Any] | None = None) -> di
 
 def _answers(about: str, content: dict[str, Any], **others: str) -> dict[str, Any]:
     found: dict[str, Any] = {"200": {"description": about, "content": content}}
-    for status, why in others.items():
+    for status, why in (_UNPROVEN | others).items():
         found[status.strip("_")] = {"description": why, "content": {"application/json": {"schema": _ERROR}}}
     found["default"] = {"description": "an error", "content": {"application/json": {"schema": _ERROR}}}
     return found
@@ -97,17 +104,21 @@ def document() -> dict[str, Any]:
             _410="the changes are not kept any more",
         ),
     }  # fmt: skip
-    plain = {"responses": {"200": {"description": "so it is", "content": _content(("text/plain",))}}}
+    alive = {"responses": {"200": {"description": "so it is", "content": _content(("text/plain",))}}}
+    plain = {"responses": _answers("numbers", _content(("text/plain",)))}
     return {
         "openapi": "3.1.0",
         "info": {"title": "streamsql", "version": __version__, "description": "A streaming SQL server."},
+        "components": {"securitySchemes": {"password": {"type": "http", "scheme": "basic", "description": _LOGIN}}},
+        # the empty one: where the rules of --auth trust this machine, or the client's certificate is its proof
+        "security": [{"password": []}, {}],
         "paths": {
             "/streams/{name}": {"post": post},
             "/query": {"get": query},
             "/subscribe/{name}": {"get": subscribe},
-            "/healthz": {"get": {"summary": "Whether the process lives", **plain}},
-            "/readyz": {"get": {"summary": "Whether requests are taken", **plain}},
-            "/metrics": {"get": {"summary": "For Prometheus", **plain}},
+            "/healthz": {"get": {"summary": "Whether the process lives, for everybody", "security": [], **alive}},
+            "/readyz": {"get": {"summary": "Whether requests are taken, for everybody", "security": [], **alive}},
+            "/metrics": {"get": {"summary": "For Prometheus: of streams and views that the user may read", **plain}},
         },
     }
 
@@ -130,5 +141,6 @@ def page() -> str:
     style = "body{font:16px sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem}td{padding:.1rem 1rem .1rem 0}"
     head = f"<!doctype html><html lang=en><meta charset=utf-8><title>streamsql</title><style>{style}</style>"
     return (
-        f'{head}<h1>streamsql {__version__}</h1><p><a href="/openapi.json">openapi.json</a></p>{"".join(parts)}</html>'
+        f'{head}<h1>streamsql {__version__}</h1><p><a href="/openapi.json">openapi.json</a></p>'
+        f"<p>Log in by HTTP Basic. {_LOGIN}</p>{''.join(parts)}</html>"
     )

@@ -21,10 +21,12 @@ from starlette.responses import Response
 
 from streamsql.base.errors import InvalidParameterValue, NotInPrerequisiteState
 from streamsql.base.limits import exceeded
+from streamsql.catalog.access import OWNER
 from streamsql.catalog.objects import Stream, Table
-from streamsql.engine.epoch import Write
+from streamsql.catalog.rights import require
 from streamsql.engine.ingest import conform, with_defaults
 from streamsql.engine.receipts import Receipt
+from streamsql.engine.writes import Write
 from streamsql.formats.format import NOTHING_REJECTED, Decoded, Format
 from streamsql.server.http.answers import HttpError, answer
 from streamsql.server.http.kinds import input_format
@@ -45,12 +47,16 @@ class Keys:
 
 async def post(request: Request, parts: Parts, keys: Keys) -> Response:
     """Answer a request."""
-    name = request.path_params["name"]
-    relation = parts.engine.catalog.relation(name)
+    with parts.context(request.state.who) as context:
+        return await _post(request, parts, keys, context.asker.role)
+
+
+async def _post(request: Request, parts: Parts, keys: Keys, role: int) -> Response:
+    relation = _writable(parts, request.path_params["name"], role)
     decoding = input_format(request.headers.get("content-type", ""), dict(request.query_params), relation, parts.limits)
-    key = _key(request, parts)
+    key = _key(request, parts, role)
     if key is None:
-        return await _take(request, parts, relation, decoding, None)
+        return await _take(request, parts, relation, decoding, None, role)
     if key in keys.running:
         raise HttpError(
             409,
@@ -58,23 +64,32 @@ async def post(request: Request, parts: Parts, keys: Keys) -> Response:
         )
     keys.running.add(key)
     try:
-        return await _take(request, parts, relation, decoding, key)
+        return await _take(request, parts, relation, decoding, key, role)
     finally:
         keys.running.discard(key)
 
 
-def _key(request: Request, parts: Parts) -> str | None:
+def _writable(parts: Parts, name: str, role: int) -> Stream | Table:
+    """Give the stream or table. Raises StreamSQLError where there is none, or the role may not write to it."""
+    catalog = parts.engine.catalog
+    relation = catalog.relation(name)
+    require(catalog, role, relation, "INSERT")
+    return relation
+
+
+def _key(request: Request, parts: Parts, role: int) -> str | None:
+    """Give the key under which a request is kept: what one role uses, another does not meet."""
     key = request.headers.get("idempotency-key")
     if key is not None and not 0 < len(key) <= parts.limits.idempotency_key_bytes_max:
         raise InvalidParameterValue(
             f"an Idempotency-Key has 1 to {parts.limits.idempotency_key_bytes_max} characters",
             hint="idempotency_key_bytes_max",
         )
-    return key
+    return key if key is None or role == OWNER else f"{role}\n{key}"  # a line break stands in no header
 
 
 async def _take(
-    request: Request, parts: Parts, relation: Stream | Table, decoding: Format, key: str | None
+    request: Request, parts: Parts, relation: Stream | Table, decoding: Format, key: str | None, role: int
 ) -> Response:
     await room(parts.engine)
     digest = hashlib.sha256()
@@ -92,6 +107,7 @@ async def _take(
     epoch = parts.engine.epoch
     if rows.num_rows or rejected.num_rows or key is not None:
         await room(parts.engine)
+        _writable(parts, relation.name, role)  # the body may have taken long
         epoch = await asyncio.wrap_future(parts.engine.submit(Write([(relation.name, rows)], receipt=receipt)))
     return answer({**body, "epoch": epoch}, _status(body))
 

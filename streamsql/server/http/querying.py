@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 
@@ -9,7 +10,13 @@ import pyarrow as pa
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue, ReadOnlyTransaction, StreamSQLError
+from streamsql.base.errors import (
+    FeatureNotSupported,
+    InvalidParameterValue,
+    QueryCanceled,
+    ReadOnlyTransaction,
+    StreamSQLError,
+)
 from streamsql.server.context import NO_VALUES, Context
 from streamsql.server.http.kinds import Encoder, accepted, encoder_of
 from streamsql.server.http.parts import Parts
@@ -28,7 +35,8 @@ async def query(request: Request, parts: Parts) -> Response:
         raise InvalidParameterValue("the parameter sql is missing", hint="GET /query?sql=SELECT ...")
     kind = accepted(request.headers.get("accept", ""))
     stack = contextlib.AsyncExitStack()
-    context = stack.enter_context(parts.context())
+    context = stack.enter_context(parts.context(request.state.who))
+    _end_in_time(stack, context)
     try:
         rows = await _rows(context, text)
         if rows.release is not None:
@@ -40,6 +48,14 @@ async def query(request: Request, parts: Parts) -> Response:
         await stack.aclose()
         raise
     return StreamingResponse(_body(stack, context, encoder, first, batches), media_type=_shown(kind))
+
+
+def _end_in_time(stack: contextlib.AsyncExitStack, context: Context) -> None:
+    """Let `statement_timeout`, which a role may have, end the statement."""
+    seconds = context.variables.statement_seconds_max
+    if seconds is not None:
+        error = QueryCanceled("canceling statement due to statement timeout")
+        stack.callback(asyncio.get_running_loop().call_later(seconds, context.cancel.cancel, error).cancel)
 
 
 def _shown(kind: str) -> str:

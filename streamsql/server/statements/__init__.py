@@ -28,6 +28,7 @@ from streamsql.server.statements import (
     drop,
     explain,
     explain_why,
+    flow,
     grant,
     insert,
     lock,
@@ -44,6 +45,7 @@ from streamsql.server.statements import (
     upsert,
     verify,
 )
+from streamsql.sql import flow_statements as f
 from streamsql.sql import role_statements as r
 from streamsql.sql import statements as s
 
@@ -72,15 +74,18 @@ async def _resolved(context: Context, statement: s.ExecutePrepared, values: Valu
     return await handler(found).execute(context, found, given)
 
 
+DROP_SINKS = Handler(flow.drop_sinks, at_once=True)
 TEMPORARY = Handler(create_table.temporary)
 UPSERT = Handler(upsert.execute, returned_columns, insert.types_of, at_once=True)
 
 HANDLERS: dict[type[s.Statement], Handler] = {
+    f.AlterFlow: Handler(flow.alter, at_once=True),
     s.CloseCursor: Handler(cursor.close),
     s.Comment: Handler(comment.execute, at_once=True),
     s.CopyFrom: Handler(copy_from.execute),
     s.CopyTo: Handler(copy_to.execute),
     s.CreateMaterializedView: Handler(create.view, at_once=True),
+    f.CreateSink: Handler(flow.create_sink, at_once=True),
     s.CreateStream: Handler(create.relation, at_once=True),
     s.CreateTable: Handler(create.relation, at_once=True),
     s.DeclareCursor: Handler(cursor.declare, types_of=cursor.types_of),
@@ -126,6 +131,8 @@ def handler(statement: s.Statement) -> Handler:
     """Give the handler of a statement."""
     if isinstance(statement, s.CreateTable) and statement.on_commit is not None:
         return TEMPORARY
+    if isinstance(statement, s.Drop) and statement.kind is s.ObjectKind.SINK:
+        return DROP_SINKS
     if isinstance(statement, s.Insert) and statement.conflict is not None:
         return UPSERT
     return HANDLERS[type(statement)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from functools import partial
 
@@ -72,13 +73,24 @@ def _condition(context: Context, statement: CopyFrom, cursor: duckdb.DuckDBPyCon
 
 
 async def take(context: Context, copy: CopyIn, data: bytes) -> None:
-    """Decode a piece of the data. Raises StreamSQLError with the line and column at fault."""
-    _gather(context, copy, await context.reads.compute(lambda: copy.decoder.feed(data)))
+    """Take a piece of the data, which is decoded when there is enough of it, while more comes.
+
+    Raises StreamSQLError with the line and column at fault, of this piece or of one before.
+    """
+    copy.pieces.append(data)
+    copy.byte_count += len(data)
+    if copy.byte_count >= context.limits.copy_batch_bytes_max:
+        await _decoded(context, copy)
+        pieces, copy.pieces, copy.byte_count = copy.pieces, [], 0
+        copy.decoding = asyncio.ensure_future(context.reads.compute(lambda: copy.decoder.feed(b"".join(pieces))))
+        copy.decoding.add_done_callback(_retrieved)
 
 
 async def finish(context: Context, copy: CopyIn) -> int:
     """Decode what is left and hand all rows to the transaction; gives their number."""
-    _gather(context, copy, await context.reads.compute(copy.decoder.finish))
+    await _decoded(context, copy)
+    rest = b"".join(copy.pieces)
+    _gather(context, copy, await context.reads.compute(lambda: [*copy.decoder.feed(rest), *copy.decoder.finish()]))
     relation = context.catalog.relation(copy.relation)
     require(context.catalog, context.asker.role, relation, "INSERT")
     columns = target_columns(relation, copy.column_names)
@@ -102,6 +114,19 @@ def _let_in(rows: pa.Table, where: str, cursor: duckdb.DuckDBPyConnection) -> pa
             return cursor.sql(where).to_arrow_table().cast(rows.schema)
         finally:
             cursor.unregister(_COPIED)
+
+
+async def _decoded(context: Context, copy: CopyIn) -> None:
+    """Wait for what is being decoded. Raises what is wrong with it."""
+    if copy.decoding is not None:
+        _gather(context, copy, await copy.decoding)
+        copy.decoding = None
+
+
+def _retrieved(decoding: asyncio.Future[list[pa.RecordBatch]]) -> None:
+    """Look at what came of it, also where the COPY ended otherwise and nobody does."""
+    if not decoding.cancelled():
+        decoding.exception()
 
 
 def _gather(context: Context, copy: CopyIn, batches: list[pa.RecordBatch]) -> None:

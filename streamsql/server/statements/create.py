@@ -33,8 +33,7 @@ def block_notices(context: Context, what: str) -> list[dict[str, str]]:
 
 async def relation(context: Context, statement: CreateStream | CreateTable, values: Values) -> Done:
     what = "CREATE STREAM" if isinstance(statement, CreateStream) else "CREATE TABLE"
-    if isinstance(statement, CreateStream):
-        statement = resolved(statement)
+    statement = resolved(statement)
     await check_defaults(context, statement)
     made = await create_relation(context, statement)
     return Done(what, block_notices(context, what) if made else [exists_notice(statement.name)])

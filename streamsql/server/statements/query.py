@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import re
@@ -25,13 +24,15 @@ from streamsql.plan.functions import asks_settings
 from streamsql.plan.output_names import values_names
 from streamsql.plan.parameters import infer_types, literal_sql, number_of, substituted
 from streamsql.plan.places import located
+from streamsql.plan.point_lookup import Constant, point_lookup
 from streamsql.plan.result_types import WIRE_TYPE
 from streamsql.server.context import Context, Given, Values
 from streamsql.server.known import Bound
 from streamsql.server.reads import describe_on
-from streamsql.server.results import Batches, ResultColumn, Rows, Wake
+from streamsql.server.results import Batches, ResultColumn, Rows, Wake, only
 from streamsql.server.statements.notify_calls import rewritten, telling
 from streamsql.server.streaming import canonical, every
+from streamsql.server.templates import template_of
 from streamsql.sql.statements import EmitMode, Query
 
 # A parameter in the SQL that is kept: what no text of a client's can hold, so that nothing else is taken for one.
@@ -94,8 +95,43 @@ async def _adhoc(context: Context, statement: Query, values: Values) -> Rows:
     if context.transaction.private:
         return await _with_written(context, statement, values)
     bound = await _bound(context, statement, values)
+    if bound.lookup is not None:
+        if not values.types:
+            context.known.templates.learn(statement, bound.lookup)
+        found = _looked_up(context, bound, [_constant(c, values) for c in bound.lookup.constants])
+        if found is not None:
+            return found
     rows = context.reads.stream(_filled(bound, values), bound.columns, context.cancel, tables=bound.tables)
     return Rows(list(bound.columns), rows, locate=lambda error: located(error, statement.tree, statement))
+
+
+def by_template(context: Context, text: str) -> Rows | None:
+    """Answer a text that only has other constants than one that was a lookup. None: parse it."""
+    if context.transaction.private or context.transaction.failed:
+        return None
+    template = template_of(text)
+    query = None if template is None else context.known.templates.find(template)
+    if template is None or query is None:
+        return None
+    bound = context.known.queries.get(query, context.catalog, ((), context.asker))
+    if bound is None or bound.lookup is None:
+        return None
+    constants = [""] * len(template.constants)
+    for place, constant in zip(bound.lookup.in_order, template.constants, strict=True):
+        constants[place] = constant
+    return _looked_up(context, bound, constants)
+
+
+def _constant(constant: Constant, values: Values) -> str | None:
+    if not constant.number:
+        return constant.text
+    return None if values.texts is None else values.texts[constant.number - 1]
+
+
+def _looked_up(context: Context, bound: Bound, constants: Sequence[str | None]) -> Rows | None:
+    assert bound.lookup is not None
+    row = context.known.lookups.find(context.engine, bound.lookup, constants)
+    return None if row is None else Rows(list(bound.columns), only(row))
 
 
 async def _bound(context: Context, query: Query, values: Values) -> Bound:
@@ -140,7 +176,10 @@ def bind(query: Query, types: tuple[WireType, ...], scope: Scope, given: Given) 
     columns = tuple(_column(c, wire_type, exact=bool(types)) for c, wire_type in zip(found, told, strict=True))
     if any(c.shown for c in columns):
         scope.provide(None)
-    return Bound(made.sql, columns, given.tables, lasting=given.lasting and not asks_settings(query.tree, query))
+    lasting = given.lasting and not asks_settings(query.tree, query)
+    raw = all(not c.shown and (c.cast is None or c.exact) for c in columns)
+    lookup = point_lookup(query.tree, scope.catalog, types) if raw and not scope.stand_ins else None
+    return Bound(made.sql, columns, given.tables, lasting, lookup)
 
 
 def _column(described: OutputColumn, told: WireType | None, *, exact: bool) -> ResultColumn:
@@ -210,11 +249,7 @@ def _with_values(statement: Query, values: Values) -> Query:
 async def _live(context: Context, query: Query) -> Rows:
     check_continuous(context, query)
     wake = Wake()
-    loop = asyncio.get_running_loop()
-
-    def waken() -> None:
-        loop.call_soon_threadsafe(wake.set)
-
+    waken = context.known.bell.for_event(wake)
     engine, role = context.engine, context.asker.role
 
     def start() -> LiveQuery:

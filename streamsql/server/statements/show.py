@@ -1,4 +1,4 @@
-"""SHOW STREAMS, TABLES, VIEWS, QUERIES."""
+"""SHOW STREAMS, TABLES, VIEWS, SINKS, QUERIES."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _COLUMNS: dict[ShowKind, tuple[tuple[str, type], ...]] = {
     ),
     ShowKind.TABLES: (("name", str), ("columns", int), ("primary_key", str), ("rows_in", int)),
     ShowKind.VIEWS: (("name", str), ("source", str), ("mode", str), ("definition", str)),
+    ShowKind.SINKS: (("name", str), ("view", str), ("connector", str), ("rows_waiting", int), ("definition", str)),
     ShowKind.QUERIES: (
         ("name", str), ("kind", str), ("source", str), ("mode", str), ("rows_in", int), ("rows_out", int),
         ("rows_late", int), ("state_rows", int), ("readers", int), ("status", str),
@@ -97,9 +98,17 @@ def _queries(context: Context) -> list[tuple[object, ...]]:
     ]
 
 
+def _sinks(context: Context) -> list[tuple[object, ...]]:
+    return [
+        (s.name, s.view, s.connector["connector"], context.engine.sinks[s.name].rows_waiting, s.text)
+        for s in sorted(context.engine.catalog.sinks.values(), key=lambda s: s.name)
+    ]
+
+
 _ROWS = {
     ShowKind.STREAMS: _streams,
     ShowKind.TABLES: _tables,
     ShowKind.VIEWS: _views,
+    ShowKind.SINKS: _sinks,
     ShowKind.QUERIES: _queries,
 }

@@ -10,7 +10,6 @@ have been sent, and its other columns are NULL.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 
 import numpy as np
@@ -40,11 +39,7 @@ async def columns(context: Context, statement: Subscribe, values: Values) -> lis
 async def execute(context: Context, statement: Subscribe, values: Values) -> Rows:
     found = await columns(context, statement, values)
     wake = Wake()
-    loop = asyncio.get_running_loop()
-
-    def waken() -> None:
-        loop.call_soon_threadsafe(wake.set)
-
+    waken = context.known.bell.for_event(wake)
     engine, role = context.engine, context.asker.role
 
     def follow() -> ViewSubscription:
@@ -72,6 +67,7 @@ async def _batches(
     found: list[ResultColumn],
 ) -> Batches:
     shown = found[3:] if statement.progress else found[2:]
+    shape = context.known.frames.shape((statement.progress, tuple(shown)))
     if statement.snapshot:
         reading = context.reads.stream(following.snapshot_query, shown, context.cancel, following.snapshot)
         async with contextlib.aclosing(reading) as rows:
@@ -87,7 +83,7 @@ async def _batches(
     every_us = query.plan.every_us if query is not None else None
     async for changes, epoch in every(context.reads, following.subscription, wake, every_us, context.cancel):
         for change in changes:
-            for batch in await _shared_frames(context, change, shown, statement.progress):
+            for batch in await _shared_frames(context, change, shown, shape, progress=statement.progress):
                 yield batch
         if statement.progress and epoch > reported:
             reported = epoch
@@ -96,17 +92,16 @@ async def _batches(
 
 
 async def _shared_frames(
-    context: Context, change: Change, shown: list[ResultColumn], progress: bool
+    context: Context, change: Change, shown: list[ResultColumn], shape: int, *, progress: bool
 ) -> list[pa.RecordBatch]:
     """Frame a change once for all who subscribe to it."""
     if change.rows.num_rows > SHARED_ROWS_MAX:
         return await _framed_change(context, change, shown, progress)
     shared = context.known.frames
-    key = (progress, tuple(shown))
-    found = shared.get(change, key)
+    found = shared.get(change, shape)
     if found is None:
         found = await _framed_change(context, change, shown, progress)
-        shared.put(change, found, key)
+        shared.put(change, found, shape)
     return found
 
 

@@ -1,0 +1,73 @@
+"""CREATE SINK and DROP SINK, and ALTER STREAM | TABLE | SINK ... PAUSE | RESUME."""
+
+from __future__ import annotations
+
+from streamsql.base.errors import InvalidParameterValue
+from streamsql.catalog.rights import require_create, require_owner, require_read, require_sink_owner
+from streamsql.connectors import given_of_sink, sink_connector
+from streamsql.connectors.shapes import shape_of
+from streamsql.engine import sinks, sources
+from streamsql.server.context import Context, Values
+from streamsql.server.results import Done, notice
+from streamsql.server.statements.create import block_notices
+from streamsql.sql.flow_statements import AlterFlow, CreateSink
+from streamsql.sql.statements import Drop, ObjectKind
+
+
+async def create_sink(context: Context, statement: CreateSink, values: Values) -> Done:
+    engine, role, places = context.engine, context.asker.role, statement.option_positions
+    connector = sink_connector(statement.options, places)
+    snapshot = _snapshot(statement)
+
+    def create() -> bool:
+        require_create(engine.catalog, role)
+        view = engine.catalog.view(statement.view, statement.view_position + 1)
+        require_read(engine.catalog, role, view)
+        shape = shape_of(engine, view.name, statement.options, places.get("key"))
+        guarantee = connector.check(given_of_sink(statement.options, places), shape)
+        return sinks.create_sink(engine, statement, guarantee.value, snapshot=snapshot, owner=role)
+
+    made = await context.on_engine(create)
+    if not made:
+        return Done("CREATE SINK", [notice(f'sink "{statement.name}" already exists, skipping', sqlstate="42710")])
+    return Done("CREATE SINK", block_notices(context, "CREATE SINK"))
+
+
+def _snapshot(statement: CreateSink) -> bool:
+    text = statement.options.get("snapshot", "true").lower()
+    if text not in {"true", "false"}:
+        raise InvalidParameterValue(
+            f'invalid value for option "snapshot": "{text}" is neither true nor false',
+            position=statement.option_positions.get("snapshot"),
+        )
+    return text == "true"
+
+
+async def drop_sinks(context: Context, statement: Drop, values: Values) -> Done:
+    engine, role = context.engine, context.asker.role
+
+    def drop() -> list[str]:
+        for name in statement.names:
+            if name in engine.catalog.sinks:
+                require_sink_owner(engine.catalog, role, engine.catalog.sinks[name])
+        return sinks.drop(engine, statement.names, if_exists=statement.if_exists)
+
+    missing = await context.on_engine(drop)
+    notices = [notice(f'sink "{name}" does not exist, skipping') for name in missing]
+    return Done("DROP SINK", notices + block_notices(context, "DROP SINK"))
+
+
+async def alter(context: Context, statement: AlterFlow, values: Values) -> Done:
+    engine, role, what = context.engine, context.asker.role, f"ALTER {statement.kind.value}"
+
+    def change() -> None:
+        position = statement.name_position + 1
+        if statement.kind is ObjectKind.SINK:
+            require_sink_owner(engine.catalog, role, engine.catalog.sink(statement.name, position))
+            sinks.alter(engine, statement)
+        else:
+            require_owner(engine.catalog, role, engine.catalog.find(statement.name, position))
+            sources.alter(engine, statement)
+
+    await context.on_engine(change)
+    return Done(what, block_notices(context, what))

@@ -1,0 +1,90 @@
+"""CREATE SINK, and what is done with what flows: ALTER STREAM | TABLE | SINK ... PAUSE | RESUME, ALTER STREAM ... RESET TO."""
+
+from __future__ import annotations
+
+from streamsql.base.errors import SQLSyntaxError
+from streamsql.sql.definitions import expect_new_name, expect_options
+from streamsql.sql.flow_statements import AlterFlow, CreateSink, FlowAction, ResetStream
+from streamsql.sql.roles import parse_alter_owner
+from streamsql.sql.statements import ObjectKind, Statement
+from streamsql.sql.tokens import Cursor
+from streamsql.sql.unsupported import refuse
+
+_KINDS = {
+    "sink": ObjectKind.SINK,
+    "source": ObjectKind.STREAM,
+    "stream": ObjectKind.STREAM,
+    "table": ObjectKind.TABLE,
+}
+RESET_TARGETS = ("earliest", "latest", "timestamp", "positions")
+
+
+def parse_create_sink(cursor: Cursor) -> CreateSink:
+    """Read CREATE SINK [IF NOT EXISTS] name FROM view WITH (options)."""
+    cursor.expect("create", "sink")
+    if_not_exists = cursor.accept("if", "not", "exists")
+    name = expect_new_name(cursor)
+    if cursor.sees("as"):
+        refuse("CREATE SINK ... AS", "make a materialized view of the query, and CREATE SINK ... FROM it", cursor)
+    cursor.expect("from")
+    view_position = cursor.position
+    view = cursor.expect_object_name()
+    position = cursor.position
+    if not cursor.accept("with"):
+        raise SQLSyntaxError(
+            "a sink needs options", hint="say where to: WITH (connector = '...', ...)", position=position + 1
+        )
+    options, positions = expect_options(cursor)
+    cursor.expect_end()
+    return CreateSink(
+        *cursor.source,
+        name=name,
+        view=view,
+        view_position=view_position,
+        options=options,
+        if_not_exists=if_not_exists,
+        option_positions=positions,
+    )
+
+
+def parse_alter(cursor: Cursor) -> Statement:
+    """Read ALTER STREAM | SOURCE | TABLE | SINK name and what is done with it; OWNER TO is another's."""
+    start = cursor.index
+    cursor.expect("alter")
+    word = cursor.accept_any(*_KINDS)
+    if word is None:
+        raise cursor.error()
+    kind, position = _KINDS[word], cursor.position
+    name = cursor.expect_object_name()
+    action = _accept_action(cursor)
+    if action is not None:
+        cursor.expect_end()
+        return AlterFlow(*cursor.source, kind=kind, name=name, name_position=position, action=action)
+    if kind is ObjectKind.STREAM and cursor.accept("reset"):
+        return _reset(cursor, name, position)
+    if kind is ObjectKind.SINK:
+        raise cursor.error()
+    cursor.index = start
+    return parse_alter_owner(cursor)
+
+
+def _accept_action(cursor: Cursor) -> FlowAction | None:
+    if cursor.accept("pause"):
+        return FlowAction.PAUSE
+    if not cursor.accept("resume"):
+        return None
+    return FlowAction.SKIP if cursor.accept("skip") else FlowAction.RESUME
+
+
+def _reset(cursor: Cursor, name: str, position: int) -> ResetStream:
+    cursor.expect("to")
+    target = cursor.accept_any(*RESET_TARGETS)
+    if target is None:
+        raise cursor.error()
+    value = None
+    if target in {"timestamp", "positions"}:
+        value = cursor.accept_string()
+        if value is None:
+            raise cursor.error()
+    cursor.expect_end()
+    return ResetStream(*cursor.source, name=name, name_position=position, target=target, value=value)

@@ -1,0 +1,284 @@
+"""Each epoch's changes of a view reach its sinks, whole and in order, whatever fails on the way; until then they are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from streamsql.base.errors import (
+    DependentObjectsExist,
+    DuplicateObject,
+    InvalidParameterValue,
+    ProgramLimitExceeded,
+    StreamSQLError,
+    Unavailable,
+    UndefinedColumn,
+    UndefinedObject,
+)
+from streamsql.base.limits import Limits
+from streamsql.connectors import SINKS
+from streamsql.connectors.delivering import Deliverers
+from streamsql.connectors.sink import Delivery
+from tests.connectors.memory_sink import MemoryConnector, OtherSide
+from tests.driver import Database
+from tests.running import until
+
+STREAM = "CREATE STREAM s (ts TIMESTAMP, k TEXT, n INT, WATERMARK FOR ts AS ts)"
+APPEND = (
+    "CREATE MATERIALIZED VIEW v AS SELECT window_start, k, sum(n) AS n FROM s "
+    "GROUP BY window(ts, '1 minute'), k EMIT APPEND"
+)
+UPDATE = "CREATE MATERIALIZED VIEW v AS SELECT k, sum(n) AS n FROM s GROUP BY k EMIT UPDATE"
+SINK = "CREATE SINK o FROM v WITH (connector = 'memory')"
+STATUS = "SELECT status FROM streamsql.sinks"
+
+
+@pytest.fixture
+def side(monkeypatch: pytest.MonkeyPatch) -> OtherSide:
+    made = OtherSide()
+    monkeypatch.setitem(SINKS, "memory", MemoryConnector(made))
+    return made
+
+
+@contextmanager
+def delivering(database: Database) -> Iterator[None]:
+    deliverers = Deliverers(database.engine)
+    deliverers.start()
+    yield
+    deliverers.stop()
+
+
+def insert(database: Database, *rows: tuple[str, str, int]) -> None:
+    values = ", ".join(f"('2026-01-01 00:{at}', '{k}', {n})" for at, k, n in rows)
+    database.execute(f"INSERT INTO s VALUES {values}")
+
+
+def waiting(database: Database) -> str | None:
+    return database.query("SELECT rows_waiting FROM streamsql.sinks")[0][0]
+
+
+def test_a_sink_gets_the_rows_that_are_there_and_then_every_change(side: OtherSide):
+    with Database() as database, delivering(database):
+        database.execute(STREAM)
+        database.execute(UPDATE)
+        insert(database, ("00:01", "a", 1), ("00:02", "b", 5))
+        database.execute(SINK)
+        until(lambda: len(side.rows) == 2)
+        assert sorted(side.weighted) == [(1, ("a", 1)), (1, ("b", 5))]
+        assert side.shape is not None
+        assert (side.shape.key, side.shape.append_only) == (("k",), False)
+        insert(database, ("00:03", "a", 2))
+        until(lambda: len(side.rows) == 4)
+        assert side.weighted[2:] == [(-1, ("a", 1)), (1, ("a", 3))]
+        until(lambda: waiting(database) == "0")
+        assert database.query(
+            "SELECT name, view, connector, guarantee, rows_delivered, status FROM streamsql.sinks"
+        ) == [("o", "v", "memory", "exactly once", "4", "delivering")]
+
+
+def test_without_a_snapshot_only_what_comes_later_is_delivered(side: OtherSide):
+    with Database() as database, delivering(database):
+        database.execute(STREAM)
+        database.execute(UPDATE)
+        insert(database, ("00:01", "a", 1))
+        database.execute("CREATE SINK o FROM v WITH (connector = 'memory', snapshot = false)")
+        insert(database, ("00:03", "a", 2))
+        until(lambda: len(side.rows) == 2)
+        assert side.weighted == [(-1, ("a", 1)), (1, ("a", 3))]
+
+
+def test_windows_are_delivered_as_they_close_also_over_restarts_and_crashes(side: OtherSide, tmp_path: Path):
+    with Database(tmp_path / "data") as database:
+        database.execute(STREAM)
+        database.execute(APPEND)
+        database.execute(SINK)
+        for minute in range(10):
+            insert(database, (f"{minute:02}:30", "a", minute), (f"{minute:02}:31", "b", 1))
+            if minute == 3:
+                database.restart()
+            if minute == 6:
+                database.crash()
+            if minute % 2:
+                with delivering(database):
+                    until(lambda: waiting(database) == "0")
+    assert [(values[0].minute, values[1:]) for values in side.values] == [
+        (minute, row) for minute in range(9) for row in (("a", minute), ("b", 1))
+    ]
+    assert side.shape is not None
+    assert (side.shape.key, side.shape.append_only) == (("window_start", "k"), True)
+
+
+@pytest.mark.parametrize("notes", [True, False])
+def test_a_delivery_whose_note_was_lost_is_repeated_only_where_the_other_side_keeps_none(
+    side: OtherSide, notes: bool, tmp_path: Path
+):
+    side.notes = notes
+
+    def cut_off(delivery: Delivery) -> None:
+        side.after = lambda delivery: None
+        raise Unavailable("the connection was cut")
+
+    with Database(tmp_path / "data") as database:
+        database.execute(STREAM)
+        database.execute(UPDATE)
+        database.execute(SINK)
+        insert(database, ("00:01", "a", 1))
+        side.after = cut_off
+        with delivering(database):
+            until(lambda: waiting(database) == "0")
+            insert(database, ("00:02", "b", 1))
+            until(lambda: waiting(database) == "0")
+    once = [(1, ("a", 1)), (1, ("b", 1))]
+    assert side.weighted == (once if notes else once[:1] + once)
+    assert side.opened == 2
+
+
+def test_what_is_unavailable_is_tried_until_it_is_there(side: OtherSide):
+    left = [3]
+
+    def fail(delivery: Delivery) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise Unavailable("nobody listens on port 1")
+
+    side.before = fail
+    with Database() as database, delivering(database):
+        database.execute(STREAM)
+        database.execute(UPDATE)
+        database.execute(SINK)
+        insert(database, ("00:01", "a", 1))
+        until(lambda: database.query(STATUS) == [("retrying: nobody listens on port 1",)])
+        until(lambda: side.values == [("a", 1)])
+        until(lambda: database.query(STATUS) == [("delivering",)])
+
+
+def test_a_sink_that_fails_stops_alone_and_goes_on_when_it_is_resumed(side: OtherSide):
+    def fail(delivery: Delivery) -> None:
+        raise StreamSQLError("the topic does not exist")
+
+    side.before = fail
+    with Database() as database, delivering(database):
+        database.execute(STREAM)
+        database.execute(UPDATE)
+        database.execute(SINK)
+        insert(database, ("00:01", "a", 1))
+        until(lambda: database.query(STATUS) == [("stopped: the topic does not exist",)])
+        insert(database, ("00:02", "a", 1))
+        assert database.query("SELECT * FROM v") == [("a", "2")]
+        assert waiting(database) == "3"
+        side.before = lambda delivery: None
+        database.execute("ALTER SINK o RESUME")
+        until(lambda: side.weighted == [(1, ("a", 1)), (-1, ("a", 1)), (1, ("a", 2))])
+
+
+def test_a_paused_sink_waits_over_a_restart(side: OtherSide, tmp_path: Path):
+    with Database(tmp_path / "data") as database:
+        database.execute(STREAM)
+        database.execute(UPDATE)
+        database.execute(SINK)
+        database.execute("ALTER SINK o PAUSE")
+        insert(database, ("00:01", "a", 1))
+        database.restart()
+        with delivering(database):
+            assert database.query("SELECT status, rows_waiting FROM streamsql.sinks") == [("paused", "1")]
+            database.execute("ALTER SINK o RESUME")
+            until(lambda: side.values == [("a", 1)])
+        assert side.opened == 1
+
+
+def test_a_sink_that_has_too_much_to_deliver_lets_no_more_in(side: OtherSide):
+    with Database(limits=Limits(outbox_rows_max=4)) as database:
+        database.execute(STREAM)
+        database.execute("CREATE STREAM other (n INT)")
+        database.execute(UPDATE)
+        database.execute(SINK)
+        insert(database, *((f"00:0{i}", f"k{i}", 1) for i in range(4)))
+        with pytest.raises(ProgramLimitExceeded, match=r'sink "o" exceeds outbox_rows_max = 4'):
+            insert(database, ("00:01", "a", 1))
+        database.execute("INSERT INTO other VALUES (1)")
+        with delivering(database):
+            until(lambda: waiting(database) == "0")
+        insert(database, ("00:01", "a", 1))
+
+
+def test_deliveries_hold_whole_epochs_and_no_more_rows_than_the_limit(side: OtherSide):
+    cuts: list[tuple[int, int]] = []
+    side.before = lambda delivery: cuts.append((delivery.rows.num_rows, delivery.last_epoch - delivery.first_epoch))
+    with Database(limits=Limits(sink_batch_rows_max=3)) as database:
+        database.execute(STREAM)
+        database.execute("CREATE MATERIALIZED VIEW v AS SELECT k, n FROM s EMIT APPEND")
+        database.execute(SINK)
+        for count in (1, 2, 1, 5, 1):
+            insert(database, *((f"00:0{i}", f"k{i}", 1) for i in range(count)))
+        with delivering(database):
+            until(lambda: waiting(database) == "0")
+    assert cuts == [(3, 1), (1, 0), (5, 0), (1, 0)]
+
+
+def test_a_view_with_a_sink_stays_unless_both_go(side: OtherSide):
+    with Database() as database, delivering(database):
+        database.execute(STREAM)
+        database.execute(UPDATE)
+        database.execute(SINK)
+        with pytest.raises(DependentObjectsExist) as refused:
+            database.execute("DROP MATERIALIZED VIEW v")
+        assert refused.value.detail == "sink o depends on v"
+        with pytest.raises(DependentObjectsExist, match="sink o depends on it"):
+            database.execute(
+                "CREATE OR REPLACE MATERIALIZED VIEW v AS SELECT k, max(n) AS n FROM s GROUP BY k EMIT UPDATE"
+            )
+        database.execute("DROP STREAM s CASCADE")
+        assert database.query("SELECT * FROM streamsql.sinks") == []
+        assert database.values("SELECT count(*) FROM duckdb_tables() WHERE schema_name = '_outbox'") == [(0,)]
+
+
+def test_dropping_a_sink_gives_up_what_waits_and_frees_its_name(side: OtherSide, tmp_path: Path):
+    with Database(tmp_path / "data") as database:
+        database.execute(STREAM)
+        database.execute(UPDATE)
+        database.execute(SINK)
+        first = database.engine.catalog.sinks["o"].id
+        with pytest.raises(DuplicateObject):
+            database.execute(SINK)
+        assert "already exists" in database.execute(SINK.replace("SINK", "SINK IF NOT EXISTS"))[0].notices[0]
+        insert(database, ("00:01", "a", 1))
+        database.execute("DROP SINK o")
+        with pytest.raises(UndefinedObject):
+            database.execute("DROP SINK o")
+        assert "does not exist" in database.execute("DROP SINK IF EXISTS o")[0].notices[0]
+        database.execute(SINK)
+        database.restart()
+        assert database.engine.catalog.sinks["o"].id > first
+        with delivering(database):
+            until(lambda: side.values == [("a", 1)])
+        assert side.surroundings is not None
+        assert side.surroundings.identity == f"{database.engine.identity}-{database.engine.catalog.sinks['o'].id}"
+        assert [row[:4] for row in database.query("SHOW SINKS")] == [("o", "v", "memory", "0")]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ("connector = 'memory', ^key = 'nope'", UndefinedColumn, 'column "nope" does not exist'),
+        ("connector = 'memory', ^key = 'k, k'", InvalidParameterValue, "named twice"),
+        ("^connector = 'nowhere'", InvalidParameterValue, 'there is no connector "nowhere"'),
+        ("connector = 'memory', ^colour = 'red'", InvalidParameterValue, 'unrecognized option "colour"'),
+        ("connector = 'memory', ^snapshot = 'maybe'", InvalidParameterValue, "neither true nor false"),
+        ("key = 'k'", InvalidParameterValue, "a sink needs a connector"),
+    ],
+)
+def test_what_is_wrong_with_a_sink_is_said_where_it_stands(
+    side: OtherSide, options: str, error: type[StreamSQLError], message: str
+):
+    text = f"CREATE SINK o FROM v WITH ({options})"
+    place = text.find("^") + 1 or None
+    with Database() as database:
+        database.execute(STREAM)
+        database.execute(UPDATE)
+        with pytest.raises(error, match=message) as raised:
+            database.execute(text.replace("^", ""))
+        assert raised.value.position == place
+        assert database.query("SELECT * FROM streamsql.sinks") == []
