@@ -16,6 +16,7 @@ import numpy as np
 from streamsql.engine.watermark import MICROSECONDS
 
 FOREVER = 1 << 62
+_ENDED = -(1 << 63)  # below all times, also NEVER
 
 
 def ranked(
@@ -40,7 +41,7 @@ def ranked(
     segments = np.arange(len(first), dtype=np.int64)
     sorted_by_both = np.repeat(segments * width, after - first) + np.searchsorted(times, now)
     begin = first.copy()
-    shown, end = counts[first], np.where(counts[first] > 0, lasts[first], -FOREVER)
+    shown, end = counts[first], np.where(counts[first] > 0, lasts[first], _ENDED)
     while begin.size:
         fresh = now[begin] > end
         end = np.where(fresh, FOREVER if ttl == FOREVER else starts[begin] + ttl, end)
