@@ -34,7 +34,7 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     ├── Limits (classes 53, 54)       ProgramLimitExceeded 54000 · TooManyConnections 53300 · OutOfMemory 53200
     │                                 DiskFull 53100 · SubscriptionTooSlow 53400
     ├── QueryCanceled 57014 · AdminShutdown 57P01 · CannotConnectNow 57P03 · IdleSession 57P05
-    └── InternalError                 XX000
+    └── InternalError                 XX000 · DataCorrupted XX001
 
 Message: lower case, no full stop. Detail: what was seen. Hint: what to do. Position: 1-based character index into the
 text that the client sent.
@@ -393,6 +393,12 @@ class CannotConnectNow(StreamSQLError):
 
 class IdleSession(StreamSQLError):
     sqlstate = "57P05"
+
+
+class DataCorrupted(StreamSQLError):
+    """What was promised to be there is not there any more."""
+
+    sqlstate = "XX001"
 
 
 class InternalError(StreamSQLError):

@@ -23,6 +23,9 @@ POINTS = (
     "checkpoint.after",
 )
 
+# those of a sink of files (`connectors.files.sink`)
+FILE_POINTS = ("files.pending_written", "files.staged", "files.manifest_written", "files.published")
+
 _point, _, _count = os.environ.get("STREAMSQL_FAULT", "").partition(":")
 _remaining = int(_count or 1)
 
@@ -32,7 +35,7 @@ def reached(point: str) -> None:
     global _remaining
     if point != _point:
         return
-    assert point in POINTS, point
+    assert point in POINTS + FILE_POINTS, point
     _remaining -= 1
     if _remaining == 0:
         os.kill(os.getpid(), signal.SIGKILL)

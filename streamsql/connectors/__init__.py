@@ -17,7 +17,12 @@ from streamsql.base.errors import (
 from streamsql.catalog.objects import nearest
 from streamsql.catalog.options import stream_options
 from streamsql.connectors.datagen import Datagen
+from streamsql.connectors.files import Files
+from streamsql.connectors.files.sink import FilesSink
+from streamsql.connectors.kafka import Kafka, KafkaSinks
 from streamsql.connectors.nexmark import Nexmark
+from streamsql.connectors.postgres.sink import PostgresSinkConnector
+from streamsql.connectors.postgres.source import PostgresConnector
 from streamsql.connectors.sink import SinkConnector
 from streamsql.connectors.source import Connector, Given, GivesMetadata
 from streamsql.formats.casts import shown_type
@@ -30,11 +35,18 @@ S = TypeVar("S", bound=CreateStream | CreateTable)
 # By the name that stands in WITH (connector = '...').
 CONNECTORS: dict[str, Connector] = {
     "datagen": Datagen(),
+    "file": Files(),
+    "kafka": Kafka(),
     "nexmark": Nexmark(),
+    "postgres": PostgresConnector(),
 }
 
 # The same for CREATE SINK.
-SINKS: dict[str, SinkConnector] = {}
+SINKS: dict[str, SinkConnector] = {
+    "file": FilesSink(),
+    "kafka": KafkaSinks(),
+    "postgres": PostgresSinkConnector(),
+}
 
 # Options of the stream itself (`catalog.options`), and of any sink.
 _STREAM_OPTIONS = frozenset({"connector", "idle_timeout", "on_error", "retention"})
@@ -56,10 +68,11 @@ def sink_connector(options: Mapping[str, str], places: Mapping[str, int]) -> Sin
     name = options.get("connector")
     if name is None:
         raise InvalidParameterValue("a sink needs a connector", hint=f"add connector = '...': {', '.join(SINKS)}")
-    return _named(name, SINKS, places)
+    return named_connector(name, SINKS, places)
 
 
-def _named(name: str, connectors: Mapping[str, T], places: Mapping[str, int]) -> T:
+def named_connector(name: str, connectors: Mapping[str, T], places: Mapping[str, int]) -> T:
+    """Give the connector of a name. Raises InvalidParameterValue."""
     found = connectors.get(name)
     if found is None:
         raise InvalidParameterValue(
@@ -85,7 +98,7 @@ def resolved(statement: S) -> S:
                 position=statement.option_positions.get(first),
             )
         return statement
-    connector = _named(name, CONNECTORS, statement.option_positions)
+    connector = named_connector(name, CONNECTORS, statement.option_positions)
     if isinstance(statement, CreateTable) and not statement.primary_key:
         raise InvalidTableDefinition(
             "a table that a connector fills needs a PRIMARY KEY", hint="rows are replaced by their key",

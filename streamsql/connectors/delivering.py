@@ -36,9 +36,11 @@ log = structlog.get_logger()
 class Deliverers:
     """The deliverers of an engine's sinks. `start` it once the engine runs, `stop` it before the engine is stopped."""
 
-    def __init__(self, engine: Engine, allowed_paths: tuple[Path, ...] = ()) -> None:
+    def __init__(
+        self, engine: Engine, allowed_paths: tuple[Path, ...] = (), allowed_urls: tuple[str, ...] = ()
+    ) -> None:
         self._engine = engine
-        self._allowed_paths = allowed_paths
+        self._allowed = allowed_paths, allowed_urls
         self._deliverers: dict[int, Deliverer] = {}
         self._lock = threading.Lock()
         self._stopped = False
@@ -73,7 +75,7 @@ class Deliverers:
                 self._deliverers.pop(number).stop()
             for number, sink in wanted.items():
                 if number not in self._deliverers:
-                    self._deliverers[number] = Deliverer(self._engine, sink, self._allowed_paths)
+                    self._deliverers[number] = Deliverer(self._engine, sink, *self._allowed)
                     self._deliverers[number].start()
         self._wake()
 
@@ -81,7 +83,13 @@ class Deliverers:
 class Deliverer(threading.Thread):
     """Delivers one sink's outbox."""
 
-    def __init__(self, engine: Engine, sink: SinkObject, allowed_paths: tuple[Path, ...] = ()) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        sink: SinkObject,
+        allowed_paths: tuple[Path, ...] = (),
+        allowed_urls: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(name=f"sink {sink.name}", daemon=True)
         self._engine = engine
         self._sink = sink
@@ -94,7 +102,12 @@ class Deliverer(threading.Thread):
         self._columns = view.columns
         self._shape = shape_of(engine, sink.view, sink.connector)
         self._surroundings = Surroundings(
-            allowed_paths, self._woken.set, sink.name, f"{engine.identity}-{sink.id}", engine.limits.record_bytes_max
+            allowed_paths,
+            self._woken.set,
+            sink.name,
+            f"{engine.identity}-{sink.id}",
+            engine.limits.record_bytes_max,
+            allowed_urls,
         )
 
     def wake(self) -> None:

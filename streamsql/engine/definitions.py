@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import duckdb
@@ -31,11 +32,14 @@ from streamsql.catalog.objects import (
     literal,
     quoted,
 )
-from streamsql.engine import outbox, recovery
+from streamsql.engine import finished, outbox, recovery
 from streamsql.engine.access import save_access
 from streamsql.engine.epoch import Engine
+from streamsql.engine.shared import SharedQuery, leave, left
+from streamsql.engine.sharing import make_anew
 from streamsql.engine.subscriptions import Subscription
 from streamsql.engine.table_changes import refuse_if_append_mode
+from streamsql.engine.views import ContinuousQuery
 from streamsql.sql.statements import (
     CreateStream,
     CreateTable,
@@ -174,14 +178,21 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
     for name in names:
         catalog = catalog.without(name).without_comments(name)
     kept = dict(engine.queries)
+    groups: dict[SharedQuery, list[ContinuousQuery]] = {}
+    for query in live:
+        if isinstance(query.shared, SharedQuery):
+            groups.setdefault(query.shared, []).append(query)
     try:
         with engine.store.transaction():
+            for group, members in groups.items():
+                leave(engine.store, group, members)
             for item in sorted(gone, key=lambda o: not isinstance(o, View)):
                 engine.store.execute(f"DROP VIEW {item.public_name}")
                 engine.store.execute(f"DELETE FROM _engine.objects WHERE id = {item.id}")
                 engine.store.execute(f"DELETE FROM _engine.comments WHERE object = {literal(item.name)}")
                 if isinstance(item, (Stream, Table)):
                     engine.store.execute(f"DROP TABLE {item.rows_table}")
+                    finished.forget(engine.store, item.id)
             for query in live:
                 query.drop()
                 engine.queries.pop(query.name)
@@ -196,8 +207,12 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
         engine.catalog, engine.queries, engine.streams, engine.sinks = before, kept, streams, sinks
         raise
     engine.store.forget_statements()
+    for group, members in groups.items():
+        left(group, members)
+        make_anew(engine, group)
     for query in live:
-        query.close()
+        if query not in chain.from_iterable(groups.values()):
+            query.close()
         query.log.fail(DependentObjectsExist(f'"{query.plan.source if query.temporary else query.name}" was dropped'))
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from pathlib import Path
 from typing import TypeVar
 
 import duckdb
@@ -23,23 +24,20 @@ from streamsql.base.faults import reached
 from streamsql.base.limits import Limits, exceeded
 from streamsql.base.metrics import Durations
 from streamsql.catalog.objects import OutputColumn, Stream, Table
-from streamsql.engine import chains, outbox, receipts, recovery
+from streamsql.engine import chains, finished, outbox, receipts, recovery
 from streamsql.engine.changes import Progress
 from streamsql.engine.filters import Filters
 from streamsql.engine.flow import Arriving
 from streamsql.engine.flows import Flows
+from streamsql.engine.opening import opened
 from streamsql.engine.outbox import SinkProgress
 from streamsql.engine.positions import StreamProgress, arrived, largest_of, moved
 from streamsql.engine.receipts import Receipt
-from streamsql.engine.recomputed import (
-    RecomputedQuery,
-    RecomputeError,
-    needed_rows,
-    query_of,
-    recompute_readers,
-)
+from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, needed_rows, recompute_readers
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.retention import CHECK_US_MIN, Retention
+from streamsql.engine.shared import SharedQuery
+from streamsql.engine.sharing import part_failing
 from streamsql.engine.store import UTC, Delta, Store, translated
 from streamsql.engine.table_changes import TableChange, applied, by_key, registered
 from streamsql.engine.touched_rows import Snapshot, mark_followed, rows_of
@@ -58,6 +56,9 @@ class Engine:
 
     def __init__(self, store: Store, limits: Limits, clock: Clock) -> None:
         self.limits = limits
+        # where connectors may read and write files
+        self.allowed_paths: tuple[Path, ...] = ()
+        self.allowed_urls: tuple[str, ...] = ()
         self.clock = clock
         self.store = store
         self.queries: dict[str, ContinuousQuery] = {}
@@ -78,16 +79,9 @@ class Engine:
         self.sinks: Mapping[str, SinkProgress] = found.sinks
         self.next_sequence = found.next_sequence
         self._next_id = found.next_id
-        for name, (view, plan, progress) in found.views.items():
-            query = query_of(view.id, name, plan, store, limits, temporary=False)
-            query.progress = progress
-            if plan.recomputed is None:
-                query.open()
-            query.open_scratch()
-            self.queries[name] = query
+        self.queries.update(opened(store, found, self.describe, limits))
         self.queue.apart = chains.apart(self.catalog, self.queries.values())
         outbox.mark(self.catalog, self.queries)
-        recovery.drop_orphans(store, {n for q in self.queries.values() for n in (q.name, *q.state_names)})
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
 
     # ---- for any thread ----
@@ -195,11 +189,17 @@ class Engine:
                     self._attempt(batches, sequence, changes, streams, rejected, beside)
                 return
             except QueryFailureError as failure:
-                if not rejected.set_aside(failure):
-                    failure.query.fail(failure.error)
+                self._set_aside(failure, rejected)
             except RecomputeError as failure:
                 rejected.broken.add(failure.query.name)
                 failure.query.fail(failure.error)
+
+    def _set_aside(self, failure: QueryFailureError, rejected: Rejected) -> None:
+        """Find the rows that a query fails on. Queries that share their groups are told apart first."""
+        if isinstance(failure.query, SharedQuery):
+            part_failing(self, failure.query, failure.rows)
+        elif not rejected.set_aside(failure):
+            failure.query.fail(failure.error)
 
     def _attempt(
         self,
@@ -238,7 +238,7 @@ class Engine:
                 reached("epoch.rows_written")
                 for query in self._readers(name):
                     progress = rejected.apply(query, epoch, rows, now, query.progress, matching=query.id not in idle)
-                    progresses.append((query, progress))
+                    progresses += query.all_progress(progress)
             arriving = Arriving(epoch, now, sequence - 1, rejected.apply, batches)
             progresses += chains.follow(self.queries, arriving, progresses)
             changed.update((r.name, t.num_rows) for r, t in arrivals)
@@ -254,15 +254,17 @@ class Engine:
             )
             reached("epoch.operators_applied")
             receipts.write(self.store, self.limits, beside, epoch, now)
+            finished.write(self.store, beside)
             self._trim(now)
             sinks = self._save(epoch, now, sequence, streams, {q.name: p for q, p in progresses})
         self._committed(epoch, sequence, streams, sinks, progresses)
 
     def _readers(self, name: str) -> list[ContinuousQuery]:
-        return [
-            q for q in self.queries.values()
+        readers = (
+            q.unit for q in self.queries.values()
             if q.plan.recomputed is None and q.plan.origin is None and q.plan.source == name and q.progress.error is None
-        ]  # fmt: skip
+        )  # fmt: skip
+        return list(dict.fromkeys(readers))
 
     def recompute_time(self, query: RecomputedQuery) -> int:
         """Give the time that a query is run for when it is made, or made anew."""
@@ -387,8 +389,7 @@ class Engine:
                 self._attempt_idle(due, moved, temporal, now, rejected, largest)
                 return
             except QueryFailureError as failure:
-                if not rejected.set_aside(failure):
-                    failure.query.fail(failure.error)
+                self._set_aside(failure, rejected)
             except RecomputeError as failure:
                 rejected.broken.add(failure.query.name)
                 failure.query.fail(failure.error)
@@ -401,8 +402,9 @@ class Engine:
         chains.mark_handed_on(self.queries)
         mark_followed(self.queries.values())
         with self.store.transaction():
-            running = [(query, upto) for query, upto in due if query.progress.error is None]
-            progresses = [(query, query.advance(epoch, upto, now, position)) for query, upto in running]
+            units = {query.unit: upto for query, upto in due if query.progress.error is None}
+            progresses = [p for unit, upto in units.items()
+                          for p in unit.all_progress(unit.advance(epoch, upto, now, position))]  # fmt: skip
             arriving = Arriving(epoch, now, position, rejected.apply, moved=moved)
             progresses += chains.follow(self.queries, arriving, progresses)
             changed = dict.fromkeys([*(q.name for q, _ in progresses if q.changed), *temporal], 0)

@@ -117,7 +117,10 @@ def _append(store: Store, sink: Sink, changes: Iterable[Change], epoch: int) -> 
         shown = change.sorted()
         count = shown.rows.num_rows
         weights = pa.array(np.ones(count, np.int8)) if shown.weights is None else shown.weights.cast(pa.int8())
-        store.register("__outgoing", shown.rows.append_column("__weight", weights))
+        rows = shown.rows.append_column("__weight", weights)
+        if shown.weights is not None:  # what goes stands before what takes its place
+            rows = rows.take(pa.array(np.argsort(np.asarray(rows.column("__weight")), kind="stable")))
+        store.register("__outgoing", rows)
         store.execute(
             f"INSERT INTO {table_of(sink)} SELECT *, {epoch}, {number} - 1 + row_number() OVER () FROM __outgoing"
         )

@@ -2,6 +2,7 @@
 
 ``_engine.objects``    a row an object: its id, kind, name and defining statement
 ``_engine.epoch``      one row: the last epoch, when it was committed, the next arrival number, all progress as JSON
+``_engine.shared_states``  which views share a state (`engine.shared`)
 ``_engine.identity``   one row: a text that no other database has, for what is kept of this one elsewhere
 ``_engine.late_rows``  rows that a query could not take in any more
 
@@ -29,7 +30,7 @@ from streamsql.catalog.objects import (
     View,
     quoted,
 )
-from streamsql.engine import access, outbox, receipts
+from streamsql.engine import access, finished, outbox, receipts
 from streamsql.engine.changes import Progress
 from streamsql.engine.outbox import SinkProgress
 from streamsql.engine.positions import StreamProgress
@@ -47,6 +48,7 @@ _TABLES = (
     "(epoch BIGINT, committed_at TIMESTAMP, next_sequence BIGINT, next_id BIGINT, progress VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.late_rows (epoch BIGINT, seq BIGINT, arrived_at TIMESTAMP, view VARCHAR, "
     "stream VARCHAR, reason VARCHAR, event_time TIMESTAMP, watermark TIMESTAMP, late_by INTERVAL, row_json VARCHAR)",
+    "CREATE TABLE IF NOT EXISTS _engine.shared_states (number BIGINT, slot BIGINT, view VARCHAR, definition VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.identity (identity VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.comments (object VARCHAR, column_name VARCHAR, comment VARCHAR)",
 )
@@ -111,7 +113,7 @@ class Recovered:
 
 def create_engine_tables(store: Store) -> None:
     """Make the engine's own tables and views in a new database; harmless in an old one, also in one half made."""
-    for table in (*_TABLES, *access.TABLES, *receipts.TABLES):
+    for table in (*_TABLES, *access.TABLES, *receipts.TABLES, finished.TABLE):
         store.execute(table)
     reached("start.tables_made")
     if not store.fetch("SELECT 1 FROM _engine.epoch"):

@@ -22,6 +22,8 @@ from streamsql.engine.origins import InnerNode, StreamNode
 from streamsql.engine.recomputed import RecomputedQuery, query_of
 from streamsql.engine.rejected import Rejected
 from streamsql.engine.replaced import Aside
+from streamsql.engine.shared import SharedQuery, part
+from streamsql.engine.sharing import share
 from streamsql.engine.starting import filled, planned_view, shown_by, start_query
 from streamsql.engine.views import ContinuousQuery
 from streamsql.plan.nodes import ContinuousPlan
@@ -53,6 +55,7 @@ def create_view(engine: Engine, statement: CreateMaterializedView, owner: int = 
         engine.catalog = before
         raise
     reached("view.created")
+    share(engine, query)
     return True
 
 
@@ -66,6 +69,9 @@ def replace_view(engine: Engine, statement: CreateMaterializedView) -> None:
             f'materialized view "{view.name}" cannot read itself', detail=f"it reads {', '.join(cycle)}"
         )
     _refuse_sinks(engine, [view.name, *(v.name for v in above)])
+    for shared in (engine.queries[v.name] for v in (view, *above)):
+        if isinstance(shared.shared, SharedQuery):
+            part(engine.store, shared.shared, [shared])
     before, kept = engine.catalog, dict(engine.queries)
     replacement = _Replacement(engine, view, above)
     try:
@@ -83,6 +89,7 @@ def replace_view(engine: Engine, statement: CreateMaterializedView) -> None:
     engine.store.forget_statements()
     replacement.committed()
     reached("view.created")
+    share(engine, query)
 
 
 def _refuse_sinks(engine: Engine, names: list[str]) -> None:

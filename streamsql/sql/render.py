@@ -162,7 +162,8 @@ def _create_stream(statement: CreateStream) -> str:
     if statement.watermark is not None:
         elements.append(f"WATERMARK {_watermark(statement.watermark)}")
     name = _if(statement.if_not_exists, "NOT EXISTS") + quote_name(statement.name)
-    text = f"CREATE STREAM {name}" + (f" ({', '.join(elements)})" if elements else "")
+    text = f"CREATE STREAM {name}" + (" SCHEMA INFERRED" if statement.inferred else "")
+    text += f" ({', '.join(elements)})" if elements else ""
     text += render_includes(statement.columns, [_type(column.type) for column in statement.columns])
     if statement.options:
         text += f" WITH ({_options(statement.options)})"

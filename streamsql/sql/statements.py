@@ -104,6 +104,7 @@ class CreateStream(Statement):
     options: dict[str, str] = field(default_factory=dict)
     if_not_exists: bool = False
     option_positions: dict[str, int] = field(default_factory=dict)
+    inferred: bool = False
 
 
 class OnCommit(enum.Enum):

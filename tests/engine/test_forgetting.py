@@ -171,10 +171,11 @@ def test_the_first_groups_of_a_window_are_shown_when_it_closes(
     by = f"{by}, k" if function == "row_number" else by
     ranking = f"{function}() OVER (PARTITION BY {{w}} ORDER BY {by})"
     start = f"epoch_us(ts) // {size} * {size}"
-    closed = "false" if mark is None else f"{start} + {size} <= {mark}"
+    closed = "false" if mark is None else f"w + {size} <= {mark}"
+    groups = f"SELECT {start} AS w, k, count(*) AS n, max(x) AS m FROM a GROUP BY {start}, k"
+    place = ranking.format(w="w").replace("count(*)", "n").replace("max(x)", "m")
     wanted = asked(
-        f"SELECT * FROM (SELECT {start} AS w, k, count(*) AS n, {ranking.format(w=start)} AS place FROM a "
-        f"WHERE {closed} GROUP BY ALL) WHERE place <= {count}",
+        f"SELECT w, k, n, place FROM (SELECT *, {place} AS place FROM ({groups}) WHERE {closed}) WHERE place <= {count}",
         {"a": accepted},
     )
     ranked_groups = (

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import duckdb
 
 from streamsql.base.errors import StreamSQLError
 from streamsql.catalog.objects import Stream
 from streamsql.catalog.rights import require_create, require_owner
 from streamsql.connectors import resolved
+from streamsql.connectors.inferring import inferred
+from streamsql.connectors.source import Surroundings
 from streamsql.engine import definitions, view_definitions
 from streamsql.plan.adhoc import check_default
 from streamsql.plan.continuous import require_sources
@@ -33,10 +37,26 @@ def block_notices(context: Context, what: str) -> list[dict[str, str]]:
 
 async def relation(context: Context, statement: CreateStream | CreateTable, values: Values) -> Done:
     what = "CREATE STREAM" if isinstance(statement, CreateStream) else "CREATE TABLE"
+    told = []
+    if isinstance(statement, CreateStream) and statement.inferred:
+        if statement.name in context.engine.catalog.objects and statement.if_not_exists:
+            return Done(what, [exists_notice(statement.name)])
+        statement = await _inferred(context, statement)
+        told = [notice(f"the columns are as in: {resolved(statement).text}")]
     statement = resolved(statement)
     await check_defaults(context, statement)
     made = await create_relation(context, statement)
-    return Done(what, block_notices(context, what) if made else [exists_notice(statement.name)])
+    return Done(what, [*told, *block_notices(context, what)] if made else [exists_notice(statement.name)])
+
+
+async def _inferred(context: Context, statement: CreateStream) -> CreateStream:
+    """Let the connector look at a sample, while others are served."""
+    engine = context.engine
+    surroundings = Surroundings(
+        engine.allowed_paths, name=statement.name, record_bytes_max=engine.limits.record_bytes_max,
+        allowed_urls=engine.allowed_urls,
+    )  # fmt: skip
+    return await asyncio.to_thread(inferred, statement, surroundings)
 
 
 async def check_defaults(context: Context, statement: CreateStream | CreateTable) -> None:
