@@ -61,6 +61,7 @@ def create_view(engine: Engine, statement: CreateMaterializedView, owner: int = 
 
 def replace_view(engine: Engine, statement: CreateMaterializedView) -> None:
     """CREATE OR REPLACE: the new query takes the old one's place in one transaction, and the views above it follow."""
+    engine.catalog.view(statement.name)  # raises for what is none
     view, query, show = planned_view(engine, statement)
     above = engine.catalog.all_dependents(view.name)
     cycle = [v.name for v in above if v.name in view.sources] + ([view.name] if view.name in view.sources else [])
