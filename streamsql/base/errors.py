@@ -33,6 +33,7 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     ├── ObjectInUse 55006 · ReservedName 42939 · InvalidGrantOperation 0LP01 · InvalidRoleSpecification 0P000
     ├── Limits (classes 53, 54)       ProgramLimitExceeded 54000 · TooManyConnections 53300 · OutOfMemory 53200
     │                                 DiskFull 53100 · SubscriptionTooSlow 53400
+    ├── Unavailable 08006 · ExternalError 58000
     ├── QueryCanceled 57014 · AdminShutdown 57P01 · CannotConnectNow 57P03 · IdleSession 57P05
     └── InternalError                 XX000 · DataCorrupted XX001
 
@@ -90,9 +91,16 @@ class ProtocolViolation(StreamSQLError):
 
 
 class Unavailable(StreamSQLError):
-    """What a connector talks to cannot be reached now; it is tried again."""
+    """What a connector talks to cannot be reached now; it is tried again, and not before `after_seconds` if it said so."""
 
     sqlstate = "08006"
+    after_seconds: float | None = None
+
+
+class ExternalError(StreamSQLError):
+    """What a connector talks to refuses, and will again: a person has to look at it."""
+
+    sqlstate = "58000"
 
 
 class FeatureNotSupported(StreamSQLError):

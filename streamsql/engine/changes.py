@@ -75,6 +75,7 @@ class Progress:
     compacted    rows in the state after it was last compacted
     forget_low   no key that is remembered is forgotten before the watermark is past it; a guide as well
     computed_at  the wall clock of the epoch that a query which asks the time was last run for
+    partitions   (number, largest event time) of the partitions that hold `largest` back (`engine.partitions`)
     inner        how far the nodes of the query's origin are, each after its inputs
     """
 
@@ -94,16 +95,13 @@ class Progress:
     last_epoch: int = 0
     computed_at: int = NEVER
     error: str | None = None
+    partitions: tuple[tuple[int, int], ...] = ()
     inner: tuple[Progress, ...] = ()
 
     @property
     def rows_kept(self) -> int:
         """How many rows of state there are, also in what is inside of the query."""
         return self.state_rows + sum(progress.rows_kept for progress in self.inner)
-
-    def moved_on(self, largest: int, now_us: int) -> Progress:
-        """Give the progress after time has gone on without rows, to `largest`."""
-        return replace(self, largest=max(self.largest, largest), moved_at=now_us, idle_moves=self.idle_moves + 1)
 
     def as_json(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in self.__slots__}
@@ -115,4 +113,6 @@ class Progress:
     def from_json(values: dict[str, Any]) -> Progress:
         known = {f.name for f in fields(Progress)}
         inner = tuple(Progress.from_json(v) for v in values.get("inner", ()))
-        return Progress(**{**{k: v for k, v in values.items() if k in known}, "inner": inner})
+        partitions = tuple((number, largest) for number, largest in values.get("partitions", ()))
+        made = {k: v for k, v in values.items() if k in known}
+        return Progress(**{**made, "partitions": partitions, "inner": inner})

@@ -35,6 +35,7 @@ from streamsql.catalog.objects import (
 from streamsql.engine import finished, outbox, recovery
 from streamsql.engine.access import save_access
 from streamsql.engine.epoch import Engine
+from streamsql.engine.partitions import PARTITION_COLUMN
 from streamsql.engine.shared import SharedQuery, leave, left
 from streamsql.engine.sharing import make_anew
 from streamsql.engine.subscriptions import Subscription
@@ -70,6 +71,8 @@ def _rows_table(made: Stream | Table) -> str:
             f"{quoted(column.name)} {column.type}{' NOT NULL' if column.not_null or column.primary_key else ''}"
         )
     columns += ["__seq BIGINT", "__arrived_at TIMESTAMP"]
+    if isinstance(made, Stream) and made.connector:
+        columns.append(f"{PARTITION_COLUMN} INTEGER")
     if isinstance(made, Table) and made.primary_key:
         columns.append(f"PRIMARY KEY ({', '.join(quoted(c) for c in made.primary_key)})")
     return f"CREATE TABLE {made.rows_table} ({', '.join(columns)})"

@@ -24,14 +24,15 @@ from streamsql.base.faults import reached
 from streamsql.base.limits import Limits, exceeded
 from streamsql.base.metrics import Durations
 from streamsql.catalog.objects import OutputColumn, Stream, Table
-from streamsql.engine import chains, finished, outbox, receipts, recovery
+from streamsql.engine import chains, finished, outbox, receipts, recovery, stream_time
 from streamsql.engine.changes import Progress
 from streamsql.engine.filters import Filters
 from streamsql.engine.flow import Arriving
 from streamsql.engine.flows import Flows
 from streamsql.engine.opening import opened
 from streamsql.engine.outbox import SinkProgress
-from streamsql.engine.positions import StreamProgress, arrived, largest_of, moved
+from streamsql.engine.partitions import TimeMove
+from streamsql.engine.positions import StreamProgress, moved
 from streamsql.engine.receipts import Receipt
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, needed_rows, recompute_readers
 from streamsql.engine.rejected import QueryFailureError, Rejected
@@ -43,7 +44,6 @@ from streamsql.engine.table_changes import TableChange, applied, by_key, registe
 from streamsql.engine.touched_rows import Snapshot, mark_followed, rows_of
 from streamsql.engine.translate import translate
 from streamsql.engine.views import ContinuousQuery
-from streamsql.engine.watermark import NEVER
 from streamsql.engine.writes import Call, Write, WriteQueue
 
 T = TypeVar("T")
@@ -178,11 +178,11 @@ class Engine:
         if writes[0].keyed is not None:
             changes = [by_key(self.store, self.catalog, writes[0].keyed)]
         first = self.next_sequence + sum(c.own.num_rows for c in changes)
-        batches, sequence = chains.numbered([w.rows for w in writes], first)
         rejected = Rejected()
         beside = [write.receipt for write in writes if write.receipt is not None]
         streams = moved(self.catalog, self.streams, [move for write in writes for move in write.moves])
         streams = receipts.counted(streams, beside)
+        batches, sequence = chains.numbered([stream_time.tagged(w, self.catalog, streams) for w in writes], first)
         while True:
             try:
                 with registered(self.store, self.catalog, self.queries.values(), changes):
@@ -233,7 +233,7 @@ class Engine:
             changed = applied(self.store, changes, self.next_sequence, now)
             for relation, rows in arrivals:
                 name = relation.name
-                streams[name] = arrived(relation, rows, streams.get(name), now)
+                streams[name] = stream_time.arrived(relation, rows, streams.get(name) or StreamProgress(), now)
                 self._keep(relation, now)
                 reached("epoch.rows_written")
                 for query in self._readers(name):
@@ -250,7 +250,7 @@ class Engine:
                 changed,
                 rejected.broken,
                 rows_of(arrivals, changes, followed),
-                largest_of(streams),
+                stream_time.largest_of(streams),
             )
             reached("epoch.operators_applied")
             receipts.write(self.store, self.limits, beside, epoch, now)
@@ -268,7 +268,7 @@ class Engine:
 
     def recompute_time(self, query: RecomputedQuery) -> int:
         """Give the time that a query is run for when it is made, or made anew."""
-        return query.time(self.clock.now_us(), largest_of(self.streams))
+        return query.time(self.clock.now_us(), stream_time.largest_of(self.streams))
 
     def change_table(self, table: Table, sql: str, arrivals: int = 0, zone: str = UTC) -> int:
         """Run a statement that changes a table's rows as an epoch, with all its effects; gives how many rows it changed.
@@ -283,7 +283,10 @@ class Engine:
                 with self.store.transaction():
                     with self.store.in_zone(zone):
                         count, rows = self._snapshot.change(table, sql, followed=table.name in followed)
-                    changed, largest = dict.fromkeys([table.name], count) if count else {}, largest_of(self.streams)
+                    changed, largest = (
+                        dict.fromkeys([table.name], count) if count else {},
+                        stream_time.largest_of(self.streams),
+                    )
                     progresses = recompute_readers(self.queries, epoch, now, changed, broken, rows, largest)
                     sinks = self._save(epoch, now, sequence, self.streams, {q.name: p for q, p in progresses})
             except RecomputeError as failure:
@@ -305,7 +308,9 @@ class Engine:
             return
         try:
             self.store.run(
-                f'INSERT INTO {relation.rows_table} SELECT *, make_timestamp($1) FROM "__kept {relation.id}"', now
+                f"INSERT INTO {relation.rows_table} BY NAME "
+                f'SELECT *, make_timestamp($1) AS __arrived_at FROM "__kept {relation.id}"',
+                now,
             )
         except duckdb.Error as error:
             raise translate(error) from error
@@ -361,16 +366,9 @@ class Engine:
     def tick(self) -> None:
         """Do what time alone brings about: move idle streams' watermarks on, drop rows past their retention."""
         now = self.clock.now_us()
-        moved: dict[str, int] = {}
-        for stream in self.catalog:
-            if not isinstance(stream, Stream) or stream.idle_timeout_us is None:
-                continue
-            at = self.streams.get(stream.name)
-            if at is None or at.last_arrival == NEVER or now - at.last_arrival < stream.idle_timeout_us:
-                continue
-            moved[stream.name] = now - at.last_arrival
+        moved = stream_time.idle(self.catalog, self.streams, now)
         due, streams = chains.idle_moves(self.queries, moved) if moved else ([], {})
-        largest = largest_of(self.streams, moved)
+        largest = stream_time.largest_of(self.streams, moved)
         temporal = [
             q.name for q in self.queries.values()
             if isinstance(q, RecomputedQuery) and (q.recomputed.by_clock or (moved and q.recomputed.marks))
@@ -380,7 +378,7 @@ class Engine:
             self._idle_epoch(due, streams, temporal, now, largest)
 
     def _idle_epoch(
-        self, due: list[tuple[ContinuousQuery, int]], moved: dict[str, int], temporal: list[str], now: int,
+        self, due: list[tuple[ContinuousQuery, TimeMove]], moved: dict[str, TimeMove], temporal: list[str], now: int,
         largest: Callable[[str], int],
     ) -> None:  # fmt: skip
         rejected = Rejected()
@@ -395,16 +393,16 @@ class Engine:
                 failure.query.fail(failure.error)
 
     def _attempt_idle(
-        self, due: list[tuple[ContinuousQuery, int]], moved: dict[str, int], temporal: list[str], now: int,
+        self, due: list[tuple[ContinuousQuery, TimeMove]], moved: dict[str, TimeMove], temporal: list[str], now: int,
         rejected: Rejected, largest: Callable[[str], int],
     ) -> None:  # fmt: skip
         epoch, position = self.epoch + 1, self.next_sequence - 1
         chains.mark_handed_on(self.queries)
         mark_followed(self.queries.values())
         with self.store.transaction():
-            units = {query.unit: upto for query, upto in due if query.progress.error is None}
-            progresses = [p for unit, upto in units.items()
-                          for p in unit.all_progress(unit.advance(epoch, upto, now, position))]  # fmt: skip
+            units = {query.unit: move for query, move in due if query.progress.error is None}
+            progresses = [p for unit, move in units.items()
+                          for p in unit.all_progress(unit.advance(epoch, move, now, position))]  # fmt: skip
             arriving = Arriving(epoch, now, position, rejected.apply, moved=moved)
             progresses += chains.follow(self.queries, arriving, progresses)
             changed = dict.fromkeys([*(q.name for q, _ in progresses if q.changed), *temporal], 0)

@@ -7,14 +7,13 @@ refused instead of leaving a gap.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-
-import pyarrow as pa
 
 from streamsql.base.errors import NotInPrerequisiteState
 from streamsql.catalog.objects import Catalog, Stream, Table
-from streamsql.engine.watermark import NEVER, event_times
+from streamsql.engine.partitions import PartitionProgress, number_of
+from streamsql.engine.watermark import NEVER
 
 # What a connector can come back to: an offset, or a text of its own. JSON keeps both.
 Position = int | str
@@ -39,6 +38,7 @@ class StreamProgress:
     rows_rejected: int = 0
     paused: bool = False
     retrying: bool = False
+    partitions: Mapping[str, PartitionProgress] = field(default_factory=dict)
     skips: bool = False  # the next batch with records that cannot be read is taken all the same
 
     @property
@@ -51,7 +51,8 @@ class StreamProgress:
 class Move:
     """A step of a stream's connector in one partition; `before` None where nothing had been read.
 
-    `rows` is how many rows of a table it tells of: those of streams are counted as they arrive.
+    `rows` is how many rows of a table it tells of: those of streams are counted as they arrive. `own_watermark`: the
+    partition's event time goes on by itself.
     """
 
     stream: str
@@ -60,6 +61,7 @@ class Move:
     before: Position | None
     after: Position
     rows: int = 0
+    own_watermark: bool = False
 
 
 def moved(catalog: Catalog, streams: dict[str, StreamProgress], moves: Iterable[Move]) -> dict[str, StreamProgress]:
@@ -72,28 +74,10 @@ def moved(catalog: Catalog, streams: dict[str, StreamProgress], moves: Iterable[
         if at.positions.get(move.partition) != move.before:
             raise NotInPrerequisiteState(f'rows for "{move.stream}" do not follow on what is committed')
         rows_in = at.rows_in + move.rows
+        if move.own_watermark and move.partition not in at.partitions:
+            made = PartitionProgress(number_of(move.partition, at.partitions))
+            at = replace(at, partitions={**at.partitions, move.partition: made})
         streams[move.stream] = replace(
             at, rows_in=rows_in, positions={**at.positions, move.partition: move.after}, error=None, retrying=False
         )
     return streams
-
-
-def arrived(relation: Stream | Table, rows: pa.Table, before: StreamProgress | None, now: int) -> StreamProgress:
-    """Give a stream's progress after rows have arrived."""
-    before = before or StreamProgress()
-    largest = before.largest
-    if isinstance(relation, Stream) and relation.watermark is not None:
-        assert relation.watermark.column is not None
-        times, _ = event_times(rows.column(relation.watermark.column))
-        largest = max(largest, int(times.max()))
-    return replace(before, rows_in=before.rows_in + rows.num_rows, last_arrival=now, largest=largest)
-
-
-def largest_of(streams: Mapping[str, StreamProgress], moved: Mapping[str, int] | None = None) -> Callable[[str], int]:
-    """Give what tells the largest event time of a stream, where time has gone on for those in `moved` (us)."""
-
-    def largest(name: str) -> int:
-        at = streams.get(name) or StreamProgress()
-        return at.largest if at.largest == NEVER else at.largest + (moved or {}).get(name, 0)
-
-    return largest

@@ -11,6 +11,7 @@ The tables of schema ``streamsql`` are DuckDB views over these, so they agree wi
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import secrets
 from collections.abc import Iterable
@@ -33,6 +34,7 @@ from streamsql.catalog.objects import (
 from streamsql.engine import access, finished, outbox, receipts
 from streamsql.engine.changes import Progress
 from streamsql.engine.outbox import SinkProgress
+from streamsql.engine.partitions import PartitionProgress
 from streamsql.engine.positions import StreamProgress
 from streamsql.engine.store import Store
 from streamsql.engine.watermark import NEVER
@@ -59,7 +61,12 @@ _WATERMARK_STRUCT = (
 )
 _SOURCE_STRUCT = (
     '[{"name":"VARCHAR","connector":"VARCHAR","positions":"JSON","rows_in":"BIGINT","rows_rejected":"BIGINT",'
-    '"paused":"BOOLEAN","error":"VARCHAR","retrying":"BOOLEAN"}]'
+    '"paused":"BOOLEAN","error":"VARCHAR","retrying":"BOOLEAN",'
+    '"partitions":[{"partition":"VARCHAR","last_arrival":"BIGINT","largest":"BIGINT"}]}]'
+)
+_BACKFILL_STRUCT = (
+    '{"last_time":"BIGINT","row_count":"BIGINT","bytes_total":"BIGINT","bytes_read":"BIGINT","began_at":"BIGINT",'
+    '"noted_at":"BIGINT","finished":"BOOLEAN"}'
 )
 _VIEW_STRUCT = (
     '[{"name":"VARCHAR","source":"VARCHAR","mode":"VARCHAR","rows_in":"BIGINT","rows_out":"BIGINT","rows_late":"BIGINT",'
@@ -85,6 +92,17 @@ _VIEWS = (
     "WHEN w.retrying THEN 'retrying: ' || w.error ELSE 'stopped: ' || w.error END AS status "
     f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_SOURCE_STRUCT}')) AS w FROM _engine.epoch) "
     "WHERE w.connector IS NOT NULL",
+    "CREATE OR REPLACE VIEW streamsql.backfills AS SELECT name, b.row_count AS rows_read, b.bytes_read, b.bytes_total, "
+    "make_timestamp(b.last_time) AS history_end, make_timestamp(b.began_at) AS began_at, "
+    "CASE WHEN NOT b.finished AND b.bytes_read > 0 THEN to_microseconds(CAST((b.noted_at - b.began_at) "
+    "* (b.bytes_total - b.bytes_read) / b.bytes_read AS BIGINT)) END AS time_left, "
+    "CASE WHEN b.finished THEN 'finished' ELSE status END AS status "
+    f"FROM (SELECT name, status, from_json(positions->>'backfill', '{_BACKFILL_STRUCT}') AS b FROM streamsql.sources) "
+    "WHERE b IS NOT NULL",
+    "CREATE OR REPLACE VIEW streamsql.partitions AS SELECT name, p.partition, "
+    f"json_extract(positions, p.partition) AS position, {_time('p.last_arrival')} AS last_arrival, "
+    f"{_time('p.largest')} AS largest_event_time FROM (SELECT w.name, w.positions, unnest(w.partitions) AS p "
+    f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_SOURCE_STRUCT}')) AS w FROM _engine.epoch))",
     "CREATE OR REPLACE VIEW streamsql.views AS SELECT v.name, v.source, v.mode, v.rows_in, v.rows_out, v.rows_late, "
     "coalesce(v.rows_kept, v.state_rows) AS state_rows, to_microseconds(v.state_ttl) AS state_ttl, "
     f"CASE WHEN v.largest > {NEVER} THEN make_timestamp(v.largest - v.delay) END AS watermark, "
@@ -95,7 +113,18 @@ _VIEWS = (
     "CREATE OR REPLACE VIEW streamsql.epoch AS SELECT epoch, committed_at, next_sequence FROM _engine.epoch",
 )
 
-SYSTEM_RELATIONS = ("epoch", "late_rows", "rejected_rows", "sinks", "sources", "streams", "views", "watermarks")
+SYSTEM_RELATIONS = (
+    "backfills",
+    "epoch",
+    "late_rows",
+    "partitions",
+    "rejected_rows",
+    "sinks",
+    "sources",
+    "streams",
+    "views",
+    "watermarks",
+)
 
 
 @dataclass(slots=True)
@@ -169,7 +198,8 @@ def _source_of(item: Stream | Table, at: StreamProgress) -> dict[str, Any]:
     if not item.connector:
         return {}
     return {"connector": item.connector["connector"], "positions": dict(at.positions), "error": at.error,
-            "paused": at.paused, "retrying": at.retrying}  # fmt: skip
+            "paused": at.paused, "retrying": at.retrying,
+            "partitions": [{"partition": n, **dataclasses.asdict(p)} for n, p in at.partitions.items()]}  # fmt: skip
 
 
 def save_progress(
@@ -203,6 +233,10 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
             s.get("rows_rejected", 0),
             s.get("paused", False),
             s.get("retrying", False),
+            {
+                p["partition"]: PartitionProgress(p["number"], p["last_arrival"], p["largest"])
+                for p in s.get("partitions", ())
+            },
         )
         for s in progress["streams"]
     }

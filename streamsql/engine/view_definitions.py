@@ -13,7 +13,7 @@ from streamsql.base.errors import DependentObjectsExist, InvalidObjectDefinition
 from streamsql.base.faults import reached
 from streamsql.catalog.access import OWNER, Access
 from streamsql.catalog.objects import Catalog, Stream, View, literal
-from streamsql.engine import recovery
+from streamsql.engine import outbox, recovery
 from streamsql.engine.changes import Progress
 from streamsql.engine.definitions import exists, save_made, set_access
 from streamsql.engine.epoch import Engine
@@ -69,7 +69,7 @@ def replace_view(engine: Engine, statement: CreateMaterializedView) -> None:
         raise InvalidObjectDefinition(
             f'materialized view "{view.name}" cannot read itself', detail=f"it reads {', '.join(cycle)}"
         )
-    _refuse_sinks(engine, [view.name, *(v.name for v in above)])
+    outbox.refuse_replacing(engine.catalog, [view.name, *(v.name for v in above)])
     for shared in (engine.queries[v.name] for v in (view, *above)):
         if isinstance(shared.shared, SharedQuery):
             part(engine.store, shared.shared, [shared])
@@ -91,17 +91,6 @@ def replace_view(engine: Engine, statement: CreateMaterializedView) -> None:
     replacement.committed()
     reached("view.created")
     share(engine, query)
-
-
-def _refuse_sinks(engine: Engine, names: list[str]) -> None:
-    """Raise where a view that is to be replaced, or one above it, has sinks: what they have delivered would not be undone."""
-    found = [s for name in names for s in engine.catalog.sinks_of(name)]
-    if found:
-        raise DependentObjectsExist(
-            f"cannot replace {names[0]} because sink {found[0].name} depends on it",
-            detail=f"{found[0].name} has delivered rows of {found[0].view}",
-            hint=f"DROP SINK {found[0].name} first",
-        )
 
 
 @dataclass(slots=True)

@@ -170,7 +170,7 @@ def test_the_first_groups_of_a_window_are_shown_when_it_closes(
     ]  # fmt: skip
     by = f"{by}, k" if function == "row_number" else by
     ranking = f"{function}() OVER (PARTITION BY {{w}} ORDER BY {by})"
-    start = f"epoch_us(ts) // {size} * {size}"
+    start = f"CAST(floor(epoch_us(ts) / {size}) AS BIGINT) * {size}"
     closed = "false" if mark is None else f"w + {size} <= {mark}"
     groups = f"SELECT {start} AS w, k, count(*) AS n, max(x) AS m FROM a GROUP BY {start}, k"
     place = ranking.format(w="w").replace("count(*)", "n").replace("max(x)", "m")

@@ -32,7 +32,7 @@ async def execute(context: Context, statement: ExplainWhy, values: Values) -> Ro
                 position=statement.name_position + 1,
             )
         require_read(context.catalog, context.asker.role, view)
-        return why(engine.queries[view.name], engine.store, context.limits.why_rows_max)
+        return why(engine.queries[view.name], engine.store, context.limits.why_rows_max, engine.streams)
 
     table = await asyncio.wrap_future(engine.call(ask))
     found = await columns(context, statement, values)
