@@ -21,7 +21,7 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     ├── SQLSyntaxError                42601
     ├── Undefined... (class 42)       UndefinedTable 42P01 · UndefinedColumn 42703 · UndefinedFunction 42883
     │                                 UndefinedObject 42704 · UndefinedParameter 42P02
-    ├── Duplicate... (class 42)       DuplicateTable 42P07 · DuplicateColumn 42701
+    ├── Duplicate... (class 42)       DuplicateTable 42P07 · DuplicateColumn 42701 · DuplicateSchema 42P06
     │                                 DuplicateStatement 42P05 · DuplicateCursor 42P03
     │                                 DuplicateAlias 42712 · DuplicateObject 42710
     ├── WindowingError 42P20 · CannotCoerce 42846
@@ -325,6 +325,10 @@ class DuplicateCursor(StreamSQLError):
 
 class DuplicateStatement(StreamSQLError):
     sqlstate = "42P05"
+
+
+class DuplicateSchema(StreamSQLError):
+    sqlstate = "42P06"
 
 
 class DuplicateTable(StreamSQLError):

@@ -6,16 +6,13 @@ replaced only after the commit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 import duckdb
-import pyarrow as pa
 
 from streamsql.base.errors import (
-    CardinalityViolation,
     DependentObjectsExist,
     DuplicateColumn,
     DuplicateTable,
@@ -38,6 +35,7 @@ from streamsql.engine.epoch import Engine
 from streamsql.engine.partitions import PARTITION_COLUMN
 from streamsql.engine.shared import SharedQuery, leave, left
 from streamsql.engine.sharing import make_anew
+from streamsql.engine.starting import with_free_key
 from streamsql.engine.subscriptions import Subscription
 from streamsql.engine.table_changes import refuse_if_append_mode
 from streamsql.engine.views import ContinuousQuery
@@ -45,21 +43,20 @@ from streamsql.sql.statements import (
     CreateStream,
     CreateTable,
     Drop,
-    ObjectKind,
 )
 
 
-def create_relation(engine: Engine, statement: CreateStream | CreateTable, owner: int = OWNER) -> bool:
-    """CREATE STREAM or CREATE TABLE; False where it exists already and IF NOT EXISTS was said. `owner` is a role's OID."""
+def create_relation(engine: Engine, statement: CreateStream | CreateTable, owner: int = OWNER) -> Stream | Table | None:
+    """CREATE STREAM or CREATE TABLE; None where it exists already and IF NOT EXISTS was said. `owner` is a role's OID."""
     if exists(engine, statement.name, statement.if_not_exists):
-        return False
-    made = recovery.relation_of(statement, engine.next_id(), statement.text)
+        return None
+    made = with_free_key(engine, recovery.relation_of(statement, engine.next_id(), statement.text))
     with engine.store.transaction():
         engine.store.execute(_rows_table(made))
         names = ", ".join(quoted(c.name) for c in made.columns)
         engine.store.execute(f"CREATE VIEW {made.public_name} AS SELECT {names} FROM {made.rows_table}")
         save_made(engine, made, owner)
-    return True
+    return made
 
 
 def _rows_table(made: Stream | Table) -> str:
@@ -78,12 +75,11 @@ def _rows_table(made: Stream | Table) -> str:
     return f"CREATE TABLE {made.rows_table} ({', '.join(columns)})"
 
 
-def exists(engine: Engine, name: str, may: bool) -> bool:
-    if engine.catalog.get(name) is None:
-        return False
-    if may:
-        return True
-    raise DuplicateTable(f'relation "{name}" already exists')
+def exists(engine: Engine, key: str, may: bool) -> bool:
+    found = engine.catalog.called(key)
+    if found is not None and not may:
+        raise DuplicateTable(f'relation "{found.bare}" already exists')
+    return found is not None
 
 
 def save_made(engine: Engine, made: CatalogObject, owner: int = OWNER) -> None:
@@ -130,44 +126,39 @@ def subscribe(engine: Engine, name: str, position: int | None, wake: Callable[[]
     return ViewSubscription(view, engine.epoch, snapshot, query.snapshot_query(), query.log.subscribe(wake))
 
 
-def drop(engine: Engine, statement: Drop) -> list[str]:
-    """DROP: gives the names that did not exist (IF EXISTS)."""
-    missing: list[str] = []
+def drop(engine: Engine, statement: Drop) -> list[CatalogObject]:
+    """DROP of what has these keys; gives what else has gone with it."""
     gone: list[CatalogObject] = []
     for name in statement.names:
-        found = engine.catalog.get(name)
-        if found is None:
-            if not statement.if_exists:
-                engine.catalog.find(name)
-            missing.append(name)
-            continue
+        found = engine.catalog.find(name)
         if KIND_OF[type(found)] is not statement.kind:
             kind = KIND_OF[type(found)].value
             raise WrongObjectType(
-                f'"{name}" is not a {statement.kind.value.lower()}', hint=f"use DROP {kind} to remove it"
+                f'"{found.bare}" is not a {statement.kind.value.lower()}', hint=f"use DROP {kind} to remove it"
             )
         gone.append(found)
-    drop_objects(engine, gone, cascade=statement.cascade)
-    return missing
+    return drop_objects(engine, gone, cascade=statement.cascade)
 
 
-def drop_objects(engine: Engine, gone: list[CatalogObject], *, cascade: bool) -> None:
-    """Drop objects, and what depends on them where `cascade` says so. Raises DependentObjectsExist."""
+def drop_objects(engine: Engine, given: list[CatalogObject], *, cascade: bool) -> list[CatalogObject]:
+    """Drop objects, and what depends on them where `cascade` says so; gives the latter. Raises DependentObjectsExist."""
+    gone = list(given)
     named = {o.name for o in gone}
     for item in gone:  # which grows as dependents are found
         known = named | {o.name for o in gone}
         views = [v for v in engine.catalog.dependents(item.name) if v.name not in known]
-        depending = [f"materialized view {v.name}" for v in views]
+        depending = [f"materialized view {v.shown}" for v in views]
         depending += [f"sink {s.name}" for s in engine.catalog.sinks_of(item.name)]
         if depending and not cascade:
             raise DependentObjectsExist(
-                f"cannot drop {KIND_OF[type(item)].value.lower()} {item.name} because other objects depend on it",
-                detail="\n".join(f"{other} depends on {item.name}" for other in depending),
+                f"cannot drop {KIND_OF[type(item)].value.lower()} {item.shown} because other objects depend on it",
+                detail="\n".join(f"{other} depends on {item.shown}" for other in depending),
                 hint="use DROP ... CASCADE to drop the dependent objects too",
             )
         gone += views
     if gone:
         _drop_all(engine, gone)
+    return gone[len(given) :]
 
 
 def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
@@ -223,41 +214,3 @@ def change_table(engine: Engine, table: Table, sql: str, zone: str) -> int:
     """Run UPDATE or DELETE on a table's rows; gives how many. Refused while a query reads it that cannot take rows back."""
     refuse_if_append_mode(engine.queries.values(), table)
     return engine.change_table(table, sql, zone=zone)
-
-
-def upsert(engine: Engine, table: Table, rows: pa.Table, clause: str) -> int:
-    """Run an INSERT with an ON CONFLICT clause; gives how many rows were written. Refused as `change_table` is."""
-    refuse_if_append_mode(engine.queries.values(), table)
-    if not rows.num_rows:
-        return 0
-    engine.store.register("__given", rows)
-    check_once(table, clause, engine.store.fetch)
-    more = {
-        "__seq": f"{engine.next_sequence} - 1 + row_number() OVER ()",
-        "__arrived_at": f"make_timestamp({engine.clock.now_us()})",
-    }
-    return engine.change_table(table, upsert_sql(table, clause, table.rows_table, more), rows.num_rows)
-
-
-def check_once(table: Table, clause: str, fetch: Callable[[str], list[tuple[Any, ...]]]) -> None:
-    """Raise CardinalityViolation where two of the rows in ``__given`` that ON CONFLICT is to update with have one key."""
-    key = ", ".join(quoted(c) for c in table.primary_key)
-    if "DO UPDATE" in clause and fetch(f"SELECT 1 FROM __given GROUP BY {key} HAVING count(*) > 1 LIMIT 1"):
-        raise CardinalityViolation(
-            "ON CONFLICT DO UPDATE command cannot affect row a second time",
-            hint="ensure that no rows proposed for insertion within the same command have duplicate constrained values",
-        )
-
-
-def upsert_sql(table: Table, clause: str, target: str, more: Mapping[str, str]) -> str:
-    """Give the INSERT of the rows in ``__given`` into `target`, which has the table's columns and `more` besides."""
-    names = [quoted(c.name) for c in table.columns]
-    return (
-        f"INSERT INTO {target} AS {quoted(table.name)} ({', '.join([*names, *more])}) "
-        f"SELECT {', '.join([*names, *more.values()])} FROM __given {clause}"
-    )
-
-
-def kinds(engine: Engine, kind: ObjectKind) -> list[CatalogObject]:
-    """List the objects of a kind by name."""
-    return sorted((o for o in engine.catalog if KIND_OF[type(o)] is kind), key=lambda o: o.name)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from streamsql.base.errors import DuplicateColumn, FeatureNotSupported
-from streamsql.catalog.objects import View, quoted
+from streamsql.catalog.objects import Stream, Table, View, quoted
 from streamsql.engine import chains, recovery
 from streamsql.engine.changes import Change, Progress
 from streamsql.engine.epoch import Engine
@@ -16,12 +18,23 @@ from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.views import ContinuousQuery
 from streamsql.sql.statements import CreateMaterializedView
 
+R = TypeVar("R", Stream, Table, Stream | Table, View)
+
+
+def with_free_key(engine: Engine, made: R) -> R:
+    """Give what is made another key, where one that was renamed has the key of its name."""
+    if made.name not in engine.catalog.objects:
+        return made
+    return dataclasses.replace(made, name=f"{made.name} ({made.id})")
+
 
 def planned_view(engine: Engine, statement: CreateMaterializedView) -> tuple[View, ContinuousQuery, str]:
     """Plan a view: gives the catalog's object, the query, and the SQL that shows its result under its name."""
     # the client's own text: written anew from its tree, a function may come back as another (count_if as a sum)
     text = statement.text
     view, plan = recovery.view_of(statement, engine.next_id(), text, engine.catalog, engine.describe, engine.limits)
+    if not statement.or_replace:
+        view = with_free_key(engine, view)
     if plan.limit is not None:
         raise FeatureNotSupported(
             "LIMIT cannot be used in a materialized view", hint="use it when you SELECT from the view"

@@ -27,17 +27,16 @@ from streamsql.engine.sharing import share
 from streamsql.engine.starting import filled, planned_view, shown_by, start_query
 from streamsql.engine.views import ContinuousQuery
 from streamsql.plan.nodes import ContinuousPlan
-from streamsql.sql.parse import parse
 from streamsql.sql.statements import CreateMaterializedView
 
 
-def create_view(engine: Engine, statement: CreateMaterializedView, owner: int = OWNER) -> bool:
-    """CREATE MATERIALIZED VIEW: makes it and fills it from the rows kept, in one transaction."""
-    if statement.or_replace and engine.catalog.get(statement.name) is not None:
-        replace_view(engine, statement)
-        return True
+def create_view(engine: Engine, statement: CreateMaterializedView, owner: int = OWNER) -> View | None:
+    """CREATE MATERIALIZED VIEW: makes it and fills it from the rows kept, in one transaction; None where it was there."""
+    replaced = engine.catalog.called(statement.name) if statement.or_replace else None
+    if replaced is not None:
+        return replace_view(engine, replace(statement, name=replaced.name))
     if exists(engine, statement.name, statement.if_not_exists):
-        return False
+        return None
     engine.check_query_count()
     view, query, show = planned_view(engine, statement)
 
@@ -56,13 +55,14 @@ def create_view(engine: Engine, statement: CreateMaterializedView, owner: int = 
         raise
     reached("view.created")
     share(engine, query)
-    return True
+    return view
 
 
-def replace_view(engine: Engine, statement: CreateMaterializedView) -> None:
+def replace_view(engine: Engine, statement: CreateMaterializedView) -> View:
     """CREATE OR REPLACE: the new query takes the old one's place in one transaction, and the views above it follow."""
-    engine.catalog.view(statement.name)  # raises for what is none
+    old = engine.catalog.view(statement.name)
     view, query, show = planned_view(engine, statement)
+    view = replace(view, schema=old.schema, label=old.label)
     above = engine.catalog.all_dependents(view.name)
     cycle = [v.name for v in above if v.name in view.sources] + ([view.name] if view.name in view.sources else [])
     if cycle:
@@ -91,6 +91,7 @@ def replace_view(engine: Engine, statement: CreateMaterializedView) -> None:
     replacement.committed()
     reached("view.created")
     share(engine, query)
+    return view
 
 
 @dataclass(slots=True)
@@ -157,19 +158,20 @@ class _Replacement:
         return access
 
     def _planned(self, item: View) -> tuple[View, ContinuousPlan]:
-        engine, name = self.engine, self.view.name
-        statement = parse(item.text, engine.limits)[0]
+        engine = self.engine
+        statement = recovery.defined(item.text, item.name, item.names, engine.limits)
         assert isinstance(statement, CreateMaterializedView)
-        refused = f"cannot replace {name} because {item.name} depends on it"
+        refused = f"cannot replace {self.view.shown} because {item.shown} depends on it"
         try:
             made, plan = recovery.view_of(
                 statement, item.id, item.text, engine.catalog, engine.store.describe, engine.limits
             )
         except StreamSQLError as error:
             raise DependentObjectsExist(refused, detail=error.message) from error
+        made = replace(made, name=item.name, schema=item.schema, label=item.label)
         if made.columns != item.columns:
             raise DependentObjectsExist(
-                refused, detail="its columns would have other types", hint=f"drop {item.name} first"
+                refused, detail="its columns would have other types", hint=f"drop {item.shown} first"
             )
         return made, plan
 
@@ -182,10 +184,10 @@ class _Replacement:
             kept = self.engine.store.fetch(f"SELECT count(*) FROM {stream.rows_table}")[0][0]
             if kept < count:
                 raise DependentObjectsExist(
-                    f"cannot replace {self.view.name} because {item.name} depends on it",
-                    detail=f"{item.name} cannot take back what it has shown, and cannot be made anew: "
-                    f"stream {name} keeps {kept} of the {count} rows that it has taken in",
-                    hint=f"drop {item.name} first, and create it again",
+                    f"cannot replace {self.view.shown} because {item.shown} depends on it",
+                    detail=f"{item.shown} cannot take back what it has shown, and cannot be made anew: "
+                    f"stream {stream.shown} keeps {kept} of the {count} rows that it has taken in",
+                    hint=f"drop {item.shown} first, and create it again",
                 )
 
     def _rebuild(self, made: View, plan: ContinuousPlan) -> None:
