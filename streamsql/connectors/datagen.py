@@ -169,48 +169,71 @@ class Kind:
 
 def _options_of_random(family: str, type_name: str) -> dict[str, Option]:
     if family == "boolean":
-        return {"true_rate": Option(number(0, 1), 0.5)}
+        return {"true_rate": Option(number(0, 1), 0.5, says="the share of true values")}
     if family == "text":
-        return {"length": Option(integer(0, TEXT_LETTERS_MAX), 10)}
+        return {"length": Option(integer(0, TEXT_LETTERS_MAX), 10, says="how many letters a text has")}
     if family == "integer":
         bound = _RANGES[type_name]
         read = integer(-bound, bound - 1)
-        return {"min": Option(read, 0), "max": Option(read, min(1_000_000, bound - 1))}
+        return {
+            "min": Option(read, 0, says="the least value"),
+            "max": Option(read, min(1_000_000, bound - 1), says="the greatest value"),
+        }
     if family in {"date", "time"}:
-        return {"min": Option(timestamp, 1_704_067_200_000_000), "max": Option(timestamp, 1_735_689_600_000_000)}
-    return {"min": Option(number(-1e15, 1e15), 0.0), "max": Option(number(-1e15, 1e15), 1.0)}
+        return {
+            "min": Option(timestamp, 1_704_067_200_000_000, says="the least value"),
+            "max": Option(timestamp, 1_735_689_600_000_000, says="the greatest value"),
+        }
+    return {
+        "min": Option(number(-1e15, 1e15), 0.0, says="the least value"),
+        "max": Option(number(-1e15, 1e15), 1.0, says="the greatest value"),
+    }
 
 
 def _prefix(family: str) -> dict[str, Option]:
-    return {"prefix": Option(str, "")} if family == "text" else {}
+    return {"prefix": Option(str, "", says="what a text begins with")} if family == "text" else {}
 
 
 def _options_of_sequence(family: str, type_name: str) -> dict[str, Option]:
     read = integer(-(1 << 62), 1 << 62)
-    return {"start": Option(read, 0), "step": Option(integer(-(1 << 31), 1 << 31), 1), **_prefix(family)}
+    return {
+        "start": Option(read, 0, says="the first value"),
+        "step": Option(integer(-(1 << 31), 1 << 31), 1, says="how far it goes on from row to row"),
+        **_prefix(family),
+    }
 
 
 def _options_of_normal(family: str, type_name: str) -> dict[str, Option]:
-    return {"mean": Option(number(-1e15, 1e15), 0.0), "stddev": Option(number(0, 1e15), 1.0)}
+    return {
+        "mean": Option(number(-1e15, 1e15), 0.0, says="the mean"),
+        "stddev": Option(number(0, 1e15), 1.0, says="the standard deviation"),
+    }
 
 
 def _options_of_zipf(family: str, type_name: str) -> dict[str, Option]:
     return {
-        "distinct": Option(integer(1, min(DISTINCT_MAX, _RANGES.get(type_name, DISTINCT_MAX))), 1_000),
-        "exponent": Option(number(0, 10), 1.0),
+        "distinct": Option(
+            integer(1, min(DISTINCT_MAX, _RANGES.get(type_name, DISTINCT_MAX))),
+            1_000,
+            says="how many different values there are",
+        ),
+        "exponent": Option(number(0, 10), 1.0, says="the n-th value is as likely as 1 / n ** exponent"),
         **_prefix(family),
     }
 
 
 def _options_of_choice(family: str, type_name: str) -> dict[str, Option]:
-    return {"values": Option(_listed, None), "weights": Option(_weights, None)}
+    return {
+        "values": Option(_listed, None, says="the values, as `a, b, c`"),
+        "weights": Option(_weights, None, says="how likely each is, as `90, 9, 1`"),
+    }
 
 
 def _options_of_time(family: str, type_name: str) -> dict[str, Option]:
     return {
-        "start": Option(timestamp, 1_704_067_200_000_000),  # 2024-01-01
-        "step": Option(duration, 1_000),
-        "out_of_orderness": Option(_duration_or_none, 0),
+        "start": Option(timestamp, 1_704_067_200_000_000, says="the first value"),  # 2024-01-01
+        "step": Option(duration, 1_000, says="how far it goes on from row to row"),
+        "out_of_orderness": Option(_duration_or_none, 0, says="up to how much later than in order a row comes"),
     }
 
 
@@ -224,9 +247,16 @@ KINDS = {
 }  # fmt: skip
 
 OPTIONS: dict[str, Option] = {
-    "rows": Option(integer(1), None, ("number-of-rows",)),
-    "rows_per_second": Option(number(0.001, 1e9), None, ("rows-per-second", "datagen.rows.per.second")),
-    "seed": Option(integer(0), 0),
+    "rows": Option(
+        integer(1), None, ("number-of-rows",), says="how many rows there are; without it they come for ever"
+    ),
+    "rows_per_second": Option(
+        number(0.001, 1e9),
+        None,
+        ("rows-per-second", "datagen.rows.per.second"),
+        says="their pace by the clock; without it they come as fast as they are taken",
+    ),
+    "seed": Option(integer(0), 0, says="decides all that is left to chance"),
 }
 
 
@@ -254,8 +284,14 @@ def table_of(given: Given, declared: Sequence[ColumnDefinition]) -> Table:
         prefix = f"fields.{column.name}"
         kind = _kind_of(given, prefix, family)
         kinds[column.name] = family, kind
-        own = {"null_rate": Option(number(0, 1), 0.0), **KINDS[kind].options(family, column.type)}
-        options |= {f"{prefix}.kind": Option(str, kind), **{f"{prefix}.{name}": option for name, option in own.items()}}
+        own = {
+            "null_rate": Option(number(0, 1), 0.0, says="the share of values that are left out"),
+            **KINDS[kind].options(family, column.type),
+        }
+        options |= {
+            f"{prefix}.kind": Option(str, kind, says="how it is distributed"),
+            **{f"{prefix}.{name}": option for name, option in own.items()},
+        }
     values = read_options(given, options, "datagen")
     fields = []
     for column in declared:

@@ -80,24 +80,37 @@ _COUNT = integer(1, 1 << 31)
 _RATIO = integer(1, 1 << 20)
 _SHARE = integer(1, 1_000)
 OPTIONS: dict[str, Option] = {
-    "table": Option(one_of(*COLUMNS), None, ("nexmark.table.type",)),
-    "events": Option(integer(1), None, ("nexmark.event.num",)),
-    "events_per_second": Option(number(0.001, 1e9), None),
-    "seed": Option(integer(0), 0),
-    "first_event_time": Option(timestamp, 1_436_918_400_000_000),  # 2015-07-15, as in Beam
-    "inter_event_delay": Option(duration, 100),
-    "out_of_order_group_size": Option(integer(1, BLOCK_EVENTS), 1),
-    "active_people": Option(_COUNT, 1_000),
-    "in_flight_auctions": Option(_COUNT, 100),
-    "hot_auction_ratio": Option(_RATIO, 2),
-    "hot_bidder_ratio": Option(_RATIO, 4),
-    "hot_seller_ratio": Option(_RATIO, 4),
-    "person_proportion": Option(_SHARE, 1),
-    "auction_proportion": Option(_SHARE, 3),
-    "bid_proportion": Option(_SHARE, 46),
-    "person_bytes": Option(integer(0, 1 << 16), 200),
-    "auction_bytes": Option(integer(0, 1 << 16), 500),
-    "bid_bytes": Option(integer(0, 1 << 16), 100),
+    "table": Option(one_of(*COLUMNS), None, ("nexmark.table.type",), says="`person`, `auction` or `bid`; it is needed"),
+    "events": Option(
+        integer(1),
+        None,
+        ("nexmark.event.num",),
+        says="how many events of all kinds there are; without it they come for ever",
+    ),
+    "events_per_second": Option(
+        number(0.001, 1e9), None, says="their pace by the clock; without it they come as fast as they are taken"
+    ),
+    "seed": Option(integer(0), 0, says="decides all that is left to chance"),
+    "first_event_time": Option(
+        timestamp, 1_436_918_400_000_000, says="when the first event happens"
+    ),  # 2015-07-15, as in Beam
+    "inter_event_delay": Option(duration, 100, says="how far apart events are in event time"),
+    "out_of_order_group_size": Option(
+        integer(1, BLOCK_EVENTS),
+        1,
+        says="within groups of so many, events come in another order than that of their time",
+    ),
+    "active_people": Option(_COUNT, 1_000, says="how many of the last people may bid"),
+    "in_flight_auctions": Option(_COUNT, 100, says="how many auctions are open at a time"),
+    "hot_auction_ratio": Option(_RATIO, 2, says="one in so many bids is for another than the hot auction"),
+    "hot_bidder_ratio": Option(_RATIO, 4, says="one in so many bids is by another than the hot bidder"),
+    "hot_seller_ratio": Option(_RATIO, 4, says="one in so many auctions is of another than the hot seller"),
+    "person_proportion": Option(_SHARE, 1, says="of a round of events, so many are people"),
+    "auction_proportion": Option(_SHARE, 3, says="so many are auctions"),
+    "bid_proportion": Option(_SHARE, 46, says="so many are bids"),
+    "person_bytes": Option(integer(0, 1 << 16), 200, says="about how long a person's row is"),
+    "auction_bytes": Option(integer(0, 1 << 16), 500, says="about how long an auction's row is"),
+    "bid_bytes": Option(integer(0, 1 << 16), 100, says="about how long a bid's row is"),
 }
 
 
