@@ -21,11 +21,15 @@ from streamsql.connectors.datagen import Datagen
 from streamsql.connectors.files import Files
 from streamsql.connectors.files.sink import FilesSink
 from streamsql.connectors.kafka import Kafka, KafkaSinks
+from streamsql.connectors.mqtt import MqttConnector, MqttSinkConnector
+from streamsql.connectors.nats import NatsConnector, NatsSinkConnector
 from streamsql.connectors.nexmark import Nexmark
 from streamsql.connectors.postgres.sink import PostgresSinkConnector
 from streamsql.connectors.postgres.source import PostgresConnector
+from streamsql.connectors.redis import RedisConnector, RedisSinkConnector
 from streamsql.connectors.sink import SinkConnector
 from streamsql.connectors.source import Connector, Given, GivesMetadata
+from streamsql.connectors.webhook import WebhookConnector
 from streamsql.formats.casts import shown_type
 from streamsql.sql.render import render
 from streamsql.sql.statements import ColumnDefinition, CreateStream, CreateTable
@@ -38,15 +42,22 @@ CONNECTORS: dict[str, Connector] = {
     "datagen": Datagen(),
     "file": Files(),
     "kafka": Kafka(),
+    "mqtt": MqttConnector(),
+    "nats": NatsConnector(),
     "nexmark": Nexmark(),
     "postgres": PostgresConnector(),
+    "redis": RedisConnector(),
 }
 
 # The same for CREATE SINK.
 SINKS: dict[str, SinkConnector] = {
     "file": FilesSink(),
     "kafka": KafkaSinks(),
+    "mqtt": MqttSinkConnector(),
+    "nats": NatsSinkConnector(),
     "postgres": PostgresSinkConnector(),
+    "redis": RedisSinkConnector(),
+    "webhook": WebhookConnector(),
 }
 
 # Options of the stream itself (`catalog.options`), and of any sink.

@@ -27,7 +27,7 @@ async def execute(context: Context, statement: ExplainWhy, values: Values) -> Ro
         view = context.catalog.find(statement.name, statement.name_position + 1)
         if not isinstance(view, View):
             raise WrongObjectType(
-                f'"{statement.name}" is not a materialized view',
+                f'"{view.bare}" is not a materialized view',
                 hint="EXPLAIN WHY tells what holds the windows of a view open",
                 position=statement.name_position + 1,
             )
