@@ -27,6 +27,7 @@ test: lint  ## ruff, mypy and all tests
 nightly: $(VENV)/.installed-test  ## the property tests with 10,000 cases each, and long fuzzing
 	@STREAMSQL_PROFILE=nightly $(BIN)/python -m pytest tests/engine -n auto --dist worksteal $(PYTEST_ARGS)
 	@FUZZ_MESSAGES=1000000 FUZZ_TEXTS=100000 $(BIN)/python -m pytest tests/fuzz $(PYTEST_ARGS)
+	@FUZZ_EXAMPLES=1000 $(BIN)/python -m pytest tests/http/test_openapi.py $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-test  ## ruff and mypy only
 	@$(BIN)/ruff check .
