@@ -126,6 +126,8 @@ def _clauses(query: Query) -> list[str]:
         parts.append("EMIT APPEND")
     if query.every_us is not None:
         parts.append(f"EVERY '{render_duration(query.every_us)}'")
+    if query.state_ttl is not None:
+        parts.append(f"WITH (state_ttl = '{render_duration(query.state_ttl.ttl_us)}')")
     return parts
 
 
