@@ -17,7 +17,7 @@ from tests.connectors.servers.kafka import Broker
 from tests.crash.servers import Server, serving
 from tests.running import until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
 # points at which the server kills itself; new rows are there at each start, so each is reached
 FAULTS = ("sink.after_delivery:1", "epoch.before_commit:2", "sink.before_delivery:1", "epoch.after_commit:2")
@@ -65,6 +65,7 @@ def test_each_row_is_in_the_sinks_once_whatever_is_killed(broker: Broker, tmp_pa
             some = sent - chance.randrange(STEP)
             until(lambda: _count(connection) >= some, 60)  # noqa: B023  # called at once
         server.kill()
+        assert server.was_killed()
     send()
     broker.stop(at_once=True)  # and the broker once, with the server running
     with serving(directory) as server, server.connect() as connection:
