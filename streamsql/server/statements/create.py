@@ -8,7 +8,7 @@ import duckdb
 
 from streamsql.base.errors import StreamSQLError
 from streamsql.catalog.objects import PUBLIC_SCHEMA, Stream, Table, View
-from streamsql.catalog.rights import require_create, require_owner
+from streamsql.catalog.rights import require_connector, require_create, require_owner
 from streamsql.connectors import resolved
 from streamsql.connectors.inferring import inferred
 from streamsql.connectors.source import Surroundings
@@ -38,6 +38,7 @@ def block_notices(context: Context, what: str) -> list[dict[str, str]]:
 
 async def relation(context: Context, statement: CreateStream | CreateTable, values: Values) -> Done:
     what = "CREATE STREAM" if isinstance(statement, CreateStream) else "CREATE TABLE"
+    require_connector(context.catalog, context.asker.role, statement.options.get("connector"))
     told = []
     if isinstance(statement, CreateStream) and statement.inferred:
         if statement.name in context.engine.catalog.objects and statement.if_not_exists:
