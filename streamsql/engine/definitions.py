@@ -21,6 +21,7 @@ from streamsql.base.errors import (
     FeatureNotSupported,
     InvalidObjectDefinition,
     StreamSQLError,
+    UndefinedTable,
     WrongObjectType,
 )
 from streamsql.base.faults import reached
@@ -32,6 +33,7 @@ from streamsql.catalog.objects import (
     Table,
     View,
     literal,
+    nearest,
     quoted,
 )
 from streamsql.engine import chains, outbox, recovery
@@ -367,7 +369,10 @@ def drop(engine: Engine, statement: Drop) -> list[str]:
         found = engine.catalog.get(name)
         if found is None:
             if not statement.if_exists:
-                engine.catalog.find(name)
+                raise UndefinedTable(
+                    f'{statement.kind.value.lower()} "{name}" does not exist',
+                    hint=nearest(name, engine.catalog.objects),
+                )
             missing.append(name)
             continue
         if KIND_OF[type(found)] is not statement.kind:

@@ -20,10 +20,10 @@ from streamsql.base.limits import Limits
 from streamsql.catalog.objects import Catalog, CatalogObject, Stream, View
 from streamsql.catalog.relation import CatalogRelation, Snapshot
 from streamsql.catalog.rights import require_read
-from streamsql.plan.adhoc import Scope, adhoc_sql
+from streamsql.plan.adhoc import Scope, adhoc_query
 from streamsql.plan.bind import bind
 from streamsql.plan.functions import Asker, refuse_session_functions
-from streamsql.plan.nodes import EPOCH_US, ContinuousPlan, Describe, Output, Recomputed
+from streamsql.plan.nodes import EPOCH_US, ContinuousPlan, Describe, Output, Recomputed, as_told
 from streamsql.plan.places import located
 from streamsql.plan.properties import refuse_sampling, refuse_volatile
 from streamsql.plan.touched.blocks import NotKeyed
@@ -81,11 +81,12 @@ def _recomputed(
     scope = Scope(catalog, describe, limits, Asker(""), frozenset(), Snapshot(catalog, "", ""), _no_catalog)
     try:
         sources = _kept_sources(query, catalog)
-        sql = adhoc_sql(tree, query, scope)
+        made = adhoc_query(tree, query, scope)
+        sql = made.sql
         columns = describe(Recomputed(sql, sources, temporal, reason).at(0))
     except StreamSQLError as error:
         raise located(error, query.tree, query) from error
-    outputs = tuple(Output(c.name, f"o{i}", c.type).shown for i, c in enumerate(columns))
+    outputs = as_told((Output(c.name, f"o{i}", c.type) for i, c in enumerate(columns)), made.types)
     names = ", ".join(f"o{i}" for i in range(len(outputs)))
     shown = ", ".join(f"{o.sql} AS o{i}" for i, o in enumerate(outputs))
     recomputed = Recomputed(f"SELECT {shown} FROM ({sql}) AS q({names})", sources, temporal, reason)

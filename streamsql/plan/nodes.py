@@ -7,12 +7,13 @@ Plans are values: they hold no rows and no state, and equal text over an equal c
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamsql.base.types import INT8, WireType
 from streamsql.catalog.objects import OutputColumn, TimeBound
 from streamsql.plan.parts import Part
 from streamsql.plan.rulers import PLACES, PLAIN, Ruler
@@ -110,6 +111,19 @@ class Output:
         """The output as it is kept and shown: Arrow loses values of some types, or DuckDB does not take them back from it."""
         kept = _KEPT_AS.get(self.type)
         return self if kept is None else Output(self.name, f"CAST({self.sql} AS {kept})", kept)
+
+    def shown_as(self, told: WireType | None) -> Output:
+        """The output as `shown`, with PostgreSQL's type where that is narrower: `sum` of integers is a bigint."""
+        if self.type == "HUGEINT" and told is INT8:
+            return Output(self.name, f"CAST({self.sql} AS BIGINT)", "BIGINT")
+        return self.shown
+
+
+def as_told(outputs: Iterable[Output], told: Sequence[WireType | None] | None) -> tuple[Output, ...]:
+    """Give the outputs as they are kept and shown; `told` are the types that PostgreSQL has for them, as far as is known."""
+    found = tuple(outputs)
+    known = told if told is not None and len(told) == len(found) else [None] * len(found)
+    return tuple(output.shown_as(wire_type) for output, wire_type in zip(found, known, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
