@@ -122,10 +122,11 @@ async def _serve(engine: Engine, config: Config) -> int:
             return _refuse(str(error))
         except OSError as error:
             return _refuse(f"cannot listen on {config.http_host}:{config.http_port}: {_reason(error)}")
+    engine.allowed_paths, engine.allowed_urls = config.allowed_paths, config.allowed_urls
     engine.start()
-    readers = SourceReaders(engine, config.allowed_paths)
+    readers = SourceReaders(engine, config.allowed_paths, config.allowed_urls)
     readers.start()
-    deliverers = Deliverers(engine, config.allowed_paths)
+    deliverers = Deliverers(engine, config.allowed_paths, config.allowed_urls)
     deliverers.start()
     stop = asyncio.Event()
     for number in STOP_SIGNALS:

@@ -37,6 +37,7 @@ class Config:
     tls_authority: Path | None = None
     require_tls: bool = False
     allowed_paths: tuple[Path, ...] = ()
+    allowed_urls: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
 
@@ -74,7 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=None,
         metavar="FOLDER",
-        help="connectors may read and write files below this folder (again for more; default: none)",
+        help="connectors may read and write files below this folder, or below an address as s3://bucket/prefix (again for "
+        "more; default: none)",
     )
     parser.add_argument("--limit", action="append", default=[], metavar="NAME=N", help="set a bound of base/limits.py")
 
@@ -101,6 +103,7 @@ def config_of(arguments: argparse.Namespace, environment: Mapping[str, str]) -> 
         raise ConfigError("--tls-cert and --tls-key go together")
     if certificate is None and (authority is not None or switch("require_tls")):
         raise ConfigError("--tls-ca and --require-tls need --tls-cert and --tls-key")
+    allowed = _allowed(arguments.allow_path, environment)
     return Config(
         host=setting("host") or "127.0.0.1",
         port=_number(setting("port") or "5433", "port", 0, 65_535),
@@ -116,7 +119,8 @@ def config_of(arguments: argparse.Namespace, environment: Mapping[str, str]) -> 
         tls_key=key,
         tls_authority=authority,
         require_tls=switch("require_tls"),
-        allowed_paths=_allowed(arguments.allow_path, environment),
+        allowed_paths=allowed[0],
+        allowed_urls=allowed[1],
         limits=_limits(arguments.limit, environment),
     )
 
@@ -128,14 +132,19 @@ def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
 
 
-def _allowed(given: Sequence[str] | None, environment: Mapping[str, str]) -> tuple[Path, ...]:
-    """Give the folders below which connectors may use files, with their links followed."""
-    texts = environment.get("STREAMSQL_ALLOW_PATH", "").split(os.pathsep) if given is None else given
-    folders = tuple(Path(text).resolve() for text in texts if text)
+def _allowed(given: Sequence[str] | None, environment: Mapping[str, str]) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """Give the folders below which connectors may use files, with their links followed, and addresses of object stores."""
+    texts = _parted(environment.get("STREAMSQL_ALLOW_PATH", "")) if given is None else given
+    folders = tuple(Path(text).resolve() for text in texts if text and "://" not in text)
     for folder in folders:
         if not folder.is_dir():
             raise ConfigError(f"--allow-path {folder} is not a folder")
-    return folders
+    return folders, tuple(text for text in texts if "://" in text)
+
+
+def _parted(text: str) -> list[str]:
+    """Part folders and addresses: what stands between folders stands in addresses as well."""
+    return [part.replace("\0", "://") for part in text.replace("://", "\0").split(os.pathsep)]
 
 
 def _password(file: str | None, environment: Mapping[str, str]) -> str | None:

@@ -22,6 +22,11 @@ POINTS = (
     "checkpoint.before",
     "checkpoint.after",
 )
+# what is reached only where there are sinks
+SINK_POINTS = ("epoch.outbox_written", "sink.created", "sink.before_delivery", "sink.after_delivery", "sink.delivered")
+
+# those of a sink of files (`connectors.files.sink`)
+FILE_POINTS = ("files.pending_written", "files.staged", "files.manifest_written", "files.published")
 
 _point, _, _count = os.environ.get("STREAMSQL_FAULT", "").partition(":")
 _remaining = int(_count or 1)
@@ -32,7 +37,7 @@ def reached(point: str) -> None:
     global _remaining
     if point != _point:
         return
-    assert point in POINTS, point
+    assert point in POINTS + FILE_POINTS + SINK_POINTS, point
     _remaining -= 1
     if _remaining == 0:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -54,6 +54,9 @@ class Limits:
     source_ahead_rows_max: int = _bound(
         262_144, "rows of one source that are read and not committed before it is paused"
     )
+    snapshot_rows_max: int = _bound(
+        10_000_000, "rows of a database's table that a stream begins with; they are one transaction, held in memory"
+    )
     sink_batch_rows_max: int = _bound(100_000, "rows that are delivered to a sink at a time, unless one epoch has more")
     outbox_rows_max: int = _bound(10_000_000, "rows on disk that wait for one sink before producers wait")
     late_rows_max: int = _bound(100_000, "rows kept in streamsql.late_rows; the counters go on")

@@ -16,10 +16,20 @@ from streamsql.base.errors import (
 )
 from streamsql.catalog.objects import nearest
 from streamsql.catalog.options import stream_options
+from streamsql.connectors.backfilling import BACKFILL, Backfilled
 from streamsql.connectors.datagen import Datagen
+from streamsql.connectors.files import Files
+from streamsql.connectors.files.sink import FilesSink
+from streamsql.connectors.kafka import Kafka, KafkaSinks
+from streamsql.connectors.mqtt import MqttConnector, MqttSinkConnector
+from streamsql.connectors.nats import NatsConnector, NatsSinkConnector
 from streamsql.connectors.nexmark import Nexmark
+from streamsql.connectors.postgres.sink import PostgresSinkConnector
+from streamsql.connectors.postgres.source import PostgresConnector
+from streamsql.connectors.redis import RedisConnector, RedisSinkConnector
 from streamsql.connectors.sink import SinkConnector
 from streamsql.connectors.source import Connector, Given, GivesMetadata
+from streamsql.connectors.webhook import WebhookConnector
 from streamsql.formats.casts import shown_type
 from streamsql.sql.render import render
 from streamsql.sql.statements import ColumnDefinition, CreateStream, CreateTable
@@ -30,11 +40,25 @@ S = TypeVar("S", bound=CreateStream | CreateTable)
 # By the name that stands in WITH (connector = '...').
 CONNECTORS: dict[str, Connector] = {
     "datagen": Datagen(),
+    "file": Files(),
+    "kafka": Kafka(),
+    "mqtt": MqttConnector(),
+    "nats": NatsConnector(),
     "nexmark": Nexmark(),
+    "postgres": PostgresConnector(),
+    "redis": RedisConnector(),
 }
 
 # The same for CREATE SINK.
-SINKS: dict[str, SinkConnector] = {}
+SINKS: dict[str, SinkConnector] = {
+    "file": FilesSink(),
+    "kafka": KafkaSinks(),
+    "mqtt": MqttSinkConnector(),
+    "nats": NatsSinkConnector(),
+    "postgres": PostgresSinkConnector(),
+    "redis": RedisSinkConnector(),
+    "webhook": WebhookConnector(),
+}
 
 # Options of the stream itself (`catalog.options`), and of any sink.
 _STREAM_OPTIONS = frozenset({"connector", "idle_timeout", "on_error", "retention"})
@@ -51,15 +75,33 @@ def given_of(options: Mapping[str, str], places: Mapping[str, int], *, table: bo
     return Given({n: v for n, v in options.items() if n not in _STREAM_OPTIONS}, places, table)
 
 
+def connector_of(options: Mapping[str, str], places: Mapping[str, int]) -> Connector:
+    """Give the connector that a stream's options name, with history before it where they say so.
+
+    Raises InvalidParameterValue.
+    """
+    found = named_connector(options["connector"], CONNECTORS, places)
+    return Backfilled(found) if BACKFILL in options else found
+
+
+def _with_time_of_history(statement: S) -> S:
+    """Let history end by the stream's event time, if the options name no other column."""
+    mark = statement.watermark if isinstance(statement, CreateStream) else None
+    if BACKFILL not in statement.options or "backfill.time" in statement.options or mark is None or not mark.column:
+        return statement
+    return dataclasses.replace(statement, options={**statement.options, "backfill.time": mark.column})
+
+
 def sink_connector(options: Mapping[str, str], places: Mapping[str, int]) -> SinkConnector:
     """Give the connector that a sink's options name. Raises InvalidParameterValue."""
     name = options.get("connector")
     if name is None:
         raise InvalidParameterValue("a sink needs a connector", hint=f"add connector = '...': {', '.join(SINKS)}")
-    return _named(name, SINKS, places)
+    return named_connector(name, SINKS, places)
 
 
-def _named(name: str, connectors: Mapping[str, T], places: Mapping[str, int]) -> T:
+def named_connector(name: str, connectors: Mapping[str, T], places: Mapping[str, int]) -> T:
+    """Give the connector of a name. Raises InvalidParameterValue."""
     found = connectors.get(name)
     if found is None:
         raise InvalidParameterValue(
@@ -85,7 +127,8 @@ def resolved(statement: S) -> S:
                 position=statement.option_positions.get(first),
             )
         return statement
-    connector = _named(name, CONNECTORS, statement.option_positions)
+    statement = _with_time_of_history(statement)
+    connector = connector_of(statement.options, statement.option_positions)
     if isinstance(statement, CreateTable) and not statement.primary_key:
         raise InvalidTableDefinition(
             "a table that a connector fills needs a PRIMARY KEY", hint="rows are replaced by their key",

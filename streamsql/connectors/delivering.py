@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,9 +37,11 @@ log = structlog.get_logger()
 class Deliverers:
     """The deliverers of an engine's sinks. `start` it once the engine runs, `stop` it before the engine is stopped."""
 
-    def __init__(self, engine: Engine, allowed_paths: tuple[Path, ...] = ()) -> None:
+    def __init__(
+        self, engine: Engine, allowed_paths: tuple[Path, ...] = (), allowed_urls: tuple[str, ...] = ()
+    ) -> None:
         self._engine = engine
-        self._allowed_paths = allowed_paths
+        self._allowed = allowed_paths, allowed_urls
         self._deliverers: dict[int, Deliverer] = {}
         self._lock = threading.Lock()
         self._stopped = False
@@ -73,7 +76,7 @@ class Deliverers:
                 self._deliverers.pop(number).stop()
             for number, sink in wanted.items():
                 if number not in self._deliverers:
-                    self._deliverers[number] = Deliverer(self._engine, sink, self._allowed_paths)
+                    self._deliverers[number] = Deliverer(self._engine, sink, *self._allowed)
                     self._deliverers[number].start()
         self._wake()
 
@@ -81,7 +84,13 @@ class Deliverers:
 class Deliverer(threading.Thread):
     """Delivers one sink's outbox."""
 
-    def __init__(self, engine: Engine, sink: SinkObject, allowed_paths: tuple[Path, ...] = ()) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        sink: SinkObject,
+        allowed_paths: tuple[Path, ...] = (),
+        allowed_urls: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(name=f"sink {sink.name}", daemon=True)
         self._engine = engine
         self._sink = sink
@@ -94,7 +103,12 @@ class Deliverer(threading.Thread):
         self._columns = view.columns
         self._shape = shape_of(engine, sink.view, sink.connector)
         self._surroundings = Surroundings(
-            allowed_paths, self._woken.set, sink.name, f"{engine.identity}-{sink.id}", engine.limits.record_bytes_max
+            allowed_paths,
+            self._woken.set,
+            sink.name,
+            f"{engine.identity}-{sink.id}",
+            engine.limits.record_bytes_max,
+            allowed_urls,
         )
 
     def wake(self) -> None:
@@ -134,6 +148,7 @@ class Deliverer(threading.Thread):
             self._close()
             self._say(replace(at, error=error.message, retrying=True))
             log.warning("sink unavailable", sink=self._sink.name, error=error.message)
+            self._keep_away(error.after_seconds or 0.0)
             return self._backoff.failed()
         except StreamSQLError as error:
             self._stopped(error.message)
@@ -144,6 +159,14 @@ class Deliverer(threading.Thread):
             return None
         self._backoff.succeeded()
         return 0 if more else None
+
+    def _keep_away(self, seconds: float) -> None:
+        """Wait as long as the other side asked for, whatever there is to deliver meanwhile."""
+        until = time.monotonic() + seconds
+        while not self._stopping and (left := until - time.monotonic()) > 0:
+            self._woken.clear()
+            if not self._stopping:
+                self._woken.wait(left)
 
     def _stopped(self, message: str) -> None:
         self._close()

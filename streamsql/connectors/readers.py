@@ -25,11 +25,12 @@ import structlog
 
 from streamsql.base.errors import AdminShutdown, BadRecord, StreamSQLError, Unavailable
 from streamsql.catalog.objects import Stream, Table, View
-from streamsql.connectors import CONNECTORS, given_of
+from streamsql.connectors import connector_of, given_of
 from streamsql.connectors.backoff import Backoff
-from streamsql.connectors.source import Batch, Source, Surroundings
+from streamsql.connectors.source import Batch, LeavesTraces, Source, Surroundings
 from streamsql.engine import ingest, outbox, sources
 from streamsql.engine.epoch import Engine
+from streamsql.engine.finished import Notes
 from streamsql.engine.positions import Move, Position, StreamProgress
 from streamsql.engine.receipts import Receipt
 from streamsql.engine.table_changes import KeyedChange
@@ -44,9 +45,11 @@ WAIT_SECONDS_MAX = 5.0
 class SourceReaders:
     """The readers of an engine's streams. `start` it once the engine runs, `stop` it before the engine is stopped."""
 
-    def __init__(self, engine: Engine, allowed_paths: tuple[Path, ...] = ()) -> None:
+    def __init__(
+        self, engine: Engine, allowed_paths: tuple[Path, ...] = (), allowed_urls: tuple[str, ...] = ()
+    ) -> None:
         self._engine = engine
-        self._allowed_paths = allowed_paths
+        self._allowed = allowed_paths, allowed_urls
         self._readers: dict[int, Reader] = {}
         self._lock = threading.Lock()
         self._stopped = False
@@ -73,10 +76,10 @@ class SourceReaders:
                 return
             wanted = {o.id: o for o in self._engine.catalog if not isinstance(o, View) and o.connector}
             for number in [n for n in self._readers if n not in wanted]:
-                self._readers.pop(number).stop()
+                self._readers.pop(number).stop(dropped=True)
             for number, stream in wanted.items():
                 if number not in self._readers:
-                    self._readers[number] = Reader(self._engine, stream, self._allowed_paths)
+                    self._readers[number] = Reader(self._engine, stream, *self._allowed)
                     self._readers[number].start()
                 else:
                     self._readers[number].wake()
@@ -85,7 +88,13 @@ class SourceReaders:
 class Reader(threading.Thread):
     """Reads one stream's or table's source. Its thread ends by itself where the source does, once all is committed."""
 
-    def __init__(self, engine: Engine, stream: Stream | Table, allowed_paths: tuple[Path, ...] = ()) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        stream: Stream | Table,
+        allowed_paths: tuple[Path, ...] = (),
+        allowed_urls: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(name=f"source {stream.name}", daemon=True)
         self._engine = engine
         self._stream = stream
@@ -98,8 +107,11 @@ class Reader(threading.Thread):
             stream.name,
             f"{engine.identity}-{stream.id}",
             engine.limits.record_bytes_max,
+            allowed_urls,
+            Notes(engine.store, stream.id),
+            engine.limits.snapshot_rows_max,
         )
-        self._stopping = False
+        self._stopping = self._dropped = False
         self._backoff = Backoff()
         self._refused: StreamSQLError | None = None
         self._ahead: int = 0  # writes that are not answered yet
@@ -110,8 +122,9 @@ class Reader(threading.Thread):
         """Let it look whether it was paused, resumed or has room."""
         self._woken.set()
 
-    def stop(self) -> None:
-        """Ask it to end after what it is doing."""
+    def stop(self, *, dropped: bool = False) -> None:
+        """Ask it to end after what it is doing; and to have the origin forget it, where the stream is `dropped`."""
+        self._dropped = dropped
         self._stopping = True
         self._woken.set()
 
@@ -125,7 +138,21 @@ class Reader(threading.Thread):
                 if not self._at.reads:
                     self._woken.wait()
                 elif self._attempt():
-                    return
+                    break
+        if self._dropped:
+            self._forget()
+
+    def _forget(self) -> None:
+        connector = connector_of(self._stream.connector, {})
+        if not isinstance(connector, LeavesTraces):
+            return
+        given = given_of(self._stream.connector, {}, table=isinstance(self._stream, Table))
+        try:
+            connector.forget(given, self._stream.columns, self._surroundings)
+        except StreamSQLError as error:
+            log.warning(
+                "the origin still keeps something", stream=self._stream.name, error=error.message, hint=error.hint
+            )
 
     @property
     def _at(self) -> StreamProgress:
@@ -158,7 +185,7 @@ class Reader(threading.Thread):
 
     def _read_all(self) -> bool:
         stream, engine = self._stream, self._engine
-        connector, clock = CONNECTORS[stream.connector["connector"]], engine.clock
+        connector, clock = connector_of(stream.connector, {}), engine.clock
         self._settle()
         self._positions = dict(self._at.positions)
         source: Source = connector.open(
@@ -188,7 +215,8 @@ class Reader(threading.Thread):
                 self._check(batch)
                 given_columns = [c for c in stream.columns if c.name in batch.rows.column_names]
                 rows = batch.rows.select([c.name for c in given_columns])
-                self._submit(batch, ingest.conform(rows, given_columns, stream, schema, cursor))
+                came = None if batch.weights is None else _weights(batch) > 0
+                self._submit(batch, ingest.conform(rows, given_columns, stream, schema, cursor, came=came))
             return False
         finally:
             source.close()
@@ -249,9 +277,12 @@ class Reader(threading.Thread):
             partition,
             self._positions.get(partition),
             batch.position,
-            count if table is not None else 0,
+            rows=count if table is not None else 0,
+            own_watermark=batch.own_watermark and count > 0,
         )
-        receipt = Receipt(stream.name, batch.rejected) if batch.rejected.num_rows else None
+        receipt = None
+        if batch.rejected.num_rows or batch.finished:
+            receipt = Receipt(stream.name, batch.rejected, stream_id=stream.id, finished=batch.finished)
         write = Write([], moves=(move,), receipt=receipt)
         if table is None:
             write.rows.append((stream.name, rows))

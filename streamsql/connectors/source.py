@@ -21,7 +21,7 @@ stream's ``on_error`` says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -47,8 +47,13 @@ class Batch:
     position: Position
     rejected: pa.Table = field(default_factory=lambda: NOTHING_REJECTED)
     weights: pa.Array | None = None
+    # the partition's event time goes on by itself: the stream's watermark is the least of those of its partitions
+    own_watermark: bool = False
     # rows of a table are all gone before these come (TRUNCATE at the origin, or a new snapshot)
     truncated: bool = False
+    # parts of the partition that are read to their end, each with a text of its own, in place of what the position would else
+    # have to hold for ever: they are kept in a table, and found again by `Surroundings.notes`
+    finished: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,28 @@ class Given:
     table: bool = False
 
 
+class Notes(Protocol):
+    """What a stream's source has said in `Batch.finished`, as far as it is committed."""
+
+    def get(self, name: str) -> str | None:
+        """Give what was said last of a name."""
+        ...
+
+    def all(self) -> Iterable[tuple[str, str]]:
+        """Give all names, each with what was said last."""
+        ...
+
+
+class NoNotes:
+    """No notes."""
+
+    def get(self, name: str) -> str | None:
+        return None
+
+    def all(self) -> Iterable[tuple[str, str]]:
+        return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the server lets a connector use: folders below which files may be read and written, and a way to wake its
@@ -77,6 +104,11 @@ class Surroundings:
     name: str = ""
     identity: str = ""
     record_bytes_max: int = 64 << 20
+    # addresses of object stores, as s3://bucket/prefix, below which files may be read and written
+    allowed_urls: tuple[str, ...] = ()
+    notes: Notes = field(default_factory=NoNotes)
+    # rows that a source may have to give in one batch, since they are there together or not at all
+    snapshot_rows_max: int = 10_000_000
 
 
 class Source(Protocol):
@@ -116,6 +148,24 @@ class GivesMetadata(Protocol):
     """A connector whose messages say more than their value, by the word that names it; ``header`` is one header by name."""
 
     metadata: Mapping[str, Metadata]
+
+
+@runtime_checkable
+class LeavesTraces(Protocol):
+    """A connector for whose streams and tables the origin keeps something: a place in its log, a subscription."""
+
+    def forget(self, given: Given, columns: Sequence[ColumnDefinition], surroundings: Surroundings) -> None:
+        """Have the origin let go of it: the stream or table is dropped, its source closed. Raises StreamSQLError."""
+        ...
+
+
+@runtime_checkable
+class Infers(Protocol):
+    """A connector that can look at what is to be read, for ``SCHEMA INFERRED``."""
+
+    def infer(self, given: Given, surroundings: Surroundings) -> tuple[ColumnDefinition, ...]:
+        """Tell the columns that a sample seems to have. Raises StreamSQLError where there is none, or it has none."""
+        ...
 
 
 class Connector(Protocol):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 import duckdb
@@ -24,23 +24,26 @@ from streamsql.base.faults import reached
 from streamsql.base.limits import Limits, exceeded
 from streamsql.base.metrics import Durations
 from streamsql.catalog.objects import OutputColumn, Stream, Table, View
-from streamsql.engine import chains, outbox, receipts, recovery
+from streamsql.engine import chains, finished, outbox, receipts, recovery, stream_time
 from streamsql.engine.changes import Changes, Progress
 from streamsql.engine.filters import Filters
 from streamsql.engine.flow import Arriving
 from streamsql.engine.flows import Flows
+from streamsql.engine.opening import opened
 from streamsql.engine.outbox import SinkProgress
+from streamsql.engine.partitions import TimeMove
 from streamsql.engine.positions import StreamProgress, moved
 from streamsql.engine.receipts import Receipt
-from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of, recompute_readers
+from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, recompute_readers
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.retention import CHECK_US_MIN, Retention
+from streamsql.engine.shared import SharedQuery
+from streamsql.engine.sharing import part_failing
 from streamsql.engine.store import UTC, Delta, Store, translated
 from streamsql.engine.table_changes import TableChange, applied, by_key, registered
 from streamsql.engine.touched_rows import Snapshot, mark_followed, rows_of
 from streamsql.engine.translate import translate
 from streamsql.engine.views import ContinuousQuery
-from streamsql.engine.watermark import NEVER, event_times
 from streamsql.engine.writes import Call, Write, WriteQueue
 
 T = TypeVar("T")
@@ -53,6 +56,9 @@ class Engine:
 
     def __init__(self, store: Store, limits: Limits, clock: Clock) -> None:
         self.limits = limits
+        # where connectors may read and write files
+        self.allowed_paths: tuple[Path, ...] = ()
+        self.allowed_urls: tuple[str, ...] = ()
         self.clock = clock
         self.store = store
         self.queries: dict[str, ContinuousQuery] = {}
@@ -73,15 +79,8 @@ class Engine:
         self.sinks: Mapping[str, SinkProgress] = found.sinks
         self.next_sequence = found.next_sequence
         self._next_id = found.next_id
-        for name, (view, plan, progress) in found.views.items():
-            query = query_of(view.id, name, plan, store, limits, temporary=False)
-            query.progress = progress
-            if plan.recomputed is None:
-                query.open()
-            query.open_scratch()
-            self.queries[name] = query
+        self.queries.update(opened(store, found, self.describe, limits))
         outbox.mark(self.catalog, self.queries)
-        recovery.drop_orphans(store, {n for q in self.queries.values() for n in (q.name, *q.state_names)})
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
 
     # ---- for any thread ----
@@ -177,22 +176,28 @@ class Engine:
         if writes[0].keyed is not None:
             changes = [by_key(self.store, self.catalog, writes[0].keyed)]
         first = self.next_sequence + sum(c.own.num_rows for c in changes)
-        batches, sequence = chains.numbered([w.rows for w in writes], first)
         rejected = Rejected()
         beside = [write.receipt for write in writes if write.receipt is not None]
         streams = moved(self.catalog, self.streams, [move for write in writes for move in write.moves])
         streams = receipts.counted(streams, beside)
+        batches, sequence = chains.numbered([stream_time.tagged(w, self.catalog, streams) for w in writes], first)
         while True:
             try:
                 with registered(self.store, self.catalog, self.queries.values(), changes):
                     self._attempt(batches, sequence, changes, streams, rejected, beside)
                 return
             except QueryFailureError as failure:
-                if not rejected.set_aside(failure):
-                    failure.query.fail(failure.error)
+                self._set_aside(failure, rejected)
             except RecomputeError as failure:
                 rejected.broken.add(failure.query.name)
                 failure.query.fail(failure.error)
+
+    def _set_aside(self, failure: QueryFailureError, rejected: Rejected) -> None:
+        """Find the rows that a query fails on. Queries that share their groups are told apart first."""
+        if isinstance(failure.query, SharedQuery):
+            part_failing(self, failure.query, failure.rows)
+        elif not rejected.set_aside(failure):
+            failure.query.fail(failure.error)
 
     def _attempt(
         self,
@@ -226,12 +231,12 @@ class Engine:
             changed = applied(self.store, changes, self.next_sequence, now)
             for relation, rows in arrivals:
                 name = relation.name
-                streams[name] = self._stream_progress(relation, rows, streams.get(name), now)
+                streams[name] = stream_time.arrived(relation, rows, streams.get(name) or StreamProgress(), now)
                 self._keep(relation, now)
                 reached("epoch.rows_written")
                 for query in self._readers(name):
                     progress = rejected.apply(query, epoch, rows, now, query.progress, matching=query.id not in idle)
-                    progresses.append((query, progress))
+                    progresses += query.all_progress(progress)
             arriving = Arriving(epoch, now, sequence - 1, rejected.apply, batches)
             progresses += chains.follow(self.queries, arriving, progresses)
             changed.update((r.name, t.num_rows) for r, t in arrivals)
@@ -239,15 +244,17 @@ class Engine:
             progresses += self._recompute(epoch, now, changed, rejected.broken, rows_of(arrivals, changes, followed))
             reached("epoch.operators_applied")
             receipts.write(self.store, self.limits, beside, epoch, now)
+            finished.write(self.store, beside)
             self._trim(now)
             sinks = self._save(epoch, now, sequence, streams, {q.name: p for q, p in progresses})
         self._committed(epoch, sequence, streams, sinks, progresses)
 
     def _readers(self, name: str) -> list[ContinuousQuery]:
-        return [
-            q for q in self.queries.values()
+        readers = (
+            q.unit for q in self.queries.values()
             if q.plan.recomputed is None and q.plan.origin is None and q.plan.source == name and q.progress.error is None
-        ]  # fmt: skip
+        )  # fmt: skip
+        return list(dict.fromkeys(readers))
 
     def _recompute(
         self, epoch: int, now: int, changed: dict[str, int], broken: set[str], rows: Changes
@@ -276,17 +283,6 @@ class Engine:
             self._committed(epoch, sequence, self.streams, sinks, progresses)
             return count
 
-    def _stream_progress(
-        self, relation: Stream | Table, rows: pa.Table, before: StreamProgress | None, now: int
-    ) -> StreamProgress:
-        before = before or StreamProgress()
-        largest = before.largest
-        if isinstance(relation, Stream) and relation.watermark is not None:
-            assert relation.watermark.column is not None
-            times, _ = event_times(rows.column(relation.watermark.column))
-            largest = max(largest, int(times.max()))
-        return replace(before, rows_in=before.rows_in + rows.num_rows, last_arrival=now, largest=largest)
-
     def _open_kept(self, relation: Stream | Table, rows: pa.Table) -> None:
         """Let SQL read the rows that arrived. Outside of a transaction: one that is rolled back takes the name with it."""
         if relation.id not in self._kept:
@@ -299,7 +295,9 @@ class Engine:
             return
         try:
             self.store.run(
-                f'INSERT INTO {relation.rows_table} SELECT *, make_timestamp($1) FROM "__kept {relation.id}"', now
+                f"INSERT INTO {relation.rows_table} BY NAME "
+                f'SELECT *, make_timestamp($1) AS __arrived_at FROM "__kept {relation.id}"',
+                now,
             )
         except duckdb.Error as error:
             raise translate(error) from error
@@ -355,14 +353,7 @@ class Engine:
     def tick(self) -> None:
         """Do what time alone brings about: move idle streams' watermarks on, drop rows past their retention."""
         now = self.clock.now_us()
-        moved: dict[str, int] = {}
-        for stream in self.catalog:
-            if not isinstance(stream, Stream) or stream.idle_timeout_us is None:
-                continue
-            at = self.streams.get(stream.name)
-            if at is None or at.last_arrival == NEVER or now - at.last_arrival < stream.idle_timeout_us:
-                continue
-            moved[stream.name] = now - at.last_arrival
+        moved = stream_time.idle(self.catalog, self.streams, now)
         due, streams = chains.idle_moves(self.queries, moved) if moved else ([], {})
         temporal = [
             q.name for q in self.queries.values()
@@ -372,7 +363,7 @@ class Engine:
             self._idle_epoch(due, streams, temporal, now)
 
     def _idle_epoch(
-        self, due: list[tuple[ContinuousQuery, int]], moved: dict[str, int], temporal: list[str], now: int
+        self, due: list[tuple[ContinuousQuery, TimeMove]], moved: dict[str, TimeMove], temporal: list[str], now: int
     ) -> None:
         rejected = Rejected()
         while True:
@@ -380,22 +371,22 @@ class Engine:
                 self._attempt_idle(due, moved, temporal, now, rejected)
                 return
             except QueryFailureError as failure:
-                if not rejected.set_aside(failure):
-                    failure.query.fail(failure.error)
+                self._set_aside(failure, rejected)
             except RecomputeError as failure:
                 rejected.broken.add(failure.query.name)
                 failure.query.fail(failure.error)
 
     def _attempt_idle(
-        self, due: list[tuple[ContinuousQuery, int]], moved: dict[str, int], temporal: list[str], now: int,
+        self, due: list[tuple[ContinuousQuery, TimeMove]], moved: dict[str, TimeMove], temporal: list[str], now: int,
         rejected: Rejected,
     ) -> None:  # fmt: skip
         epoch, position = self.epoch + 1, self.next_sequence - 1
         chains.mark_handed_on(self.queries)
         mark_followed(self.queries.values())
         with self.store.transaction():
-            running = [(query, largest) for query, largest in due if query.progress.error is None]
-            progresses = [(query, query.advance(epoch, largest, now, position)) for query, largest in running]
+            units = {query.unit: move for query, move in due if query.progress.error is None}
+            progresses = [p for unit, move in units.items()
+                          for p in unit.all_progress(unit.advance(epoch, move, now, position))]  # fmt: skip
             arriving = Arriving(epoch, now, position, rejected.apply, moved=moved)
             progresses += chains.follow(self.queries, arriving, progresses)
             changed = dict.fromkeys([*(q.name for q, _ in progresses if q.changed), *temporal], 0)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from streamsql.base.errors import DuplicateColumn, NotNullViolation, SQLSyntaxError, UndefinedColumn
@@ -34,7 +36,7 @@ def target_columns(
         column = relation.column(name)
         if column is None:
             raise UndefinedColumn(
-                f'column "{name}" of relation "{relation.name}" does not exist',
+                f'column "{name}" of relation "{relation.bare}" does not exist',
                 hint=nearest(name, [c.name for c in relation.columns]),
                 position=place(name),
             )
@@ -70,7 +72,11 @@ def carried_as(duckdb_type: str) -> str:
 
 
 def arranged(
-    rows: pa.Table, columns: Sequence[ColumnDefinition], relation: Stream | Table, schema: pa.Schema
+    rows: pa.Table,
+    columns: Sequence[ColumnDefinition],
+    relation: Stream | Table,
+    schema: pa.Schema,
+    came: npt.NDArray[np.bool_] | None = None,
 ) -> pa.Table | None:
     """Bring rows, one column for each of `columns`, into the relation's shape where Arrow alone can do it, else None.
 
@@ -89,7 +95,7 @@ def arranged(
             arrays.append(pa.nulls(rows.num_rows, wanted))
         else:
             return None
-    return _checked(pa.Table.from_arrays(arrays, schema=schema), relation)
+    return _checked(pa.Table.from_arrays(arrays, schema=schema), relation, came)
 
 
 def conform(
@@ -98,14 +104,17 @@ def conform(
     relation: Stream | Table,
     schema: pa.Schema,
     cursor: duckdb.DuckDBPyConnection,
+    *,
+    came: npt.NDArray[np.bool_] | None = None,
 ) -> pa.Table:
     """Bring rows, one column for each of `columns`, into the relation's shape.
 
-    Columns that are missing take their default, or NULL. Raises StreamSQLError for values that do not fit.
+    Columns that are missing take their default, or NULL. `came` tells rows that come from those that go, of which the key
+    is enough; None where all come. Raises StreamSQLError for values that do not fit.
     """
-    made = arranged(rows, columns, relation, schema)
+    made = arranged(rows, columns, relation, schema, came)
     if made is None:
-        made = _checked(_cast(rows.rename_columns([c.name for c in columns]), relation, cursor), relation)
+        made = _checked(_cast(rows.rename_columns([c.name for c in columns]), relation, cursor), relation, came)
     return made
 
 
@@ -131,11 +140,14 @@ def default_rows(count: int, relation: Stream | Table, cursor: duckdb.DuckDBPyCo
     return _checked(_cast(pa.table({"__row": pa.nulls(count, pa.int8())}), relation, cursor), relation)
 
 
-def _checked(rows: pa.Table, relation: Stream | Table) -> pa.Table:
+def _checked(rows: pa.Table, relation: Stream | Table, came: npt.NDArray[np.bool_] | None = None) -> pa.Table:
     for column in relation.columns:
-        if (column.not_null or column.primary_key) and rows.column(column.name).null_count:
+        values = rows.column(column.name)
+        if not (column.not_null or column.primary_key) or not values.null_count:
+            continue
+        if came is None or column.primary_key or values.filter(pa.array(came)).null_count:
             raise NotNullViolation(
-                f'null value in column "{column.name}" of relation "{relation.name}" violates not-null constraint'
+                f'null value in column "{column.name}" of relation "{relation.bare}" violates not-null constraint'
             )
     return rows
 

@@ -10,8 +10,8 @@ is answered as before: its rows are there once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -46,6 +46,9 @@ class Receipt:
     key: str | None = None
     digest: str = ""
     answer: str = ""
+    # what the source of the stream is through with (`engine.finished`)
+    stream_id: int = 0
+    finished: Mapping[str, str] = field(default_factory=dict)
 
 
 def counted(streams: dict[str, StreamProgress], receipts: Iterable[Receipt]) -> dict[str, StreamProgress]:

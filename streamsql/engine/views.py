@@ -12,28 +12,25 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from streamsql.base.errors import StreamSQLError
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import RESULTS_SCHEMA, ROWS_SCHEMA, STATE_SCHEMA, quoted
 from streamsql.engine import ledger
-from streamsql.engine.changes import Change, Progress, sorts
+from streamsql.engine.changes import Change, Progress
 from streamsql.engine.flow import NO_TIMES, Idle
 from streamsql.engine.operators import for_plan
-from streamsql.engine.operators.base import Arrival, Sink, Tables
+from streamsql.engine.operators.base import Arrival, Tables
 from streamsql.engine.outflow import Outflow
 from streamsql.engine.panes import counts_from, with_window_columns
+from streamsql.engine.partitions import Judged, TimeMove, judged
+from streamsql.engine.results import Results
 from streamsql.engine.store import Delta, Store
 from streamsql.engine.subscriptions import ChangeLog
 from streamsql.engine.translate import translate
-from streamsql.engine.watermark import MICROSECONDS, NEVER, event_times, largest_before
+from streamsql.engine.watermark import MICROSECONDS, NEVER, event_times
 from streamsql.plan import stages
 from streamsql.plan.nodes import ContinuousPlan
-
-# Up to so many rows in an epoch, a view's new rows are sorted although nobody follows them: it costs next to nothing,
-# and a person who reads the table finds it in order.
-ORDERED_ROWS_MAX = 4_096
 
 
 def tables_of(name: str, query_id: int, *, temporary: bool) -> Tables:
@@ -49,7 +46,7 @@ def tables_of(name: str, query_id: int, *, temporary: bool) -> Tables:
     return Tables(f"{STATE_SCHEMA}.{quoted(name)}", f"{RESULTS_SCHEMA}.{quoted(name)}", **scratch, temporary=False)
 
 
-class ContinuousQuery(Sink):
+class ContinuousQuery(Results):
     """One running query. Used by the engine thread alone, but for `log` and `progress`, which any thread may read."""
 
     def __init__(
@@ -68,6 +65,7 @@ class ContinuousQuery(Sink):
         self.keeps_result = not temporary
         self.out = Outflow(plan)
         self.owner: ContinuousQuery | None = None
+        self.shared: ContinuousQuery | None = None  # what keeps this query's groups together with others'
         self._operator = for_plan(plan, store, self.tables)
         self._delta: Delta | None = None
         self._arrived = 0
@@ -85,6 +83,19 @@ class ContinuousQuery(Sink):
     def label(self) -> str:
         """What the ledger calls the query: it is the view's, where the query is inside of one."""
         return self.name if self.owner is None else self.owner.label
+
+    @property
+    def _labels(self) -> list[str]:
+        return [self.label]
+
+    @property
+    def unit(self) -> ContinuousQuery:
+        """What takes rows in for this query."""
+        return self.shared or self
+
+    def all_progress(self, progress: Progress) -> list[tuple[ContinuousQuery, Progress]]:
+        """Give the progress of all queries that this one takes rows in for, from its own."""
+        return [(self, progress)]
 
     # ---- the epoch ----
 
@@ -145,53 +156,50 @@ class ContinuousQuery(Sink):
         progress = replace(progress, rows_in=progress.rows_in + rows.num_rows)
         if self.plan.window is None:
             self._see(rows)
-            largest, seen = self._handed_on(rows, progress)
-            progress = replace(progress, largest=largest, seen=seen)
+            progress = self._handed_on(rows, progress)
             return self._finish(self._operator.apply(Arrival(rows.num_rows if matching else 0), progress, self))
         times, valid = self._times(rows)
-        before, largest = self._judged_by(rows, times, progress)
-        arrival, late = self._admitted(rows, times, valid, before)
+        found = self._judged_by(rows, times, progress)
+        arrival, late = self._admitted(rows, times, valid, found.before)
         progress = replace(progress, seen=max(progress.seen, int(times.max())) if times.size else progress.seen)
-        moved_at = arrived_at_us if largest > progress.largest else progress.moved_at
-        progress = replace(progress, largest=largest, moved_at=moved_at)
+        moved_at = arrived_at_us if found.largest > progress.largest else progress.moved_at
+        progress = replace(found.taken(progress), moved_at=moved_at)
         if late is not None:
             progress = self._record_late(late, arrived_at_us, progress)
         return self._finish(self._operator.apply(arrival if matching else Arrival(0), progress, self))
 
-    def _handed_on(self, rows: pa.Table, progress: Progress) -> tuple[int, int]:
-        """Give the largest event time that a query without a window hands on, and that of a row."""
-        if self.plan.time is None or not rows.num_rows:
-            return progress.largest, progress.seen
-        newest = self.out.see_stream(rows, progress)
-        return max(progress.largest, newest), max(progress.seen, newest)
+    def _handed_on(self, rows: pa.Table, progress: Progress) -> Progress:
+        """Give how far the event time is that a query without a window hands on."""
+        return progress if self.plan.time is None or not rows.num_rows else self.out.see_stream(rows, progress)
 
-    def _judged_by(
-        self, rows: pa.Table, times: MICROSECONDS, progress: Progress, *, hand_on: bool = True
-    ) -> tuple[MICROSECONDS, int]:
-        """Give the largest event time before each row, and after all."""
-        before, largest = largest_before(times, progress.largest)
+    def _judged_by(self, rows: pa.Table, times: MICROSECONDS, progress: Progress, *, hand_on: bool = True) -> Judged:
+        """Give the event time before each row, and after all."""
+        found = judged(rows, times, progress)
         if hand_on and self.out.wanted:
-            self.out.move(np.asarray(rows.column("__seq")), np.maximum(before, times))
-        return before, largest
+            self.out.move(np.asarray(rows.column("__seq")), found.after)
+        return found
 
-    def advance(self, epoch: int, largest: int, now_us: int, position: int = 0) -> Progress:
-        """Move event time on without rows (idle timeout): the watermark becomes `largest` less the delay."""
+    def advance(self, epoch: int, move: TimeMove, now_us: int, position: int = 0) -> Progress:
+        """Move event time on without rows (idle timeout)."""
         self._begin(epoch, self.progress)
-        progress = self.progress.moved_on(largest, now_us)
+        progress = replace(move.after(self.progress), moved_at=now_us, idle_moves=self.progress.idle_moves + 1)
         self.out.move(np.array([position]), np.array([progress.largest]))
         return self._finish(self._operator.apply(Arrival(0), progress, self))
 
     def largest_if(self, idle: Idle, progress: Progress) -> int:
         """Give the largest event time if time went on without rows."""
-        elapsed = idle.moved.get(self.plan.source)
-        return progress.largest if elapsed is None or progress.seen == NEVER else progress.seen + elapsed
+        move = idle.moved.get(self.plan.source)
+        return (progress if move is None else move.after(progress)).largest
 
     def mark_if(self, idle: Idle, progress: Progress) -> int:
         """Give the watermark that the query would hand on then."""
         return self.out.mark(replace(progress, largest=max(progress.largest, self.largest_if(idle, progress))))
 
     def stirs(self, idle: Idle, progress: Progress) -> bool:
-        """Tell whether that would bring something out of the query's state."""
+        """Tell whether that would bring something out of the query's state, or let partitions hold it back no more."""
+        move = idle.moved.get(self.plan.source)
+        if move is not None and move.partitions and move.moves(progress):
+            return True
         return self.would_close(self.largest_if(idle, progress), progress)
 
     def would_close(self, largest: int, progress: Progress | None = None) -> bool:
@@ -235,18 +243,47 @@ class ContinuousQuery(Sink):
         self.log.fail(error)
 
     def drop(self) -> None:
-        """Drop all tables."""
-        self.drop_own()
+        """Drop all tables; of a query that shares its groups none."""
+        if self.shared is None:
+            self.drop_own()
+
+    def drop_scratch(self) -> None:
+        """Drop what dies with the server."""
+        self._operator.drop_scratch()
 
     def drop_own(self) -> None:
         """Drop the query's own tables, but for those of what is inside of it."""
-        self._operator.drop_scratch()
+        self.drop_scratch()
         for table in (self.tables.state, self.tables.result, self.tables.changed):
             self._store.execute(f"DROP TABLE IF EXISTS {table}")
 
     def close(self) -> None:
         """Let go of what is not a table, once the query has been dropped."""
+        if self.shared is None:
+            self._store.unregister(self._delta_name)
+
+    # ---- of a query whose groups are kept together with others' (`engine.shared`) ----
+
+    def begin_shared(self, epoch: int) -> None:
+        """Start an epoch in which `shared` takes the rows in."""
+        self._epoch = epoch
+        self.emitted, self._rows_out, self._changed = [], 0, False
+
+    def finish_shared(self, progress: Progress) -> Progress:
+        """End it; gives the query's own progress from that of `shared`."""
+        if self._changed and self.log.wants_whole:
+            self.emitted.append(Change(self._epoch, self.result_rows(), whole=True))
+        return replace(progress, rows_out=self.progress.rows_out + self._rows_out)
+
+    def close_alone(self) -> None:
+        """Let go of what a query needs that takes rows in itself, but for its tables."""
         self._store.unregister(self._delta_name)
+
+    def stand_alone(self) -> None:
+        """Take rows in itself again: its tables are there."""
+        self._operator.tables = self.tables
+        self.open()
+        self.open_scratch()
 
     @property
     def state_names(self) -> list[str]:  # of what is inside of the query, without their schema
@@ -313,158 +350,12 @@ class ContinuousQuery(Sink):
         self._store.register("__late", late)
         selected = stages.late_rows_of_query(self.plan, "__late")
         delay = self.plan.watermark_delay_us
-        added = ledger.record_late(
-            self._store, selected, late.column_names, self.label, self.plan.source, self._epoch, arrived_at_us, delay
-        )
+        added = 0
+        for label in self._labels:
+            added = ledger.record_late(
+                self._store, selected, late.column_names, label, self.plan.source, self._epoch, arrived_at_us, delay
+            )
         return replace(progress, rows_late=progress.rows_late + added)
-
-    # ---- results (Sink) ----
-
-    def _result_shape(self) -> str:
-        grouping = self.plan.grouping
-        if grouping is None:
-            return stages.linear_result(self.plan, self.tables.delta)
-        groups = stages.whole_windows(self.plan, self.tables.delta)
-        if not self.plan.retracts:
-            return stages.result(self.plan, groups, ordered=False)
-        return f"SELECT * EXCLUDE (__shown) FROM ({stages.result(self.plan, groups, with_keys=True)})"
-
-    def append(self, groups: str, *values: int) -> int:
-        # what is shown comes in the order of its keys; a table has no order, and sorting costs as much as grouping, so
-        # that a large epoch's readers sort for themselves where Arrow can
-        if self.out.wanted:
-            return self._append(stages.result(self.plan, groups, with_end=True), *values)
-        if self.shown and self._arrived > ORDERED_ROWS_MAX:
-            return self._append(stages.result(self.plan, groups, keys_last=True), *values, unordered=True)
-        ordered = self._arrived <= ORDERED_ROWS_MAX
-        return self._append(stages.result(self.plan, groups, ordered=ordered), *values)
-
-    def append_rows(self, sql: str) -> int:
-        return self._append(sql)
-
-    @property
-    def shown(self) -> bool:
-        return self.temporary or self.log.wanted or self.out.wanted
-
-    @property
-    def handed_on(self) -> bool:
-        return self.out.wanted
-
-    def _append(self, sql: str, *values: int, unordered: bool = False) -> int:
-        """Emit what a query gives; `unordered` rows have the columns of their order after the outputs."""
-        size = self.progress.state_rows
-        if not self.shown:
-            count = self._store.run(f"INSERT INTO {self.tables.result} {sql}", *values, size=size)
-            self._rows_out += count
-            return count
-        rows = self._store.rows(sql, *values, size=size)
-        if rows.num_rows:
-            names = stages.output_columns(self.plan)
-            if self.out.wanted:
-                self.out.emit(rows)
-            change = Change(self._epoch, rows.select(names))
-            if unordered:
-                change = self._with_order(rows, names)
-            if self.keeps_result:
-                self._store.register("__emitted", change.rows)
-                self._store.execute(f"INSERT INTO {self.tables.result} SELECT * FROM __emitted")
-            self.emitted.append(change)
-        self._rows_out += rows.num_rows
-        return int(rows.num_rows)
-
-    def _with_order(self, rows: pa.Table, names: list[str]) -> Change:
-        keys = rows.select(stages.order_columns(self.plan))
-        if all(sorts(field.type) for field in keys.schema):
-            return Change(self._epoch, rows.select(names), order=keys)
-        self._store.register("__emitted", rows)
-        order = ", ".join(keys.column_names)
-        return Change(self._epoch, self._store.arrow(f"SELECT {', '.join(names)} FROM __emitted ORDER BY {order}"))
-
-    def change(self, merged: pa.Table) -> None:
-        changed = merged.column("__changed")
-        gone = pc.and_(changed, merged.column("__was_shown"))
-        came = pc.and_(changed, merged.column("__shown"))
-        count: int = pc.sum(came).as_py() or 0
-        self._rows_out += count
-        if not (count or pc.any(gone).as_py()):
-            return
-        self._changed = True
-        if not self.log.wanted:
-            return
-        names = stages.output_columns(self.plan)
-        old = merged.select([f"old_{n}" for n in names]).rename_columns(names).filter(gone)
-        rows = pa.concat_tables([old, merged.select(names).filter(came)])
-        # the order of the groups, the old values of each before the new
-        at = np.concatenate([2 * np.flatnonzero(gone), 2 * np.flatnonzero(came) + 1])
-        weights = np.repeat(np.array([-1, 1], np.int8), [old.num_rows, rows.num_rows - old.num_rows])
-        order = np.argsort(at)
-        self.emitted.append(Change(self._epoch, rows.take(order), pa.array(weights[order])))
-
-    def _emit_weighted(self, changes: pa.Table) -> None:
-        weights = changes.column("__weight").combine_chunks()
-        self.emitted.append(Change(self._epoch, changes.drop_columns(["__weight"]), weights))
-
-    def update(self, groups: str, *values: int) -> int:
-        store, grouping, result, changed = self._store, self.plan.grouping, self.tables.result, self.tables.changed
-        assert grouping is not None
-        keys = stages.result_keys(grouping)
-        names = [f"o{i}" for i in range(len(self.plan.outputs))]
-        on = " AND ".join(f"r.{k} IS NOT DISTINCT FROM f.{k}" for k in keys) or "true"
-        same = " AND ".join(f"r.{n} IS NOT DISTINCT FROM f.{n}" for n in names)
-        old = ", ".join(f"r.{n} AS old_{n}" for n in names)
-        fresh = stages.result(self.plan, groups, with_keys=True)
-        columns = ", ".join(f"f.{c}" for c in [*keys, *names, "__shown"])
-        size = self.progress.rows_out
-        store.run(f"DELETE FROM {changed}")
-        touched = store.run(
-            f"INSERT INTO {changed} SELECT {columns}, r.rowid AS __row, {old} FROM ({fresh}) AS f "
-            f"LEFT JOIN {result} AS r ON {on} "
-            f"WHERE CASE WHEN r.rowid IS NULL THEN f.__shown ELSE NOT (f.__shown AND {same}) END",
-            *values,
-            size=size,
-        )
-        if not touched:
-            return 0
-        gone = store.run(
-            f"DELETE FROM {result} WHERE rowid IN (SELECT __row FROM {changed} WHERE __row IS NOT NULL)", size=size
-        )
-        came = store.run(f"INSERT INTO {result} SELECT {', '.join([*keys, *names])} FROM {changed} WHERE __shown")
-        if self.log.wanted:
-            self._emit_weighted(self._changes(keys, names))
-        self._rows_out += came
-        self._changed = self._changed or gone + came > 0
-        return gone + came
-
-    def _changes(self, keys: list[str], names: list[str]) -> pa.Table:
-        """Read what `update` changed as rows that went and rows that came."""
-        changed = self.tables.changed
-        return self._store.rows(
-            f"SELECT {', '.join(names)}, __weight FROM ("
-            f"SELECT {', '.join([*keys, *(f'old_{n} AS {n}' for n in names)])}, (-1)::TINYINT AS __weight "
-            f"FROM {changed} WHERE __row IS NOT NULL UNION ALL "
-            f"SELECT {', '.join([*keys, *names])}, 1::TINYINT FROM {changed} WHERE __shown) "
-            f"ORDER BY {', '.join(keys) or '1'}, __weight"
-        )
-
-    def result_rows(self) -> pa.Table:
-        """Read the whole result, in the order of its keys."""
-        return self._store.arrow(self.snapshot_query())
-
-    @property
-    def result(self) -> str:
-        """What holds the result, as it stands in FROM: the groups' keys, where there are groups, and ``o0``.. ."""
-        if not self._operator.shows_state:
-            return self.tables.result
-        assert self.plan.grouping is not None
-        columns = ", ".join([*stages.result_keys(self.plan.grouping), *stages.output_columns(self.plan)])
-        kept = f"SELECT {columns} FROM {self.tables.state} WHERE __shown"
-        return f"({kept} UNION ALL SELECT {columns} FROM {self.tables.result})"
-
-    def snapshot_query(self) -> str:
-        """SQL that reads the whole result, in the order of its keys."""
-        keys = stages.result_keys(self.plan.grouping) if self.plan.grouping and self.plan.retracts else []
-        order = f" ORDER BY {', '.join(keys)}" if keys else ""
-        return f"SELECT {', '.join(stages.output_columns(self.plan))} FROM {self.result}{order}"
 
     def failure_of(self, rows: pa.Table) -> StreamSQLError | None:
         """Tell what this query's expressions find wrong with these rows, without writing anything."""
@@ -482,8 +373,8 @@ class ContinuousQuery(Sink):
         times, valid = self._times(rows)
         late = np.zeros(rows.num_rows, dtype=np.bool_) if valid is None else ~valid
         if delay is not None:
-            before, _ = self._judged_by(rows, np.where(without, NEVER, times), progress, hand_on=False)
-            late |= window.last_ends(window.ruler.places(times)) <= window.ruler.places(before - delay)
+            found = self._judged_by(rows, np.where(without, NEVER, times), progress, hand_on=False)
+            late |= window.last_ends(window.ruler.places(times)) <= window.ruler.places(found.before - delay)
         return late
 
     def fails_when_late(self, row: pa.Table) -> bool:

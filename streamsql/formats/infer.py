@@ -8,6 +8,7 @@ Only the sample is known: a person should look at the columns before they are ke
 from __future__ import annotations
 
 import json
+from typing import IO, Any
 
 import duckdb
 import numpy as np
@@ -84,13 +85,15 @@ def infer_csv(sample: bytes, delimiter: str = ",") -> tuple[Field, ...]:
     return tuple(Field(n, _type_of(rows.column(i))) for i, n in enumerate(names))
 
 
-def infer_table(sample: bytes) -> tuple[Field, ...]:
-    """Tell the columns of Parquet or Arrow IPC, which is said in them."""
+def infer_table(sample: bytes | IO[bytes]) -> tuple[Field, ...]:
+    """Tell the columns of Parquet or Arrow IPC, which is said in them: in bytes, or in a file."""
     try:
-        source = pa.BufferReader(sample)
-        if sample.startswith(b"PAR1"):
+        source: Any = pa.BufferReader(sample) if isinstance(sample, bytes) else pa.PythonFile(sample, mode="r")
+        magic = source.read(6)
+        source.seek(0)
+        if magic.startswith(b"PAR1"):
             schema = parquet.read_schema(source)
-        elif sample.startswith(b"ARROW1"):
+        elif magic == b"ARROW1":
             schema = ipc.open_file(source).schema
         else:
             schema = ipc.open_stream(source).schema

@@ -189,6 +189,18 @@ class Recomputed:
 
 
 @dataclass(frozen=True, slots=True)
+class Face:
+    """What one query shows of groups that it shares (`plan.sharing`): the places of its outputs and parts among all.
+
+    `shown` is the place of the output that tells whether its HAVING holds; None: it shows every group.
+    """
+
+    outputs: tuple[int, ...]
+    parts: tuple[int, ...]
+    shown: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class ContinuousPlan:
     """A continuous query over one stream or table, or over an `origin`; where it is `recomputed`, over any relations.
 
@@ -197,6 +209,7 @@ class ContinuousPlan:
     `alias` is the name by which the query's expressions call the source. `bound` gives the largest event time from the
     origin's watermark, where it can be followed (`plan.bounds`); `times` are the bounds of the query's own columns, by its
     own watermark. `time` is the event time that a query without a window hands on from its stream: a column and its delay.
+    `faces` are there where the plan stands for several queries, whose outputs it has all.
     """
 
     source: str
@@ -214,6 +227,7 @@ class ContinuousPlan:
     bound: TimeBound | None = None
     times: tuple[tuple[str, TimeBound], ...] = ()
     time: tuple[str, int] | None = None
+    faces: tuple[Face, ...] = ()
 
     @property
     def sources(self) -> tuple[str, ...]:

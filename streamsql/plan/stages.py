@@ -16,6 +16,8 @@ in all (`EVERY_WINDOW`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from streamsql.plan.aggregates import split_columns
 from streamsql.plan.grouping_sets import SET_COLUMN
 from streamsql.plan.nodes import ContinuousPlan, Grouping, Window
@@ -271,9 +273,21 @@ def merged_groups(plan: ContinuousPlan, delta: str, state: str, touched: str | N
 
 
 def with_changed(plan: ContinuousPlan, groups: str) -> str:
-    """Add ``__changed`` to merged groups."""
-    same = " AND ".join(f"{o} IS NOT DISTINCT FROM old_{o}" for o in output_columns(plan))
-    return f"SELECT *, __shown IS DISTINCT FROM __was_shown OR NOT ({same}) AS __changed FROM ({groups})"
+    """Add ``__changed`` to merged groups, and ``__changed0``.. for the faces of a plan that several queries share."""
+    changed = [f"{_differs(range(len(plan.outputs)), '__shown', '__was_shown')} AS __changed"]
+    for number, face in enumerate(plan.faces):
+        shown = (
+            ("__shown", "__was_shown")
+            if face.shown is None
+            else (f"o{face.shown}", f"coalesce(old_o{face.shown}, false)")
+        )
+        changed.append(f"{_differs(face.outputs, *shown)} AS __changed{number}")
+    return f"SELECT *, {', '.join(changed)} FROM ({groups})"
+
+
+def _differs(outputs: Iterable[int], shown: str, was_shown: str) -> str:
+    same = " AND ".join(f"o{i} IS NOT DISTINCT FROM old_o{i}" for i in sorted(set(outputs)))
+    return f"({shown} IS DISTINCT FROM {was_shown} OR NOT ({same}))"
 
 
 def groups_of_panes(grouping: Grouping, states: str, condition: str) -> str:

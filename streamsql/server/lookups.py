@@ -119,15 +119,16 @@ class Lookups:
     async def _fill(self, engine: Engine, index: KeyIndex) -> None:
         query = index.query
 
-        def begin() -> duckdb.DuckDBPyConnection:
+        def begin() -> tuple[duckdb.DuckDBPyConnection, str]:
             """Between two epochs: what the snapshot does not hold, the subscription will bring."""
             if engine.queries.get(query.name) is not query or query.progress.error is not None:
                 raise StreamSQLError("the view is not kept any more")
             index.subscription = query.log.subscribe(index.wake)
-            return engine.store.snapshot(query.tables.result)
+            sql = f"SELECT {', '.join(stages.output_columns(query.plan))} FROM {query.result}"
+            return engine.store.snapshot(query.tables.result), sql
 
-        sql = f"SELECT {', '.join(stages.output_columns(query.plan))} FROM {query.result}"
-        with contextlib.closing(await asyncio.wrap_future(engine.call(begin))) as cursor:
+        cursor, sql = await asyncio.wrap_future(engine.call(begin))
+        with contextlib.closing(cursor):
             await self._reads.compute(lambda: index.load(cursor.sql(sql).to_arrow_reader(65_536)))
 
     def _let_go(self, place: _Place) -> None:

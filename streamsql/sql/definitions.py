@@ -87,13 +87,19 @@ def parse_create_stream(cursor: Cursor) -> CreateStream:
         raise cursor.error()
     if_not_exists = cursor.accept("if", "not", "exists")
     name = expect_new_name(cursor)
+    inferred_at = cursor.position + 1
+    inferred = cursor.accept("schema", "inferred")
     elements = _Elements()
     if cursor.sees("(") or not cursor.sees_any("with", "include"):
         elements = _expect_elements(cursor, is_stream=True)
     included = _accept_includes(cursor, elements)
     options, positions = expect_options(cursor) if cursor.accept("with") else ({}, {})
     cursor.expect_end()
-    _check_elements(elements, given_by_connector="connector" in options)
+    if inferred and "connector" not in options:
+        raise FeatureNotSupported(
+            "SCHEMA INFERRED needs a connector", hint="name it: WITH (connector = '...')", position=inferred_at
+        )
+    _check_elements(elements, given_by_connector="connector" in options, inferred=inferred)
     if included and "connector" not in options:
         raise FeatureNotSupported(
             "INCLUDE needs a connector", hint="name it: WITH (connector = '...')", position=included[0].position + 1
@@ -106,6 +112,7 @@ def parse_create_stream(cursor: Cursor) -> CreateStream:
         options=options,
         if_not_exists=if_not_exists,
         option_positions=positions,
+        inferred=inferred,
     )
 
 
@@ -269,8 +276,10 @@ def _accept_includes(cursor: Cursor, elements: _Elements) -> list[ColumnDefiniti
     return included
 
 
-def _check_elements(elements: _Elements, *, given_by_connector: bool = False) -> None:
-    """Raise where there is no column; a connector may know them by itself."""
+def _check_elements(elements: _Elements, *, given_by_connector: bool = False, inferred: bool = False) -> None:
+    """Raise where there is no column; a connector may know them by itself, or they are `inferred`."""
+    if inferred:
+        return
     if given_by_connector and all(column.include for column in elements.columns):
         return
     if not elements.columns:

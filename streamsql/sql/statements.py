@@ -8,6 +8,7 @@ are sqlglot trees; DuckDB evaluates them.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sqlglot import exp
@@ -95,6 +96,7 @@ class CreateStream(Statement):
     options: dict[str, str] = field(default_factory=dict)
     if_not_exists: bool = False
     option_positions: dict[str, int] = field(default_factory=dict)
+    inferred: bool = False
 
 
 class OnCommit(enum.Enum):
@@ -135,12 +137,16 @@ class CreateTableAs(Statement):
 
 @dataclass(frozen=True, slots=True)
 class CreateMaterializedView(Statement):
-    """CREATE [OR REPLACE] MATERIALIZED VIEW name AS continuous query."""
+    """CREATE [OR REPLACE] MATERIALIZED VIEW name AS continuous query.
+
+    Once looked up, `names` has the keys of what its text names, by the names there (`plan.naming`).
+    """
 
     name: str
     query: Query
     if_not_exists: bool = False
     or_replace: bool = False
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 class ObjectKind(enum.Enum):

@@ -79,6 +79,21 @@ def test_a_sink_gets_the_rows_that_are_there_and_then_every_change(side: OtherSi
         ) == [("o", "v", "memory", "exactly once", "4", "delivering")]
 
 
+def test_of_an_epoch_what_goes_stands_before_what_takes_its_place(side: OtherSide):
+    """A view that is recomputed tells what came and what went apart."""
+    with Database() as database, delivering(database):
+        database.execute("CREATE TABLE t (id INT PRIMARY KEY, k TEXT, n INT)")
+        database.execute(
+            "CREATE MATERIALIZED VIEW v AS SELECT k, count(*) AS c, sum(n) AS n FROM t GROUP BY k EMIT UPDATE"
+        )
+        database.execute("INSERT INTO t VALUES (1, 'a', 1), (2, 'a', 2), (3, 'b', 4), (4, 'b', 8)")
+        database.execute("CREATE SINK o FROM v WITH (connector = 'memory', key = 'k')")
+        until(lambda: len(side.rows) == 2)
+        database.execute("DELETE FROM t WHERE id IN (1, 4)")
+        until(lambda: len(side.rows) == 6)
+        assert [weight for weight, _ in side.weighted[2:]] == [-1, -1, 1, 1]
+
+
 def test_without_a_snapshot_only_what_comes_later_is_delivered(side: OtherSide):
     with Database() as database, delivering(database):
         database.execute(STREAM)

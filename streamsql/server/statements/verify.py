@@ -37,6 +37,7 @@ class _Snapshot:
     view: View
     query: ContinuousQuery
     cursor: duckdb.DuckDBPyConnection
+    result: str
 
 
 async def execute(context: Context, statement: Verify, values: Values) -> Rows:
@@ -46,7 +47,7 @@ async def execute(context: Context, statement: Verify, values: Values) -> Rows:
     def take() -> _Snapshot:
         view = engine.catalog.view(statement.name, statement.name_position + 1)
         query = engine.queries[view.name]
-        return _Snapshot(view, query, engine.store.snapshot(query.tables.result))
+        return _Snapshot(view, query, engine.store.snapshot(query.tables.result), query.result)
 
     snapshot = await context.on_engine(take)
     try:
@@ -76,7 +77,7 @@ def _difference(context: Context, snapshot: _Snapshot) -> str:
         rows = cursor.sql(timed_rows_sql(query.plan, view.name, rows_table)).to_arrow_table()
         cursor.register(SESSIONS, sessions_of(rows, window.size_us))
     answer = answer_sql(query.plan, view.name, rows_table, committed_at, progress["closed_to"])
-    return difference_sql(answer, query.result, stages.output_columns(query.plan))
+    return difference_sql(answer, snapshot.result, stages.output_columns(query.plan))
 
 
 def _check_moves(view: View, progress: dict[str, int], query: ContinuousQuery) -> None:

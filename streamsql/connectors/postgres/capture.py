@@ -1,0 +1,383 @@
+"""The thread that talks with an origin: it prepares it, reads the snapshot and then the changes, and keeps them ready.
+
+What it has read waits in a queue of bounded size. While that is full, nothing is received, but the walsender is still told
+every few seconds that we live, so that it does not end the connection (``wal_sender_timeout``).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pyarrow as pa
+
+from streamsql.base.errors import FeatureNotSupported, ProgramLimitExceeded, StreamSQLError, Unavailable
+from streamsql.base.limits import Limits
+from streamsql.base.types import TEXT
+from streamsql.connectors.postgres import origin
+from streamsql.connectors.postgres.connection import Connection
+from streamsql.connectors.postgres.options import Address, literal, quoted
+from streamsql.connectors.postgres.pgoutput import ChangeDecoder, Piece, Place, Wanted, read_place
+from streamsql.connectors.postgres.values import typed
+from streamsql.formats.format import NOTHING_REJECTED
+from streamsql.pgwire import client
+from streamsql.pgwire.copy import CopyColumn, CopyDecoder
+from streamsql.pgwire.copy_options import CopyOptions
+from streamsql.pgwire.values.column import Numbers
+from streamsql.sql.statements import ColumnDefinition
+
+SNAPSHOT = "snapshot"
+
+_QUEUE_BYTES_MAX = 32 << 20
+_FEED_BYTES_MAX = 1 << 20
+_STATUS_SECONDS_MAX = 10.0
+# A position that moves without rows costs an epoch: not more often than this, unless the server waits for it.
+_IDLE_SECONDS, _IDLE_REPLY_SECONDS, _IDLE_BYTES = 10.0, 0.5, 16 << 20
+_CSV = CopyOptions(format="csv", delimiter=",", null="")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is read, and how."""
+
+    address: Address
+    table: str
+    columns: tuple[ColumnDefinition, ...]
+    slot: str
+    publication: str
+    own_publication: bool
+    snapshot: bool
+    record_bytes_max: int
+    snapshot_rows_max: int
+    wake: Callable[[], None]
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.columns if c.primary_key)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """Rows in their order, and the position after them. `whole`: no transaction is open there.
+
+    `lsns` and `numbers` are the place after each row; without them the position is the same after each.
+    """
+
+    rows: pa.Table
+    weights: Numbers
+    position: str
+    whole: bool = True
+    truncated: bool = False
+    rejected: pa.Table = field(default_factory=lambda: NOTHING_REJECTED)
+    lsns: Numbers | None = None
+    numbers: Numbers | None = None
+    cuttable: bool = True
+
+    def cut(self, at: int) -> tuple[Captured | None, Captured | None]:
+        """Part it at row `at` or before: after a transaction if it can be, and never between the two rows of one change.
+
+        Rejected records stay with the first part.
+        """
+        if not self.cuttable:
+            return self, None
+        if self.lsns is not None and self.numbers is not None:
+            other = np.diff(self.lsns) != 0
+            good = np.flatnonzero(other) + 1
+            if not len(good) or good[0] > at:
+                good = np.append(np.flatnonzero(other | (np.diff(self.numbers) != 0)) + 1, self.rows.num_rows)
+            at = int(good[max(int(np.searchsorted(good, at, side="right")) - 1, 0)])
+            if at == self.rows.num_rows:
+                return self, None
+            position = str(Place(int(self.lsns[at - 1]), int(self.numbers[at - 1])))
+            first = replace(
+                self, rows=self.rows.slice(0, at), weights=self.weights[:at], position=position, whole=False,
+                lsns=self.lsns[:at], numbers=self.numbers[:at],
+            )  # fmt: skip
+            lsns, numbers = self.lsns[at:], self.numbers[at:]
+        else:
+            first, lsns, numbers = replace(self, rows=self.rows.slice(0, at), weights=self.weights[:at]), None, None
+        rest = replace(
+            self, rows=self.rows.slice(at), weights=self.weights[at:], truncated=False, rejected=NOTHING_REJECTED,
+            lsns=lsns, numbers=numbers,
+        )  # fmt: skip
+        return first, rest
+
+
+class Capture(threading.Thread):
+    """One capture, from a place or, without one, from the beginning. `take` what it has; `close` it.
+
+    `begun` says that a position was committed before, so that a slot that is there is ours.
+    """
+
+    def __init__(self, target: Target, *, begun: bool, start: Place | None) -> None:
+        super().__init__(name=f"origin {target.table}", daemon=True)
+        self._target = target
+        self._begun = threading.Event()
+        if begun:
+            self._begun.set()
+        self._start = start
+        self._flushed = start.lsn if start is not None else 0
+        self._queue: deque[Captured] = deque()
+        self._queue_bytes = 0
+        self._failure: StreamSQLError | None = None
+        self._lock = threading.Lock()
+        self._closing = False
+        self._waker, self._wakes = os.pipe()
+        os.set_blocking(self._waker, False)
+        os.set_blocking(self._wakes, False)
+        self._connections: list[Connection] = []
+        self._status_seconds = _STATUS_SECONDS_MAX
+
+    # ---- for the reader
+
+    def take(self) -> Captured | None:
+        """Give what comes next, None where there is nothing now. Raises what ended the capture."""
+        with self._lock:
+            if self._queue:
+                found = self._queue.popleft()
+                full = self._queue_bytes >= _QUEUE_BYTES_MAX
+                self._queue_bytes -= found.rows.nbytes
+            elif self._failure is not None:
+                raise self._failure
+            else:
+                return None
+        if full:
+            self._stir()
+        return found
+
+    def committed(self, position: str) -> None:
+        """Be told that all up to a position is durable."""
+        self._begun.set()
+        place = read_place(position)
+        if place is not None:
+            self._flushed = max(self._flushed, place.lsn)
+        self._stir()
+
+    def close(self) -> None:
+        """End it."""
+        self._closing = True
+        self._stir()
+        for connection in list(self._connections):
+            connection.close()
+        self.join()
+        os.close(self._waker)
+        os.close(self._wakes)
+
+    def _stir(self) -> None:
+        try:
+            os.write(self._wakes, b"x")
+        except BlockingIOError:
+            pass  # it is awake
+
+    # ---- the thread
+
+    def run(self) -> None:
+        try:
+            self._capture()
+        except _Closing:
+            return
+        except StreamSQLError as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001  # our own fault must not pass unnoticed in a thread
+            self._fail(StreamSQLError(f"an internal error: {error!r}"))
+        finally:
+            for connection in self._connections:
+                connection.close()
+
+    def _fail(self, error: StreamSQLError) -> None:
+        if not self._closing:
+            with self._lock:
+                self._failure = error
+            self._target.wake()
+
+    def _connect(self, *, replication: bool = False) -> Connection:
+        made = Connection(self._target.address, replication=replication)
+        self._connections.append(made)
+        if self._closing:
+            raise _Closing
+        return made
+
+    def _wait(self, seconds: float) -> None:
+        poll = select.poll()
+        poll.register(self._waker, select.POLLIN)
+        poll.poll(seconds * 1_000)
+        self._calm()
+
+    def _calm(self) -> None:
+        try:
+            os.read(self._waker, 4_096)
+        except BlockingIOError:
+            pass
+        if self._closing:
+            raise _Closing
+
+    def _put(self, found: Captured, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Put something into the queue, once there is room; `meanwhile` is done every few seconds while there is none."""
+        while self._queue_bytes >= _QUEUE_BYTES_MAX:
+            self._wait(self._status_seconds)
+            meanwhile()
+        with self._lock:
+            self._queue.append(found)
+            self._queue_bytes += found.rows.nbytes
+        self._target.wake()
+
+    def _capture(self) -> None:
+        target = self._target
+        sql = self._connect()
+        version = origin.version_of(sql)
+        origin.check_logical(sql)
+        patience = origin.patience_seconds(sql)
+        self._status_seconds = min(patience / 4, _STATUS_SECONDS_MAX) if patience else _STATUS_SECONDS_MAX
+        table = origin.find_table(sql, target.table, target.names, target.key)
+        if self._start is None:
+            place = self._begin(sql, table, version)
+        else:
+            place = self._start
+            origin.check_slot(sql, target.slot, place)
+        replication = self._connections[-1] if self._start is None else self._connect(replication=True)
+        sql.close()
+        wanted = Wanted(table.oid, str(table), target.names, target.key)
+        replication.begin_streaming(origin.start_command(target.slot, place, target.publication))
+        self._stream(replication, ChangeDecoder(wanted, place, target.record_bytes_max))
+
+    # ---- the snapshot
+
+    def _begin(self, sql: Connection, table: origin.OriginTable, version: int) -> Place:
+        """Make the slot, and give the rows that were there before it; give where it begins."""
+        target = self._target
+        origin.ensure_publication(sql, target.publication, table, version, inserts_only=not target.key)
+        ours = self._begun.is_set()
+        if not ours:
+            # from here on a slot of that name is ours, and is made anew after a crash
+            self._put(self._nothing(SNAPSHOT))
+            while not self._begun.is_set():
+                self._wait(self._status_seconds)
+        replication = self._connect(replication=True)
+        place, snapshot = origin.create_slot(replication, sql, target.slot, ours=ours)
+        if target.snapshot:
+            sql.query(
+                "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY; "
+                f"SET TRANSACTION SNAPSHOT {literal(snapshot)}"
+            )
+            names = ", ".join(quoted(name) for name in target.names)
+            batches = self._batches(sql, f"COPY (SELECT {names} FROM {table.sql}) TO STDOUT (FORMAT csv)")
+            if target.key:
+                self._put(replace(self._nothing(SNAPSHOT), truncated=True))
+                for found in batches:
+                    self._put(found)
+            else:
+                self._put_at_once(list(self._bounded(batches)), place)
+            sql.query("COMMIT")
+        self._put(self._nothing(str(place)))
+        self._flushed = place.lsn
+        return place
+
+    def _nothing(self, position: str) -> Captured:
+        empty = [pa.array([], pa.string()) for _ in self._target.columns]
+        rows, _, _ = typed(empty, self._target.columns, np.zeros(0, np.int64))
+        return Captured(rows, np.zeros(0, np.int8), position)
+
+    def _batches(self, sql: Connection, copy: str) -> Iterator[Captured]:
+        target = self._target
+        decoder = CopyDecoder([CopyColumn(n, TEXT) for n in target.names], _CSV, Limits(), target.table)
+        rows_before = 0
+
+        def read(batches: Sequence[pa.RecordBatch]) -> Iterator[Captured]:
+            nonlocal rows_before
+            for batch in batches:
+                numbers = np.arange(rows_before, rows_before + batch.num_rows)
+                rows, _, rejected = typed(batch.columns, target.columns, numbers)
+                rows_before += batch.num_rows
+                yield Captured(rows, np.ones(rows.num_rows, np.int8), SNAPSHOT, rejected=rejected)
+
+        for data in sql.copy_out(copy):
+            yield from read(decoder.feed(data))
+            self._calm()
+        yield from read(decoder.finish())
+
+    def _bounded(self, batches: Iterator[Captured]) -> Iterator[Captured]:
+        rows = 0
+        for found in batches:
+            rows += found.rows.num_rows
+            if rows > self._target.snapshot_rows_max:
+                raise ProgramLimitExceeded(
+                    f'the rows of "{self._target.table}" exceed snapshot_rows_max = {self._target.snapshot_rows_max}',
+                    hint="a stream takes them at once: begin without them (snapshot = 'never'), make it a table with a "
+                    "primary key, or start the server with --limit snapshot_rows_max=N",
+                )
+            yield found
+
+    def _put_at_once(self, parts: Sequence[Captured], place: Place) -> None:
+        if parts:
+            rows = pa.concat_tables([p.rows for p in parts])
+            rejected = pa.concat_tables([p.rejected for p in parts])
+            weights = np.ones(rows.num_rows, np.int8)
+            self._put(Captured(rows, weights, str(place), rejected=rejected, cuttable=False))
+
+    # ---- changes
+
+    def _stream(self, connection: Connection, decoder: ChangeDecoder) -> None:
+        said, said_at = 0, 0.0
+        last, moved_at, pressed = decoder.start, time.monotonic(), False
+
+        def tell() -> None:
+            nonlocal said, said_at
+            said, said_at = self._flushed, time.monotonic()
+            connection.send(client.standby_status(said, time.time_ns() // 1_000))
+
+        tell()
+        while True:
+            pressed = (pressed or decoder.reply_wanted) and decoder.heard > last.lsn
+            decoder.reply_wanted = False
+            data = connection.receive(_IDLE_REPLY_SECONDS if pressed else self._status_seconds, self._waker)
+            self._calm()
+            for start in range(0, len(data), _FEED_BYTES_MAX):
+                for piece in decoder.feed(data[start : start + _FEED_BYTES_MAX]):
+                    # a commit that comes alone ends what was put before it
+                    if len(piece.weights) or piece.truncated or (last.number and not piece.place.number):
+                        self._put(self._captured(piece), tell)
+                        last, moved_at = piece.place, time.monotonic()
+                    elif piece.place > last and not piece.place.number:
+                        decoder.heard = max(decoder.heard, piece.place.lsn)
+            ahead, idle = decoder.heard - last.lsn, time.monotonic() - moved_at
+            waited_for = (pressed or decoder.reply_wanted) and idle >= _IDLE_REPLY_SECONDS
+            if ahead > 0 and not last.number and (waited_for or idle >= _IDLE_SECONDS or ahead >= _IDLE_BYTES):
+                last, moved_at = Place(decoder.heard), time.monotonic()
+                pressed = False
+                self._put(self._nothing(str(last)), tell)
+            if self._flushed > said or decoder.reply_wanted or time.monotonic() - said_at >= self._status_seconds:
+                tell()
+
+    def _captured(self, piece: Piece) -> Captured:
+        if piece.kept:
+            names = ", ".join(self._target.names[i] for i in sorted(piece.kept))
+            raise FeatureNotSupported(
+                f'an update of "{self._target.table}" leaves values out that it does not change ({names})',
+                detail="they are stored out of line (TOAST), and the log does not repeat them",
+                hint=f"at the origin: ALTER TABLE {self._target.table} REPLICA IDENTITY FULL; then drop this table and "
+                "create it again",
+            )
+        rows, stay, rejected = typed(piece.columns, self._target.columns, piece.lsns)
+        weights, lsns, numbers = piece.weights, piece.lsns, piece.numbers
+        if stay is not None:
+            weights, lsns, numbers = weights[stay], lsns[stay], numbers[stay]
+        return Captured(
+            rows, weights, str(piece.place), not piece.place.number, piece.truncated, rejected, lsns, numbers
+        )
+
+
+class _Closing(Unavailable):
+    """The capture is to end."""
+
+    def __init__(self) -> None:
+        super().__init__("the capture ends")

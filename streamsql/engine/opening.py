@@ -1,0 +1,52 @@
+"""The queries that were there when the server stopped, as they start again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from streamsql.base.limits import Limits
+from streamsql.catalog.objects import Catalog
+from streamsql.engine import recovery
+from streamsql.engine.recomputed import query_of
+from streamsql.engine.shared import SharedQuery, Slot, saved_slots
+from streamsql.engine.store import Store
+from streamsql.engine.views import ContinuousQuery
+from streamsql.plan.nodes import Describe
+
+
+def opened(store: Store, found: recovery.Recovered, describe: Describe, limits: Limits) -> dict[str, ContinuousQuery]:
+    """Make all queries anew over the tables that they have, by name; drop the tables that nobody has."""
+    queries: dict[str, ContinuousQuery] = {}
+    for name, (view, plan, progress) in found.views.items():
+        queries[name] = query_of(view.id, name, plan, store, limits, temporary=False)
+        queries[name].progress = progress
+    groups = _groups(store, queries, found.catalog, describe, limits)
+    for query in dict.fromkeys(q.unit for q in queries.values()):
+        if query.plan.recomputed is None:
+            query.open()
+        query.open_scratch()
+    known: Iterable[ContinuousQuery] = [*queries.values(), *groups]
+    recovery.drop_orphans(store, {n for q in known for n in (q.name, *q.state_names)})
+    return queries
+
+
+def _groups(
+    store: Store, queries: dict[str, ContinuousQuery], catalog: Catalog, describe: Describe, limits: Limits
+) -> list[SharedQuery]:
+    made = []
+    for number, slots in saved_slots(store).items():
+        plans = []
+        for view, definition in slots:
+            if view is not None:
+                plans.append(Slot(view, definition, queries[view].plan))
+                continue
+            statement = recovery.read_again(definition, limits)
+            _, plan = recovery.view_of(statement, 0, statement.text, catalog, describe, limits)
+            plans.append(Slot(statement.name, definition, plan))
+        group = SharedQuery(number, plans, store, limits)
+        for place, (view, _) in enumerate(slots):
+            if view is not None:
+                group.adopt(place, queries[view])
+                group.progress = queries[view].progress
+        made.append(group)
+    return made

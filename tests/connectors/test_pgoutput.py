@@ -1,0 +1,103 @@
+"""The stream of changes that a walsender sends may be cut anywhere on its way."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, cast
+
+import pytest
+
+from streamsql.base.errors import Unavailable
+from streamsql.connectors.postgres.capture import Capture, Target
+from streamsql.connectors.postgres.connection import Connection
+from streamsql.connectors.postgres.options import Address, address_of
+from streamsql.connectors.postgres.origin import create_slot, start_command
+from streamsql.connectors.postgres.pgoutput import ChangeDecoder, Place, Wanted
+from streamsql.connectors.postgres.source import OPTIONS
+from streamsql.connectors.settings import read_options
+from streamsql.connectors.source import Given, Surroundings
+from streamsql.pgwire.client import frames
+from streamsql.sql.statements import ColumnDefinition
+from tests.connectors.servers.postgres import OtherDatabase, other_database, postgres_cluster
+
+__all__ = ["other_database", "postgres_cluster"]
+
+pytestmark = pytest.mark.postgres
+
+KEY, TEXT = ColumnDefinition("id", "INTEGER", not_null=True, primary_key=True), ColumnDefinition("note", "VARCHAR")
+TABLE = "CREATE TABLE t (id int PRIMARY KEY, note text)"
+
+
+class Recorded:
+    """A stream of changes that was written down, and comes in pieces cut at these places."""
+
+    def __init__(self, data: bytes, cuts: Sequence[int]) -> None:
+        places = [0, *cuts, len(data)]
+        self._pieces = [data[a:b] for a, b in pairwise(places)]
+
+    def receive(self, _seconds: float, _waker: int) -> bytes:
+        if not self._pieces:
+            raise Unavailable("the record has ended")
+        return self._pieces.pop(0)
+
+    def send(self, data: bytes) -> None:
+        pass
+
+
+def test_where_the_stream_is_cut_changes_nothing(other_database: OtherDatabase):
+    other_database.execute(f"{TABLE}; CREATE PUBLICATION p FOR TABLE t")
+    values = read_options(Given(other_database.options, {}), OPTIONS, "postgres", Surroundings())
+    address = address_of({**values, "sslmode": "disable"}, Surroundings())
+    sql, stream = Connection(address), Connection(address, replication=True)
+    start, _ = create_slot(stream, sql, "recorded", ours=False)
+    other_database.execute("INSERT INTO t VALUES (1, 'dw'), (2, NULL); UPDATE t SET id = 3 WHERE id = 1")
+    other_database.execute(
+        "BEGIN; DELETE FROM t; TRUNCATE t; INSERT INTO t VALUES (4, 'last'); COMMIT; INSERT INTO t VALUES (5, '')"
+    )
+    stream.begin_streaming(start_command("recorded", start, "p"))
+    data, (waker, other_end) = b"", os.pipe()
+    while b"t\0\0\0\x015t\0\0\0\0" not in data:  # the last row; its commit comes at once behind it
+        data += stream.receive(1.0, waker)
+    while data.count(b"C\0\0\0\0\0") < 2:
+        data += stream.receive(1.0, waker)
+    stream.close()
+    sql.close()
+    os.close(waker)
+    os.close(other_end)
+    (oid,) = other_database.rows("SELECT 't'::regclass::oid::int")
+    whole = replayed(data, [], start, oid[0])
+    assert whole[0] == {4: "last", 5: ""}
+    begins, _ = frames(data)
+    chance = random.Random(3)
+    for cuts in [*([int(b)] for b in begins), begins.tolist(), *([chance.randrange(len(data))] for _ in range(40)),
+                 range(1, len(data))]:  # fmt: skip
+        assert replayed(data, list(cuts), start, oid[0]) == whole
+
+
+def replayed(data: bytes, cuts: Sequence[int], start: Place, oid: int) -> tuple[dict[int, str], str]:
+    """Give the rows and the position that a capture of a recorded stream comes to."""
+    target = Target(
+        address=Address("", 0, "", "", None, "disable", None, 1), table="t", columns=(KEY, TEXT), slot="", publication="",
+        own_publication=False, snapshot=False, record_bytes_max=1 << 20, snapshot_rows_max=1, wake=lambda: None,
+    )  # fmt: skip
+    capture = Capture(target, begun=True, start=start)
+    decoder = ChangeDecoder(Wanted(oid, "public.t", ("id", "note"), ("id",)), start, 1 << 20)
+    with pytest.raises(Unavailable, match="the record has ended"):
+        capture._stream(cast(Any, Recorded(data, cuts)), decoder)
+    rows: dict[int, str] = {}
+    position, whole = "", True
+    while capture._queue:
+        found = capture._queue.popleft()
+        if found.truncated:
+            rows.clear()
+        for row, weight in zip(found.rows.to_pylist(), found.weights.tolist(), strict=True):
+            if weight > 0:
+                rows[row["id"]] = row["note"]
+            else:
+                del rows[row["id"]]
+        position, whole = found.position, found.whole
+    assert whole
+    return rows, position
