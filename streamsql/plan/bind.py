@@ -24,7 +24,7 @@ from streamsql.base.errors import (
     WrongObjectType,
 )
 from streamsql.base.limits import Limits
-from streamsql.base.types import WireType, wire_column
+from streamsql.base.types import wire_column
 from streamsql.catalog.objects import Catalog, Stream, Table, TimeBound, View, quoted
 from streamsql.plan import stages
 from streamsql.plan.aggregate_calls import Aggregate, without_negative_zero, written
@@ -34,13 +34,14 @@ from streamsql.plan.catalog_functions import rewrite_without_catalog
 from streamsql.plan.functions import refuse_functions, refuse_session_functions
 from streamsql.plan.grouping_sets import Groups, grouping_sql, groups_of
 from streamsql.plan.macros import expanded
-from streamsql.plan.nodes import ContinuousPlan, Describe, Grouping, Output, Window, as_told
+from streamsql.plan.nodes import ContinuousPlan, Describe, Grouping, Output, Window
 from streamsql.plan.output_names import name_outputs, output_name
 from streamsql.plan.parts import Part
 from streamsql.plan.places import located
 from streamsql.plan.postgres_operators import apply, note
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.properties import check, refuse_distinct, refuse_shapes
+from streamsql.plan.ranking import as_ranked
 from streamsql.plan.result_types import Columns, ResultTypes
 from streamsql.plan.sources import Derived, Sources, as_select, check_watermark, delay_of_origin, time_handed_on
 from streamsql.plan.windows import bind_window, is_window
@@ -81,13 +82,12 @@ class _Binder:
     growing: list[tuple[str, str]] = field(default_factory=list)
     derived: Derived | None = None
     inner: bool = False
-    told: list[WireType | None] | None = None
 
     def bind(self) -> ContinuousPlan:
         assert self.query.emit is not None
         tree = self.query.tree.copy()
         if self.query.emit is EmitMode.APPEND:
-            tree = as_select(tree)
+            tree = as_ranked(as_select(tree))
         without_window_tables(tree, self.query)
         if isinstance(tree, exp.Select):
             sources = Sources(self.query, self.catalog, self.describe, self._inner, self.limits)
@@ -101,9 +101,7 @@ class _Binder:
         refuse_session_functions(tree, self.query, "a continuous query")
         name_outputs(tree, self.query)
         as_postgres_reads(tree, self.query)
-        types = ResultTypes(self.query, self._columns_of)
-        note(tree, self.query, types, self.limits)
-        self.told = types.told(tree)
+        note(tree, self.query, ResultTypes(self.query, self._columns_of), self.limits)
         apply(tree, self.query)
         try:
             plan = self._plan(tree, self.query.emit)
@@ -170,9 +168,17 @@ class _Binder:
         )
         outputs = tuple(Output(name, sql, "") for name, sql in finals)
         draft = ContinuousPlan(
-            source.name, alias, condition, grouping, outputs, mode, self._delay(source, window), self.query.every_us, limit,
+            source.name,
+            alias,
+            condition,
+            grouping,
+            outputs,
+            mode,
+            self._delay(source, window),
+            self.query.every_us,
+            limit,
             self.query.lateness.lateness_us if self.query.lateness is not None else 0,
-        )  # fmt: skip
+        )
         known = {}
         if window is not None and mode is EmitMode.APPEND:
             known = bounds_of_window(window)
@@ -301,8 +307,8 @@ class _Binder:
         assert plan.grouping is not None
         groups = stages.whole_windows(plan, relation)
         columns = self.describe(stages.result(plan, groups, ordered=False))
-        found = (replace(o, type=c.type) for o, c in zip(plan.outputs, columns, strict=True))
-        return replace(plan, outputs=as_told(found, self.told))
+        outputs = tuple(replace(o, type=c.type).shown for o, c in zip(plan.outputs, columns, strict=True))
+        return replace(plan, outputs=outputs)
 
 
 def check_time_type(window: Window, position: int | None) -> None:

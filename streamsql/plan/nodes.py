@@ -7,13 +7,12 @@ Plans are values: they hold no rows and no state, and equal text over an equal c
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamsql.base.types import INT8, WireType
 from streamsql.catalog.objects import OutputColumn, TimeBound
 from streamsql.plan.parts import Part
 from streamsql.plan.rulers import PLACES, PLAIN, Ruler
@@ -112,19 +111,6 @@ class Output:
         kept = _KEPT_AS.get(self.type)
         return self if kept is None else Output(self.name, f"CAST({self.sql} AS {kept})", kept)
 
-    def shown_as(self, told: WireType | None) -> Output:
-        """The output as `shown`, with PostgreSQL's type where that is narrower: `sum` of integers is a bigint."""
-        if self.type == "HUGEINT" and told is INT8:
-            return Output(self.name, f"CAST({self.sql} AS BIGINT)", "BIGINT")
-        return self.shown
-
-
-def as_told(outputs: Iterable[Output], told: Sequence[WireType | None] | None) -> tuple[Output, ...]:
-    """Give the outputs as they are kept and shown; `told` are the types that PostgreSQL has for them, as far as is known."""
-    found = tuple(outputs)
-    known = told if told is not None and len(told) == len(found) else [None] * len(found)
-    return tuple(output.shown_as(wire_type) for output, wire_type in zip(found, known, strict=True))
-
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
@@ -158,7 +144,8 @@ class Grouping:
 class Recomputed:
     """A query that is run again when what it reads has changed: its SQL, which gives columns ``o0``.., and its sources.
 
-    A `temporal` query depends on the time as well: ``$1`` stands for the epoch's, in microseconds. `reason` says why no
+    A `temporal` query depends on the time as well: ``$1`` stands for the epoch's, in microseconds; with `marks`, which are
+    streams and their watermarks' delays, for the lowest of their watermarks. `reason` says why no
     operator keeps it, for EXPLAIN. `part` says how to run it for a part of its result, None that it is run again whole,
     for the reason `whole_because`. Where there is an `inner` query, that is kept in a table of its own, and `over_inner` is
     the SQL that reads the result from there (`plan.touched.top`).
@@ -172,6 +159,12 @@ class Recomputed:
     whole_because: str = ""
     inner: ContinuousPlan | None = None
     over_inner: str = ""
+    marks: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def by_clock(self) -> bool:
+        """Tell whether the clock alone can change the result."""
+        return self.temporal and not self.marks
 
     @property
     def whole(self) -> str:
@@ -227,6 +220,7 @@ class ContinuousPlan:
     bound: TimeBound | None = None
     times: tuple[tuple[str, TimeBound], ...] = ()
     time: tuple[str, int] | None = None
+    state_ttl_us: int | None = None
     faces: tuple[Face, ...] = ()
 
     @property
