@@ -10,19 +10,15 @@ from tests.engine.streams import CASES, TimeIsOver
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_pyfunc_call() -> Generator[None, object, object]:
-    """Let a test pass whose time is over: all cases that it has run have passed."""
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Let a test pass whose time is over: all cases that it has run have passed. Its report takes their number along."""
     try:
         return (yield)
     except TimeIsOver:
         return True
-
-
-def pytest_runtest_teardown(item: pytest.Item) -> None:
-    """Note the number with the test's report, which comes back from other processes too."""
-    name = getattr(item, "originalname", item.name)
-    if name in CASES:
-        item.user_properties.append(("cases", CASES[name]))
+    finally:
+        if pyfuncitem.originalname in CASES:
+            pyfuncitem.user_properties.append(("cases", CASES[pyfuncitem.originalname]))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
