@@ -8,6 +8,8 @@ from collections.abc import Generator
 import pytest
 
 pytest.register_assert_rewrite("tests.running", "tests.server.raw")
+# markers of tests that need what `.ci/run` installs
+SERVICES = ("kafka", "mqtt", "nats", "postgres", "programs", "redis")
 pytest_plugins = ["tests.certificates"]
 
 
@@ -15,9 +17,9 @@ pytest_plugins = ["tests.certificates"]
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Fail a test marked `postgres` or `programs` that would be skipped, where STREAMSQL_REQUIRE_SERVICES=1 promises them."""
+    """Fail a test marked with one of `SERVICES` that would be skipped, where STREAMSQL_REQUIRE_SERVICES=1 promises them."""
     report = yield
-    marked = any(item.get_closest_marker(name) is not None for name in ("postgres", "programs"))
+    marked = any(item.get_closest_marker(name) is not None for name in SERVICES)
     required = os.environ.get("STREAMSQL_REQUIRE_SERVICES") == "1" and marked
     if report.skipped and required and not hasattr(report, "wasxfail"):
         report.outcome = "failed"

@@ -244,6 +244,7 @@ class Database:
             statements = parse(text, self.limits)
             results = []
             for index, statement in enumerate(statements):
+                statement = context.resolved(statement)
                 outcome = await handler(statement).execute(context, statement, Values())
                 assert not isinstance(outcome, CopyIn | CopyOut), "COPY takes its rows from push, and gives none"
                 results.append(await self._result(outcome))  # reads what is written and not committed
@@ -288,7 +289,7 @@ class Database:
         context.cancel = Cancellation()
         names = ", ".join('"' + c.replace('"', '""') + '"' for c in columns)
         statement = parse(f"COPY {relation} ({names}) FROM STDIN", self.limits)[0]
-        copy = await handler(statement).execute(context, statement, Values())
+        copy = await handler(statement).execute(context, context.resolved(statement), Values())
         assert isinstance(copy, CopyIn)
         data = "".join("\t".join(_copy_text(v) for v in row) + "\n" for row in rows)
         from streamsql.server.statements import copy_from
@@ -302,7 +303,8 @@ class Database:
         start = 0
         for count in [rows.num_rows] if cuts is None else cuts:
             # one at a time: writes that wait together become one epoch
-            self.engine.submit(Write([(relation, rows.slice(start, count))])).result()
+            key = self.engine.catalog.key_called(relation)
+            self.engine.submit(Write([(key, rows.slice(start, count))])).result()
             start += count
         assert start >= rows.num_rows, "the cuts leave rows over"
 
@@ -323,7 +325,7 @@ class Database:
     async def _begin(self, following: Following) -> None:
         context = self._session()
         context.cancel = following.cancellation = Cancellation()
-        statement = parse(following.text, self.limits)[0]
+        statement = context.resolved(parse(following.text, self.limits)[0])
         assert isinstance(statement, (Query, Subscribe)), statement
         outcome = await handler(statement).execute(context, statement, Values())
         assert isinstance(outcome, Rows)

@@ -21,7 +21,7 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     ├── SQLSyntaxError                42601
     ├── Undefined... (class 42)       UndefinedTable 42P01 · UndefinedColumn 42703 · UndefinedFunction 42883
     │                                 UndefinedObject 42704 · UndefinedParameter 42P02
-    ├── Duplicate... (class 42)       DuplicateTable 42P07 · DuplicateColumn 42701
+    ├── Duplicate... (class 42)       DuplicateTable 42P07 · DuplicateColumn 42701 · DuplicateSchema 42P06
     │                                 DuplicateStatement 42P05 · DuplicateCursor 42P03
     │                                 DuplicateAlias 42712 · DuplicateObject 42710
     ├── WindowingError 42P20 · CannotCoerce 42846
@@ -33,8 +33,9 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     ├── ObjectInUse 55006 · ReservedName 42939 · InvalidGrantOperation 0LP01 · InvalidRoleSpecification 0P000
     ├── Limits (classes 53, 54)       ProgramLimitExceeded 54000 · TooManyConnections 53300 · OutOfMemory 53200
     │                                 DiskFull 53100 · SubscriptionTooSlow 53400
+    ├── Unavailable 08006 · ExternalError 58000
     ├── QueryCanceled 57014 · AdminShutdown 57P01 · CannotConnectNow 57P03 · IdleSession 57P05
-    └── InternalError                 XX000
+    └── InternalError                 XX000 · DataCorrupted XX001
 
 Message: lower case, no full stop. Detail: what was seen. Hint: what to do. Position: 1-based character index into the
 text that the client sent.
@@ -90,9 +91,16 @@ class ProtocolViolation(StreamSQLError):
 
 
 class Unavailable(StreamSQLError):
-    """What a connector talks to cannot be reached now; it is tried again."""
+    """What a connector talks to cannot be reached now; it is tried again, and not before `after_seconds` if it said so."""
 
     sqlstate = "08006"
+    after_seconds: float | None = None
+
+
+class ExternalError(StreamSQLError):
+    """What a connector talks to refuses, and will again: a person has to look at it."""
+
+    sqlstate = "58000"
 
 
 class FeatureNotSupported(StreamSQLError):
@@ -319,6 +327,10 @@ class DuplicateStatement(StreamSQLError):
     sqlstate = "42P05"
 
 
+class DuplicateSchema(StreamSQLError):
+    sqlstate = "42P06"
+
+
 class DuplicateTable(StreamSQLError):
     sqlstate = "42P07"
 
@@ -393,6 +405,12 @@ class CannotConnectNow(StreamSQLError):
 
 class IdleSession(StreamSQLError):
     sqlstate = "57P05"
+
+
+class DataCorrupted(StreamSQLError):
+    """What was promised to be there is not there any more."""
+
+    sqlstate = "XX001"
 
 
 class InternalError(StreamSQLError):

@@ -217,6 +217,10 @@ class Access:
             )
         return replace(self, owners=owners, acls=acls)
 
+    def with_schema(self, schema_id: int, owner: int) -> Access:
+        """Give these with a schema in which its owner alone may do anything."""
+        return self.with_owner(schema_id, owner).with_acl(schema_id, [Grant(owner, owner, SCHEMA_PRIVILEGES)])
+
     def with_acl(self, object_id: int, grants: Iterable[Grant]) -> Access:
         return replace(self, acls={**self.acls, object_id: _merged(grants)})
 

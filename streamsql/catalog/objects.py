@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from streamsql.base.errors import DuplicateObject, DuplicateTable, UndefinedObject, UndefinedTable, WrongObjectType
+from streamsql.catalog.access import PUBLIC_SCHEMA as PUBLIC_ID
 from streamsql.catalog.access import TEMPORARY_IDS_FROM, Access
+from streamsql.sql.names import OWN_SCHEMA, key_of, parted
 from streamsql.sql.statements import ColumnDefinition, EmitMode, ObjectKind, Watermark
 
 PUBLIC_SCHEMA = "public"
@@ -22,7 +24,10 @@ RESULTS_SCHEMA = "_results"
 STATE_SCHEMA = "_state"
 ENGINE_SCHEMA = "_engine"
 OUTBOX_SCHEMA = "_outbox"
-SYSTEM_SCHEMA = "streamsql"
+SYSTEM_SCHEMA = OWN_SCHEMA
+TEMPORARY_SCHEMA = "pg_temp"
+# what no schema of a user's can be called; nor can it begin with pg_
+SYSTEM_SCHEMAS = frozenset({"information_schema", "pg_catalog", SYSTEM_SCHEMA})
 
 # From watermarks to lower bounds of a column, in microseconds: see plan.bounds.
 TimeBound = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]]
@@ -39,15 +44,47 @@ def literal(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Relation:
+class Named:
+    """What stands in a schema. `name` is its key, for good: what the server's own tables are called by (`sql.names.key_of`).
+
+    `label` is what it is called within its schema, where that is not the key.
+    """
+
+    id: int
+    name: str
+    schema: str = field(default=PUBLIC_SCHEMA, kw_only=True)
+    label: str = field(default="", kw_only=True)
+
+    @property
+    def bare(self) -> str:
+        """Its name within its schema."""
+        return self.label or self.name
+
+    @property
+    def shown(self) -> str:
+        """Its name as people write it: with its schema, but for ``public``."""
+        return key_of(self.schema, self.bare)
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """A namespace for objects."""
+
+    id: int
+    name: str
+
+
+PUBLIC = Schema(PUBLIC_ID, PUBLIC_SCHEMA)
+
+
+@dataclass(frozen=True, slots=True)
+class Relation(Named):
     """What rows can be sent to: a stream or a table.
 
     Its rows are kept in ``_rows."name"`` with two columns more, `__seq` (the arrival number, unique in the server) and
     `__arrived_at`; the DuckDB view ``public."name"`` shows the declared columns.
     """
 
-    id: int
-    name: str
     columns: tuple[ColumnDefinition, ...]
     text: str
 
@@ -101,20 +138,20 @@ class OutputColumn:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class View(Named):
     """A materialized view: its rendered query, its output columns, and the relations that it reads.
 
     `append_only`: no row that it has shown ever goes. `times` are the bounds of its columns that its watermark tells of.
+    `names` are the keys of what its text names, by the names there.
     """
 
-    id: int
-    name: str
     columns: tuple[OutputColumn, ...]
     text: str
     sources: tuple[str, ...]
     mode: EmitMode
     append_only: bool = False
     times: tuple[tuple[str, TimeBound], ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def source(self) -> str:
@@ -154,6 +191,7 @@ class Catalog:
     access: Access = field(default_factory=Access)
     # by (object, column), the column '' for the object itself
     comments: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    schemas: Mapping[str, Schema] = field(default_factory=lambda: {PUBLIC_SCHEMA: PUBLIC})
     sinks: Mapping[str, Sink] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[CatalogObject]:
@@ -162,10 +200,34 @@ class Catalog:
     def get(self, name: str) -> CatalogObject | None:
         return self.objects.get(name)
 
+    def lookup(self, schema: str, name: str) -> CatalogObject | None:
+        """Give what is called so in a schema."""
+        found = self.objects.get(key_of(schema, name))
+        if found is not None and (found.schema, found.bare) == (schema, name):
+            return found
+        return next((o for o in self if o.bare == name and o.schema == schema), None)
+
+    def called(self, key: str) -> CatalogObject | None:
+        """Give what has the name that this is the key of, whatever its own key."""
+        schema, name = parted(key)
+        return self.lookup(schema or PUBLIC_SCHEMA, name)
+
+    def key_called(self, written: str) -> str:
+        """Give the key of what is called so; the name itself, where nothing is."""
+        found = self.called(written)
+        return written if found is None else found.name
+
+    def in_schema(self, schema: str) -> list[CatalogObject]:
+        """List what stands in a schema."""
+        return [made for made in self if made.schema == schema]
+
+    def with_schemas(self, schemas: Mapping[str, Schema]) -> Catalog:
+        return replace(self, schemas=schemas)
+
     def with_object(self, made: CatalogObject) -> Catalog:
         """Give a catalog that also holds `made`. Raises DuplicateTable where the name is taken."""
         if made.name in self.objects:
-            raise DuplicateTable(f'relation "{made.name}" already exists')
+            raise DuplicateTable(f'relation "{made.bare}" already exists')
         return replace(self, objects={**self.objects, made.name: made})
 
     def with_sink(self, made: Sink) -> Catalog:
@@ -217,7 +279,7 @@ class Catalog:
         found = self.find(name, position)
         if isinstance(found, View):
             raise WrongObjectType(
-                f'cannot insert into materialized view "{name}"',
+                f'cannot insert into materialized view "{found.bare}"',
                 hint=f"insert into what it reads: {found.source}",
                 position=position,
             )
@@ -228,7 +290,7 @@ class Catalog:
         found = self.find(name, position)
         if not isinstance(found, View):
             raise WrongObjectType(
-                f'"{name}" is not a materialized view',
+                f'"{found.bare}" is not a materialized view',
                 hint=f"SELECT ... FROM {name} EMIT APPEND follows the rows of a stream",
                 position=position,
             )

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from streamsql.base.types import ARRAYS, BY_NAME, OID, WireType, canonical_arrow
 from streamsql.catalog.access import OWNER, OWNER_NAME, PUBLIC
-from streamsql.catalog.objects import Catalog
+from streamsql.catalog.objects import PUBLIC_SCHEMA, TEMPORARY_SCHEMA, Catalog
 
 PG_CATALOG = "pg_catalog"
 INFORMATION_SCHEMA = "information_schema"
@@ -81,7 +81,8 @@ class Snapshot:
     """What the relations tell of: the catalog at one epoch, who asks, and the server around.
 
     `settings`, `sessions` and `rows_in` are asked by relations that are not lasting; `relations` are all of the system's.
-    `role` is the OID of who asks, `owner` the name by which the first owner is shown to him.
+    `role` is the OID of who asks, `owner` the name by which the first owner is shown to him, `path` the schemas in which names
+    are looked up.
     """
 
     catalog: Catalog
@@ -94,6 +95,16 @@ class Snapshot:
     own: OwnObjects = field(default=NOTHING_OWN, compare=False)
     role: int = OWNER
     owner: str = OWNER_NAME
+    path: tuple[str, ...] = (PUBLIC_SCHEMA,)
+
+    def visible(self, schema: str, name: str) -> bool:
+        """Tell whether a name without its schema means what is called so in this schema."""
+        for other in (TEMPORARY_SCHEMA, *self.path):
+            if other == schema:
+                return True
+            if self.catalog.lookup(other, name) is not None or (other, name) in self.relations:
+                return False
+        return False
 
     def role_name(self, oid: int) -> str:
         """Name a role as whoever asks sees it; 0 is everybody, who has no name."""

@@ -6,9 +6,8 @@ all that it reads. So what an owner may not see any more, nobody sees through th
 
 from __future__ import annotations
 
-from streamsql.base.errors import InsufficientPrivilege
-from streamsql.catalog.access import PUBLIC_SCHEMA
-from streamsql.catalog.objects import KIND_OF, Catalog, CatalogObject, Sink, View
+from streamsql.base.errors import InsufficientPrivilege, InvalidSchemaName
+from streamsql.catalog.objects import KIND_OF, PUBLIC, Catalog, CatalogObject, Schema, Sink, View
 
 
 def kind(made: CatalogObject) -> str:
@@ -50,7 +49,7 @@ def require(catalog: Catalog, role: int, made: CatalogObject, *privileges: str) 
 def require_owner(catalog: Catalog, role: int, made: CatalogObject) -> None:
     """Raise unless the role owns the object, or is in the role that does."""
     if not catalog.access.owns(role, made.id):
-        raise InsufficientPrivilege(f"must be owner of {kind(made)} {made.name}")
+        raise InsufficientPrivilege(f"must be owner of {kind(made)} {made.bare}")
 
 
 def require_sink_owner(catalog: Catalog, role: int, sink: Sink) -> None:
@@ -59,13 +58,30 @@ def require_sink_owner(catalog: Catalog, role: int, sink: Sink) -> None:
         raise InsufficientPrivilege(f"must be owner of sink {sink.name}")
 
 
-def require_create(catalog: Catalog, role: int) -> None:
-    """Raise unless the role may create objects."""
-    if not catalog.access.has(role, PUBLIC_SCHEMA, "CREATE"):
+def require_create(catalog: Catalog, role: int, schema: str = PUBLIC.name) -> None:
+    """Raise unless the role may create objects in the schema."""
+    known = catalog.schemas.get(schema)
+    if known is None:
+        raise InvalidSchemaName(f'schema "{schema}" does not exist')
+    if not catalog.access.has(role, known.id, "CREATE"):
         raise InsufficientPrivilege(
-            "permission denied for schema public", hint="GRANT CREATE ON SCHEMA public lets a role create objects"
+            f"permission denied for schema {schema}", hint=f"GRANT CREATE ON SCHEMA {schema} lets a role create objects"
         )
 
 
+def require_usage(catalog: Catalog, role: int, schema: str) -> None:
+    """Raise unless the role may look names up in the schema."""
+    if not catalog.access.has(role, catalog.schemas[schema].id, "USAGE"):
+        raise InsufficientPrivilege(
+            f"permission denied for schema {schema}", hint=f"GRANT USAGE ON SCHEMA {schema} lets a role look names up"
+        )
+
+
+def require_schema_owner(catalog: Catalog, role: int, schema: Schema) -> None:
+    """Raise unless the role owns the schema, or is in the role that does."""
+    if not catalog.access.owns(role, schema.id):
+        raise InsufficientPrivilege(f"must be owner of schema {schema.name}")
+
+
 def _denied(made: CatalogObject) -> InsufficientPrivilege:
-    return InsufficientPrivilege(f"permission denied for {kind(made)} {made.name}")
+    return InsufficientPrivilege(f"permission denied for {kind(made)} {made.bare}")

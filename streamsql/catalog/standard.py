@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from streamsql.catalog import information_schema, pg_catalog
 from streamsql.catalog.access import OWNER
-from streamsql.catalog.objects import Catalog
+from streamsql.catalog.objects import PUBLIC_SCHEMA, Catalog
 from streamsql.catalog.relation import NOTHING_OWN, CatalogRelation, OwnObjects, SessionRow, Setting, Snapshot
 
 STANDARD: dict[tuple[str, str], CatalogRelation] = {
@@ -26,6 +26,7 @@ def snapshot(
     *,
     role: int = OWNER,
     owner: str = "",
+    path: tuple[str, ...] = (PUBLIC_SCHEMA,),
 ) -> Snapshot:
     """Make a snapshot with all relations in it."""
-    return Snapshot(catalog, user, database, settings, sessions, rows_in, STANDARD, own, role, owner or user)
+    return Snapshot(catalog, user, database, settings, sessions, rows_in, STANDARD, own, role, owner or user, path)

@@ -16,14 +16,20 @@ from streamsql.base.errors import (
 )
 from streamsql.catalog.objects import nearest
 from streamsql.catalog.options import stream_options
+from streamsql.connectors.backfilling import BACKFILL, Backfilled
 from streamsql.connectors.datagen import Datagen
 from streamsql.connectors.files import Files
 from streamsql.connectors.files.sink import FilesSink
+from streamsql.connectors.kafka import Kafka, KafkaSinks
+from streamsql.connectors.mqtt import MqttConnector, MqttSinkConnector
+from streamsql.connectors.nats import NatsConnector, NatsSinkConnector
 from streamsql.connectors.nexmark import Nexmark
 from streamsql.connectors.postgres.sink import PostgresSinkConnector
 from streamsql.connectors.postgres.source import PostgresConnector
+from streamsql.connectors.redis import RedisConnector, RedisSinkConnector
 from streamsql.connectors.sink import SinkConnector
 from streamsql.connectors.source import Connector, Given, GivesMetadata
+from streamsql.connectors.webhook import WebhookConnector
 from streamsql.formats.casts import shown_type
 from streamsql.sql.render import render
 from streamsql.sql.statements import ColumnDefinition, CreateStream, CreateTable
@@ -35,14 +41,23 @@ S = TypeVar("S", bound=CreateStream | CreateTable)
 CONNECTORS: dict[str, Connector] = {
     "datagen": Datagen(),
     "file": Files(),
+    "kafka": Kafka(),
+    "mqtt": MqttConnector(),
+    "nats": NatsConnector(),
     "nexmark": Nexmark(),
     "postgres": PostgresConnector(),
+    "redis": RedisConnector(),
 }
 
 # The same for CREATE SINK.
 SINKS: dict[str, SinkConnector] = {
     "file": FilesSink(),
+    "kafka": KafkaSinks(),
+    "mqtt": MqttSinkConnector(),
+    "nats": NatsSinkConnector(),
     "postgres": PostgresSinkConnector(),
+    "redis": RedisSinkConnector(),
+    "webhook": WebhookConnector(),
 }
 
 # Options of the stream itself (`catalog.options`), and of any sink.
@@ -58,6 +73,23 @@ def given_of_sink(options: Mapping[str, str], places: Mapping[str, int]) -> Give
 def given_of(options: Mapping[str, str], places: Mapping[str, int], *, table: bool = False) -> Given:
     """Part a connector's own options from those of the stream or table."""
     return Given({n: v for n, v in options.items() if n not in _STREAM_OPTIONS}, places, table)
+
+
+def connector_of(options: Mapping[str, str], places: Mapping[str, int]) -> Connector:
+    """Give the connector that a stream's options name, with history before it where they say so.
+
+    Raises InvalidParameterValue.
+    """
+    found = named_connector(options["connector"], CONNECTORS, places)
+    return Backfilled(found) if BACKFILL in options else found
+
+
+def _with_time_of_history(statement: S) -> S:
+    """Let history end by the stream's event time, if the options name no other column."""
+    mark = statement.watermark if isinstance(statement, CreateStream) else None
+    if BACKFILL not in statement.options or "backfill.time" in statement.options or mark is None or not mark.column:
+        return statement
+    return dataclasses.replace(statement, options={**statement.options, "backfill.time": mark.column})
 
 
 def sink_connector(options: Mapping[str, str], places: Mapping[str, int]) -> SinkConnector:
@@ -95,7 +127,8 @@ def resolved(statement: S) -> S:
                 position=statement.option_positions.get(first),
             )
         return statement
-    connector = named_connector(name, CONNECTORS, statement.option_positions)
+    statement = _with_time_of_history(statement)
+    connector = connector_of(statement.options, statement.option_positions)
     if isinstance(statement, CreateTable) and not statement.primary_key:
         raise InvalidTableDefinition(
             "a table that a connector fills needs a PRIMARY KEY", hint="rows are replaced by their key",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -147,6 +148,7 @@ class Deliverer(threading.Thread):
             self._close()
             self._say(replace(at, error=error.message, retrying=True))
             log.warning("sink unavailable", sink=self._sink.name, error=error.message)
+            self._keep_away(error.after_seconds or 0.0)
             return self._backoff.failed()
         except StreamSQLError as error:
             self._stopped(error.message)
@@ -157,6 +159,14 @@ class Deliverer(threading.Thread):
             return None
         self._backoff.succeeded()
         return 0 if more else None
+
+    def _keep_away(self, seconds: float) -> None:
+        """Wait as long as the other side asked for, whatever there is to deliver meanwhile."""
+        until = time.monotonic() + seconds
+        while not self._stopping and (left := until - time.monotonic()) > 0:
+            self._woken.clear()
+            if not self._stopping:
+                self._woken.wait(left)
 
     def _stopped(self, message: str) -> None:
         self._close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from streamsql.base.errors import FeatureNotSupported
-from streamsql.connectors import CONNECTORS, given_of, named_connector
+from streamsql.connectors import connector_of, given_of
 from streamsql.connectors.source import Infers, Surroundings
 from streamsql.sql.statements import CreateStream
 
@@ -17,7 +17,7 @@ from streamsql.sql.statements import CreateStream
 def inferred(statement: CreateStream, surroundings: Surroundings) -> CreateStream:
     """Give the statement with its columns written out. Reads from the source. Raises StreamSQLError."""
     name = statement.options["connector"]
-    connector = named_connector(name, CONNECTORS, statement.option_positions)
+    connector = connector_of(statement.options, statement.option_positions)
     if not isinstance(connector, Infers):
         raise FeatureNotSupported(
             f'the connector "{name}" infers no columns',

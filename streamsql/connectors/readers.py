@@ -25,7 +25,7 @@ import structlog
 
 from streamsql.base.errors import AdminShutdown, BadRecord, StreamSQLError, Unavailable
 from streamsql.catalog.objects import Stream, Table, View
-from streamsql.connectors import CONNECTORS, given_of
+from streamsql.connectors import connector_of, given_of
 from streamsql.connectors.backoff import Backoff
 from streamsql.connectors.source import Batch, LeavesTraces, Source, Surroundings
 from streamsql.engine import ingest, outbox, sources
@@ -143,7 +143,7 @@ class Reader(threading.Thread):
             self._forget()
 
     def _forget(self) -> None:
-        connector = CONNECTORS[self._stream.connector["connector"]]
+        connector = connector_of(self._stream.connector, {})
         if not isinstance(connector, LeavesTraces):
             return
         given = given_of(self._stream.connector, {}, table=isinstance(self._stream, Table))
@@ -185,7 +185,7 @@ class Reader(threading.Thread):
 
     def _read_all(self) -> bool:
         stream, engine = self._stream, self._engine
-        connector, clock = CONNECTORS[stream.connector["connector"]], engine.clock
+        connector, clock = connector_of(stream.connector, {}), engine.clock
         self._settle()
         self._positions = dict(self._at.positions)
         source: Source = connector.open(
@@ -277,7 +277,8 @@ class Reader(threading.Thread):
             partition,
             self._positions.get(partition),
             batch.position,
-            count if table is not None else 0,
+            rows=count if table is not None else 0,
+            own_watermark=batch.own_watermark and count > 0,
         )
         receipt = None
         if batch.rejected.num_rows or batch.finished:

@@ -47,6 +47,8 @@ class Batch:
     position: Position
     rejected: pa.Table = field(default_factory=lambda: NOTHING_REJECTED)
     weights: pa.Array | None = None
+    # the partition's event time goes on by itself: the stream's watermark is the least of those of its partitions
+    own_watermark: bool = False
     # rows of a table are all gone before these come (TRUNCATE at the origin, or a new snapshot)
     truncated: bool = False
     # parts of the partition that are read to their end, each with a text of its own, in place of what the position would else

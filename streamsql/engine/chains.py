@@ -14,6 +14,7 @@ from streamsql.catalog.objects import RESULTS_SCHEMA, Catalog, View, quoted
 from streamsql.engine.changes import Progress
 from streamsql.engine.flow import NO_TIMES, Arriving, Flow, Idle
 from streamsql.engine.origin_query import OriginQuery
+from streamsql.engine.partitions import TimeMove
 from streamsql.engine.store import Store
 from streamsql.engine.views import ContinuousQuery
 from streamsql.engine.watermark import NEVER
@@ -74,11 +75,11 @@ def _hand_on(query: ContinuousQuery, arriving: Arriving) -> None:
 
 
 def idle_moves(
-    queries: Mapping[str, ContinuousQuery], moved: dict[str, int]
-) -> tuple[list[tuple[ContinuousQuery, int]], dict[str, int]]:
-    """Find what time alone brings about, where streams have been idle for so long (us).
+    queries: Mapping[str, ContinuousQuery], moved: dict[str, TimeMove]
+) -> tuple[list[tuple[ContinuousQuery, TimeMove]], dict[str, TimeMove]]:
+    """Find what time alone brings about, where it goes on so in idle streams.
 
-    Gives the queries over streams whose time is to go on, each with the largest event time, and the streams that move for
+    Gives the queries over streams whose time is to go on, each with how it does, and the streams that move for
     queries over origins. A query moves if that brings something out of it, or out of one that reads it.
     """
     marks: dict[str, int] = {}
@@ -97,7 +98,7 @@ def idle_moves(
                 names.add(name)
                 stirred.append(queries[name])
     direct = [
-        (q, q.largest_if(idle, q.progress)) for q in queries.values()
+        (q, moved[q.plan.source]) for q in queries.values()
         if q.name in names and q.plan.origin is None and q.plan.source in moved
     ]  # fmt: skip
     streams = {n: moved[n] for q in stirred if q.plan.origin is not None for n in q.plan.sources if n in moved}

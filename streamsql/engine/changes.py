@@ -74,6 +74,7 @@ class Progress:
     moved_at     the wall clock of the last epoch that moved `largest`
     compacted    rows in the state after it was last compacted
     computed_at  the wall clock of the epoch that a query which asks the time was last run for
+    partitions   (number, largest event time) of the partitions that hold `largest` back (`engine.partitions`)
     inner        how far the nodes of the query's origin are, each after its inputs
     """
 
@@ -92,11 +93,8 @@ class Progress:
     last_epoch: int = 0
     computed_at: int = NEVER
     error: str | None = None
+    partitions: tuple[tuple[int, int], ...] = ()
     inner: tuple[Progress, ...] = ()
-
-    def moved_on(self, largest: int, now_us: int) -> Progress:
-        """Give the progress after time has gone on without rows, to `largest`."""
-        return replace(self, largest=max(self.largest, largest), moved_at=now_us, idle_moves=self.idle_moves + 1)
 
     def as_json(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in self.__slots__}
@@ -108,4 +106,6 @@ class Progress:
     def from_json(values: dict[str, Any]) -> Progress:
         known = {f.name for f in fields(Progress)}
         inner = tuple(Progress.from_json(v) for v in values.get("inner", ()))
-        return Progress(**{**{k: v for k, v in values.items() if k in known}, "inner": inner})
+        partitions = tuple((number, largest) for number, largest in values.get("partitions", ()))
+        made = {k: v for k, v in values.items() if k in known}
+        return Progress(**{**made, "partitions": partitions, "inner": inner})

@@ -10,19 +10,24 @@ from streamsql.sql.statements import Comment, ObjectKind
 
 def set_comment(engine: Engine, statement: Comment) -> None:
     """Run COMMENT ON."""
-    name, column, position = statement.name, statement.column or "", statement.name_position + 1
-    found = engine.catalog.find(name, position)
+    column, position = statement.column or "", statement.name_position + 1
+    found = engine.catalog.find(statement.name, position)
+    name = found.name
     kind = KIND_OF[type(found)]
     # what PostgreSQL's clients know is tables: a stream is one to them
     if statement.kind not in (None, kind) and (statement.kind, kind) != (ObjectKind.TABLE, ObjectKind.STREAM):
         assert statement.kind is not None
         raise WrongObjectType(
-            f'"{name}" is not a {statement.kind.value.lower()}', hint=f"it is a {kind.value.lower()}", position=position
+            f'"{found.bare}" is not a {statement.kind.value.lower()}',
+            hint=f"it is a {kind.value.lower()}",
+            position=position,
         )
     names = [c.name for c in found.columns]
     if column and column not in names:
         raise UndefinedColumn(
-            f'column "{column}" of relation "{name}" does not exist', hint=nearest(column, names), position=position
+            f'column "{column}" of relation "{found.bare}" does not exist',
+            hint=nearest(column, names),
+            position=position,
         )
     with engine.store.transaction():
         engine.store.execute("DELETE FROM _engine.comments WHERE object = ? AND column_name = ?", [name, column])

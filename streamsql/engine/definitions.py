@@ -6,16 +6,15 @@ replaced only after the commit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import TypeVar
 
 import duckdb
-import pyarrow as pa
 
 from streamsql.base.errors import (
-    CardinalityViolation,
     DependentObjectsExist,
     DuplicateColumn,
     DuplicateTable,
@@ -41,6 +40,7 @@ from streamsql.engine.changes import Change, Progress
 from streamsql.engine.epoch import Engine
 from streamsql.engine.flow import Arriving
 from streamsql.engine.origin_query import OriginQuery
+from streamsql.engine.partitions import PARTITION_COLUMN
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.replaced import Aside
@@ -49,27 +49,27 @@ from streamsql.engine.sharing import make_anew, share
 from streamsql.engine.subscriptions import Subscription
 from streamsql.engine.table_changes import refuse_if_append_mode
 from streamsql.engine.views import ContinuousQuery
-from streamsql.sql.parse import parse
 from streamsql.sql.statements import (
     CreateMaterializedView,
     CreateStream,
     CreateTable,
     Drop,
-    ObjectKind,
 )
 
+R = TypeVar("R", Stream, Table, Stream | Table, View)
 
-def create_relation(engine: Engine, statement: CreateStream | CreateTable, owner: int = OWNER) -> bool:
-    """CREATE STREAM or CREATE TABLE; False where it exists already and IF NOT EXISTS was said. `owner` is a role's OID."""
+
+def create_relation(engine: Engine, statement: CreateStream | CreateTable, owner: int = OWNER) -> Stream | Table | None:
+    """CREATE STREAM or CREATE TABLE; None where it exists already and IF NOT EXISTS was said. `owner` is a role's OID."""
     if _exists(engine, statement.name, statement.if_not_exists):
-        return False
-    made = recovery.relation_of(statement, engine.next_id(), statement.text)
+        return None
+    made = _with_free_key(engine, recovery.relation_of(statement, engine.next_id(), statement.text))
     with engine.store.transaction():
         engine.store.execute(_rows_table(made))
         names = ", ".join(quoted(c.name) for c in made.columns)
         engine.store.execute(f"CREATE VIEW {made.public_name} AS SELECT {names} FROM {made.rows_table}")
         _save(engine, made, owner)
-    return True
+    return made
 
 
 def _rows_table(made: Stream | Table) -> str:
@@ -81,17 +81,25 @@ def _rows_table(made: Stream | Table) -> str:
             f"{quoted(column.name)} {column.type}{' NOT NULL' if column.not_null or column.primary_key else ''}"
         )
     columns += ["__seq BIGINT", "__arrived_at TIMESTAMP"]
+    if isinstance(made, Stream) and made.connector:
+        columns.append(f"{PARTITION_COLUMN} INTEGER")
     if isinstance(made, Table) and made.primary_key:
         columns.append(f"PRIMARY KEY ({', '.join(quoted(c) for c in made.primary_key)})")
     return f"CREATE TABLE {made.rows_table} ({', '.join(columns)})"
 
 
-def _exists(engine: Engine, name: str, may: bool) -> bool:
-    if engine.catalog.get(name) is None:
-        return False
-    if may:
-        return True
-    raise DuplicateTable(f'relation "{name}" already exists')
+def _exists(engine: Engine, key: str, may: bool) -> bool:
+    found = engine.catalog.called(key)
+    if found is not None and not may:
+        raise DuplicateTable(f'relation "{found.bare}" already exists')
+    return found is not None
+
+
+def _with_free_key(engine: Engine, made: R) -> R:
+    """Give what is made another key, where one that was renamed has the key of its name."""
+    if made.name not in engine.catalog.objects:
+        return made
+    return dataclasses.replace(made, name=f"{made.name} ({made.id})")
 
 
 def _save(engine: Engine, made: CatalogObject, owner: int = OWNER) -> None:
@@ -115,13 +123,13 @@ def set_access(engine: Engine, access: Access) -> None:
         save_access(engine.store, access)
 
 
-def create_view(engine: Engine, statement: CreateMaterializedView, owner: int = OWNER) -> bool:
-    """CREATE MATERIALIZED VIEW: makes it and fills it from the rows kept, in one transaction."""
-    if statement.or_replace and engine.catalog.get(statement.name) is not None:
-        _replace_view(engine, statement)
-        return True
+def create_view(engine: Engine, statement: CreateMaterializedView, owner: int = OWNER) -> View | None:
+    """CREATE MATERIALIZED VIEW: makes it and fills it from the rows kept, in one transaction; None where it was there."""
+    replaced = engine.catalog.called(statement.name) if statement.or_replace else None
+    if replaced is not None:
+        return _replace_view(engine, dataclasses.replace(statement, name=replaced.name))
     if _exists(engine, statement.name, statement.if_not_exists):
-        return False
+        return None
     engine.check_query_count()
     view, query, show = _planned(engine, statement)
 
@@ -140,7 +148,7 @@ def create_view(engine: Engine, statement: CreateMaterializedView, owner: int = 
         raise
     reached("view.created")
     share(engine, query)
-    return True
+    return view
 
 
 def _planned(engine: Engine, statement: CreateMaterializedView) -> tuple[View, ContinuousQuery, str]:
@@ -148,6 +156,8 @@ def _planned(engine: Engine, statement: CreateMaterializedView) -> tuple[View, C
     # the client's own text: written anew from its tree, a function may come back as another (count_if as a sum)
     text = statement.text
     view, plan = recovery.view_of(statement, engine.next_id(), text, engine.catalog, engine.describe, engine.limits)
+    if not statement.or_replace:
+        view = _with_free_key(engine, view)
     if plan.limit is not None:
         raise FeatureNotSupported(
             "LIMIT cannot be used in a materialized view", hint="use it when you SELECT from the view"
@@ -161,18 +171,19 @@ def _planned(engine: Engine, statement: CreateMaterializedView) -> tuple[View, C
     return view, query, f"CREATE VIEW {view.public_name} AS SELECT {columns} FROM {query.result}"
 
 
-def _replace_view(engine: Engine, statement: CreateMaterializedView) -> None:
+def _replace_view(engine: Engine, statement: CreateMaterializedView) -> View:
     """CREATE OR REPLACE: the new query takes the old one's place in one transaction, and the views above it follow."""
     name, before, kept = statement.name, engine.catalog, dict(engine.queries)
-    old_id = engine.catalog.view(name).id
+    old_view = engine.catalog.view(name)
     view, query, show = _planned(engine, statement)
+    view = dataclasses.replace(view, schema=old_view.schema, label=old_view.label)
     above = engine.catalog.all_dependents(name)
     cycle = [v.name for v in above if v.name in view.sources] + ([name] if name in view.sources else [])
     if cycle:
         raise InvalidObjectDefinition(
             f'materialized view "{name}" cannot read itself', detail=f"it reads {', '.join(cycle)}"
         )
-    _refuse_sinks(engine, [name, *(v.name for v in above)])
+    outbox.refuse_replacing(engine.catalog, [name, *(v.name for v in above)])
     old = engine.queries[name]
     if isinstance(old.shared, SharedQuery):
         part(engine.store, old.shared, [old])
@@ -182,14 +193,14 @@ def _replace_view(engine: Engine, statement: CreateMaterializedView) -> None:
 
     def finish(progress: Progress) -> None:
         engine.store.execute(show)
-        engine.store.execute(f"DELETE FROM _engine.objects WHERE id = {old_id}")
+        engine.store.execute(f"DELETE FROM _engine.objects WHERE id = {old_view.id}")
         query.progress = progress
         engine.queries[name] = query
         engine.catalog = before.without(name)
         for item, follower in zip(above, followers, strict=True):
             _follow(engine, view, item, follower)
         engine.reorder(view)
-        set_access(engine, before.access.handed_on(old_id, view.id))
+        set_access(engine, before.access.handed_on(old_view.id, view.id))
         _save(engine, view)
 
     try:
@@ -213,41 +224,31 @@ def _replace_view(engine: Engine, statement: CreateMaterializedView) -> None:
         follower.commit(follower.progress)
     reached("view.created")
     share(engine, query)
-
-
-def _refuse_sinks(engine: Engine, names: list[str]) -> None:
-    """Raise where a view that is to be replaced, or one above it, has sinks: what they have delivered would not be undone."""
-    found = [s for name in names for s in engine.catalog.sinks_of(name)]
-    if found:
-        raise DependentObjectsExist(
-            f"cannot replace {names[0]} because sink {found[0].name} depends on it",
-            detail=f"{found[0].name} has delivered rows of {found[0].view}",
-            hint=f"DROP SINK {found[0].name} first",
-        )
+    return view
 
 
 def _follow(engine: Engine, replaced: View, item: View, query: ContinuousQuery) -> None:
     """Let a view read the new query of a view below it. Raises where its own columns would not be the same."""
-    statement = parse(item.text, engine.limits)[0]
+    statement = recovery.defined(item.text, item.name, item.names, engine.limits)
     assert isinstance(statement, CreateMaterializedView)
     if not isinstance(query, RecomputedQuery):
         raise DependentObjectsExist(
-            f"cannot replace {replaced.name} because {item.name} depends on it",
-            detail=f"{item.name} has taken in rows of {replaced.name}, and cannot give them back",
-            hint=f"drop {item.name} first, and create it again",
+            f"cannot replace {replaced.shown} because {item.shown} depends on it",
+            detail=f"{item.shown} has taken in rows of {replaced.shown}, and cannot give them back",
+            hint=f"drop {item.shown} first, and create it again",
         )
     try:
         catalog = engine.catalog.with_object(replaced)
         made, plan = recovery.view_of(statement, item.id, item.text, catalog, engine.store.describe, engine.limits)
     except StreamSQLError as error:
         raise DependentObjectsExist(
-            f"cannot replace {replaced.name} because {item.name} depends on it", detail=error.message
+            f"cannot replace {replaced.shown} because {item.shown} depends on it", detail=error.message
         ) from error
     if made.columns != item.columns:
         raise DependentObjectsExist(
-            f"cannot replace {replaced.name} because {item.name} depends on it",
+            f"cannot replace {replaced.shown} because {item.shown} depends on it",
             detail="its columns would have other types",
-            hint=f"drop {item.name} first",
+            hint=f"drop {item.shown} first",
         )
     query.change_plan(plan)
     try:
@@ -366,44 +367,39 @@ def subscribe(engine: Engine, name: str, position: int | None, wake: Callable[[]
     return ViewSubscription(view, engine.epoch, snapshot, query.snapshot_query(), query.log.subscribe(wake))
 
 
-def drop(engine: Engine, statement: Drop) -> list[str]:
-    """DROP: gives the names that did not exist (IF EXISTS)."""
-    missing: list[str] = []
+def drop(engine: Engine, statement: Drop) -> list[CatalogObject]:
+    """DROP of what has these keys; gives what else has gone with it."""
     gone: list[CatalogObject] = []
     for name in statement.names:
-        found = engine.catalog.get(name)
-        if found is None:
-            if not statement.if_exists:
-                engine.catalog.find(name)
-            missing.append(name)
-            continue
+        found = engine.catalog.find(name)
         if KIND_OF[type(found)] is not statement.kind:
             kind = KIND_OF[type(found)].value
             raise WrongObjectType(
-                f'"{name}" is not a {statement.kind.value.lower()}', hint=f"use DROP {kind} to remove it"
+                f'"{found.bare}" is not a {statement.kind.value.lower()}', hint=f"use DROP {kind} to remove it"
             )
         gone.append(found)
-    drop_objects(engine, gone, cascade=statement.cascade)
-    return missing
+    return drop_objects(engine, gone, cascade=statement.cascade)
 
 
-def drop_objects(engine: Engine, gone: list[CatalogObject], *, cascade: bool) -> None:
-    """Drop objects, and what depends on them where `cascade` says so. Raises DependentObjectsExist."""
+def drop_objects(engine: Engine, given: list[CatalogObject], *, cascade: bool) -> list[CatalogObject]:
+    """Drop objects, and what depends on them where `cascade` says so; gives the latter. Raises DependentObjectsExist."""
+    gone = list(given)
     named = {o.name for o in gone}
     for item in gone:  # which grows as dependents are found
         known = named | {o.name for o in gone}
         views = [v for v in engine.catalog.dependents(item.name) if v.name not in known]
-        depending = [f"materialized view {v.name}" for v in views]
+        depending = [f"materialized view {v.shown}" for v in views]
         depending += [f"sink {s.name}" for s in engine.catalog.sinks_of(item.name)]
         if depending and not cascade:
             raise DependentObjectsExist(
-                f"cannot drop {KIND_OF[type(item)].value.lower()} {item.name} because other objects depend on it",
-                detail="\n".join(f"{other} depends on {item.name}" for other in depending),
+                f"cannot drop {KIND_OF[type(item)].value.lower()} {item.shown} because other objects depend on it",
+                detail="\n".join(f"{other} depends on {item.shown}" for other in depending),
                 hint="use DROP ... CASCADE to drop the dependent objects too",
             )
         gone += views
     if gone:
         _drop_all(engine, gone)
+    return gone[len(given) :]
 
 
 def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
@@ -459,41 +455,3 @@ def change_table(engine: Engine, table: Table, sql: str, zone: str) -> int:
     """Run UPDATE or DELETE on a table's rows; gives how many. Refused while a query reads it that cannot take rows back."""
     refuse_if_append_mode(engine.queries.values(), table)
     return engine.change_table(table, sql, zone=zone)
-
-
-def upsert(engine: Engine, table: Table, rows: pa.Table, clause: str) -> int:
-    """Run an INSERT with an ON CONFLICT clause; gives how many rows were written. Refused as `change_table` is."""
-    refuse_if_append_mode(engine.queries.values(), table)
-    if not rows.num_rows:
-        return 0
-    engine.store.register("__given", rows)
-    check_once(table, clause, engine.store.fetch)
-    more = {
-        "__seq": f"{engine.next_sequence} - 1 + row_number() OVER ()",
-        "__arrived_at": f"make_timestamp({engine.clock.now_us()})",
-    }
-    return engine.change_table(table, upsert_sql(table, clause, table.rows_table, more), rows.num_rows)
-
-
-def check_once(table: Table, clause: str, fetch: Callable[[str], list[tuple[Any, ...]]]) -> None:
-    """Raise CardinalityViolation where two of the rows in ``__given`` that ON CONFLICT is to update with have one key."""
-    key = ", ".join(quoted(c) for c in table.primary_key)
-    if "DO UPDATE" in clause and fetch(f"SELECT 1 FROM __given GROUP BY {key} HAVING count(*) > 1 LIMIT 1"):
-        raise CardinalityViolation(
-            "ON CONFLICT DO UPDATE command cannot affect row a second time",
-            hint="ensure that no rows proposed for insertion within the same command have duplicate constrained values",
-        )
-
-
-def upsert_sql(table: Table, clause: str, target: str, more: Mapping[str, str]) -> str:
-    """Give the INSERT of the rows in ``__given`` into `target`, which has the table's columns and `more` besides."""
-    names = [quoted(c.name) for c in table.columns]
-    return (
-        f"INSERT INTO {target} AS {quoted(table.name)} ({', '.join([*names, *more])}) "
-        f"SELECT {', '.join([*names, *more.values()])} FROM __given {clause}"
-    )
-
-
-def kinds(engine: Engine, kind: ObjectKind) -> list[CatalogObject]:
-    """List the objects of a kind by name."""
-    return sorted((o for o in engine.catalog if KIND_OF[type(o)] is kind), key=lambda o: o.name)

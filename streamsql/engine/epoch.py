@@ -12,7 +12,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,13 +24,14 @@ from streamsql.base.faults import reached
 from streamsql.base.limits import Limits, exceeded
 from streamsql.base.metrics import Durations
 from streamsql.catalog.objects import OutputColumn, Stream, Table, View
-from streamsql.engine import chains, finished, outbox, receipts, recovery
+from streamsql.engine import chains, finished, outbox, receipts, recovery, stream_time
 from streamsql.engine.changes import Changes, Progress
 from streamsql.engine.filters import Filters
 from streamsql.engine.flow import Arriving
 from streamsql.engine.flows import Flows
 from streamsql.engine.opening import opened
 from streamsql.engine.outbox import SinkProgress
+from streamsql.engine.partitions import TimeMove
 from streamsql.engine.positions import StreamProgress, moved
 from streamsql.engine.receipts import Receipt
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, recompute_readers
@@ -44,7 +44,6 @@ from streamsql.engine.table_changes import TableChange, applied, by_key, registe
 from streamsql.engine.touched_rows import Snapshot, mark_followed, rows_of
 from streamsql.engine.translate import translate
 from streamsql.engine.views import ContinuousQuery
-from streamsql.engine.watermark import NEVER, event_times
 from streamsql.engine.writes import Call, Write, WriteQueue
 
 T = TypeVar("T")
@@ -177,11 +176,11 @@ class Engine:
         if writes[0].keyed is not None:
             changes = [by_key(self.store, self.catalog, writes[0].keyed)]
         first = self.next_sequence + sum(c.own.num_rows for c in changes)
-        batches, sequence = chains.numbered([w.rows for w in writes], first)
         rejected = Rejected()
         beside = [write.receipt for write in writes if write.receipt is not None]
         streams = moved(self.catalog, self.streams, [move for write in writes for move in write.moves])
         streams = receipts.counted(streams, beside)
+        batches, sequence = chains.numbered([stream_time.tagged(w, self.catalog, streams) for w in writes], first)
         while True:
             try:
                 with registered(self.store, self.catalog, self.queries.values(), changes):
@@ -232,7 +231,7 @@ class Engine:
             changed = applied(self.store, changes, self.next_sequence, now)
             for relation, rows in arrivals:
                 name = relation.name
-                streams[name] = self._stream_progress(relation, rows, streams.get(name), now)
+                streams[name] = stream_time.arrived(relation, rows, streams.get(name) or StreamProgress(), now)
                 self._keep(relation, now)
                 reached("epoch.rows_written")
                 for query in self._readers(name):
@@ -284,17 +283,6 @@ class Engine:
             self._committed(epoch, sequence, self.streams, sinks, progresses)
             return count
 
-    def _stream_progress(
-        self, relation: Stream | Table, rows: pa.Table, before: StreamProgress | None, now: int
-    ) -> StreamProgress:
-        before = before or StreamProgress()
-        largest = before.largest
-        if isinstance(relation, Stream) and relation.watermark is not None:
-            assert relation.watermark.column is not None
-            times, _ = event_times(rows.column(relation.watermark.column))
-            largest = max(largest, int(times.max()))
-        return replace(before, rows_in=before.rows_in + rows.num_rows, last_arrival=now, largest=largest)
-
     def _open_kept(self, relation: Stream | Table, rows: pa.Table) -> None:
         """Let SQL read the rows that arrived. Outside of a transaction: one that is rolled back takes the name with it."""
         if relation.id not in self._kept:
@@ -307,7 +295,9 @@ class Engine:
             return
         try:
             self.store.run(
-                f'INSERT INTO {relation.rows_table} SELECT *, make_timestamp($1) FROM "__kept {relation.id}"', now
+                f"INSERT INTO {relation.rows_table} BY NAME "
+                f'SELECT *, make_timestamp($1) AS __arrived_at FROM "__kept {relation.id}"',
+                now,
             )
         except duckdb.Error as error:
             raise translate(error) from error
@@ -363,14 +353,7 @@ class Engine:
     def tick(self) -> None:
         """Do what time alone brings about: move idle streams' watermarks on, drop rows past their retention."""
         now = self.clock.now_us()
-        moved: dict[str, int] = {}
-        for stream in self.catalog:
-            if not isinstance(stream, Stream) or stream.idle_timeout_us is None:
-                continue
-            at = self.streams.get(stream.name)
-            if at is None or at.last_arrival == NEVER or now - at.last_arrival < stream.idle_timeout_us:
-                continue
-            moved[stream.name] = now - at.last_arrival
+        moved = stream_time.idle(self.catalog, self.streams, now)
         due, streams = chains.idle_moves(self.queries, moved) if moved else ([], {})
         temporal = [
             q.name for q in self.queries.values()
@@ -380,7 +363,7 @@ class Engine:
             self._idle_epoch(due, streams, temporal, now)
 
     def _idle_epoch(
-        self, due: list[tuple[ContinuousQuery, int]], moved: dict[str, int], temporal: list[str], now: int
+        self, due: list[tuple[ContinuousQuery, TimeMove]], moved: dict[str, TimeMove], temporal: list[str], now: int
     ) -> None:
         rejected = Rejected()
         while True:
@@ -394,16 +377,16 @@ class Engine:
                 failure.query.fail(failure.error)
 
     def _attempt_idle(
-        self, due: list[tuple[ContinuousQuery, int]], moved: dict[str, int], temporal: list[str], now: int,
+        self, due: list[tuple[ContinuousQuery, TimeMove]], moved: dict[str, TimeMove], temporal: list[str], now: int,
         rejected: Rejected,
     ) -> None:  # fmt: skip
         epoch, position = self.epoch + 1, self.next_sequence - 1
         chains.mark_handed_on(self.queries)
         mark_followed(self.queries.values())
         with self.store.transaction():
-            units = {query.unit: largest for query, largest in due if query.progress.error is None}
-            progresses = [p for unit, largest in units.items()
-                          for p in unit.all_progress(unit.advance(epoch, largest, now, position))]  # fmt: skip
+            units = {query.unit: move for query, move in due if query.progress.error is None}
+            progresses = [p for unit, move in units.items()
+                          for p in unit.all_progress(unit.advance(epoch, move, now, position))]  # fmt: skip
             arriving = Arriving(epoch, now, position, rejected.apply, moved=moved)
             progresses += chains.follow(self.queries, arriving, progresses)
             changed = dict.fromkeys([*(q.name for q, _ in progresses if q.changed), *temporal], 0)

@@ -12,13 +12,14 @@ A row is judged by the watermark before its arrival: what a query hands on is ne
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 
 from streamsql.engine.changes import Progress
-from streamsql.engine.watermark import MICROSECONDS, NEVER, event_times, largest_before
+from streamsql.engine.partitions import TimeMove, judged, without_numbers
+from streamsql.engine.watermark import MICROSECONDS, NEVER, event_times
 
 AT_COLUMN = "__at"
 NO_TIMES: MICROSECONDS = np.empty(0, dtype=np.int64)
@@ -68,8 +69,8 @@ class Flow:
 class Arriving:
     """What one attempt at an epoch brings to queries over origins.
 
-    `rows` are the streams' with their numbers, `flows` what views give, `moved` how long (us) streams have been idle whose
-    time goes on, `position` the arrival at which it does. `apply` lets a query take its rows in (`rejected.Rejected.apply`).
+    `rows` are the streams' with their numbers, `flows` what views give, `moved` how time goes on in streams that
+    are idle, `position` the arrival at which it does. `apply` lets a query take its rows in (`rejected.Rejected.apply`).
     """
 
     epoch: int
@@ -78,7 +79,7 @@ class Arriving:
     apply: Callable[..., Progress]
     rows: dict[str, pa.Table] = field(default_factory=dict)
     flows: dict[str, Flow] = field(default_factory=dict)
-    moved: dict[str, int] = field(default_factory=dict)
+    moved: dict[str, TimeMove] = field(default_factory=dict)
 
     def touches(self, names: Sequence[str]) -> bool:
         """Tell whether something comes from one of these."""
@@ -87,9 +88,9 @@ class Arriving:
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """A question: what if these streams were idle for so long (us)? `mark` gives a view's watermark then."""
+    """A question: what if time went on so in these streams? `mark` gives a view's watermark then."""
 
-    moved: dict[str, int]
+    moved: dict[str, TimeMove]
     mark: Callable[[str], int]
 
 
@@ -112,13 +113,15 @@ def compressed(at: MICROSECONDS, marks: MICROSECONDS, mark: int) -> tuple[MICROS
     return at[moved], marks[moved]
 
 
-def stream_flow(rows: pa.Table, column: str | None, delay: int, progress: Progress) -> tuple[Flow, int]:
-    """Give the flow of a stream's rows, and their largest event time; `progress` says how far the stream was before."""
+def stream_flow(rows: pa.Table, column: str | None, delay: int, progress: Progress) -> tuple[Flow, Progress]:
+    """Give the flow of a stream's rows, and how far its time is then; `progress` says how far it was before."""
     at = np.asarray(rows.column("__seq"))
     mark = mark_of(progress.largest, delay)
     if column is None:
-        return Flow(rows, at, mark), NEVER
+        return Flow(without_numbers(rows), at, mark), progress
     times, _ = event_times(rows.column(column))
-    before, _ = largest_before(times, progress.largest)
-    steps = compressed(at, marks_of(np.maximum(before, times), delay), mark)
-    return Flow(rows, at, mark, *steps), int(times.max(initial=NEVER))
+    found = judged(rows, times, progress)
+    rows = without_numbers(rows)
+    steps = compressed(at, marks_of(found.after, delay), mark)
+    seen = max(progress.seen, int(times.max(initial=NEVER)))
+    return Flow(rows, at, mark, *steps), replace(found.taken(progress), seen=seen)

@@ -36,7 +36,7 @@ def target_columns(
         column = relation.column(name)
         if column is None:
             raise UndefinedColumn(
-                f'column "{name}" of relation "{relation.name}" does not exist',
+                f'column "{name}" of relation "{relation.bare}" does not exist',
                 hint=nearest(name, [c.name for c in relation.columns]),
                 position=place(name),
             )
@@ -147,7 +147,7 @@ def _checked(rows: pa.Table, relation: Stream | Table, came: npt.NDArray[np.bool
             continue
         if came is None or column.primary_key or values.filter(pa.array(came)).null_count:
             raise NotNullViolation(
-                f'null value in column "{column.name}" of relation "{relation.name}" violates not-null constraint'
+                f'null value in column "{column.name}" of relation "{relation.bare}" violates not-null constraint'
             )
     return rows
 

@@ -12,8 +12,6 @@ from streamsql.engine.shared import SharedQuery, Slot, saved_slots
 from streamsql.engine.store import Store
 from streamsql.engine.views import ContinuousQuery
 from streamsql.plan.nodes import Describe
-from streamsql.sql.parse import parse
-from streamsql.sql.statements import CreateMaterializedView
 
 
 def opened(store: Store, found: recovery.Recovered, describe: Describe, limits: Limits) -> dict[str, ContinuousQuery]:
@@ -42,9 +40,8 @@ def _groups(
             if view is not None:
                 plans.append(Slot(view, definition, queries[view].plan))
                 continue
-            statement = parse(definition, limits)[0]
-            assert isinstance(statement, CreateMaterializedView)
-            _, plan = recovery.view_of(statement, 0, definition, catalog, describe, limits)
+            statement = recovery.read_again(definition, limits)
+            _, plan = recovery.view_of(statement, 0, statement.text, catalog, describe, limits)
             plans.append(Slot(statement.name, definition, plan))
         group = SharedQuery(number, plans, store, limits)
         for place, (view, _) in enumerate(slots):

@@ -12,12 +12,13 @@ from streamsql.base.limits import Limits
 from streamsql.engine.changes import Progress
 from streamsql.engine.flow import AT_COLUMN, NO_TIMES, Arriving, Flow, Idle
 from streamsql.engine.origins import bounded, typed, with_places
+from streamsql.engine.partitions import Judged, judged
 from streamsql.engine.rejected import QueryFailureError
 from streamsql.engine.store import Store
 from streamsql.engine.translate import translate
 from streamsql.engine.trees import nodes_of
 from streamsql.engine.views import ContinuousQuery
-from streamsql.engine.watermark import MICROSECONDS, NEVER, largest_before
+from streamsql.engine.watermark import MICROSECONDS, NEVER
 from streamsql.plan.nodes import ContinuousPlan
 
 
@@ -90,24 +91,23 @@ class OriginQuery(ContinuousQuery):
         rows = with_places(self.origin, self._incoming)
         return arriving.apply(self, arriving.epoch, rows, arriving.now_us, progress)
 
-    def _handed_on(self, rows: pa.Table, progress: Progress) -> tuple[int, int]:  # noqa: ARG002  # the origin tells
+    def _handed_on(self, rows: pa.Table, progress: Progress) -> Progress:  # noqa: ARG002  # the origin tells
         flow = self._incoming
         self.out.follow(flow.steps_at, flow.steps)
-        return max(progress.largest, flow.last), progress.seen
+        return replace(progress, largest=max(progress.largest, flow.last))
 
-    def _judged_by(
-        self, rows: pa.Table, times: MICROSECONDS, progress: Progress, *, hand_on: bool = True
-    ) -> tuple[MICROSECONDS, int]:
+    def _judged_by(self, rows: pa.Table, times: MICROSECONDS, progress: Progress, *, hand_on: bool = True) -> Judged:
         flow, bound = self._incoming, self.plan.bound
         at = np.asarray(rows.column(AT_COLUMN))
         if bound is None:
-            before, largest = largest_before(times, progress.largest)
+            found = judged(rows, times, progress)
             if hand_on:
-                self.out.move(at, np.maximum(before, times))
-            return before, largest
+                self.out.move(at, found.after)
+            return found
         if hand_on:
             self.out.move(flow.steps_at, bound(flow.steps))
-        return bound(flow.before(at)), max(progress.largest, bounded(bound, flow.last))
+        largest = max(progress.largest, bounded(bound, flow.last))
+        return Judged(bound(flow.before(at)), bound(flow.after(at)), largest, ())
 
     def marks(self) -> list[tuple[str, int]]:
         """Give the watermark of each input: of the streams, views and subqueries at the leaves."""

@@ -123,26 +123,25 @@ class StreamNode(Node):
 
     def take(self, arriving: Arriving, inner: list[Progress]) -> Flow:
         progress, origin = inner[self.index], self.origin
-        rows, elapsed = arriving.rows.get(origin.name), arriving.moved.get(origin.name)
+        rows, move = arriving.rows.get(origin.name), arriving.moved.get(origin.name)
         mark = mark_of(progress.largest, origin.delay_us)
         if rows is not None:
-            flow, newest = stream_flow(rows, origin.time_column, origin.delay_us, progress)
-            largest, seen = max(progress.largest, newest), max(progress.seen, newest)
-            inner[self.index] = replace(progress, largest=largest, seen=seen, rows_in=progress.rows_in + rows.num_rows)
+            flow, progress = stream_flow(rows, origin.time_column, origin.delay_us, progress)
+            inner[self.index] = replace(progress, rows_in=progress.rows_in + rows.num_rows)
             return flow
-        if elapsed is None or progress.seen == NEVER:
+        if move is None or progress.seen == NEVER:
             return Flow(self.empty, NO_TIMES, mark)
-        largest = max(progress.largest, progress.seen + elapsed)
-        inner[self.index] = replace(progress, largest=largest)
-        at, marks = np.array([arriving.position]), np.array([mark_of(largest, origin.delay_us)])
+        inner[self.index] = progress = move.after(progress)
+        at, marks = np.array([arriving.position]), np.array([mark_of(progress.largest, origin.delay_us)])
         return Flow(self.empty, NO_TIMES, mark, *compressed(at, marks, mark))
 
     def mark_if(self, idle: Idle, inner: Sequence[Progress]) -> int:
-        progress, elapsed = inner[self.index], idle.moved.get(self.origin.name)
-        largest = progress.largest
-        if elapsed is not None and progress.seen != NEVER:
-            largest = max(largest, progress.seen + elapsed)
-        return mark_of(largest, self.origin.delay_us)
+        progress, move = inner[self.index], idle.moved.get(self.origin.name)
+        return mark_of((progress if move is None else move.after(progress)).largest, self.origin.delay_us)
+
+    def stirs(self, idle: Idle, inner: Sequence[Progress]) -> bool:
+        move = idle.moved.get(self.origin.name)
+        return move is not None and bool(move.partitions) and move.moves(inner[self.index])
 
 
 class ViewNode(Node):
@@ -192,8 +191,8 @@ class InnerNode(Node):
             rows = arriving.rows[query.plan.source]
             inner[self.index] = arriving.apply(query, arriving.epoch, rows, arriving.now_us, progress)
         elif query.plan.source in arriving.moved and progress.seen != NEVER:
-            largest = progress.seen + arriving.moved[query.plan.source]
-            inner[self.index] = query.advance(arriving.epoch, largest, arriving.now_us, arriving.position)
+            move = arriving.moved[query.plan.source]
+            inner[self.index] = query.advance(arriving.epoch, move, arriving.now_us, arriving.position)
         return query.out.flow or Flow(self.empty, NO_TIMES, query.out.mark(progress))
 
     def mark_if(self, idle: Idle, inner: Sequence[Progress]) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from streamsql.base.errors import DependentObjectsExist
 from streamsql.base.faults import reached
 from streamsql.base.limits import Limits, exceeded
 from streamsql.catalog.objects import OUTBOX_SCHEMA, Catalog, Sink
@@ -146,6 +147,17 @@ def check_room(catalog: Catalog, sinks: Mapping[str, SinkProgress], limits: Limi
     sink = full_for(catalog, sinks, limits, relations)
     if sink is not None:
         raise exceeded(limits, "outbox_rows_max", f'what waits to be delivered to sink "{sink.name}"')
+
+
+def refuse_replacing(catalog: Catalog, names: list[str]) -> None:
+    """Raise where a view that is to be replaced, or one above it, has sinks: what they have delivered would not be undone."""
+    found = [s for name in names for s in catalog.sinks_of(name)]
+    if found:
+        raise DependentObjectsExist(
+            f"cannot replace {names[0]} because sink {found[0].name} depends on it",
+            detail=f"{found[0].name} has delivered rows of {found[0].view}",
+            hint=f"DROP SINK {found[0].name} first",
+        )
 
 
 def remove(

@@ -57,12 +57,12 @@ class Outflow:
         """Say that the watermark is another query's."""
         self._steps = (at, marks)
 
-    def see_stream(self, rows: pa.Table, progress: Progress) -> int:
-        """Follow the event time of a stream's rows, for a query that has no window; give the largest of theirs."""
+    def see_stream(self, rows: pa.Table, progress: Progress) -> Progress:
+        """Follow the event time of a stream's rows, for a query that has no window; give how far it is then."""
         assert self._plan.time is not None
-        flow, newest = stream_flow(rows, *self._plan.time, progress)
+        flow, progress = stream_flow(rows, *self._plan.time, progress)
         self._steps = (flow.steps_at, flow.steps)
-        return newest
+        return progress
 
     def close(self, rows_out: int) -> None:
         """End the epoch; `rows_out` rows were handed on before it."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from streamsql.base.errors import NotInPrerequisiteState
 from streamsql.catalog.objects import Catalog, Stream, Table
+from streamsql.engine.partitions import PartitionProgress, number_of
 from streamsql.engine.watermark import NEVER
 
 # What a connector can come back to: an offset, or a text of its own. JSON keeps both.
@@ -37,6 +38,7 @@ class StreamProgress:
     rows_rejected: int = 0
     paused: bool = False
     retrying: bool = False
+    partitions: Mapping[str, PartitionProgress] = field(default_factory=dict)
     skips: bool = False  # the next batch with records that cannot be read is taken all the same
 
     @property
@@ -49,7 +51,8 @@ class StreamProgress:
 class Move:
     """A step of a stream's connector in one partition; `before` None where nothing had been read.
 
-    `rows` is how many rows of a table it tells of: those of streams are counted as they arrive.
+    `rows` is how many rows of a table it tells of: those of streams are counted as they arrive. `own_watermark`: the
+    partition's event time goes on by itself.
     """
 
     stream: str
@@ -58,6 +61,7 @@ class Move:
     before: Position | None
     after: Position
     rows: int = 0
+    own_watermark: bool = False
 
 
 def moved(catalog: Catalog, streams: dict[str, StreamProgress], moves: Iterable[Move]) -> dict[str, StreamProgress]:
@@ -70,6 +74,9 @@ def moved(catalog: Catalog, streams: dict[str, StreamProgress], moves: Iterable[
         if at.positions.get(move.partition) != move.before:
             raise NotInPrerequisiteState(f'rows for "{move.stream}" do not follow on what is committed')
         rows_in = at.rows_in + move.rows
+        if move.own_watermark and move.partition not in at.partitions:
+            made = PartitionProgress(number_of(move.partition, at.partitions))
+            at = replace(at, partitions={**at.partitions, move.partition: made})
         streams[move.stream] = replace(
             at, rows_in=rows_in, positions={**at.positions, move.partition: move.after}, error=None, retrying=False
         )

@@ -1,6 +1,8 @@
 """What is kept besides rows, state and results: definitions, progress, the ledger. Made, read back, shown.
 
-``_engine.objects``    a row an object: its id, kind, name and defining statement
+``_engine.objects``    a row an object: its id, kind, key and defining statement; `place` as JSON: its schema, its name there,
+                       and the keys of what its text names
+``_engine.schemas``    the schemas besides ``public``
 ``_engine.epoch``      one row: the last epoch, when it was committed, the next arrival number, all progress as JSON
 ``_engine.shared_states``  which views share a state (`engine.shared`)
 ``_engine.identity``   one row: a text that no other database has, for what is kept of this one elsewhere
@@ -11,19 +13,23 @@ The tables of schema ``streamsql`` are DuckDB views over these, so they agree wi
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import secrets
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streamsql.base.faults import reached
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import (
+    PUBLIC,
+    PUBLIC_SCHEMA,
     RESULTS_SCHEMA,
     STATE_SCHEMA,
     Catalog,
     CatalogObject,
+    Schema,
     Sink,
     Stream,
     Table,
@@ -33,17 +39,23 @@ from streamsql.catalog.objects import (
 from streamsql.engine import access, finished, outbox, receipts
 from streamsql.engine.changes import Progress
 from streamsql.engine.outbox import SinkProgress
+from streamsql.engine.partitions import PartitionProgress
 from streamsql.engine.positions import StreamProgress
 from streamsql.engine.store import Store
 from streamsql.engine.watermark import NEVER
 from streamsql.plan.continuous import named_relations, plan_query
+from streamsql.plan.naming import Remembered, resolved
 from streamsql.plan.nodes import ContinuousPlan, Describe
 from streamsql.sql.flow_statements import CreateSink
+from streamsql.sql.names import Key, parted
 from streamsql.sql.parse import parse
 from streamsql.sql.statements import CreateMaterializedView, CreateStream, CreateTable, Statement
 
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS _engine.objects (id BIGINT, kind VARCHAR, name VARCHAR, definition VARCHAR)",
+    # of files from before there were schemas
+    "ALTER TABLE _engine.objects ADD COLUMN IF NOT EXISTS place VARCHAR",
+    "CREATE TABLE IF NOT EXISTS _engine.schemas (id BIGINT, name VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.epoch "
     "(epoch BIGINT, committed_at TIMESTAMP, next_sequence BIGINT, next_id BIGINT, progress VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.late_rows (epoch BIGINT, seq BIGINT, arrived_at TIMESTAMP, view VARCHAR, "
@@ -59,7 +71,12 @@ _WATERMARK_STRUCT = (
 )
 _SOURCE_STRUCT = (
     '[{"name":"VARCHAR","connector":"VARCHAR","positions":"JSON","rows_in":"BIGINT","rows_rejected":"BIGINT",'
-    '"paused":"BOOLEAN","error":"VARCHAR","retrying":"BOOLEAN"}]'
+    '"paused":"BOOLEAN","error":"VARCHAR","retrying":"BOOLEAN",'
+    '"partitions":[{"partition":"VARCHAR","last_arrival":"BIGINT","largest":"BIGINT"}]}]'
+)
+_BACKFILL_STRUCT = (
+    '{"last_time":"BIGINT","row_count":"BIGINT","bytes_total":"BIGINT","bytes_read":"BIGINT","began_at":"BIGINT",'
+    '"noted_at":"BIGINT","finished":"BOOLEAN"}'
 )
 _VIEW_STRUCT = (
     '[{"name":"VARCHAR","source":"VARCHAR","mode":"VARCHAR","rows_in":"BIGINT","rows_out":"BIGINT","rows_late":"BIGINT",'
@@ -84,6 +101,17 @@ _VIEWS = (
     "WHEN w.retrying THEN 'retrying: ' || w.error ELSE 'stopped: ' || w.error END AS status "
     f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_SOURCE_STRUCT}')) AS w FROM _engine.epoch) "
     "WHERE w.connector IS NOT NULL",
+    "CREATE OR REPLACE VIEW streamsql.backfills AS SELECT name, b.row_count AS rows_read, b.bytes_read, b.bytes_total, "
+    "make_timestamp(b.last_time) AS history_end, make_timestamp(b.began_at) AS began_at, "
+    "CASE WHEN NOT b.finished AND b.bytes_read > 0 THEN to_microseconds(CAST((b.noted_at - b.began_at) "
+    "* (b.bytes_total - b.bytes_read) / b.bytes_read AS BIGINT)) END AS time_left, "
+    "CASE WHEN b.finished THEN 'finished' ELSE status END AS status "
+    f"FROM (SELECT name, status, from_json(positions->>'backfill', '{_BACKFILL_STRUCT}') AS b FROM streamsql.sources) "
+    "WHERE b IS NOT NULL",
+    "CREATE OR REPLACE VIEW streamsql.partitions AS SELECT name, p.partition, "
+    f"json_extract(positions, p.partition) AS position, {_time('p.last_arrival')} AS last_arrival, "
+    f"{_time('p.largest')} AS largest_event_time FROM (SELECT w.name, w.positions, unnest(w.partitions) AS p "
+    f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_SOURCE_STRUCT}')) AS w FROM _engine.epoch))",
     "CREATE OR REPLACE VIEW streamsql.views AS SELECT v.name, v.source, v.mode, v.rows_in, v.rows_out, v.rows_late, "
     f"v.state_rows, CASE WHEN v.largest > {NEVER} THEN make_timestamp(v.largest - v.delay) END AS watermark, "
     "v.last_epoch, CASE WHEN v.error IS NULL THEN 'running' ELSE 'failed: ' || v.error END AS status "
@@ -93,7 +121,18 @@ _VIEWS = (
     "CREATE OR REPLACE VIEW streamsql.epoch AS SELECT epoch, committed_at, next_sequence FROM _engine.epoch",
 )
 
-SYSTEM_RELATIONS = ("epoch", "late_rows", "rejected_rows", "sinks", "sources", "streams", "views", "watermarks")
+SYSTEM_RELATIONS = (
+    "backfills",
+    "epoch",
+    "late_rows",
+    "partitions",
+    "rejected_rows",
+    "sinks",
+    "sources",
+    "streams",
+    "views",
+    "watermarks",
+)
 
 
 @dataclass(slots=True)
@@ -122,10 +161,21 @@ def create_engine_tables(store: Store) -> None:
         store.execute(view)
 
 
+def place_of(made: CatalogObject) -> dict[str, Any]:
+    """Give what `_engine.objects` has of where an object stands."""
+    return {"schema": made.schema, "name": made.bare, "names": dict(made.names) if isinstance(made, View) else {}}
+
+
 def save_object(store: Store, made: CatalogObject | Sink) -> None:
     """Make a definition durable, within the caller's transaction."""
+    place: dict[str, Any] = {"schema": PUBLIC_SCHEMA, "name": made.name, "names": {}}
+    if isinstance(made, Sink):
+        place["names"] = {"view": made.view}
+    else:
+        place = place_of(made)
     store.execute(
-        "INSERT INTO _engine.objects VALUES (?, ?, ?, ?)", [made.id, type(made).__name__.lower(), made.name, made.text]
+        "INSERT INTO _engine.objects (id, kind, name, definition, place) VALUES (?, ?, ?, ?, ?)",
+        [made.id, type(made).__name__.lower(), made.name, made.text, json.dumps(place)],
     )
 
 
@@ -167,7 +217,8 @@ def _source_of(item: Stream | Table, at: StreamProgress) -> dict[str, Any]:
     if not item.connector:
         return {}
     return {"connector": item.connector["connector"], "positions": dict(at.positions), "error": at.error,
-            "paused": at.paused, "retrying": at.retrying}  # fmt: skip
+            "paused": at.paused, "retrying": at.retrying,
+            "partitions": [{"partition": n, **dataclasses.asdict(p)} for n, p in at.partitions.items()]}  # fmt: skip
 
 
 def save_progress(
@@ -201,35 +252,83 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
             s.get("rows_rejected", 0),
             s.get("paused", False),
             s.get("retrying", False),
+            {
+                p["partition"]: PartitionProgress(p["number"], p["last_arrival"], p["largest"])
+                for p in s.get("partitions", ())
+            },
         )
         for s in progress["streams"]
     }
     views = {v["name"]: Progress.from_json(v) for v in progress["views"]}
     sinks = outbox.recovered(progress.get("sinks", ()))
     guarantees = {s["name"]: s["guarantee"] for s in progress.get("sinks", ())}
-    found = Recovered(Catalog(access=access.read_access(store)), epoch, next_sequence, next_id, streams, sinks)
-    waiting = [
-        (i, parse(text, limits)[0]) for i, text in store.fetch("SELECT id, definition FROM _engine.objects ORDER BY id")
-    ]
-    names = {statement.name for _, statement in waiting if not isinstance(statement, CreateSink)}  # type: ignore[attr-defined]  # definitions have names
+    schemas = {name: Schema(i, name) for i, name in store.fetch("SELECT id, name FROM _engine.schemas ORDER BY id")}
+    catalog = Catalog(access=access.read_access(store), schemas={PUBLIC_SCHEMA: PUBLIC, **schemas})
+    found = Recovered(catalog, epoch, next_sequence, next_id, streams, sinks)
+    rows = store.fetch("SELECT id, name, definition, place FROM _engine.objects ORDER BY id")
+    waiting = [_Kept.of(limits, *row) for row in rows]
+    names = {kept.statement.name for kept in waiting if not isinstance(kept.statement, CreateSink)}
     while waiting:
         # a view that was replaced may read what is younger
-        object_id, statement = next(w for w in waiting if not _reads(w[1], names - set(found.catalog.objects)))
-        waiting = [w for w in waiting if w[0] != object_id]
+        kept = next(w for w in waiting if not _reads(w.statement, names - set(found.catalog.objects)))
+        waiting.remove(kept)
+        statement = kept.statement
         if isinstance(statement, CreateMaterializedView):
-            made, plan = view_of(statement, object_id, statement.text, found.catalog, describe, limits)
-            found.views[made.name] = (made, plan, views[made.name])
-            found.catalog = found.catalog.with_object(made)
+            view, plan = view_of(statement, kept.id, statement.text, found.catalog, describe, limits)
+            found.views[view.name] = (view, plan, views[view.name])
+            made: CatalogObject = view
         elif isinstance(statement, CreateSink):
-            found.catalog = found.catalog.with_sink(
-                sink_of(statement, object_id, statement.text, guarantees[statement.name])
-            )
+            sink = sink_of(statement, kept.id, statement.text, guarantees[statement.name])
+            found.catalog = found.catalog.with_sink(sink)
+            continue
         else:
-            assert isinstance(statement, (CreateStream, CreateTable)), statement
-            found.catalog = found.catalog.with_object(relation_of(statement, object_id, statement.text))
+            made = relation_of(statement, kept.id, statement.text)
+        found.catalog = found.catalog.with_object(replace(made, schema=kept.schema, label=kept.label))
     for name, column, comment in store.fetch("SELECT object, column_name, comment FROM _engine.comments"):
         found.catalog = found.catalog.with_comment(name, column, comment)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A definition as it was read back, its names looked up as they were when it was made."""
+
+    id: int
+    statement: CreateMaterializedView | CreateSink | CreateStream | CreateTable
+    schema: str
+    label: str
+
+    @classmethod
+    def of(cls, limits: Limits, object_id: int, key: str, text: str, place: str | None) -> _Kept:
+        at: dict[str, Any] = (
+            json.loads(place) if place is not None else {"schema": PUBLIC_SCHEMA, "name": key, "names": {}}
+        )
+        return cls(object_id, defined(text, key, at["names"], limits), at["schema"], at["name"])
+
+
+def defined(
+    text: str, key: str, names: Mapping[str, str], limits: Limits
+) -> CreateMaterializedView | CreateSink | CreateStream | CreateTable:
+    """Read a definition's text again, with its own key and those of what it names."""
+    statement = parse(text, limits)[0]
+    if isinstance(statement, CreateSink):
+        return replace(statement, name=key, view=Key(names.get("view", statement.view)))
+    assert isinstance(statement, (CreateMaterializedView, CreateStream, CreateTable)), statement
+    made = resolved(statement, Remembered(Key(key), names))
+    return replace(made, names=names) if isinstance(made, CreateMaterializedView) else made
+
+
+def remembered(view: View) -> str:
+    """Write a view's definition down with what its names mean, for `read_again`."""
+    return json.dumps({"key": view.name, "definition": view.text, "names": dict(view.names)})
+
+
+def read_again(text: str, limits: Limits) -> CreateMaterializedView:
+    """Read what `remembered` wrote."""
+    kept = json.loads(text)
+    statement = defined(kept["definition"], kept["key"], kept["names"], limits)
+    assert isinstance(statement, CreateMaterializedView)
+    return statement
 
 
 def _reads(statement: Statement, names: set[str]) -> bool:
@@ -253,11 +352,14 @@ def relation_of(statement: CreateStream | CreateTable, object_id: int, text: str
     """Make the catalog's object of a CREATE STREAM or CREATE TABLE."""
     from streamsql.catalog.options import stream_options
 
+    schema, label = parted(statement.name)
+    place = {"schema": schema or PUBLIC_SCHEMA, "label": label}
     options = stream_options(statement)
     if isinstance(statement, CreateTable):
         return Table(
-            object_id, statement.name, statement.columns, text, statement.primary_key, options.connector, options.fails
-        )
+            object_id, statement.name, statement.columns, text, statement.primary_key, options.connector, options.fails,
+            **place,
+        )  # fmt: skip
     return Stream(
         object_id,
         statement.name,
@@ -268,6 +370,7 @@ def relation_of(statement: CreateStream | CreateTable, object_id: int, text: str
         options.idle_timeout_us,
         options.connector,
         options.fails,
+        **place,
     )
 
 
@@ -285,4 +388,9 @@ def view_of(
     plan = plan_query(statement.query, catalog, describe, limits)
     columns = tuple(OutputColumn(o.name, o.type) for o in plan.outputs)
     append_only = not plan.retracts
-    return View(object_id, statement.name, columns, text, plan.sources, plan.mode, append_only, plan.times), plan
+    schema, label = parted(statement.name)
+    view = View(
+        object_id, statement.name, columns, text, plan.sources, plan.mode, append_only, plan.times, statement.names,
+        schema=schema or PUBLIC_SCHEMA, label=label,
+    )  # fmt: skip
+    return view, plan

@@ -34,7 +34,7 @@ from streamsql.plan.sharing import shared
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A view that shares, or did: `definition` is its CREATE statement."""
+    """A view that shares, or did: `definition` is its CREATE statement, as `recovery.remembered` has it."""
 
     view: str
     definition: str

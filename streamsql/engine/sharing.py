@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from streamsql.base.faults import reached
 from streamsql.catalog.objects import literal
+from streamsql.engine import recovery
 from streamsql.engine.changes import Progress
 from streamsql.engine.shared import SharedQuery, Slot, joined_tables, part, save_slots, show_view
 from streamsql.engine.views import ContinuousQuery
@@ -84,7 +85,7 @@ def _join(
 
 
 def _slot(engine: Engine, query: ContinuousQuery) -> Slot:
-    return Slot(query.name, engine.catalog.view(query.name).text, query.plan)
+    return Slot(query.name, recovery.remembered(engine.catalog.view(query.name)), query.plan)
 
 
 def _seen(progress: Progress) -> tuple[object, ...]:

@@ -123,7 +123,7 @@ def refuse_if_append_mode(queries: Iterable[ContinuousQuery], table: Table) -> N
     readers = [q.name for q in queries if not q.plan.retracts and table.name in q.plan.followed]
     if readers:
         raise FeatureNotSupported(
-            f'rows of "{table.name}" cannot be changed while a query in append mode reads it',
+            f'rows of "{table.bare}" cannot be changed while a query in append mode reads it',
             detail=f"read by: {', '.join(readers)}",
             hint="use EMIT UPDATE in that query, which can take rows back",
         )
@@ -139,7 +139,7 @@ def registered(
     """
     for number, change in enumerate(changes):
         if catalog.relation(change.table.name).id != change.table.id:
-            raise UndefinedTable(f'relation "{change.table.name}" was dropped and made anew')
+            raise UndefinedTable(f'relation "{change.table.bare}" was dropped and made anew')
         refuse_if_append_mode(queries, change.table)
         store.register(f"{_GONE}{number}", change.gone)
         store.register(f"{_OWN}{number}", change.own)
@@ -175,7 +175,7 @@ def _apply(store: Store, number: int, change: TableChange, sequence: int, now_us
     if taken != change.gone.num_rows:
         raise SerializationFailure(
             "could not serialize access due to concurrent update",
-            detail=f'rows of "{table.name}" that the transaction has changed were changed by another one, which was first',
+            detail=f'rows of "{table.bare}" that the transaction has changed were changed by another one, which was first',
             hint="send the transaction again",
         )
     numbered = f"coalesce(__seq, {sequence - 1} + row_number() OVER ())"

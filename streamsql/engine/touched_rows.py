@@ -14,11 +14,14 @@ import pyarrow as pa
 
 from streamsql.catalog.objects import Stream, Table, quoted
 from streamsql.engine.changes import Changes
+from streamsql.engine.partitions import PARTITION_COLUMN
 from streamsql.engine.recomputed import RecomputedQuery
 from streamsql.engine.store import Store
 from streamsql.engine.table_changes import TableChange
 from streamsql.engine.views import ContinuousQuery
 
+# columns of arriving rows that are not the relation's
+_OURS = ("__seq", PARTITION_COLUMN)
 # no rows at all, of whatever columns
 NOTHING = pa.table({})
 
@@ -36,7 +39,7 @@ def mark_followed(queries: Iterable[ContinuousQuery]) -> set[str]:
 def _weighed(rows: pa.Table, weight: int) -> pa.Table:
     """Put a weight in the place of the arrival number."""
     weights = pa.array(np.full(rows.num_rows, weight, dtype=np.int64))
-    return rows.drop_columns(["__seq"]).append_column("__weight", weights)
+    return rows.drop_columns([n for n in _OURS if n in rows.column_names]).append_column("__weight", weights)
 
 
 def rows_of(

@@ -23,11 +23,12 @@ from streamsql.engine.operators import for_plan
 from streamsql.engine.operators.base import Arrival, Tables
 from streamsql.engine.outflow import Outflow
 from streamsql.engine.panes import counts_from, with_window_columns
+from streamsql.engine.partitions import Judged, TimeMove, judged
 from streamsql.engine.results import Results
 from streamsql.engine.store import Delta, Store
 from streamsql.engine.subscriptions import ChangeLog
 from streamsql.engine.translate import translate
-from streamsql.engine.watermark import MICROSECONDS, NEVER, event_times, largest_before
+from streamsql.engine.watermark import MICROSECONDS, NEVER, event_times
 from streamsql.plan import stages
 from streamsql.plan.nodes import ContinuousPlan
 
@@ -155,53 +156,50 @@ class ContinuousQuery(Results):
         progress = replace(progress, rows_in=progress.rows_in + rows.num_rows)
         if self.plan.window is None:
             self._see(rows)
-            largest, seen = self._handed_on(rows, progress)
-            progress = replace(progress, largest=largest, seen=seen)
+            progress = self._handed_on(rows, progress)
             return self._finish(self._operator.apply(Arrival(rows.num_rows if matching else 0), progress, self))
         times, valid = self._times(rows)
-        before, largest = self._judged_by(rows, times, progress)
-        arrival, late = self._admitted(rows, times, valid, before)
+        found = self._judged_by(rows, times, progress)
+        arrival, late = self._admitted(rows, times, valid, found.before)
         progress = replace(progress, seen=max(progress.seen, int(times.max())) if times.size else progress.seen)
-        moved_at = arrived_at_us if largest > progress.largest else progress.moved_at
-        progress = replace(progress, largest=largest, moved_at=moved_at)
+        moved_at = arrived_at_us if found.largest > progress.largest else progress.moved_at
+        progress = replace(found.taken(progress), moved_at=moved_at)
         if late is not None:
             progress = self._record_late(late, arrived_at_us, progress)
         return self._finish(self._operator.apply(arrival if matching else Arrival(0), progress, self))
 
-    def _handed_on(self, rows: pa.Table, progress: Progress) -> tuple[int, int]:
-        """Give the largest event time that a query without a window hands on, and that of a row."""
-        if self.plan.time is None or not rows.num_rows:
-            return progress.largest, progress.seen
-        newest = self.out.see_stream(rows, progress)
-        return max(progress.largest, newest), max(progress.seen, newest)
+    def _handed_on(self, rows: pa.Table, progress: Progress) -> Progress:
+        """Give how far the event time is that a query without a window hands on."""
+        return progress if self.plan.time is None or not rows.num_rows else self.out.see_stream(rows, progress)
 
-    def _judged_by(
-        self, rows: pa.Table, times: MICROSECONDS, progress: Progress, *, hand_on: bool = True
-    ) -> tuple[MICROSECONDS, int]:
-        """Give the largest event time before each row, and after all."""
-        before, largest = largest_before(times, progress.largest)
+    def _judged_by(self, rows: pa.Table, times: MICROSECONDS, progress: Progress, *, hand_on: bool = True) -> Judged:
+        """Give the event time before each row, and after all."""
+        found = judged(rows, times, progress)
         if hand_on and self.out.wanted:
-            self.out.move(np.asarray(rows.column("__seq")), np.maximum(before, times))
-        return before, largest
+            self.out.move(np.asarray(rows.column("__seq")), found.after)
+        return found
 
-    def advance(self, epoch: int, largest: int, now_us: int, position: int = 0) -> Progress:
-        """Move event time on without rows (idle timeout): the watermark becomes `largest` less the delay."""
+    def advance(self, epoch: int, move: TimeMove, now_us: int, position: int = 0) -> Progress:
+        """Move event time on without rows (idle timeout)."""
         self._begin(epoch, self.progress)
-        progress = self.progress.moved_on(largest, now_us)
+        progress = replace(move.after(self.progress), moved_at=now_us, idle_moves=self.progress.idle_moves + 1)
         self.out.move(np.array([position]), np.array([progress.largest]))
         return self._finish(self._operator.apply(Arrival(0), progress, self))
 
     def largest_if(self, idle: Idle, progress: Progress) -> int:
         """Give the largest event time if time went on without rows."""
-        elapsed = idle.moved.get(self.plan.source)
-        return progress.largest if elapsed is None or progress.seen == NEVER else progress.seen + elapsed
+        move = idle.moved.get(self.plan.source)
+        return (progress if move is None else move.after(progress)).largest
 
     def mark_if(self, idle: Idle, progress: Progress) -> int:
         """Give the watermark that the query would hand on then."""
         return self.out.mark(replace(progress, largest=max(progress.largest, self.largest_if(idle, progress))))
 
     def stirs(self, idle: Idle, progress: Progress) -> bool:
-        """Tell whether that would bring something out of the query's state."""
+        """Tell whether that would bring something out of the query's state, or let partitions hold it back no more."""
+        move = idle.moved.get(self.plan.source)
+        if move is not None and move.partitions and move.moves(progress):
+            return True
         return self.would_close(self.largest_if(idle, progress), progress)
 
     def would_close(self, largest: int, progress: Progress | None = None) -> bool:
@@ -375,8 +373,8 @@ class ContinuousQuery(Results):
         times, valid = self._times(rows)
         late = np.zeros(rows.num_rows, dtype=np.bool_) if valid is None else ~valid
         if delay is not None:
-            before, _ = self._judged_by(rows, np.where(without, NEVER, times), progress, hand_on=False)
-            late |= window.last_ends(window.ruler.places(times)) <= window.ruler.places(before - delay)
+            found = self._judged_by(rows, np.where(without, NEVER, times), progress, hand_on=False)
+            late |= window.last_ends(window.ruler.places(times)) <= window.ruler.places(found.before - delay)
         return late
 
     def fails_when_late(self, row: pa.Table) -> bool:

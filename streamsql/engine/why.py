@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pyarrow as pa
 
 from streamsql.catalog.objects import literal
 from streamsql.engine.origin_query import OriginQuery
+from streamsql.engine.positions import StreamProgress
 from streamsql.engine.store import Store
 from streamsql.engine.views import ContinuousQuery
 from streamsql.engine.watermark import NEVER
@@ -29,8 +32,13 @@ COLUMNS = {
 }
 
 
-def why(query: ContinuousQuery, store: Store, rows_max: int) -> pa.Table:
-    """Give a row for each open group, by their windows' ends, at most `rows_max`; or one row that says why there is none."""
+def why(
+    query: ContinuousQuery, store: Store, rows_max: int, streams: Mapping[str, StreamProgress] | None = None
+) -> pa.Table:
+    """Give a row for each open group, by their windows' ends, at most `rows_max`; or one row that says why there is none.
+
+    `streams` know the names of their sources' partitions.
+    """
     plan, progress = query.plan, query.progress
     delay, largest = plan.watermark_delay_us, progress.largest
     watermark = None if delay is None or largest == NEVER else largest - delay
@@ -38,7 +46,7 @@ def why(query: ContinuousQuery, store: Store, rows_max: int) -> pa.Table:
         watermark = query.out.mark(progress)
     values = {
         "watermark": _timestamp(watermark),
-        "watermark_of": literal(_source(plan) + _inputs(query)),
+        "watermark_of": literal(_source(plan) + _inputs(query, streams or {})),
         "watermark_moved_at": _timestamp(progress.moved_at if progress.moved_at != NEVER else None),
     }
     found = None
@@ -54,8 +62,13 @@ def why(query: ContinuousQuery, store: Store, rows_max: int) -> pa.Table:
     return store.arrow(_row({"reason": literal(_nothing_open(query)), "open_groups": "0", **values}))
 
 
-def _inputs(query: ContinuousQuery) -> str:
-    """Tell which of several inputs has the lowest watermark."""
+def _inputs(query: ContinuousQuery, streams: Mapping[str, StreamProgress]) -> str:
+    """Tell which of several inputs, or of a source's partitions, has the lowest watermark."""
+    if query.progress.partitions and query.plan.source in streams:
+        number, largest = min(query.progress.partitions, key=lambda p: p[1])
+        partitions = streams[query.plan.source].partitions
+        name = next((n for n, p in partitions.items() if p.number == number), str(number))
+        return f"; the lowest is that of partition {name}, at {np.datetime64(largest, 'us').item()}"
     marks = query.marks() if isinstance(query, OriginQuery) else []
     if len(marks) < 2:
         return ""

@@ -56,8 +56,12 @@ class CsvFormat:
 
     def encode_rows(self, table: pa.Table) -> bytes:
         """Write rows without a header."""
+        return b"".join(self.lines(table, "\n").cast(pa.large_binary()).to_pylist())
+
+    def lines(self, table: pa.Table, end: str = "") -> pa.Array:
+        """Write each row as a record, with that end."""
         if not table.num_rows:
-            return b""
+            return pa.array([], pa.string())
         named = table.rename_columns([f"c{i}" for i in range(table.num_columns)])
         marks = text_literal(f"[{chr(34)}\\r\\n{'' if self.delimiter == chr(34) else chr(92) + self.delimiter}]")
         items = []
@@ -67,8 +71,8 @@ class CsvFormat:
             needs_quotes = f"{text} = '' OR regexp_matches({text}, {marks})"
             items.append(f"coalesce(CASE WHEN {needs_quotes} THEN {quoted} ELSE {text} END, '')")
         line = f" || {text_literal(self.delimiter)} || ".join(items)
-        made = casts.query(f"SELECT {line} || chr(10) AS line FROM __rows", {"__rows": named})
-        return b"".join(made.column("line").cast(pa.large_binary()).to_pylist())
+        made = casts.query(f"SELECT {line} || {text_literal(end)} AS line FROM __rows", {"__rows": named})
+        return made.column("line").combine_chunks()
 
 
 @dataclass(slots=True)

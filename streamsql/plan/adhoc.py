@@ -33,6 +33,7 @@ from streamsql.catalog.rights import require_read
 from streamsql.catalog.standard import STANDARD
 from streamsql.plan import catalog_functions, postgres_operators, stages, type_check
 from streamsql.plan.bind import check_time_type
+from streamsql.plan.ctes import is_cte, visible_ctes
 from streamsql.plan.functions import Asker, function_name, refuse_functions, refuse_session_functions, session_value
 from streamsql.plan.insertion import default_of
 from streamsql.plan.macros import write_out
@@ -53,10 +54,6 @@ from streamsql.sql.statements import ColumnDefinition, Statement
 # relations that hold verifiers, which only superusers may read, and what they are
 _SECRET = {"pg_authid": "table", "pg_shadow": "view"}
 _FUNCTIONS = {function.name: function for function in FUNCTIONS}
-
-
-# where a session's temporary tables are, besides standing before all else
-_TEMPORARY_SCHEMA = "pg_temp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +78,7 @@ class Scope:
     def names(self) -> catalog_functions.Names:
         """Where functions and casts look names up."""
         superuser = self.catalog.access.is_superuser(self.asker.role)
-        return catalog_functions.Names(partial(oid_of, self.snapshot), self.provide, superuser)
+        return catalog_functions.Names(partial(oid_of, self.snapshot), self.provide, superuser, self.asker.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +207,7 @@ def _check_assigned(tree: exp.Expr, statement: Statement, table: Table) -> None:
         column = assignment.this
         if isinstance(column, exp.Column) and table.column(column.name) is None:
             raise UndefinedColumn(
-                f'column "{column.name}" of relation "{table.name}" does not exist',
+                f'column "{column.name}" of relation "{table.bare}" does not exist',
                 hint=nearest(column.name, [c.name for c in table.columns]),
                 position=position_of(column, statement),
             )
@@ -220,7 +217,7 @@ def _resolve_names(tree: exp.Expr, statement: Statement, scope: Scope) -> None:
     """Look every relation up, and write it with its schema."""
     for table in list(tree.find_all(exp.Table)):
         provided = table.meta.get(catalog_functions.PROVIDED)
-        if provided or not isinstance(table.this, exp.Identifier) or (not table.db and _is_cte(table)):
+        if provided or not isinstance(table.this, exp.Identifier) or (not table.db and is_cte(table)):
             continue
         position = position_of(table.this, statement)
         schema, name = table.db, table.name
@@ -236,9 +233,6 @@ def _resolve_names(tree: exp.Expr, statement: Statement, scope: Scope) -> None:
             _read_standard(table, relation, scope)
             continue
         found = scope.catalog.get(name)
-        if schema == _TEMPORARY_SCHEMA and isinstance(found, Table) and found.temporary:
-            schema = ""
-            table.set("db", None)
         if schema or found is None:
             known = scope.system if schema == SYSTEM_SCHEMA else scope.catalog.objects
             shown = f"{schema}.{name}" if schema else name
@@ -291,32 +285,6 @@ def _columns_of(table: exp.Table, scope: Scope) -> Columns | None:
     return None if made is None else [(c.name, wire_column(c.type).type) for c in made.columns]
 
 
-def _is_cte(table: exp.Table) -> bool:
-    return any(cte.alias == table.name for cte in _visible_ctes(table, recursive=True))
-
-
-def _visible_ctes(node: exp.Expr, *, recursive: bool) -> list[exp.Expr]:
-    """List the common table expressions that a name at this place can mean: of each WITH around it, those before it.
-
-    With `recursive`, all of a WITH RECURSIVE.
-    """
-    found: list[exp.Expr] = []
-    while node.parent is not None:
-        parent = node.parent
-        if isinstance(parent, exp.With):
-            place = next(i for i, cte in enumerate(parent.expressions) if cte is node)
-            found += parent.expressions if recursive and parent.args.get("recursive") else parent.expressions[:place]
-            if parent.parent is None:
-                break
-            node = parent.parent  # whose WITH has been looked at
-            continue
-        around = parent.args.get("with_")
-        if around is not None and around is not node:
-            found += around.expressions
-        node = parent
-    return found
-
-
 def _innermost_first(node: exp.Expr) -> Iterator[exp.Select]:
     """Give the SELECTs of a tree, each after those that it reads from."""
     around = node.args.get("with_")
@@ -364,7 +332,7 @@ def _rewrite_window(select: exp.Select, statement: Statement, scope: Scope) -> N
             probe = probe.from_(select.args["from_"].this.copy())
         for join in select.args.get("joins") or []:
             probe.append("joins", join.copy())
-        around = [cte.copy() for cte in _visible_ctes(call, recursive=False)]
+        around = [cte.copy() for cte in visible_ctes(call, recursive=False)]
         if around:
             probe.set("with_", exp.With(expressions=around))
         return scope.describe(duckdb_sql(probe))[0].type

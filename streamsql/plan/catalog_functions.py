@@ -19,7 +19,7 @@ from sqlglot.errors import ParseError
 from streamsql.base.errors import InvalidSchemaName, StreamSQLError, UndefinedFunction, UndefinedObject, UndefinedTable
 from streamsql.base.types import INT2VECTOR, OIDVECTOR, WireType
 from streamsql.catalog.objects import literal
-from streamsql.catalog.pg_catalog.names import KIND, NAME, NAMES, OID
+from streamsql.catalog.pg_catalog.names import ALSO_NAMED, HIDDEN, KIND, NAME, NAMES, OID
 from streamsql.catalog.pg_catalog.pg_get_keywords import must_be_quoted
 from streamsql.catalog.pg_catalog.pg_settings import PG_SETTINGS
 from streamsql.catalog.pg_catalog.rights_table import ALL_RIGHTS, OWN_RIGHTS
@@ -28,6 +28,7 @@ from streamsql.plan.functions import VALUES_IN_FROM, function_name
 from streamsql.plan.postgres_functions import has_template
 from streamsql.plan.privilege_functions import PRIVILEGE_FUNCTIONS, asked_kinds, privilege_template
 from streamsql.plan.result_types import ResultTypes, named_type
+from streamsql.plan.rewritten_calls import json_aggregate, print_format, read_array, schemas_in_path
 from streamsql.sql.names import quote_name
 from streamsql.sql.statements import Statement
 from streamsql.sql.trees import position_of
@@ -39,10 +40,11 @@ def _found(kind: str, oid: str = "$1") -> str:
 
 def _oid(kind: str, argument: str = "$1") -> str:
     """Read an OID, or a name, as one."""
-    kinds = "('type', 'typname')" if kind == "type" else f"('{kind}')"
+    kinds = f"({', '.join(map(literal, (kind, *ALSO_NAMED.get(kind, ()))))})"
     # without the schema that is looked in anyway; as it stands, without quotes that it does not need, or folded
-    text = rf"""regexp_replace(CAST({argument} AS VARCHAR), '^\s*"?(pg_catalog|public)"?\s*\.\s*', '', 'i')"""
-    bare = rf"""regexp_replace({text}, '^"([a-z_][a-z0-9_$]*)"$', '\1')"""
+    text = rf"""regexp_replace(trim(CAST({argument} AS VARCHAR)), '^"?pg_catalog"?\s*\.\s*', '', 'i')"""
+    text = rf"""regexp_replace({text}, '\s*\.\s*', '.')"""
+    bare = rf"""regexp_replace({text}, '"([a-z_][a-z0-9_$]*)"', '\1', 'g')"""
     folded = f"""CASE WHEN contains({text}, '"') THEN {text} ELSE lower({text}) END"""
     return (
         f"coalesce(TRY_CAST(CAST({argument} AS VARCHAR) AS INTEGER), (SELECT CAST({OID} AS INTEGER) FROM {NAMES} "
@@ -77,7 +79,12 @@ _KILOBYTES = (
 )
 _NO_TEXT, _TRUE, _NO_BYTES = "CAST(NULL AS VARCHAR)", "TRUE", "CAST(0 AS BIGINT)"
 _DOUBLED = "replace(CAST($1 AS VARCHAR), chr(39), chr(39) || chr(39))"
-_IN_PATH = f"NOT starts_with({_found(literal('class'))}, 'information_schema.')"
+
+
+def _visible(kind: str) -> str:
+    return f"CASE WHEN {_found(literal(kind))} IS NOT NULL THEN {_found(literal(HIDDEN))} IS NULL END"
+
+
 _PARTS = r"""regexp_extract_all($1, '"(?:[^"]|"")*"|[^".\s]+')"""
 _UNQUOTED = """CASE WHEN x[1] = '"' THEN replace(x[2:-2], '""', '"') ELSE lower(x) END"""
 
@@ -117,7 +124,6 @@ TEMPLATES: dict[str, str] = {
     "col_description": _found("'comment:' || $2"),
     "current_setting": _SETTING,  # of what is no literal: others are answered before
     "clock_timestamp": "now()",
-    "current_schemas": "CASE WHEN $1 THEN ['pg_catalog', 'public'] ELSE ['public'] END",
     "every": "bool_and($1)",
     "format_type": _MODIFIED,
     "getdatabaseencoding": "'UTF8'",
@@ -159,7 +165,7 @@ TEMPLATES: dict[str, str] = {
     "pg_size_pretty": _KILOBYTES,
     "pg_stat_get_numscans": _NO_BYTES,
     "pg_typeof": _TYPE_NAME,
-    "pg_table_is_visible": _IN_PATH,
+    "pg_table_is_visible": _visible("class"),
     "pg_table_size": _NO_BYTES,
     "pg_tablespace_location": "''",
     "pg_tablespace_size": _NO_BYTES,
@@ -204,6 +210,7 @@ class Names:
     oid_of: Callable[[str, str], int | None]
     provide: Callable[[CatalogRelation | None], None]
     superuser: bool = True  # who asks may do everything
+    path: tuple[str, ...] = ("public",)  # the schemas in which he looks names up
 
 
 def unqualified_functions(tree: exp.Expr) -> exp.Expr:
@@ -331,11 +338,11 @@ _SHOWING = frozenset({"name", "text", "varchar"})
 
 def _rewrite_function(node: exp.Expr, statement: Statement, names: Names) -> None:
     if isinstance(node, (exp.Any, exp.All)) or function_name(node, statement) == "all":
-        _read_array(node)
+        read_array(node)
         return
     name = function_name(node, statement)
     if name == "format" and "%s" in node.sql():
-        _print(node)
+        print_format(node)
         return
     template = TEMPLATES.get(name or "")
     if isinstance(node, (exp.Encode, exp.Decode)):
@@ -343,7 +350,7 @@ def _rewrite_function(node: exp.Expr, statement: Statement, names: Names) -> Non
         codec = _CODECS.get(charset.name if isinstance(charset, exp.Expr) else "")
         template = None if codec is None else codec[isinstance(node, exp.Decode)]
     if isinstance(node, exp.JSONArrayAgg) or name == "jsonb_agg":
-        _json_aggregate(node)
+        json_aggregate(node)
         return
     if name in ("json_build_object", "jsonb_build_object"):
         node.replace(exp.Anonymous(this="json_object", expressions=[e.copy() for e in node.iter_expressions()]))
@@ -355,6 +362,9 @@ def _rewrite_function(node: exp.Expr, statement: Statement, names: Names) -> Non
     if name == "quote_ident":
         template = _quoting()
     arguments = list(node.expressions) if isinstance(node, exp.Anonymous) else list(node.iter_expressions())
+    if name == "current_schemas" and len(arguments) == 1:
+        node.replace(schemas_in_path(arguments[0], names.path))
+        return
     if name in PRIVILEGE_FUNCTIONS:
         if isinstance(arguments[0], exp.CurrentUser):
             del arguments[0]  # that is what is meant without it
@@ -377,35 +387,9 @@ def _looked_up(argument: exp.Expr, kind: str | None, statement: Statement, names
     return exp.Literal.number(oid)
 
 
-def _json_aggregate(node: exp.Expr) -> None:
-    """Write ``json_agg(x ORDER BY y) FILTER (...)`` as the JSON of a list; what stands behind the call stays there."""
-    items = list(node.expressions) if isinstance(node, exp.Anonymous) else [node.this]
-    whole = node.parent if isinstance(node.parent, exp.Filter) else node
-    made = exp.Anonymous(this="list", expressions=[item.copy() for item in items])
-    if whole is not node:
-        node.replace(made)
-    whole.replace(exp.Anonymous(this="to_json", expressions=[whole.copy() if whole is not node else made]))
-
-
-def _print(node: exp.Expr) -> None:
-    """Write PostgreSQL's ``format('%s', x)``, which DuckDB calls printf."""
-    pattern, *values = node.iter_expressions()
-    texts = [exp.cast(value.copy(), "TEXT") for value in values]
-    node.replace(exp.Anonymous(this="printf", expressions=[pattern.copy(), *texts]))
-
-
 @cache
 def _quoting() -> str:
     return _QUOTED.replace("{words}", ", ".join(map(literal, must_be_quoted())))
-
-
-def _read_array(node: exp.Expr) -> None:
-    """Read the array of ``= ANY ('{a,b}')``, which is a string to sqlglot."""
-    operand = node.expressions[0] if isinstance(node, exp.Anonymous) else node.this
-    text = operand.unnest()
-    if isinstance(text, exp.Literal) and text.is_string and text.name.startswith("{"):
-        items = [item.strip().strip('"') for item in text.name.strip("{}").split(",") if item.strip()]
-        text.replace(exp.Array(expressions=[exp.Literal.string(item) for item in items]))
 
 
 def _rewrite_cast(cast: exp.Cast, statement: Statement, names: Names) -> None:

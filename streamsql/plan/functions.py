@@ -66,7 +66,8 @@ class Settings(Protocol):
 class Asker:
     """Who asks: what ``current_user``, ``pg_backend_pid()`` and ``current_setting(name)`` say, and with whose rights.
 
-    `role` is the OID of the role that `user` names. `owner` is the name by which the first owner is shown.
+    `role` is the OID of the role that `user` names. `owner` is the name by which the first owner is shown. `path` are the
+    schemas of the search path that there are.
     """
 
     user: str
@@ -76,6 +77,7 @@ class Asker:
     role: int = OWNER
     session_user: str = ""
     owner: str = ""
+    path: tuple[str, ...] = ("public",)
 
     @property
     def owner_shown(self) -> str:
@@ -91,7 +93,7 @@ SESSION_FUNCTIONS: dict[str, Callable[[Asker], str]] = {
     "current_catalog": lambda asker: _text(asker.database),
     "current_database": lambda asker: _text(asker.database),
     "current_role": lambda asker: _text(asker.user),
-    "current_schema": lambda _: "'public'",
+    "current_schema": lambda asker: _text(asker.path[0]) if asker.path else "NULL",
     "current_user": lambda asker: _text(asker.user),
     "pg_advisory_unlock_all": lambda _: "NULL",
     "pg_backend_pid": lambda asker: str(asker.process_id),

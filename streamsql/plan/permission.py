@@ -44,6 +44,7 @@ def hide_rows(table: exp.Table, name: str, catalog: Catalog, role: int) -> None:
 _ABOUT = {
     "late_rows": "stream",
     "rejected_rows": "stream",
+    "backfills": "name",
     "sources": "name",
     "streams": "name",
     "views": "name",

@@ -53,7 +53,7 @@ def _check_key(conflict: exp.OnConflict, statement: Insert, table: Table, *, req
         shown = f"its primary key is ({', '.join(table.primary_key)})" if table.primary_key else "it has no primary key"
         raise InvalidColumnReference(
             "there is no unique or exclusion constraint matching the ON CONFLICT specification",
-            detail=f'of table "{table.name}": {shown}',
+            detail=f'of table "{table.bare}": {shown}',
             position=statement.name_position + 1,
         )
 
@@ -65,7 +65,7 @@ def _assignment(node: exp.Expr, statement: Insert, table: Table) -> str:
     column = table.column(name)
     if column is None:
         raise UndefinedColumn(
-            f'column "{name}" of relation "{table.name}" does not exist',
+            f'column "{name}" of relation "{table.bare}" does not exist',
             hint=nearest(name, [c.name for c in table.columns]),
             position=position_of(node.this, statement),
         )

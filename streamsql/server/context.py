@@ -21,19 +21,22 @@ from streamsql.engine.store import UTC, set_zone
 from streamsql.engine.table_changes import remaining
 from streamsql.plan.adhoc import Scope
 from streamsql.plan.functions import Asker
+from streamsql.plan.naming import Lookup, path_of, resolved
 from streamsql.server.cancellation import Cancellation
 from streamsql.server.cursors import SqlCursors
 from streamsql.server.identity import Identity
-from streamsql.server.known import Known
+from streamsql.server.known import TEXT_CHARACTERS_MAX, Known
 from streamsql.server.notifications import Listener
 from streamsql.server.reads import SessionReads, describe_on
 from streamsql.server.results import ResultColumn
 from streamsql.server.temporary import Temporary, overlaid
 from streamsql.server.transactions import SessionTransaction
 from streamsql.server.variables import Variables
-from streamsql.sql.statements import Statement
+from streamsql.sql.names import parted
+from streamsql.sql.statements import Insert, Statement
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Statement)
 
 _SYSTEM = frozenset(SYSTEM_RELATIONS)
 
@@ -105,11 +108,39 @@ class Context:
     listener: Listener = field(default_factory=Listener)
     overlay: tuple[Catalog, Temporary, Catalog] | None = None
     identity: Identity | None = None
+    _asker: tuple[Asker, Catalog, str, Asker] | None = None
 
     @property
     def asker(self) -> Asker:
-        """Who asks now: whoever has logged in, or the role that has been set since."""
-        return self.logged_in if self.identity is None else self.identity.asker(self.variables)
+        """Who asks now: whoever has logged in, or the role that has been set since; and where names are looked up for him."""
+        plain = self.logged_in if self.identity is None else self.identity.asker(self.variables)
+        catalog, text, known = self.engine.catalog, self.variables.get("search_path"), self._asker
+        if known is None or known[0] is not plain or known[1] is not catalog or known[2] != text:
+            made = replace(plain, path=path_of(text, plain.user, catalog, plain.role))
+            known = self._asker = (plain, catalog, text, made)
+        return known[3]
+
+    @property
+    def lookup(self) -> Lookup:
+        """Where the names of a statement are looked up."""
+        return Lookup(self.catalog, self.asker.path, self.asker.role)
+
+    def key_called(self, written: str) -> str:
+        """Give the key of what is called so; the name itself, where nothing is."""
+        return self.lookup.key(*parted(written)) or written
+
+    def resolved(self, statement: S) -> S:
+        """Give a statement whose names are keys. For the event loop's thread."""
+        if isinstance(statement, Insert) and statement.rows is not None and statement.returning is None:
+            return resolved(statement, self.lookup)  # it comes once, and may be large
+        asker, catalog = self.asker, self.catalog
+        key = (asker.path, asker.role)
+        found = self.known.named.get(statement, catalog, key)
+        if found is None:
+            found = resolved(statement, self.lookup)
+            if len(statement.text) <= TEXT_CHARACTERS_MAX:
+                self.known.named.put(statement, catalog, found, key)
+        return found  # type: ignore[return-value]  # it is of the same kind
 
     def __post_init__(self) -> None:
         self.transaction.after_commit = self.listener.committed
@@ -160,6 +191,7 @@ class Context:
             OwnObjects(self.cursors.shown, self.prepared.shown, lambda: list(self.listener.listens_to)),
             role=self.asker.role,
             owner=self.asker.owner_shown,
+            path=self.asker.path,
         )
 
     def own_cursor(self) -> duckdb.DuckDBPyConnection:

@@ -80,6 +80,7 @@ class Execution:
         self.check_transaction(statement)
         if isinstance(statement, ExecutePrepared):
             statement, values = await resolve(self._context, statement)
+        statement = self._context.resolved(statement)
         if isinstance(statement, _WRITING) and self._context.variables.read_only:
             words = statement.text.upper().split(None, 2)
             verb = " ".join(words[: 2 if words[0] in ("CREATE", "DROP") else 1])

@@ -86,7 +86,8 @@ class Extended:
         found = self.find(name)
         if found is None:
             return None
-        return await handler(found[0]).describe(self._context, found[0], Values(found[1], None))
+        statement = self._context.resolved(found[0])
+        return await handler(statement).describe(self._context, statement, Values(found[1], None))
 
     async def add(self, name: str, statement: Statement, oids: tuple[int, ...], text: str) -> None:
         """Prepare a statement for the PREPARE of this text."""
@@ -132,10 +133,11 @@ class Extended:
         self, statement: Statement | None, oids: tuple[int, ...], *, from_sql: str | None = None
     ) -> Prepared:
         row = isinstance(statement, Insert) and statement.parameter_columns is not None
-        types = await self._types(statement, oids)
-        if isinstance(statement, Query) and statement.emit is None:
+        named = None if statement is None else self._context.resolved(statement)
+        types = await self._types(named, oids)
+        if isinstance(named, Query) and named.emit is None:
             # as in PostgreSQL, what is wrong with it is told now; Describe will ask for the same
-            await handler(statement).describe(self._context, statement, Values(types, None))
+            await handler(named).describe(self._context, named, Values(types, None))
         return Prepared(statement, types, row, from_sql)
 
     async def _types(self, statement: Statement | None, oids: tuple[int, ...]) -> tuple[WireType, ...]:
@@ -190,7 +192,8 @@ class Extended:
         """Raise ProtocolViolation where there are not as many formats as result columns; one or none is for all."""
         if len(formats) <= 1 or prepared.statement is None:
             return
-        columns = await handler(prepared.statement).describe(self._context, prepared.statement, values)
+        statement = self._context.resolved(prepared.statement)
+        columns = await handler(statement).describe(self._context, statement, values)
         if columns is not None and len(columns) != len(formats):
             raise ProtocolViolation(
                 f"bind message has {len(formats)} result formats but query has {len(columns)} columns"
@@ -213,6 +216,7 @@ class Extended:
         statement = prepared.statement
         columns = None
         if statement is not None:
+            statement = self._context.resolved(statement)
             columns = await handler(statement).describe(self._context, statement, values)
         if columns is None:
             self._output.say(_NO_DATA)

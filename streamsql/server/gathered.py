@@ -33,12 +33,12 @@ def modifier_of(duckdb_type: str) -> int:
 class GatheredRows:
     """Rows of one prepared INSERT, and the places in the output where each is said to be inserted."""
 
-    __slots__ = ("_formats", "_statement", "_types", "places", "rows")
+    __slots__ = ("_formats", "_named", "_statement", "_types", "places", "rows")
 
     def __init__(self, portal: Portal) -> None:
         statement = portal.prepared.statement
         assert isinstance(statement, Insert)
-        self._statement = statement
+        self._named = self._statement = statement
         self._types = portal.prepared.types
         self._formats = portal.parameter_formats
         self.rows: list[tuple[bytes | None, ...]] = []
@@ -50,6 +50,7 @@ class GatheredRows:
 
     async def table(self, context: Context) -> tuple[Stream | Table, pa.Table]:
         """Read the rows. Raises BadValue with the row at fault, and other StreamSQLErrors for what is wrong with all."""
+        self._named = context.resolved(self._statement)
         if len(self.rows) * len(self._types) <= VALUES_READ_INLINE_MAX:
             relation, columns = self._target(context)
             schema = context.known.schema_if_known(relation)
@@ -65,7 +66,7 @@ class GatheredRows:
         return relation, conform(self._given(columns, context.zone), columns, relation, schema, cursor)
 
     def _target(self, context: Context) -> tuple[Stream | Table, list[ColumnDefinition]]:
-        statement = self._statement
+        statement = self._named
         assert statement.parameter_columns is not None
         relation = context.catalog.relation(statement.name, statement.name_position + 1)
         require(context.catalog, context.asker.role, relation, "INSERT")

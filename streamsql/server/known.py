@@ -158,10 +158,11 @@ class Known:
         self._reads = reads
         self._texts: OrderedDict[str, list[Statement]] = OrderedDict()
         self._schemas: dict[int, pa.Schema] = {}
-        self._standard: OrderedDict[tuple[int, str, str, int, str], tuple[Catalog, dict[str, pa.Table]]] = OrderedDict()
+        self._standard: OrderedDict[tuple[Hashable, ...], tuple[Catalog, dict[str, pa.Table]]] = OrderedDict()
         self.one_at_a_time = asyncio.Lock()  # for statements that would only make each other start again
         self.types: Findings[tuple[WireType, ...]] = Findings()
         self.queries: Findings[Bound] = Findings()
+        self.named: Findings[Statement] = Findings()
         self.lookups = Lookups(reads)
         self.bell = Bell()
         self.templates = Templates()
@@ -189,7 +190,7 @@ class Known:
 
         Lasting ones are made once for each catalog, user and database. For any thread.
         """
-        key = (id(snapshot.catalog), snapshot.user, snapshot.database, snapshot.role, snapshot.owner)
+        key = (id(snapshot.catalog), snapshot.user, snapshot.database, snapshot.role, snapshot.owner, snapshot.path)
         _, tables = self._standard.setdefault(key, (snapshot.catalog, {}))
         if len(self._standard) > SNAPSHOTS_MAX:
             with contextlib.suppress(KeyError):  # another thread was faster

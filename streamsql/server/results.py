@@ -200,11 +200,16 @@ Outcome = Done | Rows | CopyIn | CopyOut
 
 
 def notice(
-    message: str, *, severity: str = "NOTICE", sqlstate: str = "00000", hint: str | None = None
+    message: str,
+    *,
+    severity: str = "NOTICE",
+    sqlstate: str = "00000",
+    detail: str | None = None,
+    hint: str | None = None,
 ) -> dict[str, str]:
     """Make the fields of a NoticeResponse."""
     fields = {"S": severity, "V": severity, "C": sqlstate, "M": message}
-    return {**fields, "H": hint} if hint else fields
+    return fields | ({"D": detail} if detail else {}) | ({"H": hint} if hint else {})
 
 
 _PYTHON_TYPES = {str: TEXT, int: INT8, bool: BOOL}

@@ -15,9 +15,10 @@ import pyarrow as pa
 
 from streamsql.base.limits import Limits, exceeded
 from streamsql.catalog.access import TEMPORARY_IDS_FROM
-from streamsql.catalog.objects import Catalog, Table, quoted
+from streamsql.catalog.objects import TEMPORARY_SCHEMA, Catalog, Table, quoted
 from streamsql.engine.store import Store, translated
 from streamsql.engine.table_changes import TableChange, kept_columns, remaining, typed_columns
+from streamsql.sql.names import parted
 from streamsql.sql.statements import CreateTable, OnCommit
 
 # they only have to differ within a session
@@ -53,7 +54,11 @@ Temporary = Mapping[str, TemporaryTable]
 def created(statement: CreateTable, store: Store) -> TemporaryTable:
     """Make an empty table of a CREATE TEMP TABLE."""
     number = TEMPORARY_IDS_FROM + next(_numbers) % _NUMBERS_MAX
-    table = Table(number, statement.name, statement.columns, statement.text, statement.primary_key)
+    _, name = parted(statement.name)
+    table = Table(
+        number, statement.name, statement.columns, statement.text, statement.primary_key,
+        schema=TEMPORARY_SCHEMA, label=name,
+    )  # fmt: skip
     columns = ", ".join(f"CAST(NULL AS {c.type}) AS {quoted(c.name)}" for c in table.columns)
     cursor = store.cursor()
     with translated():
@@ -97,7 +102,7 @@ def merged(
     finally:
         cursor.close()
     if rows.nbytes > limits.temporary_bytes_max:
-        raise exceeded(limits, "temporary_bytes_max", f'the size of temporary table "{table.name}"')
+        raise exceeded(limits, "temporary_bytes_max", f'the size of temporary table "{table.bare}"')
     return replace(made, rows=rows)
 
 

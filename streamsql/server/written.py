@@ -17,9 +17,9 @@ from sqlglot import exp
 
 from streamsql.base.errors import UniqueViolation
 from streamsql.catalog.objects import Stream, Table, quoted
-from streamsql.engine.definitions import check_once, upsert_sql
 from streamsql.engine.store import translated
 from streamsql.engine.table_changes import TableChange, kept_columns, refuse_if_append_mode, typed_columns
+from streamsql.engine.upserts import check_once, upsert_sql
 from streamsql.plan.adhoc import Scope, aimed_at
 from streamsql.server.context import Context
 from streamsql.sql.render import duckdb_sql

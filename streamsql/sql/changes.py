@@ -9,14 +9,14 @@ from streamsql.base.errors import (
     DuplicateColumn,
     FeatureNotSupported,
     InvalidParameterValue,
-    InvalidSchemaName,
     SQLSyntaxError,
 )
+from streamsql.sql.names import joined
 from streamsql.sql.query import QUERY_WORDS, check_values
 from streamsql.sql.returning import returning_query, take_returning
 from streamsql.sql.statements import Delete, Insert, Query, Subscribe, Truncate, Update
 from streamsql.sql.tokens import Cursor, nesting, tokenize
-from streamsql.sql.trees import count_parameters, parse_tree, start_of
+from streamsql.sql.trees import count_parameters, parse_tree, start_of, table_of
 from streamsql.sql.unsupported import refuse, refuse_here
 from streamsql.sql.values import rows_of_tree
 
@@ -181,10 +181,10 @@ def _delete_all(cursor: Cursor) -> Delete:
     token = cursor.peek
     name = cursor.expect_object_name()
     cursor.accept("*")
-    table = exp.to_identifier(name, quoted=True)
+    table = table_of(name)
     if token is not None:
-        table.meta.update(start=token.start, end=token.end)
-    return Delete(*cursor.source, name=name, tree=exp.Delete(this=exp.Table(this=table)))
+        table.this.meta.update(start=token.start, end=token.end)
+    return Delete(*cursor.source, name=name, tree=exp.Delete(this=table))
 
 
 def _parse_change(
@@ -195,14 +195,11 @@ def _parse_change(
     cursor.expect(*words)
     if cursor.sees("only"):
         refuse("ONLY", "leave it away: tables have no children", cursor)
-    start = cursor.position
     name = cursor.expect_object_name()
     tree = parse_tree(cursor.text, cursor.tokens, cursor.limits)
     target = tree.this
-    if type(tree) is not kind or not isinstance(target, exp.Table) or target.name != name:
+    if type(tree) is not kind or not isinstance(target, exp.Table) or joined(target.db or None, target.name) != name:
         raise cursor.error(cursor.tokens[0])
-    if target.args.get("db") is not None:
-        raise InvalidSchemaName(f'schema "{target.db}" does not exist', position=start + 1)
     return source, name, tree, returning_query(cursor, tail, source, name, target.alias)
 
 

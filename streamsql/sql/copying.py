@@ -10,6 +10,7 @@ from sqlglot.tokens import Token, TokenType
 
 from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue, SQLSyntaxError, UndefinedParameter
 from streamsql.sql.changes import BOOLEANS, expect_columns, option_value, parse_subscribe
+from streamsql.sql.names import joined
 from streamsql.sql.query import QUERY_WORDS, parse_query
 from streamsql.sql.statements import CopyFrom, CopyTo, OptionValue, Query, Statement, Subscribe
 from streamsql.sql.tokens import Cursor, is_quoted, nesting, tokenize
@@ -95,7 +96,7 @@ def _table_query(cursor: Cursor, start: int) -> tuple[Query, str]:
         assert cursor.index == at
     head = tokenize("select", limits) + (listed or tokenize("*", limits))
     tree = parse_tree(cursor.text, [*head, *tokenize("from", limits), *relation], limits)
-    return Query(*cursor.source, tree=tree), parts[-1]
+    return Query(*cursor.source, tree=tree), joined(parts[-2] if len(parts) > 1 else None, parts[-1])
 
 
 def _inside(cursor: Cursor) -> list[Token]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from streamsql.base.errors import SQLSyntaxError
 from streamsql.sql.definitions import expect_new_name, expect_options
 from streamsql.sql.flow_statements import AlterFlow, CreateSink, FlowAction, ResetStream
-from streamsql.sql.roles import parse_alter_owner
+from streamsql.sql.roles import parse_alter_object
 from streamsql.sql.statements import ObjectKind, Statement
 from streamsql.sql.tokens import Cursor
 from streamsql.sql.unsupported import refuse
@@ -65,7 +65,7 @@ def parse_alter(cursor: Cursor) -> Statement:
     if kind is ObjectKind.SINK:
         raise cursor.error()
     cursor.index = start
-    return parse_alter_owner(cursor)
+    return parse_alter_object(cursor)
 
 
 def _accept_action(cursor: Cursor) -> FlowAction | None:

@@ -28,7 +28,7 @@ from streamsql.sql.prepared import parse_deallocate, parse_execute, parse_prepar
 from streamsql.sql.query import QUERY_WORDS, parse_explain, parse_query
 from streamsql.sql.roles import (
     ROLE_WORDS,
-    parse_alter_owner,
+    parse_alter_object,
     parse_alter_role,
     parse_create_role,
     parse_drop_owned,
@@ -37,6 +37,7 @@ from streamsql.sql.roles import (
     parse_reassign,
     parse_revoke,
 )
+from streamsql.sql.schemas import parse_alter_schema, parse_create_schema, parse_drop_schema
 from streamsql.sql.session import (
     TRANSACTION_VERBS,
     parse_describe,
@@ -62,7 +63,8 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     **{("alter", word): parse_alter_role for word in ROLE_WORDS},
     **{("create", word): parse_create_role for word in ROLE_WORDS},
     **{("drop", word): parse_drop_role for word in ROLE_WORDS},
-    ("alter", "materialized"): parse_alter_owner,
+    ("alter", "materialized"): parse_alter_object,
+    ("alter", "schema"): parse_alter_schema,
     ("alter", "sink"): parse_alter,
     ("alter", "source"): parse_alter,
     ("alter", "stream"): parse_alter,
@@ -72,6 +74,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("copy",): parse_copy,
     ("create", "materialized"): parse_create_view,
     ("create", "or", "replace", "materialized"): parse_create_view,
+    ("create", "schema"): parse_create_schema,
     ("create", "sink"): parse_create_sink,
     ("create", "source"): parse_create_stream,
     ("create", "stream"): parse_create_stream,
@@ -88,6 +91,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("discard",): parse_discard,
     ("drop",): parse_drop,
     ("drop", "owned"): parse_drop_owned,
+    ("drop", "schema"): parse_drop_schema,
     ("execute",): parse_execute,
     ("explain",): parse_explain,
     ("fetch",): parse_fetch,

@@ -19,7 +19,7 @@ from streamsql.base.errors import FeatureNotSupported, ProgramLimitExceeded
 from streamsql.sql.durations import render_duration
 from streamsql.sql.flow_statements import AlterFlow, CreateSink, ResetStream
 from streamsql.sql.includes import render_includes
-from streamsql.sql.names import quote_name, quote_string
+from streamsql.sql.names import quote_name, quote_path, quote_string
 from streamsql.sql.render_roles import ROLE_RENDERERS
 from streamsql.sql.secrets import SecretReference
 from streamsql.sql.statements import (
@@ -159,7 +159,7 @@ def _create_stream(statement: CreateStream) -> str:
     elements = [_column(column) for column in statement.columns if not column.include]
     if statement.watermark is not None:
         elements.append(f"WATERMARK {_watermark(statement.watermark)}")
-    name = _if(statement.if_not_exists, "NOT EXISTS") + quote_name(statement.name)
+    name = _if(statement.if_not_exists, "NOT EXISTS") + quote_path(statement.name)
     text = f"CREATE STREAM {name}" + (" SCHEMA INFERRED" if statement.inferred else "")
     text += f" ({', '.join(elements)})" if elements else ""
     text += render_includes(statement.columns, [_type(column.type) for column in statement.columns])
@@ -169,17 +169,17 @@ def _create_stream(statement: CreateStream) -> str:
 
 
 def _create_sink(statement: CreateSink) -> str:
-    name = _if(statement.if_not_exists, "NOT EXISTS") + quote_name(statement.name)
-    return f"CREATE SINK {name} FROM {quote_name(statement.view)} WITH ({_options(statement.options)})"
+    name = _if(statement.if_not_exists, "NOT EXISTS") + quote_path(statement.name)
+    return f"CREATE SINK {name} FROM {quote_path(statement.view)} WITH ({_options(statement.options)})"
 
 
 def _alter_flow(statement: AlterFlow) -> str:
-    return f"ALTER {statement.kind.value} {quote_name(statement.name)} {statement.action.value}"
+    return f"ALTER {statement.kind.value} {quote_path(statement.name)} {statement.action.value}"
 
 
 def _reset_stream(statement: ResetStream) -> str:
     value = "" if statement.value is None else f" {quote_string(statement.value)}"
-    return f"ALTER STREAM {quote_name(statement.name)} RESET TO {statement.target.upper()}{value}"
+    return f"ALTER STREAM {quote_path(statement.name)} RESET TO {statement.target.upper()}{value}"
 
 
 def _option_name(name: str) -> str:
@@ -197,7 +197,7 @@ def _create_table(statement: CreateTable) -> str:
 
 def _create_table_head(statement: CreateTable | CreateTableAs) -> str:
     temporary = "TEMPORARY " if statement.on_commit is not None else ""
-    return f"CREATE {temporary}TABLE {_if(statement.if_not_exists, 'NOT EXISTS')}{quote_name(statement.name)}"
+    return f"CREATE {temporary}TABLE {_if(statement.if_not_exists, 'NOT EXISTS')}{quote_path(statement.name)}"
 
 
 def _on_commit(statement: CreateTable | CreateTableAs) -> str:
@@ -211,7 +211,7 @@ def _create_table_as(statement: CreateTableAs) -> str:
 
 
 def _create_view(statement: CreateMaterializedView) -> str:
-    name = _if(statement.if_not_exists, "NOT EXISTS") + quote_name(statement.name)
+    name = _if(statement.if_not_exists, "NOT EXISTS") + quote_path(statement.name)
     replacing = "OR REPLACE " if statement.or_replace else ""
     return f"CREATE {replacing}MATERIALIZED VIEW {name} AS {_query(statement.query)}"
 
@@ -221,17 +221,17 @@ def _if(condition: bool, words: str) -> str:
 
 
 def _drop(statement: Drop) -> str:
-    names = ", ".join(map(quote_name, statement.names))
+    names = ", ".join(map(quote_path, statement.names))
     cascade = " CASCADE" if statement.cascade else ""
     return f"DROP {statement.kind.value} {_if(statement.if_exists, 'EXISTS')}{names}{cascade}"
 
 
 def _comment(statement: Comment) -> str:
     what = (
-        f"COLUMN {quote_name(statement.name)}.{quote_name(statement.column)}" if statement.column is not None else None
+        f"COLUMN {quote_path(statement.name)}.{quote_name(statement.column)}" if statement.column is not None else None
     )
     if statement.kind is not None:
-        what = f"{statement.kind.value} {quote_name(statement.name)}"
+        what = f"{statement.kind.value} {quote_path(statement.name)}"
     return f"COMMENT ON {what} IS {'NULL' if statement.comment is None else quote_string(statement.comment)}"
 
 
@@ -274,7 +274,7 @@ def _returning(statement: Insert | Update | Delete) -> str:
 
 
 def _insert_rows(statement: Insert) -> str:
-    head = f"INSERT INTO {quote_name(statement.name)}{_columns(statement.columns)}"
+    head = f"INSERT INTO {quote_path(statement.name)}{_columns(statement.columns)}"
     if isinstance(statement.rows, LiteralRows):
         return f"{head} VALUES {statement.rows.render()}"
     if statement.source is None:
@@ -284,7 +284,7 @@ def _insert_rows(statement: Insert) -> str:
 
 def _copy_from(statement: CopyFrom) -> str:
     where = "" if statement.where is None else f" WHERE {postgres_sql(statement.where)}"
-    name = f"{quote_name(statement.name)}{_columns(statement.columns)}"
+    name = f"{quote_path(statement.name)}{_columns(statement.columns)}"
     return f"COPY {name} FROM STDIN{_copy_options(statement.options)}{where}"
 
 
@@ -320,7 +320,7 @@ def _copy_options(options: dict[str, OptionValue]) -> str:
 
 def _subscribe(statement: Subscribe) -> str:
     options = f"SNAPSHOT = {str(statement.snapshot).lower()}, PROGRESS = {str(statement.progress).lower()}"
-    return f"SUBSCRIBE TO {quote_name(statement.name)} WITH ({options})"
+    return f"SUBSCRIBE TO {quote_path(statement.name)} WITH ({options})"
 
 
 def _declare(statement: DeclareCursor) -> str:
@@ -340,7 +340,7 @@ def _fetch(statement: Fetch) -> str:
 
 def _lock(statement: LockTable) -> str:
     nowait = " NOWAIT" if statement.nowait else ""
-    return f"LOCK TABLE {', '.join(map(quote_name, statement.names))} IN {statement.mode.upper()} MODE{nowait}"
+    return f"LOCK TABLE {', '.join(map(quote_path, statement.names))} IN {statement.mode.upper()} MODE{nowait}"
 
 
 def _prepare(statement: Prepare) -> str:
@@ -384,12 +384,12 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CreateTableAs: _create_table_as,
     Deallocate: _named_or_all("DEALLOCATE"),
     Delete: _change,
-    Refresh: lambda statement: f"REFRESH MATERIALIZED VIEW {quote_name(statement.name)}",
-    Verify: lambda statement: f"VERIFY MATERIALIZED VIEW {quote_name(statement.name)}",
-    Describe: lambda statement: f"DESCRIBE {quote_name(statement.name)}",
+    Refresh: lambda statement: f"REFRESH MATERIALIZED VIEW {quote_path(statement.name)}",
+    Verify: lambda statement: f"VERIFY MATERIALIZED VIEW {quote_path(statement.name)}",
+    Describe: lambda statement: f"DESCRIBE {quote_path(statement.name)}",
     Discard: lambda statement: f"DISCARD {statement.what.upper()}",
     Drop: _drop,
-    ExplainWhy: lambda statement: f"EXPLAIN WHY {quote_name(statement.name)}",
+    ExplainWhy: lambda statement: f"EXPLAIN WHY {quote_path(statement.name)}",
     Explain: lambda statement: f"EXPLAIN {'(FORMAT JSON) ' if statement.as_json else ''}{_query(statement.query)}",
     Insert: _insert,
     Query: _query,
@@ -404,7 +404,7 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     ExecutePrepared: _execute,
     Listen: lambda statement: f"LISTEN {quote_name(statement.channel)}",
     Notify: _notify,
-    Truncate: lambda statement: f"TRUNCATE {', '.join(quote_name(d.name) for d in statement.deletes)}",
+    Truncate: lambda statement: f"TRUNCATE {', '.join(quote_path(d.name) for d in statement.deletes)}",
     Update: _change,
     **ROLE_RENDERERS,
 }

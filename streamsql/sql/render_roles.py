@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from streamsql.sql.names import quote_name, quote_string
+from streamsql.sql.names import quote_name, quote_path, quote_string
 from streamsql.sql.role_statements import (
     AlterOwner,
     AlterRole,
@@ -20,6 +20,7 @@ from streamsql.sql.role_statements import (
     RoleOptions,
 )
 from streamsql.sql.roles import FLAG_WORDS
+from streamsql.sql.schema_statements import AlterSchema, CreateSchema, DropSchema, MoveObject
 from streamsql.sql.statements import Statement
 
 
@@ -57,7 +58,8 @@ def _alter_role_set(statement: AlterRoleSet) -> str:
 
 
 def _privileges(statement: GrantPrivileges) -> str:
-    names = ", ".join(map(quote_name, statement.names))
+    schemas = statement.on_schema or statement.whole_schema
+    names = ", ".join(map(quote_name if schemas else quote_path, statement.names))
     kind = "SCHEMA " if statement.on_schema else "ALL TABLES IN SCHEMA " if statement.whole_schema else ""
     what = f"{', '.join(statement.privileges) or 'ALL'} ON {kind}{names}"
     if statement.revoke:
@@ -81,14 +83,47 @@ def _reassign(statement: ReassignOwned) -> str:
     return f"REASSIGN OWNED BY {_roles(statement.roles)} TO {_role(statement.to)}"
 
 
+def _alter(statement: AlterOwner | MoveObject) -> str:
+    return f"ALTER {statement.kind.value} {'IF EXISTS ' if statement.if_exists else ''}{quote_path(statement.name)}"
+
+
+def _move(statement: MoveObject) -> str:
+    if statement.schema is not None:
+        return f"{_alter(statement)} SET SCHEMA {quote_name(statement.schema)}"
+    return f"{_alter(statement)} RENAME TO {quote_name(statement.new_name or '')}"
+
+
+def _alter_schema(statement: AlterSchema) -> str:
+    head = f"ALTER SCHEMA {quote_name(statement.schema)}"
+    if statement.new_name is not None:
+        return f"{head} RENAME TO {quote_name(statement.new_name)}"
+    assert statement.owner is not None
+    return f"{head} OWNER TO {_role(statement.owner)}"
+
+
+def _create_schema(statement: CreateSchema) -> str:
+    head = f"CREATE SCHEMA{' IF NOT EXISTS' if statement.if_not_exists else ''}"
+    name = "" if statement.name is None else f" {quote_name(statement.name)}"
+    return head + name + ("" if statement.owner is None else f" AUTHORIZATION {_role(statement.owner)}")
+
+
+def _drop_schema(statement: DropSchema) -> str:
+    names = ", ".join(map(quote_name, statement.schemas))
+    return f"DROP SCHEMA {'IF EXISTS ' if statement.if_exists else ''}{names}{' CASCADE' if statement.cascade else ''}"
+
+
 ROLE_RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
-    AlterOwner: lambda s: f"ALTER {s.kind.value} {quote_name(s.name)} OWNER TO {_role(s.owner)}",
+    AlterOwner: lambda s: f"{_alter(s)} OWNER TO {_role(s.owner)}",
     AlterRole: lambda s: f"ALTER ROLE {_role(s.role)}{_options(s.options)}",
     AlterRoleSet: _alter_role_set,
+    AlterSchema: _alter_schema,
     CreateRole: lambda s: f"CREATE {'USER' if s.login else 'ROLE'} {quote_name(s.name)}{_options(s.options)}",
+    CreateSchema: _create_schema,
+    DropSchema: _drop_schema,
     DropRole: lambda s: f"DROP ROLE {'IF EXISTS ' if s.if_exists else ''}{_roles(s.roles)}",
     GrantPrivileges: _privileges,
     GrantRoles: _membership,
+    MoveObject: _move,
     ReassignOwned: _reassign,
     RenameRole: lambda s: f"ALTER ROLE {_role(s.role)} RENAME TO {quote_name(s.new_name)}",
 }

@@ -13,7 +13,7 @@ from sqlglot.tokens import Token, TokenType
 from streamsql.base.errors import FeatureNotSupported, SQLSyntaxError
 from streamsql.sql.statements import Query
 from streamsql.sql.tokens import Cursor, is_quoted, nesting, syntax_error, tokenize
-from streamsql.sql.trees import parse_tree
+from streamsql.sql.trees import parse_tree, table_of
 
 
 def take_returning(cursor: Cursor) -> list[Token]:
@@ -44,7 +44,7 @@ def returning_query(
     tree = parse_tree(cursor.text, [*tokenize("select", cursor.limits), *tokens[1:]], cursor.limits)
     if not isinstance(tree, exp.Select) or any(v for k, v in tree.args.items() if k not in ("expressions", "kind")):
         raise syntax_error(cursor.text, tokens[0])
-    table = exp.Table(this=exp.to_identifier(name, quoted=True))
+    table = table_of(name)
     if alias:
         table.set("alias", exp.TableAlias(this=exp.to_identifier(alias, quoted=True)))
     tree.set("from_", exp.From(this=table))

@@ -116,6 +116,7 @@ class AlterOwner(Statement):
     name: str
     owner: RoleName
     name_position: int = 0
+    if_exists: bool = False
 
 
 @dataclass(frozen=True, slots=True)

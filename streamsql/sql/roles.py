@@ -26,6 +26,7 @@ from streamsql.sql.role_statements import (
     RoleName,
     RoleOptions,
 )
+from streamsql.sql.schema_statements import MoveObject
 from streamsql.sql.secrets import redacted
 from streamsql.sql.session import parse_reset, parse_set
 from streamsql.sql.statements import ObjectKind, Statement
@@ -98,7 +99,7 @@ def parse_alter_role(cursor: Cursor) -> Statement:
     word = cursor.accept_any(*ROLE_WORDS)
     if cursor.accept("all"):
         refuse("ALTER ROLE ALL", "name the role", cursor)
-    role = _expect_role(cursor)
+    role = expect_role(cursor)
     if cursor.accept("rename", "to"):
         new_name = _expect_new_role(cursor)
         cursor.expect_end()
@@ -235,7 +236,8 @@ def _expect_new_role(cursor: Cursor) -> str:
     return name
 
 
-def _expect_role(cursor: Cursor, *, public: bool = False) -> RoleName:
+def expect_role(cursor: Cursor, *, public: bool = False) -> RoleName:
+    """Read the name of a role, or a keyword for one; with `public` also PUBLIC. Raises SQLSyntaxError."""
     keyword = cursor.accept_any(*_KEYWORD_ROLES)
     if keyword is not None:
         return RoleName(keyword, keyword=True)
@@ -245,9 +247,9 @@ def _expect_role(cursor: Cursor, *, public: bool = False) -> RoleName:
 
 
 def _expect_roles(cursor: Cursor, *, public: bool = False) -> tuple[RoleName, ...]:
-    found = [_expect_role(cursor, public=public)]
+    found = [expect_role(cursor, public=public)]
     while cursor.accept(","):
-        found.append(_expect_role(cursor, public=public))
+        found.append(expect_role(cursor, public=public))
     return tuple(found)
 
 
@@ -288,7 +290,7 @@ def _is_about_objects(cursor: Cursor) -> bool:
 
 
 def _accept_grantor(cursor: Cursor) -> None:
-    if cursor.accept("granted", "by") and not _expect_role(cursor).keyword:
+    if cursor.accept("granted", "by") and not expect_role(cursor).keyword:
         refuse("GRANTED BY another role", "leave it away, or SET ROLE first", cursor)
 
 
@@ -374,20 +376,34 @@ def _expect_schemas(cursor: Cursor) -> tuple[str, ...]:
 # ---- owners ----
 
 
-def parse_alter_owner(cursor: Cursor) -> AlterOwner:
-    """Read ALTER STREAM | TABLE | MATERIALIZED VIEW name OWNER TO role; any other ALTER of them is refused."""
+def parse_alter_object(cursor: Cursor) -> AlterOwner | MoveObject:
+    """Read ALTER STREAM | TABLE | MATERIALIZED VIEW name OWNER TO | SET SCHEMA | RENAME TO; any other is refused."""
     cursor.expect("alter")
     kind = next((kind for words, kind in _OWNED.items() if cursor.accept(*words)), None)
     if kind is None:
         raise cursor.error()
+    if_exists = cursor.accept("if", "exists")
+    cursor.accept("only")
     position = cursor.position
     name = cursor.expect_object_name()
+    if cursor.accept("set", "schema"):
+        schema = cursor.expect_name()
+        cursor.expect_end()
+        return MoveObject(
+            *cursor.source, kind=kind, name=name, schema=schema, if_exists=if_exists, name_position=position
+        )
+    if cursor.accept("rename", "to"):
+        new_name = cursor.expect_new_name()
+        cursor.expect_end()
+        return MoveObject(
+            *cursor.source, kind=kind, name=name, new_name=new_name, if_exists=if_exists, name_position=position
+        )
     if not cursor.sees("owner", "to"):
         refuse("ALTER", "drop it first, then create it again", cursor)
     cursor.expect("owner", "to")
-    owner = _expect_role(cursor)
+    owner = expect_role(cursor)
     cursor.expect_end()
-    return AlterOwner(*cursor.source, kind=kind, name=name, owner=owner, name_position=position)
+    return AlterOwner(*cursor.source, kind=kind, name=name, owner=owner, name_position=position, if_exists=if_exists)
 
 
 def parse_reassign(cursor: Cursor) -> ReassignOwned:
@@ -395,7 +411,7 @@ def parse_reassign(cursor: Cursor) -> ReassignOwned:
     cursor.expect("reassign", "owned", "by")
     roles = _expect_roles(cursor)
     cursor.expect("to")
-    to = _expect_role(cursor)
+    to = expect_role(cursor)
     cursor.expect_end()
     return ReassignOwned(*cursor.source, roles=roles, to=to)
 

@@ -8,6 +8,7 @@ are sqlglot trees; DuckDB evaluates them.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sqlglot import exp
@@ -136,12 +137,16 @@ class CreateTableAs(Statement):
 
 @dataclass(frozen=True, slots=True)
 class CreateMaterializedView(Statement):
-    """CREATE [OR REPLACE] MATERIALIZED VIEW name AS continuous query."""
+    """CREATE [OR REPLACE] MATERIALIZED VIEW name AS continuous query.
+
+    Once looked up, `names` has the keys of what its text names, by the names there (`plan.naming`).
+    """
 
     name: str
     query: Query
     if_not_exists: bool = False
     or_replace: bool = False
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 class ObjectKind(enum.Enum):

@@ -25,13 +25,12 @@ from sqlglot.tokens import Token, TokenType
 
 from streamsql.base.errors import (
     CharacterNotInRepertoire,
-    InvalidSchemaName,
     SQLSyntaxError,
     UndefinedDatabase,
     UndefinedParameter,
 )
 from streamsql.base.limits import Limits, exceeded
-from streamsql.sql.names import DATABASES, RESERVED, SCHEMA, fold, is_word
+from streamsql.sql.names import DATABASES, RESERVED, fold, is_word, joined
 
 # What can hold a comment mark or a quote without meaning it, and the marks themselves.
 _LEXICAL = re.compile(
@@ -359,10 +358,17 @@ class Cursor:
             raise self.error()
         return name
 
-    def expect_object_name(self) -> str:
-        """Read a name that may be qualified by ``public`` and ``streamsql.public``, which are taken off.
+    def expect_new_name(self) -> str:
+        """Read the name, not qualified, that something is to have. Raises SQLSyntaxError, ProgramLimitExceeded."""
+        name = self.expect_name()
+        if len(name.encode("utf-8", "surrogatepass")) > self.limits.identifier_bytes_max:
+            raise exceeded(self.limits, "identifier_bytes_max", f'the name "{name}"')
+        return name
 
-        Raises SQLSyntaxError; InvalidSchemaName for another schema, UndefinedDatabase for another database.
+    def expect_object_name(self) -> str:
+        """Read a name that may be qualified by a schema, and by the database, which is taken off; as `names.joined` writes it.
+
+        Raises SQLSyntaxError; UndefinedDatabase for another database.
         """
         start = self.position
         parts = [self.expect_name()]
@@ -371,16 +377,10 @@ class Cursor:
         return self.object_name(parts, start)
 
     def object_name(self, parts: list[str], start: int) -> str:
-        """Take the database and schema off a name that begins at `start`; raises as `expect_object_name` does."""
+        """Put the parts of a name together that begins at `start`; raises as `expect_object_name` does."""
         if len(parts) == 3 and parts[0] not in DATABASES:
             raise UndefinedDatabase(f'database "{parts[0]}" does not exist', position=start + 1)
-        if len(parts) > 1 and parts[-2] != SCHEMA:
-            raise InvalidSchemaName(
-                f'schema "{parts[-2]}" does not exist',
-                hint=f"leave the schema away, or use {SCHEMA}",
-                position=start + 1,
-            )
-        return parts[-1]
+        return joined(parts[-2] if len(parts) > 1 else None, parts[-1])
 
     def _expect_label(self) -> str:
         """Read the name behind a dot: any word will do there."""

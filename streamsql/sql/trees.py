@@ -17,7 +17,7 @@ from sqlglot.tokens import Token, TokenType
 
 from streamsql.base.errors import FeatureNotSupported, SQLSyntaxError, StreamSQLError, UndefinedFunction
 from streamsql.base.limits import Limits, exceeded
-from streamsql.sql.names import DATABASES, SCHEMA
+from streamsql.sql.names import DATABASES, parted
 from streamsql.sql.postgres_syntax import as_stock_parser_reads
 from streamsql.sql.tokens import syntax_error
 from streamsql.sql.window_tables import plain_window_tables
@@ -166,10 +166,7 @@ def _token_of(tokens: list[Token], error: ParseError) -> Token | None:
 
 
 def check_tree(tree: exp.Expression, text: str, tokens: list[Token]) -> None:
-    """Refuse what the stock parser lets through, and take ``public`` off the names of tables.
-
-    A table of another schema (``pg_catalog``, ``information_schema``, ``streamsql``) stays qualified by that schema.
-    """
+    """Refuse what the stock parser lets through, and take the database off names."""
     for node in tree.walk():
         kind = type(node)
         if kind is exp.Table or kind is exp.Column:
@@ -210,13 +207,18 @@ def _foreign(node: exp.Expr, text: str, tokens: list[Token]) -> SQLSyntaxError:
 
 
 def _unqualify(node: exp.Expr) -> None:
-    schema = node.args.get("db")
     database = node.args.get("catalog")
-    if schema is None or (database is not None and database.name not in DATABASES):
-        return
-    node.set("catalog", None)
-    if schema.name == SCHEMA:
-        node.set("db", None)
+    if database is not None and database.name in DATABASES:
+        node.set("catalog", None)
+
+
+def table_of(name: str) -> exp.Table:
+    """Make the tree of a relation in FROM, of a name as a statement has it."""
+    schema, own = parted(name)
+    table = exp.Table(this=exp.to_identifier(own, quoted=True))
+    if schema is not None:
+        table.set("db", exp.to_identifier(schema, quoted=True))
+    return table
 
 
 def count_parameters(tokens: list[Token], limits: Limits) -> int:

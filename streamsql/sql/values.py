@@ -31,7 +31,7 @@ from pyarrow import csv
 from sqlglot import exp
 
 from streamsql.base.limits import Limits
-from streamsql.sql.names import RESERVED, SCHEMA, fold, quote_string
+from streamsql.sql.names import RESERVED, fold, joined, quote_string
 from streamsql.sql.statements import Insert
 
 if TYPE_CHECKING:
@@ -110,10 +110,15 @@ def literal_insert(text: str, limits: Limits) -> Insert | None:
     head = _HEAD.match(text)
     if head is None:
         return None
-    schema = _unquote(head["schema"]) if head["schema"] else SCHEMA
+    schema = _unquote(head["schema"]) if head["schema"] else None
     name = _unquote(head["name"])
     columns = tuple(_unquote(found) for found in _NAMES.findall(head["columns"] or ""))
-    if schema != SCHEMA or None in (name, *columns) or name is None or len(set(columns)) != len(columns):
+    if (
+        (head["schema"] and schema is None)
+        or None in (name, *columns)
+        or name is None
+        or len(set(columns)) != len(columns)
+    ):
         return None
     rows = literal_rows(text[head.end() :])
     if rows is None or (columns and len(columns) != len(rows.columns)):
@@ -123,7 +128,7 @@ def literal_insert(text: str, limits: Limits) -> Insert | None:
     return Insert(
         text[start:end],
         start,
-        name=name,
+        name=joined(schema, name),
         columns=tuple(column for column in columns if column is not None),
         rows=rows,
         name_position=head.start("schema") if head["schema"] else head.start("name"),

@@ -64,7 +64,7 @@ STATEMENTS = [
     "SET GLOBAL threads = 1", "SET VARIABLE x = 1", "RESET threads", "SET temp_directory = '/tmp'", "PRAGMA database_list",
     "PRAGMA threads=1", "CALL pragma_version()", "EXPORT DATABASE '{folder}/x'", "IMPORT DATABASE '{folder}/x'",
     "CREATE SECRET s (TYPE s3)", "CREATE TABLE t AS SELECT * FROM read_text('{file}')", "CREATE VIEW w AS SELECT 1",
-    "CREATE MACRO m() AS 1", "CREATE FUNCTION f() AS 1", "CREATE OR REPLACE TABLE own (a INT)", "CREATE SCHEMA s",
+    "CREATE MACRO m() AS 1", "CREATE FUNCTION f() AS 1", "CREATE OR REPLACE TABLE own (a INT)",
     "CREATE TABLE _rows.x (a INT)", "CREATE STREAM _engine.x (a INT)", "DROP TABLE _rows.own", "DROP SCHEMA _rows CASCADE",
     "DROP VIEW own", "ALTER TABLE own ADD COLUMN x INT", "CHECKPOINT", "VACUUM", "USE _rows", "SUMMARIZE own",
     "SHOW ALL TABLES",

@@ -38,7 +38,7 @@ def one(text: str) -> Statement:
         ("WITH x AS (SELECT 1 AS a) SELECT a FROM x", "WITH x AS (SELECT 1 AS a) SELECT a FROM x"),
         ("VALUES (1, 'a'), (2, 'b')", "VALUES (1, 'a'), (2, 'b')"),
         ("TABLE t", "SELECT * FROM t"),
-        ("SELECT * FROM public.t, streamsql.public.u", "SELECT * FROM t, u"),
+        ("SELECT * FROM public.t, streamsql.public.u", "SELECT * FROM public.t, public.u"),
         ("SELECT * FROM pg_catalog.pg_class", "SELECT * FROM pg_catalog.pg_class"),
         ("SELECT * FROM streamsql.late_rows", "SELECT * FROM streamsql.late_rows"),
         ("SELECT $$it's$$, E'a\\'b', U&'\\0041', $x$;$x$", "SELECT 'it''s', 'a''b', 'A', ';'"),
@@ -46,13 +46,13 @@ def one(text: str) -> Statement:
         ("SELECT * FROM SESSION(t, ts, '5m')", "SELECT * FROM SESSION(t, ts, '5m')"),
         ("EXPLAIN SELECT 1", "EXPLAIN SELECT 1"),
         ("EXPLAIN CREATE MATERIALIZED VIEW v AS SELECT 1 EMIT UPDATE", "EXPLAIN SELECT 1 EMIT UPDATE"),
-        ("INSERT INTO public.t (A, b) VALUES (1, 'x')", "INSERT INTO t (a, b) VALUES (1, 'x')"),
+        ("INSERT INTO public.t (A, b) VALUES (1, 'x')", "INSERT INTO public.t (a, b) VALUES (1, 'x')"),
         ("INSERT INTO t SELECT * FROM u WHERE x = $2", "INSERT INTO t SELECT * FROM u WHERE x = $2"),
         ("INSERT INTO t DEFAULT VALUES", "INSERT INTO t DEFAULT VALUES"),
         ("INSERT INTO t (SELECT 1)", "INSERT INTO t (SELECT 1)"),
-        ("UPDATE public.t SET a = 1 WHERE b = $1", "UPDATE t SET a = 1 WHERE b = $1"),
+        ("UPDATE public.t SET a = 1 WHERE b = $1", "UPDATE public.t SET a = 1 WHERE b = $1"),
         ("DELETE FROM t WHERE a = 1", "DELETE FROM t WHERE a = 1"),
-        ("DROP STREAM a, public.b CASCADE", "DROP STREAM a, b CASCADE"),
+        ("DROP STREAM a, public.b CASCADE", "DROP STREAM a, public.b CASCADE"),
         ("DROP SOURCE IF EXISTS a RESTRICT", "DROP STREAM IF EXISTS a"),
         ("DROP TABLE a", "DROP TABLE a"),
         ("DROP VIEW a", "DROP MATERIALIZED VIEW a"),
@@ -89,7 +89,7 @@ def one(text: str) -> Statement:
         ("SET TRANSACTION READ WRITE NOT DEFERRABLE", "SET TRANSACTION read write, not deferrable"),
         ("RESET x", "RESET x"),
         ("RESET ALL", "RESET ALL"),
-        ("DESCRIBE public.trades", "DESCRIBE trades"),
+        ("DESCRIBE public.trades", "DESCRIBE public.trades"),
         ("DESC trades", "DESCRIBE trades"),
         ("COPY t FROM STDIN", "COPY t FROM STDIN"),
         (
@@ -221,7 +221,7 @@ def test_create_stream_is_read_whole() -> None:
         WITH (connector = 'kafka', format = json, properties.retries = 5, 'dotted.name' = true)"""
     stream = one(text)
     assert isinstance(stream, CreateStream)
-    assert stream.name == "trades"
+    assert stream.name == "public.trades"
     assert stream.if_not_exists
     assert [(column.name, column.type, column.not_null) for column in stream.columns] == [
         ("ts", "TIMESTAMP", True),

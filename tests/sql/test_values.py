@@ -149,7 +149,9 @@ def test_more_expressions_than_columns_are_refused_whichever_path_reads_them(cou
         parse("INSERT INTO t (a) VALUES " + ", ".join(["(1, 2)"] * count), LIMITS)
 
 
-@pytest.mark.parametrize("head", ["INSERT INTO t", 'insert into public."T x" (a, "B")', "INSERT INTO T(A,b)"])
+@pytest.mark.parametrize(
+    "head", ["INSERT INTO t", 'insert into public."T x" (a, "B")', "INSERT INTO other.t", "INSERT INTO T(A,b)"]
+)
 def test_both_paths_read_the_same_names(head: str) -> None:
     text = f"{head} VALUES (1, 'a');"
     fast = by_fast_path(text)
@@ -158,7 +160,7 @@ def test_both_paths_read_the_same_names(head: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "head", ["INSERT INTO select", "INSERT INTO other.t", "INSERT INTO t (a, a)", "INSERT INTO t (from)"]
+    "head", ["INSERT INTO select", "INSERT INTO select.t", "INSERT INTO t (a, a)", "INSERT INTO t (from)"]
 )
 def test_a_name_that_is_an_error_is_left_to_the_general_parser(head: str) -> None:
     assert by_fast_path(f"{head} VALUES (1, 2)") is None

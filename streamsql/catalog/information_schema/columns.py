@@ -17,7 +17,7 @@ def _columns(snapshot: Snapshot) -> Iterator[Row]:
     for made in tables(snapshot):
         for shape in shapes(made):
             yield {
-                **_column(snapshot, "public", made.name, shape.number, shape.name, shape.type, shape.modifier),
+                **_column(snapshot, made.schema, made.bare, shape.number, shape.name, shape.type, shape.modifier),
                 "column_default": shape.default, "is_nullable": "NO" if shape.not_null else "YES",
                 "is_updatable": "YES",
             }  # fmt: skip

@@ -55,7 +55,7 @@ def granted(snapshot: Snapshot) -> Iterator[Granted]:
                 if privilege in grant.privileges:
                     grantable = grant.grantee == owner or privilege in grant.grantable
                     grantor, grantee = snapshot.role_name(grant.grantor), snapshot.role_name(grant.grantee) or "PUBLIC"
-                    yield Granted("public", made.name, grantor, grantee, privilege, grantable)
+                    yield Granted(made.schema, made.bare, grantor, grantee, privilege, grantable)
     if access.has_rights_of(snapshot.role, OWNER):
         for relation in snapshot.relations.values():
             for privilege in _PRIVILEGES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from streamsql.catalog.pg_catalog.pg_namespace import SCHEMAS
+from streamsql.catalog.pg_catalog.pg_namespace import schemas
 from streamsql.catalog.relation import Row, Snapshot, standard
 
 
@@ -13,7 +13,10 @@ def _name(snapshot: Snapshot) -> Iterator[Row]:
 
 
 def _schemata(snapshot: Snapshot) -> Iterator[Row]:
-    for name, (_, owner) in SCHEMAS.items():
+    access = snapshot.catalog.access
+    for name, _, owner in schemas(snapshot):
+        if not access.has_rights_of(snapshot.role, owner):
+            continue  # as in PostgreSQL: a schema is told of to its owner
         yield {
             "catalog_name": snapshot.database, "schema_name": name,
             "schema_owner": snapshot.role_name(owner),

@@ -4,50 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from streamsql.catalog.objects import View
+from streamsql.catalog.objects import CatalogObject, View
 from streamsql.catalog.pg_catalog import oids
-from streamsql.catalog.pg_catalog.shapes import key_name, shapes, with_keys
+from streamsql.catalog.pg_catalog.shapes import key_name, namespace, shapes, with_keys
 from streamsql.catalog.relation import Row, Snapshot, standard
 
 
-def _table(snapshot: Snapshot, name: str) -> dict[str, object]:
-    return {"table_catalog": snapshot.database, "table_schema": "public", "table_name": name}
+def _table(snapshot: Snapshot, made: CatalogObject) -> dict[str, object]:
+    return {"table_catalog": snapshot.database, "table_schema": made.schema, "table_name": made.bare}
 
 
-def _constraint(snapshot: Snapshot, name: str) -> dict[str, object]:
-    return {"constraint_catalog": snapshot.database, "constraint_schema": "public", "constraint_name": name}
+def _constraint(snapshot: Snapshot, made: CatalogObject, name: str) -> dict[str, object]:
+    return {"constraint_catalog": snapshot.database, "constraint_schema": made.schema, "constraint_name": name}
 
 
-def _not_null(snapshot: Snapshot) -> Iterator[tuple[str, str, str]]:
+def _not_null(snapshot: Snapshot) -> Iterator[tuple[str, CatalogObject, str]]:
     """Give the constraint's name, the table and the column."""
     for made in snapshot.catalog:
         if not isinstance(made, View):
             for shape in shapes(made):
                 if shape.not_null:
-                    number = f"{oids.PUBLIC_SCHEMA}_{oids.relation(made.id)}_{shape.number}"
-                    yield f"{number}_not_null", made.name, shape.name
+                    number = f"{namespace(snapshot.catalog, made)}_{oids.relation(made.id)}_{shape.number}"
+                    yield f"{number}_not_null", made, shape.name
 
 
 def _constraints(snapshot: Snapshot) -> Iterator[Row]:
     always = {"is_deferrable": "NO", "initially_deferred": "NO", "enforced": "YES"}
     for made in with_keys(snapshot.catalog):
         kind = {"constraint_type": "PRIMARY KEY"}
-        yield {**_constraint(snapshot, key_name(made)), **_table(snapshot, made.name), **kind, **always}
+        yield {**_constraint(snapshot, made, key_name(made)), **_table(snapshot, made), **kind, **always}
     for name, relation, _ in _not_null(snapshot):
         kind = {"constraint_type": "CHECK"}
-        yield {**_constraint(snapshot, name), **_table(snapshot, relation), **kind, **always}
+        yield {**_constraint(snapshot, relation, name), **_table(snapshot, relation), **kind, **always}
 
 
 def _checks(snapshot: Snapshot) -> Iterator[Row]:
-    for name, _, column in _not_null(snapshot):
-        yield {**_constraint(snapshot, name), "check_clause": f"{column} IS NOT NULL"}
+    for name, relation, column in _not_null(snapshot):
+        yield {**_constraint(snapshot, relation, name), "check_clause": f"{column} IS NOT NULL"}
 
 
 def _key_columns(snapshot: Snapshot) -> Iterator[Row]:
     for made in with_keys(snapshot.catalog):
         for place, column in enumerate(made.primary_key, 1):
             yield {
-                **_constraint(snapshot, key_name(made)), **_table(snapshot, made.name), "column_name": column,
+                **_constraint(snapshot, made, key_name(made)), **_table(snapshot, made), "column_name": column,
                 "ordinal_position": place,
             }  # fmt: skip
 

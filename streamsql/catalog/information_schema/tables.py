@@ -11,7 +11,7 @@ from streamsql.catalog.relation import Row, Snapshot, standard
 def _names(snapshot: Snapshot) -> Iterator[tuple[str, str, bool]]:
     """Give the schema and name of each table and view, and whether it is a table."""
     for made in tables(snapshot):
-        yield "public", made.name, True
+        yield made.schema, made.bare, True
     for relation in snapshot.relations.values():
         yield relation.schema, relation.name, relation.kind == "r"
 

@@ -16,11 +16,11 @@ from streamsql.base.types import BY_OID
 from streamsql.catalog.objects import View
 from streamsql.catalog.pg_catalog import oids
 from streamsql.catalog.pg_catalog.pg_index import constraint_text, index_text
-from streamsql.catalog.pg_catalog.pg_namespace import SCHEMAS
+from streamsql.catalog.pg_catalog.pg_namespace import schemas
 from streamsql.catalog.pg_catalog.pg_proc import functions
 from streamsql.catalog.pg_catalog.pg_tables import view_text
 from streamsql.catalog.pg_catalog.pg_type import BUILT_IN
-from streamsql.catalog.pg_catalog.shapes import comments, key_name, shown_type, with_keys
+from streamsql.catalog.pg_catalog.shapes import comments, key_name, shown_name, shown_type, with_keys
 from streamsql.catalog.relation import PG_CATALOG, READ_AS_PREFIX, Snapshot
 from streamsql.sql.names import quote_name
 
@@ -28,6 +28,10 @@ NAMES = f"{READ_AS_PREFIX}names"
 KIND, OID, NAME = "__kind", "__oid", "__name"
 
 Entry = tuple[str, int, str]
+
+# kinds of other names for what a kind is of: with the schema where it need not be written, as pg_type has it
+ALSO_NAMED = {"class": ("classpath",), "type": ("typname", "typepath")}
+HIDDEN = "hidden"  # what is not found without its schema
 
 
 def names_table(snapshot: Snapshot) -> pa.Table:
@@ -41,19 +45,23 @@ def oid_of(snapshot: Snapshot, kind: str, name: str) -> int | None:
     if kind == "role":
         role = snapshot.catalog.access.named(name)
         return oids.OWNER if name == snapshot.owner else None if role is None else role.oid
-    wanted = {name, name.removeprefix("pg_catalog."), name.removeprefix("public.")}
-    kinds = (kind, "typname") if kind == "type" else (kind,)
+    wanted = {name, name.removeprefix("pg_catalog.")}
+    kinds = (kind, *ALSO_NAMED.get(kind, ()))
     return next((oid for k, oid, text in _entries(snapshot) if k in kinds and text in wanted), None)
 
 
 def _entries(snapshot: Snapshot) -> Iterator[Entry]:
     yield from _of_objects(snapshot)
     for relation in snapshot.relations.values():
-        shown = relation.name if relation.schema == PG_CATALOG else f"{relation.schema}.{relation.name}"
-        yield "class", relation.oid, shown
+        hidden = relation.schema != PG_CATALOG and not snapshot.visible(relation.schema, relation.name)
+        yield "class", relation.oid, f"{relation.schema}.{relation.name}" if hidden else relation.name
+        if hidden:
+            yield HIDDEN, relation.oid, ""
+        elif relation.schema != PG_CATALOG:
+            yield "classpath", relation.oid, f"{relation.schema}.{relation.name}"
     yield from _of_types()
-    for name, (oid, _) in SCHEMAS.items():
-        yield "namespace", oid, name
+    for name, oid, _ in schemas(snapshot):
+        yield "namespace", oid, quote_name(name)
     for oid in snapshot.catalog.access.roles:
         yield "role", oid, snapshot.role_name(oid)
     for row in functions():
@@ -67,15 +75,20 @@ def _entries(snapshot: Snapshot) -> Iterator[Entry]:
 
 def _of_objects(snapshot: Snapshot) -> Iterator[Entry]:
     for made in snapshot.catalog:
-        yield "class", oids.relation(made.id), quote_name(made.name)
-        yield "type", oids.row_type(made.id), quote_name(made.name)
-        yield "type", oids.row_array(made.id), f"{quote_name(made.name)}[]"
+        shown, path = shown_name(snapshot, made), f"{quote_name(made.schema)}.{quote_name(made.bare)}"
+        yield "class", oids.relation(made.id), shown
+        yield "classpath", oids.relation(made.id), path
+        yield "type", oids.row_type(made.id), shown
+        yield "typepath", oids.row_type(made.id), path
+        yield "type", oids.row_array(made.id), f"{shown}[]"
+        if not snapshot.visible(made.schema, made.bare):
+            yield from ((HIDDEN, of(made.id), "") for of in (oids.relation, oids.row_type, oids.row_array, oids.index))
         for number, text in comments(snapshot.catalog, made):
             yield (f"comment:{number}" if number else "comment"), oids.relation(made.id), text
         if isinstance(made, View):
             yield "view", oids.relation(made.id), view_text(made)
     for made in with_keys(snapshot.catalog):
-        yield "class", oids.index(made.id), quote_name(key_name(made))
+        yield "class", oids.index(made.id), shown_name(snapshot, made, key_name(made))
         yield "index", oids.index(made.id), index_text(made)
         yield "constraint", oids.constraint(made.id), constraint_text(made)
         for place, column in enumerate(made.primary_key, 1):

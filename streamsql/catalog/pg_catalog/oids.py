@@ -13,6 +13,7 @@ _COLUMNS_MAX = 2048
 CATALOG_SCHEMA = 11
 PUBLIC_SCHEMA = 2200
 INFORMATION_SCHEMA = 13207
+TEMPORARY_SCHEMA = 13208  # a session's own
 DATABASES = {"postgres": 5, "streamsql": 6}
 TABLESPACE = 1663
 OWNER = 10
@@ -20,6 +21,11 @@ PUBLIC_OWNER = 6171
 HEAP, BTREE = 2, 403
 CLASSES = 1259  # pg_class itself
 DEFAULT_COLLATION, C_COLLATION = 100, 950
+
+
+def schema(schema_id: int) -> int:
+    """The OID of a schema: `public` has PostgreSQL's, others are numbered with the objects."""
+    return PUBLIC_SCHEMA if schema_id < 0 else relation(schema_id)
 
 
 def relation(object_id: int) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from streamsql.catalog.objects import CatalogObject, View
 from streamsql.catalog.pg_catalog import oids
 from streamsql.catalog.pg_catalog.pg_roles import acl
-from streamsql.catalog.pg_catalog.shapes import key_name, primary_key, with_keys
+from streamsql.catalog.pg_catalog.shapes import key_name, namespace, primary_key, with_keys
 from streamsql.catalog.relation import PG_CATALOG, CatalogRelation, Row, Snapshot, table
 
 _ALWAYS: dict[str, object] = {
@@ -18,14 +18,15 @@ _ALWAYS: dict[str, object] = {
 def _rows(snapshot: Snapshot) -> Iterator[Row]:
     for made in snapshot.catalog:
         yield {
-            **_of_object(made), "relowner": snapshot.catalog.access.owner_of(made.id), "relacl": acl(snapshot, made.id),
+            **_of_object(made), "relnamespace": namespace(snapshot.catalog, made),
+            "relowner": snapshot.catalog.access.owner_of(made.id), "relacl": acl(snapshot, made.id),
         }  # fmt: skip
     for made in with_keys(snapshot.catalog):
         yield {
             **_ALWAYS,
             "relowner": snapshot.catalog.access.owner_of(made.id),
-            "oid": oids.index(made.id), "relname": key_name(made), "relnamespace": oids.PUBLIC_SCHEMA, "relkind": "i",
-            "relam": oids.BTREE, "relnatts": len(made.primary_key), "reltuples": 0.0,
+            "oid": oids.index(made.id), "relname": key_name(made), "relnamespace": namespace(snapshot.catalog, made),
+            "relkind": "i", "relam": oids.BTREE, "relnatts": len(made.primary_key), "reltuples": 0.0,
             "relfilenode": oids.index(made.id),
         }  # fmt: skip
     for relation in snapshot.relations.values():
@@ -36,7 +37,7 @@ def _of_object(made: CatalogObject) -> Row:
     oid = oids.relation(made.id)
     return {
         **_ALWAYS,
-        "oid": oid, "relname": made.name, "relnamespace": oids.PUBLIC_SCHEMA, "reltype": oids.row_type(made.id),
+        "oid": oid, "relname": made.bare, "reltype": oids.row_type(made.id),
         "relam": oids.HEAP, "relfilenode": oid, "relhasindex": bool(primary_key(made)),
         "relkind": "m" if isinstance(made, View) else "r", "relnatts": len(made.columns),
         "relhasrules": isinstance(made, View), "relreplident": "d",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from streamsql.catalog.objects import Table
 from streamsql.catalog.pg_catalog import oids
 from streamsql.catalog.pg_catalog.pg_type import BUILT_IN
-from streamsql.catalog.pg_catalog.shapes import key_name, key_numbers, shapes, with_keys
+from streamsql.catalog.pg_catalog.shapes import key_name, key_numbers, namespace, shapes, with_keys
 from streamsql.catalog.relation import Row, Snapshot, table, view
 from streamsql.sql.names import quote_name
 
@@ -15,7 +15,8 @@ from streamsql.sql.names import quote_name
 def index_text(made: Table) -> str:
     """Write the statement that would make a primary key's index, as ``pg_get_indexdef`` does."""
     columns = ", ".join(map(quote_name, made.primary_key))
-    return f"CREATE UNIQUE INDEX {quote_name(key_name(made))} ON public.{quote_name(made.name)} USING btree ({columns})"
+    table = f"{quote_name(made.schema)}.{quote_name(made.bare)}"
+    return f"CREATE UNIQUE INDEX {quote_name(key_name(made))} ON {table} USING btree ({columns})"
 
 
 def constraint_text(made: Table) -> str:
@@ -39,7 +40,7 @@ def _indexes(snapshot: Snapshot) -> Iterator[Row]:
 def _constraints(snapshot: Snapshot) -> Iterator[Row]:
     for made in with_keys(snapshot.catalog):
         yield {
-            "oid": oids.constraint(made.id), "conname": key_name(made), "connamespace": oids.PUBLIC_SCHEMA,
+            "oid": oids.constraint(made.id), "conname": key_name(made), "connamespace": namespace(snapshot.catalog, made),
             "contype": "p", "convalidated": True, "conrelid": oids.relation(made.id),
             "conindid": oids.index(made.id), "confupdtype": " ", "confdeltype": " ", "confmatchtype": " ",
             "conislocal": True, "connoinherit": True, "conkey": key_numbers(made),
@@ -49,7 +50,7 @@ def _constraints(snapshot: Snapshot) -> Iterator[Row]:
 def _shown(snapshot: Snapshot) -> Iterator[Row]:
     for made in with_keys(snapshot.catalog):
         yield {
-            "schemaname": "public", "tablename": made.name, "indexname": key_name(made), "indexdef": index_text(made),
+            "schemaname": made.schema, "tablename": made.bare, "indexname": key_name(made), "indexdef": index_text(made),
         }  # fmt: skip
 
 

@@ -5,22 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from streamsql.catalog.access import PUBLIC_SCHEMA
+from streamsql.catalog.objects import TEMPORARY_SCHEMA
 from streamsql.catalog.pg_catalog import oids
 from streamsql.catalog.pg_catalog.pg_roles import acl
 from streamsql.catalog.pg_catalog.shapes import comments
 from streamsql.catalog.relation import INFORMATION_SCHEMA, PG_CATALOG, Row, Snapshot, table
 
-SCHEMAS = {
-    PG_CATALOG: (oids.CATALOG_SCHEMA, oids.OWNER),
-    "public": (oids.PUBLIC_SCHEMA, oids.PUBLIC_OWNER),
-    INFORMATION_SCHEMA: (oids.INFORMATION_SCHEMA, oids.OWNER),
-}
+
+def schemas(snapshot: Snapshot) -> Iterator[tuple[str, int, int]]:
+    """Give each schema's name, OID and owner, in the order in which they were made."""
+    access = snapshot.catalog.access
+    yield PG_CATALOG, oids.CATALOG_SCHEMA, oids.OWNER
+    own = snapshot.catalog.schemas.values()
+    yield from ((s.name, oids.schema(s.id), access.owner_of(s.id)) for s in own if s.id == PUBLIC_SCHEMA)
+    yield INFORMATION_SCHEMA, oids.INFORMATION_SCHEMA, oids.OWNER
+    yield from ((s.name, oids.schema(s.id), access.owner_of(s.id)) for s in own if s.id != PUBLIC_SCHEMA)
+    if snapshot.catalog.in_schema(TEMPORARY_SCHEMA):
+        yield TEMPORARY_SCHEMA, oids.TEMPORARY_SCHEMA, oids.OWNER
 
 
 def _schemas(snapshot: Snapshot) -> Iterator[Row]:
-    for name, (oid, owner) in SCHEMAS.items():
+    for name, oid, owner in schemas(snapshot):
+        known = snapshot.catalog.schemas.get(name)
         role = snapshot.role_name(owner)
-        given = acl(snapshot, PUBLIC_SCHEMA) if name == "public" else [f"{role}=UC/{role}", f"=U/{role}"]
+        given = [f"{role}=UC/{role}", f"=U/{role}"] if known is None else acl(snapshot, known.id)
+        if given == [f"{role}=UC/{role}"]:
+            given = None  # the default, which PostgreSQL does not write
         yield {"oid": oid, "nspname": name, "nspowner": owner, "nspacl": given}
 
 

@@ -32,7 +32,7 @@ def _relations(snapshot: Snapshot) -> Iterator[Row]:
     for made in snapshot.catalog:
         count = 0 if isinstance(made, View) else snapshot.rows_in(made.name)
         yield {
-            "relid": oids.relation(made.id), "schemaname": "public", "relname": made.name, "n_tup_ins": count,
+            "relid": oids.relation(made.id), "schemaname": made.schema, "relname": made.bare, "n_tup_ins": count,
             "n_live_tup": count, **_NOT_COUNTED,
         }  # fmt: skip
 

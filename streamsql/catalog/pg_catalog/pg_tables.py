@@ -27,7 +27,7 @@ def _tables(snapshot: Snapshot) -> Iterator[Row]:
     for made in snapshot.catalog:
         if not isinstance(made, View):
             yield {
-                "schemaname": "public", "tablename": made.name, "tableowner": _owner(snapshot, made),
+                "schemaname": made.schema, "tablename": made.bare, "tableowner": _owner(snapshot, made),
                 "hasindexes": bool(primary_key(made)), **nothing,
             }  # fmt: skip
     for relation in snapshot.relations.values():
@@ -48,8 +48,8 @@ def _materialized(snapshot: Snapshot) -> Iterator[Row]:
     for made in snapshot.catalog:
         if isinstance(made, View):
             yield {
-                "schemaname": "public", "matviewname": made.name, "matviewowner": _owner(snapshot, made), "hasindexes": False,
-                "ispopulated": True, "definition": view_text(made),
+                "schemaname": made.schema, "matviewname": made.bare, "matviewowner": _owner(snapshot, made),
+                "hasindexes": False, "ispopulated": True, "definition": view_text(made),
             }  # fmt: skip
 
 

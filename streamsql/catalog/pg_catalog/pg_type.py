@@ -11,6 +11,7 @@ from importlib import resources
 
 from streamsql.catalog.pg_catalog import oids
 from streamsql.catalog.pg_catalog.pg_proc import oids_by_name
+from streamsql.catalog.pg_catalog.shapes import namespace
 from streamsql.catalog.relation import Row, Snapshot, table
 
 _FIELDS = (
@@ -72,7 +73,7 @@ def _types(snapshot: Snapshot) -> Iterator[Row]:
     }
     for made in snapshot.catalog:
         row: dict[str, object] = {
-            **functions, "oid": oids.row_type(made.id), "typname": made.name, "typnamespace": oids.PUBLIC_SCHEMA,
+            **functions, "oid": oids.row_type(made.id), "typname": made.bare, "typnamespace": namespace(snapshot.catalog, made),
             "typowner": oids.OWNER, "typlen": -1, "typtype": "c", "typcategory": "C", "typisdefined": True,
             "typdelim": ",", "typrelid": oids.relation(made.id), "typarray": oids.row_array(made.id), "typalign": "d",
             "typstorage": "x", "typtypmod": -1,

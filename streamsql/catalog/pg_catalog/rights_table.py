@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from streamsql.catalog.access import PUBLIC_SCHEMA
 from streamsql.catalog.pg_catalog import oids
 from streamsql.catalog.relation import PG_CATALOG, CatalogRelation, Row, Snapshot, columns
 from streamsql.sql.role_statements import RELATION_PRIVILEGES, SCHEMA_PRIVILEGES
@@ -22,7 +21,8 @@ def _rights(snapshot: Snapshot, role: int) -> Iterator[str]:
     powerful = access.is_superuser(role)
     for made in snapshot.catalog:
         yield from _on(snapshot, role, "class", oids.relation(made.id), made.id, RELATION_PRIVILEGES)
-    yield from _on(snapshot, role, "namespace", oids.PUBLIC_SCHEMA, PUBLIC_SCHEMA, SCHEMA_PRIVILEGES)
+    for own in snapshot.catalog.schemas.values():
+        yield from _on(snapshot, role, "namespace", oids.schema(own.id), own.id, SCHEMA_PRIVILEGES)
     for relation in snapshot.relations.values():
         yield from (f"class:{relation.oid}:{p}" for p in (RELATION_PRIVILEGES if powerful else ("SELECT",)))
     for schema in (oids.CATALOG_SCHEMA, oids.INFORMATION_SCHEMA):

@@ -9,6 +9,9 @@ from sqlglot import exp
 
 from streamsql.base.types import WireType, type_name, wire_column
 from streamsql.catalog.objects import Catalog, CatalogObject, Table, View
+from streamsql.catalog.pg_catalog import oids
+from streamsql.catalog.relation import Snapshot
+from streamsql.sql.names import quote_name
 from streamsql.sql.render import postgres_sql
 
 
@@ -49,6 +52,18 @@ def comments(catalog: Catalog, made: CatalogObject) -> Iterator[tuple[int, str]]
             yield number, comment
 
 
+def namespace(catalog: Catalog, made: CatalogObject) -> int:
+    """Give the OID of an object's schema."""
+    known = catalog.schemas.get(made.schema)
+    return oids.TEMPORARY_SCHEMA if known is None else oids.schema(known.id)
+
+
+def shown_name(snapshot: Snapshot, made: CatalogObject, name: str | None = None) -> str:
+    """Write the name of an object, or of its index, with its schema where that is not found without it."""
+    bare = quote_name(made.bare if name is None else name)
+    return bare if snapshot.visible(made.schema, made.bare) else f"{quote_name(made.schema)}.{bare}"
+
+
 def primary_key(made: CatalogObject) -> tuple[str, ...]:
     """Name the columns of an object's primary key; none for most."""
     return made.primary_key if isinstance(made, Table) else ()
@@ -67,7 +82,7 @@ def with_keys(catalog: Catalog) -> Iterator[Table]:
 
 def key_name(made: CatalogObject) -> str:
     """Name the primary key's index and constraint, as PostgreSQL does."""
-    return f"{made.name}_pkey"
+    return f"{made.bare}_pkey"
 
 
 def default_text(default: exp.Expr | None, wire_type: WireType) -> str | None:

@@ -85,6 +85,8 @@ class FileSource:
         self._listing_us = 0
         self._moved = False
         self._ended = False
+        self._read_bytes = 0  # of files of the last listing that are read
+        self.listed_bytes = 0  # of all that were news in the last listing that had any
 
     # ---- what a source does ----
 
@@ -122,6 +124,14 @@ class FileSource:
 
     def close(self) -> None:
         self._close()
+
+    def extent(self) -> tuple[int, int]:
+        """Tell how many bytes of the files that were listed last are read, and how many there are."""
+        opened = self._open
+        part = 0
+        if opened is not None and self._in_bytes(opened.found):
+            part = min(opened.reading.place, opened.found.size)
+        return self._read_bytes + part, self.listed_bytes
 
     def _gone(self, name: str) -> bool:
         """Tell whether a file was not there any more when the folder was listed, and is not being read."""
@@ -242,6 +252,8 @@ class FileSource:
         self._rename(moved, used, there)
         self._there = frozenset(there)
         self._listed_us = now_us
+        if news:
+            self.listed_bytes, self._read_bytes = sum(f.size for f in news), 0
         self._listing_us = round((time.monotonic() - began) * 1e6)
         by_change = self._options.order == "modified"
         return sorted(news, key=lambda f: (f.changed_ns if by_change else 0, f.name))
@@ -319,5 +331,6 @@ class FileSource:
 
     def _close(self) -> None:
         if self._open is not None:
+            self._read_bytes += self._open.found.size
             self._open.file.close()
             self._open = None

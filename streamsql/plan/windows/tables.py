@@ -40,6 +40,17 @@ def without_window_tables(tree: exp.Expr, statement: Statement) -> None:
             _rewrite(select, table, name, statement)
 
 
+def window_relation(table: exp.Table) -> exp.Column | None:
+    """Give the argument of a window table function that names the relation; None for any other item of FROM."""
+    if _name(table) is None:
+        return None
+    given = {
+        a.this.name.lower(): a.expression for a in table.this.expressions if isinstance(a, (exp.Kwarg, exp.PropertyEQ))
+    }
+    first = given.get("data") or next(iter(table.this.expressions), None)
+    return first if isinstance(first, exp.Column) else None
+
+
 def _name(table: exp.Expr | None) -> str | None:
     if not isinstance(table, exp.Table) or not isinstance(table.this, exp.Anonymous):
         return None

@@ -183,7 +183,8 @@ async def _opened(
     """Open the subscription that a request asks for; the stack closes it."""
     context = stack.enter_context(parts.context(connection.state.who))
     snapshot = _wants_snapshot(connection.query_params)
-    made = Following(context, connection.path_params["name"], _after(connection), snapshot=snapshot)
+    name = context.key_called(connection.path_params["name"])
+    made = Following(context, name, _after(connection), snapshot=snapshot)
     log = await made.open()
     stack.callback(made.close)
     stack.enter_context(keeping.reading(log))

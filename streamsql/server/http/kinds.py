@@ -93,7 +93,7 @@ def _fields(relation: Stream | Table, paths: str) -> tuple[Field, ...]:
             )
         if relation.column(name) is None:
             raise UndefinedColumn(
-                f'column "{name}" of relation "{relation.name}" does not exist',
+                f'column "{name}" of relation "{relation.bare}" does not exist',
                 hint=nearest(name, [c.name for c in relation.columns]),
             )
         named[name] = tuple(path.split("."))

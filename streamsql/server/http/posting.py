@@ -48,11 +48,11 @@ class Keys:
 async def post(request: Request, parts: Parts, keys: Keys) -> Response:
     """Answer a request."""
     with parts.context(request.state.who) as context:
-        return await _post(request, parts, keys, context.asker.role)
+        return await _post(request, parts, keys, context.key_called(request.path_params["name"]), context.asker.role)
 
 
-async def _post(request: Request, parts: Parts, keys: Keys, role: int) -> Response:
-    relation = _writable(parts, request.path_params["name"], role)
+async def _post(request: Request, parts: Parts, keys: Keys, name: str, role: int) -> Response:
+    relation = _writable(parts, name, role)
     decoding = input_format(request.headers.get("content-type", ""), dict(request.query_params), relation, parts.limits)
     key = _key(request, parts, role)
     if key is None:

@@ -77,7 +77,7 @@ async def _rows(context: Context, text: str) -> Rows:
             "only statements that read can be sent to /query",
             hint="use a Postgres client, or POST /streams/NAME for rows",
         )
-    outcome = await handler(statement).execute(context, statement, NO_VALUES)
+    outcome = await handler(statement).execute(context, context.resolved(statement), NO_VALUES)
     if not isinstance(outcome, Rows):
         raise FeatureNotSupported("the statement gives no rows")
     return outcome

@@ -37,6 +37,7 @@ from streamsql.server.statements import (
     query,
     refresh,
     role,
+    schema,
     session,
     show,
     subscribe,
@@ -47,6 +48,7 @@ from streamsql.server.statements import (
 )
 from streamsql.sql import flow_statements as f
 from streamsql.sql import role_statements as r
+from streamsql.sql import schema_statements as n
 from streamsql.sql import statements as s
 
 Describe = Callable[[Context, Any, Values], Awaitable["list[ResultColumn] | None"]]
@@ -115,6 +117,10 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.Truncate: Handler(truncate.execute, at_once=True),
     s.Verify: Handler(verify.execute, verify.columns),
     s.Update: Handler(change.execute, returned_columns, change.types_of, at_once=True),
+    n.AlterSchema: Handler(schema.alter, at_once=True),
+    n.CreateSchema: Handler(schema.create, at_once=True),
+    n.DropSchema: Handler(schema.drop, at_once=True),
+    n.MoveObject: Handler(schema.move, at_once=True),
     r.AlterOwner: Handler(owner.alter, at_once=True),
     r.AlterRole: Handler(role.alter, at_once=True),
     r.AlterRoleSet: Handler(role.set_variable, at_once=True),

@@ -39,7 +39,7 @@ async def execute(
     target = context.catalog.find(statement.name, position)
     if not isinstance(target, Table):
         raise WrongObjectType(
-            f'"{statement.name}" is not a table',
+            f'"{target.bare}" is not a table',
             hint=f"{verb} changes rows of tables; a stream's rows are events",
             position=position,
         )

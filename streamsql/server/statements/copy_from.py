@@ -26,7 +26,6 @@ from streamsql.plan.places import located, place_of_word
 from streamsql.server.context import Context, Values
 from streamsql.server.gathered import modifier_of
 from streamsql.server.results import CopyIn
-from streamsql.sql.names import quote_name
 from streamsql.sql.statements import CopyFrom
 
 # what WHERE reads: the rows that have arrived
@@ -43,9 +42,9 @@ async def execute(context: Context, statement: CopyFrom, values: Values) -> Copy
     filled = [CopyColumn(c.name, wire_column(c.type).type, modifier_of(c.type), context.zone) for c in columns]
     decoder: CopyDecoder | BinaryCopyDecoder
     if options.format == "binary":
-        decoder = BinaryCopyDecoder(filled, context.limits, relation.name)
+        decoder = BinaryCopyDecoder(filled, context.limits, relation.bare)
     else:
-        decoder = CopyDecoder(filled, options, context.limits, relation.name)
+        decoder = CopyDecoder(filled, options, context.limits, relation.bare)
     where = None if statement.where is None else await context.reads.run(lambda c: _condition(context, statement, c))
     return CopyIn(decoder, relation.name, tuple(c.name for c in columns), options.format == "binary", where)
 
@@ -53,10 +52,11 @@ async def execute(context: Context, statement: CopyFrom, values: Values) -> Copy
 def _condition(context: Context, statement: CopyFrom, cursor: duckdb.DuckDBPyConnection) -> str:
     """Give the SELECT, over `_COPIED`, of the rows that WHERE lets in. Raises what is wrong with the condition."""
     assert statement.where is not None
-    name = exp.to_table(quote_name(statement.name), dialect="postgres")
+    relation = context.catalog.relation(statement.name)
+    name = exp.Table(this=exp.to_identifier(relation.name, quoted=True))
+    name.set("alias", exp.TableAlias(this=exp.to_identifier(relation.bare, quoted=True)))
     name.meta[TARGET] = True  # the rows that arrive are read, and none of the relation's
     tree = exp.select("*").from_(name).where(statement.where)
-    relation = context.catalog.relation(statement.name)
     scope = replace(context.scope(cursor), stand_ins={relation.name: _COPIED})
     cursor.register(_COPIED, context.known.schema(relation, cursor).empty_table())
     try:

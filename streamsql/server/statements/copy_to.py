@@ -12,6 +12,7 @@ from streamsql.pgwire.copy_out import CopiedColumn, CopyEncoder
 from streamsql.server.context import Context, Values
 from streamsql.server.results import CopyOut
 from streamsql.server.statements import query, subscribe
+from streamsql.sql.names import parted
 from streamsql.sql.statements import CopyTo, Query
 
 
@@ -23,7 +24,9 @@ async def execute(context: Context, statement: CopyTo, values: Values) -> CopyOu
             rows = await query.execute(context, source, values)
         except UndefinedColumn as error:
             if statement.name is not None:  # of this relation, then
-                error.message = error.message.replace(" does not", f' of relation "{statement.name}" does not')
+                error.message = error.message.replace(
+                    " does not", f' of relation "{parted(statement.name)[1]}" does not'
+                )
             raise
     else:
         rows = await subscribe.execute(context, source, values)

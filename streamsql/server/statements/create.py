@@ -7,7 +7,7 @@ import asyncio
 import duckdb
 
 from streamsql.base.errors import StreamSQLError
-from streamsql.catalog.objects import Stream
+from streamsql.catalog.objects import PUBLIC_SCHEMA, Stream, Table, View
 from streamsql.catalog.rights import require_create, require_owner
 from streamsql.connectors import resolved
 from streamsql.connectors.inferring import inferred
@@ -20,11 +20,12 @@ from streamsql.plan.unbounded import missing_bound
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done, notice
 from streamsql.server.statements.query import check_continuous
+from streamsql.sql.names import parted
 from streamsql.sql.statements import CreateMaterializedView, CreateStream, CreateTable
 
 
 def exists_notice(name: str) -> dict[str, str]:
-    return notice(f'relation "{name}" already exists, skipping', sqlstate="42P07")
+    return notice(f'relation "{parted(name)[1]}" already exists, skipping', sqlstate="42P07")
 
 
 def block_notices(context: Context, what: str) -> list[dict[str, str]]:
@@ -73,12 +74,12 @@ def _check_defaults(context: Context, statement: CreateStream | CreateTable, cur
                 raise located(error, column.default, statement) from error
 
 
-async def create_relation(context: Context, statement: CreateStream | CreateTable) -> bool:
-    """Make a stream or table that belongs to whoever asks; False where it exists already and that may be."""
+async def create_relation(context: Context, statement: CreateStream | CreateTable) -> Stream | Table | None:
+    """Make a stream or table that belongs to whoever asks; None where it exists already and that may be."""
     engine, role = context.engine, context.asker.role
 
-    def create() -> bool:
-        require_create(engine.catalog, role)
+    def create() -> Stream | Table | None:
+        require_create(engine.catalog, role, parted(statement.name)[0] or PUBLIC_SCHEMA)
         return definitions.create_relation(engine, statement, role)
 
     return await context.on_engine(create)
@@ -89,35 +90,35 @@ async def view(context: Context, statement: CreateMaterializedView, values: Valu
     check_continuous(context, statement.query)
     engine, role = context.engine, context.asker.role
 
-    def create() -> bool:
-        require_create(engine.catalog, role)
+    def create() -> View | None:
+        require_create(engine.catalog, role, parted(statement.name)[0] or PUBLIC_SCHEMA)
         require_sources(engine.catalog, role, statement.query)
-        replaced = engine.catalog.get(statement.name) if statement.or_replace else None
+        replaced = engine.catalog.called(statement.name) if statement.or_replace else None
         if replaced is not None:
             require_owner(engine.catalog, role, replaced)
             require_sources(engine.catalog, engine.catalog.access.owner_of(replaced.id), statement.query)
         return definitions.create_view(engine, statement, role)
 
     made = await context.on_engine(create)
-    if not made:
+    if made is None:
         return Done(what, [exists_notice(statement.name)])
     notices = block_notices(context, what)
-    plan = context.engine.queries[statement.name].plan
+    plan = context.engine.queries[made.name].plan
     if plan.window is not None and not plan.state_bounded:
         notices.append(
             notice(
-                f'state of "{statement.name}" is never dropped: there is no watermark',
+                f'state of "{made.bare}" is never dropped: there is no watermark',
                 hint="add WITH WATERMARK '10 minutes', or declare WATERMARK FOR the column in CREATE STREAM",
             )
         )
     missing = missing_bound(statement.query, plan, context.catalog)
     if missing is not None:
-        notices.append(notice(f'"{statement.name}" needs all rows of its streams for ever', hint=missing))
+        notices.append(notice(f'"{made.bare}" needs all rows of its streams for ever', hint=missing))
     trimmed = [s for s in plan.sources if isinstance(o := context.catalog.get(s), Stream) and o.retention_us]
     if plan.recomputed is not None and trimmed:
         notices.append(
             notice(
-                f"rows of {', '.join(trimmed)} are kept beyond their retention: {statement.name} reads them again",
+                f"rows of {', '.join(trimmed)} are kept beyond their retention: {made.bare} reads them again",
                 hint="EXPLAIN the query to see why; GROUP BY over one stream is kept without its rows",
             )
         )

@@ -18,6 +18,7 @@ from streamsql.server.results import Done
 from streamsql.server.statements.create import block_notices, check_defaults, create_relation, exists_notice
 from streamsql.server.statements.insert import read_all
 from streamsql.server.temporary import created
+from streamsql.sql.names import parted
 from streamsql.sql.render import render
 from streamsql.sql.statements import ColumnDefinition, CreateTable, CreateTableAs
 
@@ -35,18 +36,18 @@ def _is_new(context: Context, name: str, *, if_not_exists: bool) -> bool:
     if name not in context.transaction.temporary:
         return True
     if not if_not_exists:
-        raise DuplicateTable(f'relation "{name}" already exists')
+        raise DuplicateTable(f'relation "{parted(name)[1]}" already exists')
     return False
 
 
 async def of_query(context: Context, statement: CreateTableAs, values: Values) -> Done:
     notices = []
     if statement.on_commit is None:
-        known = statement.name in context.engine.catalog.objects
+        known = context.engine.catalog.called(statement.name) is not None
         if known and statement.if_not_exists:
             return Done("CREATE TABLE AS", [exists_notice(statement.name)])
         if known:
-            raise DuplicateTable(f'relation "{statement.name}" already exists')
+            raise DuplicateTable(f'relation "{parted(statement.name)[1]}" already exists')
     elif not _is_new(context, statement.name, if_not_exists=statement.if_not_exists):
         return Done("CREATE TABLE AS", [exists_notice(statement.name)])
     columns, rows = await context.reads.compute(lambda: _answer(context, statement))
@@ -54,11 +55,13 @@ async def of_query(context: Context, statement: CreateTableAs, values: Values) -
     made = dataclasses.replace(made, text=render(made))
     if statement.on_commit is not None:
         await temporary(context, made, values)
+        if statement.name in context.transaction.temporary:
+            context.transaction.write(statement.name, rows)
     else:
-        await create_relation(context, made)
+        table = await create_relation(context, made)
+        assert table is not None
         notices = block_notices(context, "CREATE TABLE AS")
-    if statement.on_commit is None or statement.name in context.transaction.temporary:
-        context.transaction.write(statement.name, rows)
+        context.transaction.write(table.name, rows)
     return Done(f"SELECT {rows.num_rows}" if statement.with_data else "CREATE TABLE AS", notices)
 
 

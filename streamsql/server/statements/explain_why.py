@@ -27,12 +27,12 @@ async def execute(context: Context, statement: ExplainWhy, values: Values) -> Ro
         view = context.catalog.find(statement.name, statement.name_position + 1)
         if not isinstance(view, View):
             raise WrongObjectType(
-                f'"{statement.name}" is not a materialized view',
+                f'"{view.bare}" is not a materialized view',
                 hint="EXPLAIN WHY tells what holds the windows of a view open",
                 position=statement.name_position + 1,
             )
         require_read(context.catalog, context.asker.role, view)
-        return why(engine.queries[view.name], engine.store, context.limits.why_rows_max)
+        return why(engine.queries[view.name], engine.store, context.limits.why_rows_max, engine.streams)
 
     table = await asyncio.wrap_future(engine.call(ask))
     found = await columns(context, statement, values)

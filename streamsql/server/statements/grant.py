@@ -13,11 +13,9 @@ from streamsql.base.errors import DependentObjectsExist, InsufficientPrivilege, 
 from streamsql.catalog.access import (
     NONE,
     PUBLIC,
-    PUBLIC_SCHEMA,
     Access,
     Grant,
 )
-from streamsql.catalog.objects import PUBLIC_SCHEMA as PUBLIC_SCHEMA_NAME
 from streamsql.catalog.objects import Catalog
 from streamsql.catalog.rights import kind
 from streamsql.engine import roles
@@ -49,13 +47,15 @@ def _objects(catalog: Catalog, statement: GrantPrivileges) -> Iterator[tuple[int
     """Give the ids of the objects, and what people call them."""
     if statement.on_schema or statement.whole_schema:
         for name in statement.names:
-            if name != PUBLIC_SCHEMA_NAME:
+            if name not in catalog.schemas:
                 raise InvalidSchemaName(f'schema "{name}" does not exist')
         if statement.on_schema:
-            yield PUBLIC_SCHEMA, "schema public"
+            yield from ((catalog.schemas[name].id, f"schema {name}") for name in statement.names)
             return
-    made = catalog if statement.whole_schema else [catalog.find(name) for name in statement.names]
-    yield from ((item.id, f"{kind(item)} {item.name}") for item in list(made))
+        made = [item for name in statement.names for item in catalog.in_schema(name)]
+    else:
+        made = [catalog.find(name) for name in statement.names]
+    yield from ((item.id, f"{kind(item)} {item.bare}") for item in made)
 
 
 def _changed(

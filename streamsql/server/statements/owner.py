@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from streamsql.base.errors import DependentObjectsExist, InsufficientPrivilege, WrongObjectType
-from streamsql.catalog.access import PUBLIC_SCHEMA, SYSTEM_ROLES, Access
-from streamsql.catalog.objects import KIND_OF, Catalog
+from streamsql.base.errors import DependentObjectsExist, InsufficientPrivilege, UndefinedTable, WrongObjectType
+from streamsql.catalog.access import SYSTEM_ROLES, Access
+from streamsql.catalog.objects import KIND_OF, Catalog, nearest
 from streamsql.catalog.rights import require_create, require_owner
-from streamsql.engine import definitions, roles
+from streamsql.engine import roles
+from streamsql.engine.schemas import drop_schemas, own_schemas
 from streamsql.server.context import Context, Values
-from streamsql.server.results import Done
+from streamsql.server.results import Done, notice
 from streamsql.server.statements.role import role_of
+from streamsql.sql.names import parted
 from streamsql.sql.role_statements import AlterOwner, ReassignOwned
+from streamsql.sql.schema_statements import MoveObject
 
 
 async def alter(context: Context, statement: AlterOwner, values: Values) -> Done:
     asking = context.asker.role
+    what = f"ALTER {'TABLE' if statement.kind.value == 'STREAM' else statement.kind.value}"
+    key = found_key(context, statement)
+    if key is None:
+        return Done(what, [missing_notice(statement)])
 
     def change(catalog: Catalog) -> Access:
         access = catalog.access
-        made = catalog.find(statement.name, statement.name_position + 1)
+        made = catalog.find(key, statement.name_position + 1)
         if KIND_OF[type(made)] is not statement.kind:
             raise WrongObjectType(
-                f'"{statement.name}" is not a {statement.kind.value.lower()}', position=statement.name_position + 1
+                f'"{made.bare}" is not a {statement.kind.value.lower()}', position=statement.name_position + 1
             )
         owner = role_of(context, access, statement.owner)
         if access.owner_of(made.id) == owner.oid:
@@ -30,11 +37,31 @@ async def alter(context: Context, statement: AlterOwner, values: Values) -> Done
         if not access.is_superuser(asking):
             if not access.is_member(asking, owner.oid):
                 raise InsufficientPrivilege(f'must be member of role "{owner.name}"')
-            require_create(catalog, owner.oid)
+            require_create(catalog, owner.oid, made.schema)
         return access.with_owner(made.id, owner.oid)
 
     await context.on_engine(lambda: roles.change_access(context.engine, change))
-    return Done(f"ALTER {'TABLE' if statement.kind.value == 'STREAM' else statement.kind.value}")
+    return Done(what)
+
+
+def found_key(context: Context, statement: AlterOwner | MoveObject) -> str | None:
+    """Give the key of what an ALTER is about; None where it is not there and IF EXISTS was said. Raises UndefinedTable."""
+    schema, name = parted(statement.name)
+    lookup = context.lookup
+    found = lookup.key(schema, name)
+    if found is None and not statement.if_exists:
+        shown = name if schema is None else f"{schema}.{name}"
+        raise UndefinedTable(
+            f'relation "{shown}" does not exist',
+            hint=nearest(name, [made.bare for made in lookup.catalog]),
+            position=statement.name_position + 1,
+        )
+    return found
+
+
+def missing_notice(statement: AlterOwner | MoveObject) -> dict[str, str]:
+    """Tell that what an ALTER is about is not there."""
+    return notice(f'relation "{parted(statement.name)[1]}" does not exist, skipping')
 
 
 async def reassign(context: Context, statement: ReassignOwned, values: Values) -> Done:
@@ -63,7 +90,7 @@ async def reassign(context: Context, statement: ReassignOwned, values: Values) -
         to = role_of(context, access, statement.to)
         if not access.has_rights_of(asking, to.oid):
             raise InsufficientPrivilege("permission denied to reassign objects")
-        for made in catalog:
+        for made in (*catalog, *own_schemas(catalog)):
             if access.owner_of(made.id) in owners:
                 access = access.with_owner(made.id, to.oid)
         return access
@@ -72,8 +99,9 @@ async def reassign(context: Context, statement: ReassignOwned, values: Values) -
         catalog = context.engine.catalog
         owners = named(catalog.access)
         gone = [made for made in catalog if catalog.access.owner_of(made.id) in owners]
+        empty = [schema for schema in own_schemas(catalog) if catalog.access.owner_of(schema.id) in owners]
         # all of them at once, so that they do not stand in each other's way
-        definitions.drop_objects(context.engine, gone, cascade=statement.cascade)
+        drop_schemas(context.engine, empty, gone, cascade=statement.cascade)
         roles.change_access(context.engine, lambda catalog: _without_grants(catalog, owners))
 
     if statement.to is None:
@@ -86,7 +114,7 @@ async def reassign(context: Context, statement: ReassignOwned, values: Values) -
 def _without_grants(catalog: Catalog, owners: set[int]) -> Access:
     """Take away all that was given to these roles, or by them."""
     access = catalog.access
-    for object_id in [*(made.id for made in catalog), PUBLIC_SCHEMA]:
+    for object_id in [made.id for made in (*catalog, *catalog.schemas.values())]:
         grants = access.acl(object_id)
         kept = [g for g in grants if owners.isdisjoint((g.grantee, g.grantor))]
         if len(kept) != len(grants):

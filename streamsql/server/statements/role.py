@@ -21,7 +21,7 @@ from streamsql.base.errors import (
     UndefinedObject,
 )
 from streamsql.base.limits import exceeded
-from streamsql.catalog.access import OWNER, PUBLIC_SCHEMA, SYSTEM_ROLES, Access, Membership, Role
+from streamsql.catalog.access import OWNER, SYSTEM_ROLES, Access, Membership, Role
 from streamsql.catalog.objects import Catalog
 from streamsql.catalog.rights import kind
 from streamsql.engine import roles
@@ -273,12 +273,16 @@ def _refuse_needed(catalog: Catalog, role: Role) -> None:
 def _needing(catalog: Catalog, role: Role) -> Iterable[str]:
     access = catalog.access
     for made in catalog:
-        if access.owner_of(made.id) == role.oid:
-            yield f"owner of {kind(made)} {made.name}"
-        elif any(role.oid in (g.grantee, g.grantor) for g in access.acl(made.id)):
-            yield f"privileges for {kind(made)} {made.name}"
-    if any(role.oid in (g.grantee, g.grantor) for g in access.acl(PUBLIC_SCHEMA)):
-        yield "privileges for schema public"
+        yield from _needed(access, role, made.id, f"{kind(made)} {made.bare}")
+    for schema in catalog.schemas.values():
+        yield from _needed(access, role, schema.id, f"schema {schema.name}")
+
+
+def _needed(access: Access, role: Role, object_id: int, called: str) -> Iterable[str]:
+    if access.owner_of(object_id) == role.oid:
+        yield f"owner of {called}"
+    elif any(role.oid in (g.grantee, g.grantor) for g in access.acl(object_id)):
+        yield f"privileges for {called}"
 
 
 # ---- membership ----

@@ -45,30 +45,30 @@ def _rows_in(context: Context, name: str) -> int:
 def _streams(context: Context) -> list[tuple[object, ...]]:
     return [
         (
-            o.name,
+            o.shown,
             len(o.columns),
             f"{o.watermark.column} - {render_duration(o.watermark.delay_us)}" if o.watermark else None,
             _duration(o.retention_us, "forever"),
             _duration(o.idle_timeout_us, "never"),
             _rows_in(context, o.name),
         )
-        for o in sorted(context.catalog, key=lambda o: o.name)
+        for o in sorted(context.catalog, key=lambda o: o.shown)
         if isinstance(o, Stream)
     ]
 
 
 def _tables(context: Context) -> list[tuple[object, ...]]:
     return [
-        (o.name, len(o.columns), ", ".join(o.primary_key) or None, _rows_in(context, o.name))
-        for o in sorted(context.catalog, key=lambda o: o.name)
+        (o.shown, len(o.columns), ", ".join(o.primary_key) or None, _rows_in(context, o.name))
+        for o in sorted(context.catalog, key=lambda o: o.shown)
         if isinstance(o, Table)
     ]
 
 
 def _views(context: Context) -> list[tuple[object, ...]]:
     return [
-        (o.name, o.source, o.mode.value.lower(), o.text)
-        for o in sorted(context.catalog, key=lambda o: o.name)
+        (o.shown, o.source, o.mode.value.lower(), o.text)
+        for o in sorted(context.catalog, key=lambda o: o.shown)
         if isinstance(o, View)
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from streamsql.base.errors import StreamSQLError
 from streamsql.catalog.objects import Stream, Table
 from streamsql.catalog.rights import require
-from streamsql.engine import definitions
+from streamsql.engine import upserts
 from streamsql.plan.places import located
 from streamsql.plan.upsert import conflict_sql
 from streamsql.server import written
@@ -32,7 +32,7 @@ async def execute(context: Context, statement: Insert, values: Values) -> Done |
         if context.transaction.explicit or relation.temporary:
             count = (await context.reads.compute(lambda: written.upsert(context, relation, rows, clause))).count
         else:
-            count = await context.on_engine(lambda: definitions.upsert(context.engine, relation, rows, clause))
+            count = await context.on_engine(lambda: upserts.upsert(context.engine, relation, rows, clause))
     except StreamSQLError as error:
         raise located(error, statement.conflict, statement) from error
     return Done(f"INSERT 0 {count}")

@@ -1,0 +1,119 @@
+"""What changes schemas, and what moves an object from one name to another. Runs on the engine's thread, between two epochs.
+
+An object keeps its key whatever it is called, so that nothing that is kept by the key has to move (`sql.names`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from streamsql.base.errors import DependentObjectsExist, DuplicateSchema, DuplicateTable
+from streamsql.catalog.access import PUBLIC_SCHEMA as PUBLIC_ID
+from streamsql.catalog.objects import KIND_OF, Catalog, CatalogObject, Schema
+from streamsql.engine import recovery
+from streamsql.engine.access import save_access
+from streamsql.engine.definitions import drop_objects
+from streamsql.engine.epoch import Engine
+
+
+def own_schemas(catalog: Catalog) -> list[Schema]:
+    """List the schemas that users have made."""
+    return [schema for schema in catalog.schemas.values() if schema.id != PUBLIC_ID]
+
+
+def create_schema(engine: Engine, name: str, owner: int) -> None:
+    """CREATE SCHEMA. Raises DuplicateSchema."""
+    before = engine.catalog
+    if name in before.schemas:
+        raise DuplicateSchema(f'schema "{name}" already exists')
+    made = Schema(engine.next_id(), name)
+
+    def change() -> Catalog:
+        engine.store.execute("INSERT INTO _engine.schemas VALUES (?, ?)", [made.id, name])
+        access = before.access.with_schema(made.id, owner)
+        save_access(engine.store, access)
+        return before.with_schemas({**before.schemas, name: made}).with_access(access)
+
+    _commit(engine, change)
+
+
+def drop_schemas(
+    engine: Engine, gone: Sequence[Schema], objects: Sequence[CatalogObject] = (), *, cascade: bool
+) -> list[CatalogObject]:
+    """DROP SCHEMA, and of objects with it; gives what else has gone.
+
+    Raises DependentObjectsExist where something depends on them, unless `cascade`.
+    """
+    inside = [made for schema in gone for made in engine.catalog.in_schema(schema.name) if made not in objects]
+    if inside and not cascade:
+        first = next(schema for schema in gone if inside[0].schema == schema.name)
+        raise DependentObjectsExist(
+            f"cannot drop schema {first.name} because other objects depend on it",
+            detail="\n".join(f"{_kind(o)} {o.shown} depends on schema {o.schema}" for o in inside),
+            hint="Use DROP ... CASCADE to drop the dependent objects too.",
+        )
+    more = inside + drop_objects(engine, [*objects, *inside], cascade=cascade)
+    before = engine.catalog
+    left = {name: schema for name, schema in before.schemas.items() if schema not in gone}
+
+    def change() -> Catalog:
+        for schema in gone:
+            engine.store.execute("DELETE FROM _engine.schemas WHERE id = ?", [schema.id])
+        access = before.access.without_objects(schema.id for schema in gone)
+        save_access(engine.store, access)
+        return before.with_schemas(left).with_access(access)
+
+    if gone:
+        _commit(engine, change)
+    return more
+
+
+def rename_schema(engine: Engine, schema: Schema, new_name: str) -> None:
+    """ALTER SCHEMA ... RENAME TO. Raises DuplicateSchema."""
+    before = engine.catalog
+    if new_name in before.schemas:
+        raise DuplicateSchema(f'schema "{new_name}" already exists')
+
+    def change() -> Catalog:
+        engine.store.execute("UPDATE _engine.schemas SET name = ? WHERE id = ?", [new_name, schema.id])
+        catalog = before
+        for made in before.in_schema(schema.name):
+            catalog = _moved(engine, catalog, made, new_name, made.bare)
+        schemas = {new_name if n == schema.name else n: s for n, s in before.schemas.items()}
+        return catalog.with_schemas({**schemas, new_name: replace(schema, name=new_name)})
+
+    _commit(engine, change)
+
+
+def move(engine: Engine, made: CatalogObject, schema: str, name: str) -> None:
+    """ALTER ... SET SCHEMA, and RENAME TO. Raises DuplicateTable where the name is taken."""
+    before = engine.catalog
+    other = before.lookup(schema, name)
+    if other is not None:
+        in_schema = "" if schema == made.schema else f' in schema "{schema}"'
+        raise DuplicateTable(f'relation "{name}" already exists{in_schema}')
+    _commit(engine, lambda: _moved(engine, before, made, schema, name))
+
+
+def _moved(engine: Engine, catalog: Catalog, made: CatalogObject, schema: str, name: str) -> Catalog:
+    moved = replace(made, schema=schema, label=name)
+    place = json.dumps(recovery.place_of(moved))
+    engine.store.execute("UPDATE _engine.objects SET place = ? WHERE id = ?", [place, made.id])
+    return replace(catalog, objects={key: moved if o is made else o for key, o in catalog.objects.items()})
+
+
+def _commit(engine: Engine, change: Callable[[], Catalog]) -> None:
+    before = engine.catalog
+    try:
+        with engine.store.transaction():
+            engine.catalog = change()
+            engine.save()
+    except BaseException:
+        engine.catalog = before
+        raise
+
+
+def _kind(made: CatalogObject) -> str:
+    return KIND_OF[type(made)].value.lower()

@@ -1,0 +1,78 @@
+"""How far the time of streams is: of each as a whole and, where its source has them, of its partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+
+from streamsql.catalog.objects import Catalog, Stream, Table
+from streamsql.engine.partitions import (
+    PARTITION_COLUMN,
+    PartitionProgress,
+    TimeMove,
+    number_of,
+    with_numbers,
+)
+from streamsql.engine.positions import StreamProgress
+from streamsql.engine.watermark import NEVER, event_times
+from streamsql.engine.writes import Write
+
+
+def tagged(write: Write, catalog: Catalog, streams: Mapping[str, StreamProgress]) -> list[tuple[str, pa.Table]]:
+    """Give a write's rows; those of a stream with a connector carry the number of their partition."""
+    return [(name, _tagged(write, name, rows, catalog, streams)) for name, rows in write.rows]
+
+
+def _tagged(
+    write: Write, name: str, rows: pa.Table, catalog: Catalog, streams: Mapping[str, StreamProgress]
+) -> pa.Table:
+    relation = catalog.get(name)
+    if not isinstance(relation, Stream) or not relation.connector:
+        return rows
+    own = next((m.partition for m in write.moves if m.stream == name and m.own_watermark), None)
+    at = streams.get(name)
+    return with_numbers(rows, 0 if own is None else number_of(own, {} if at is None else at.partitions))
+
+
+def arrived(relation: Stream | Table, rows: pa.Table, before: StreamProgress, now_us: int) -> StreamProgress:
+    """Give how far a relation is after rows that arrived."""
+    made = replace(before, rows_in=before.rows_in + rows.num_rows, last_arrival=now_us)
+    if not isinstance(relation, Stream) or relation.watermark is None:
+        return made
+    assert relation.watermark.column is not None
+    times, _ = event_times(rows.column(relation.watermark.column))
+    if not before.partitions:
+        return replace(made, largest=max(before.largest, int(times.max(initial=NEVER))))
+    partitions = dict(before.partitions)
+    numbers = np.asarray(rows.column(PARTITION_COLUMN))
+    for name, at in before.partitions.items():
+        own = times[numbers == at.number]
+        if own.size:
+            partitions[name] = replace(at, last_arrival=now_us, largest=max(at.largest, int(own.max())))
+    counted = [p.largest for p in partitions.values() if not _is_idle(p, relation, now_us) and p.largest != NEVER]
+    return replace(made, partitions=partitions, largest=max(before.largest, min(counted, default=NEVER)))
+
+
+def _is_idle(at: PartitionProgress, stream: Stream, now_us: int) -> bool:
+    return stream.idle_timeout_us is not None and now_us - at.last_arrival >= stream.idle_timeout_us
+
+
+def idle(catalog: Catalog, streams: Mapping[str, StreamProgress], now_us: int) -> dict[str, TimeMove]:
+    """Tell in which streams time goes on without rows, and how."""
+    found: dict[str, TimeMove] = {}
+    for stream in catalog:
+        if not isinstance(stream, Stream) or stream.idle_timeout_us is None:
+            continue
+        at = streams.get(stream.name)
+        if at is None or at.last_arrival == NEVER:
+            continue
+        if now_us - at.last_arrival >= stream.idle_timeout_us:
+            found[stream.name] = TimeMove(elapsed_us=now_us - at.last_arrival)
+            continue
+        numbers = frozenset(p.number for p in at.partitions.values() if _is_idle(p, stream, now_us))
+        if numbers:
+            found[stream.name] = TimeMove(partitions=numbers)
+    return found

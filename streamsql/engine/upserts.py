@@ -1,0 +1,46 @@
+"""INSERT ... ON CONFLICT on a table. Runs on the engine's thread, but for what `server.written` uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from streamsql.base.errors import CardinalityViolation
+from streamsql.catalog.objects import Table, quoted
+from streamsql.engine.epoch import Engine
+from streamsql.engine.table_changes import refuse_if_append_mode
+
+
+def upsert(engine: Engine, table: Table, rows: pa.Table, clause: str) -> int:
+    """Run an INSERT with an ON CONFLICT clause; gives how many rows were written. Refused as `change_table` is."""
+    refuse_if_append_mode(engine.queries.values(), table)
+    if not rows.num_rows:
+        return 0
+    engine.store.register("__given", rows)
+    check_once(table, clause, engine.store.fetch)
+    more = {
+        "__seq": f"{engine.next_sequence} - 1 + row_number() OVER ()",
+        "__arrived_at": f"make_timestamp({engine.clock.now_us()})",
+    }
+    return engine.change_table(table, upsert_sql(table, clause, table.rows_table, more), rows.num_rows)
+
+
+def check_once(table: Table, clause: str, fetch: Callable[[str], list[tuple[Any, ...]]]) -> None:
+    """Raise CardinalityViolation where two of the rows in ``__given`` that ON CONFLICT is to update with have one key."""
+    key = ", ".join(quoted(c) for c in table.primary_key)
+    if "DO UPDATE" in clause and fetch(f"SELECT 1 FROM __given GROUP BY {key} HAVING count(*) > 1 LIMIT 1"):
+        raise CardinalityViolation(
+            "ON CONFLICT DO UPDATE command cannot affect row a second time",
+            hint="ensure that no rows proposed for insertion within the same command have duplicate constrained values",
+        )
+
+
+def upsert_sql(table: Table, clause: str, target: str, more: Mapping[str, str]) -> str:
+    """Give the INSERT of the rows in ``__given`` into `target`, which has the table's columns and `more` besides."""
+    names = [quoted(c.name) for c in table.columns]
+    return (
+        f"INSERT INTO {target} AS {quoted(table.bare)} ({', '.join([*names, *more])}) "
+        f"SELECT {', '.join([*names, *more.values()])} FROM __given {clause}"
+    )

@@ -1,0 +1,122 @@
+"""History from files first, then the live source from where history ends: no row is missing, none comes twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from streamsql.base.errors import StreamSQLError
+from streamsql.base.limits import Limits
+from streamsql.connectors import CONNECTORS, resolved
+from streamsql.connectors.backfilling import Backfilled
+from streamsql.connectors.files import Files
+from streamsql.connectors.source import Given, Surroundings
+from streamsql.engine.positions import Position
+from streamsql.sql.parse import parse
+from streamsql.sql.statements import ColumnDefinition
+from tests.connectors.file_reading import LATER_US, Notes
+from tests.running import RunningServer, until
+
+COLUMNS = (ColumnDefinition("at", "TIMESTAMP"), ColumnDefinition("n", "BIGINT"))
+HISTORY = 200
+
+
+def history(path: Path, first: int = 0, count: int = HISTORY) -> None:
+    """Write rows one a second, in two files of two groups."""
+    path.mkdir(exist_ok=True)
+    for part in range(2):
+        numbers = [first + n for n in range(count) if n * 2 // count == part]
+        times = pa.array([n * 1_000_000 for n in numbers], pa.timestamp("us"))
+        parquet.write_table(pa.table({"at": times, "n": numbers}), path / f"{part}.parquet", row_group_size=count // 4)
+
+
+def live(first: int, count: int) -> bytes:
+    return b"".join(b'{"at": %d, "n": %d}\n' % (n, n) for n in range(first, first + count))
+
+
+def given(tmp_path: Path, **options: str) -> Given:
+    history = {"backfill": f"{tmp_path}/history/*.parquet", "backfill.time": "at"}
+    return Given({**history, "path": f"{tmp_path}/live.json", "times": "s", **options}, {})
+
+
+@pytest.mark.parametrize("rows_max", [1, 7, 1_000])
+@pytest.mark.parametrize("restarts", [False, True])
+def test_the_live_source_goes_on_where_history_ends(tmp_path: Path, rows_max: int, restarts: bool):
+    history(tmp_path / "history")
+    (tmp_path / "live.json").write_bytes(live(HISTORY - 50, 100) + b'{"n": -1}\n')
+    connector, notes, source = Backfilled(Files()), Notes(), None
+    positions: dict[str, Position] = {}
+    surroundings = Surroundings((tmp_path.resolve(),), notes=notes)
+    found: list[Any] = []
+    now = LATER_US
+    for _ in range(2_000):
+        if source is None:
+            source = connector.open(given(tmp_path), COLUMNS, positions, now, surroundings)
+        batch = source.read(rows_max, now)
+        if batch is None:
+            due = source.due_us(now)
+            assert due is not None
+            if due > now + 1_000 and "files" in positions:
+                break
+            now = due
+            continue
+        positions[batch.partition] = batch.position
+        notes.update(batch.finished)
+        found += batch.rows.column("n").to_pylist()
+        if restarts:
+            source.close()
+            source = None
+    assert found == [*range(HISTORY + 50), -1]
+    assert '"finished":true' in str(positions["backfill"])
+
+
+def test_what_cannot_be_backfilled_is_refused(tmp_path: Path):
+    for text, said in (
+        ("(n INT) WITH (backfill = '/x.json', connector = 'file', path = '/y.json')", "history ends at an event time"),
+        (
+            "(n INT) WITH (backfill = '/x.json', backfill.time = 'n', connector = 'file', path = '/y.json')",
+            '"n" is no time',
+        ),
+        (
+            "(n INT) WITH (backfill = '/x.json', backfill.time = 'z', connector = 'file', path = '/y.json')",
+            '"z" does not',
+        ),
+        (
+            "(at TIMESTAMP) WITH (backfill = '/x', backfill.time = 'at', connector = 'file', path = '/y.json')",
+            '"format"',
+        ),
+        (
+            "(at TIMESTAMP) WITH (backfill = '/x.json', backfill.wrong = 'at', connector = 'file', path = '/y.json')",
+            "wrong",
+        ),
+    ):
+        with pytest.raises(StreamSQLError, match=said) as caught:
+            resolved(parse(f"CREATE STREAM s {text}", Limits())[0])  # type: ignore[type-var]  # it is a CreateStream
+        assert caught.value.position is not None
+    assert "file" in CONNECTORS
+
+
+def test_a_server_shows_how_far_history_is_read_and_goes_on_after_a_kill(tmp_path: Path):
+    history(tmp_path / "history", count=100_000)
+    (tmp_path / "live.json").write_bytes(live(99_000, 2_000))
+    with RunningServer(tmp_path, ["--allow-path", str(tmp_path)]) as server:
+        server.execute(
+            "CREATE STREAM s (at TIMESTAMP, n BIGINT, WATERMARK FOR at AS at) WITH (connector = 'file', times = 's', "
+            f"path = '{tmp_path}/live.json', backfill = '{tmp_path}/history/*.parquet', retention = 'forever')"
+        )
+        until(lambda: server.execute("SELECT 1 FROM streamsql.backfills WHERE rows_read > 0"))
+        process = server.process
+        assert process is not None
+        process.kill()
+        process.communicate()
+        server.start()
+        until(lambda: server.execute("SELECT count(*) FROM s") == [(101_000,)])
+        assert server.execute("SELECT count(DISTINCT n), max(n) FROM s") == [(101_000, 100_999)]
+        found = server.execute(
+            "SELECT name, rows_read, bytes_read = bytes_total, history_end::TEXT, time_left, status FROM streamsql.backfills"
+        )
+        assert found == [("s", 100_000, True, "1970-01-02 03:46:39", None, "finished")]

@@ -1,0 +1,195 @@
+"""Changes as messages of a real broker's topic: each once for readers of what is committed, whatever is cut off."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from streamsql.base.errors import ObjectInUse, StreamSQLError, Unavailable
+from streamsql.catalog.objects import OutputColumn
+from streamsql.connectors import SINKS
+from streamsql.connectors.kafka.sink import KafkaSink
+from streamsql.connectors.sink import Delivery, Guarantee, Shape
+from streamsql.connectors.source import Given, Surroundings
+from tests.connectors.servers import kafka as servers
+from tests.connectors.servers.kafka import Broker
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+
+COLUMNS = (OutputColumn("k", "VARCHAR"), OutputColumn("n", "BIGINT"))
+APPENDS = Shape(COLUMNS, append_only=True, key=())
+CHANGES = Shape(COLUMNS, append_only=False, key=("k",))
+
+Change = tuple[int, int, str, int]  # epoch, weight, k, n
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory) -> Iterator[Broker]:
+    yield from servers.broker_in(tmp_path_factory.mktemp("kafka"))
+
+
+def opened(broker: Broker, topic: str, shape: Shape = APPENDS, identity: str = "", **options: str) -> Any:
+    given = Given({"brokers": broker.address, "topic": topic, **options}, {})
+    SINKS["kafka"].check(given, shape)
+    return SINKS["kafka"].open(given, shape, Surroundings(name="s", identity=identity or f"test-{topic}"))
+
+
+def delivery(changes: Sequence[Change]) -> Delivery:
+    epochs, weights, keys, numbers = (list(column) for column in zip(*changes, strict=True))
+    seen: dict[int, int] = {}
+    places = [seen.setdefault(e, 0) for e in epochs]
+    for index, epoch in enumerate(epochs):
+        places[index] = seen[epoch]
+        seen[epoch] += 1
+    rows = pa.table({"k": pa.array(keys, pa.string()), "n": pa.array(numbers, pa.int64())})
+    return Delivery(rows, np.array(weights, np.int8), np.array(epochs), np.array(places), epochs[0], epochs[-1])
+
+
+def appended(epoch: int, count: int = 10) -> Delivery:
+    return delivery([(epoch, 1, f"e{epoch}", n) for n in range(count)])
+
+
+def values(messages: Sequence[Any]) -> list[Any]:
+    return [None if m.value() is None else json.loads(m.value()) for m in messages]
+
+
+def test_each_delivery_is_there_once_and_its_epoch_with_it(broker):
+    broker.create("once", 2)
+    sink = opened(broker, "once")
+    assert sink.delivered() == 0
+    sink.deliver(appended(3))
+    sink.deliver(appended(7))
+    assert sink.delivered() == 7
+    sink.close()
+    again = opened(broker, "once")
+    assert again.delivered() == 7
+    again.deliver(appended(8))
+    again.close()
+    found = values(broker.received("once"))
+    assert sorted((r["k"], r["n"]) for r in found) == [(f"e{e}", n) for e in (3, 7, 8) for n in range(10)]
+
+
+def test_a_delivery_that_was_cut_off_is_not_there(broker, monkeypatch):
+    broker.create("cut")
+    sink = opened(broker, "cut")
+    sink.deliver(appended(1))
+
+    send = KafkaSink._send
+
+    def cut(*arguments: Any) -> None:
+        send(*arguments)
+        sink._producer.flush(30)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KafkaSink, "_send", cut)
+        with pytest.raises(KeyboardInterrupt):
+            sink.deliver(appended(2))
+    assert len(broker.received("cut", "read_uncommitted")) == 20
+    again = opened(broker, "cut")  # as after a crash: nobody has closed the first one
+    assert again.delivered() == 1
+    again.deliver(appended(2))
+    assert len(broker.received("cut")) == 20
+    third = opened(broker, "cut")
+    with pytest.raises(ObjectInUse, match="another producer has taken over"):
+        again.deliver(appended(3))
+    assert third.delivered() == 2
+    assert len(broker.received("cut")) == 20
+    for each in (sink, again, third):
+        each.close()
+
+
+def test_rows_that_change_are_put_by_key_and_deleted_by_a_tombstone(broker):
+    sink = opened(broker, "upserts", CHANGES, create_topic="true")
+    sink.deliver(delivery([(1, 1, "a", 1), (1, 1, "b", 1), (2, -1, "a", 1), (2, 1, "a", 2), (2, -1, "b", 1)]))
+    sink.deliver(delivery([(3, -1, "a", 2), (3, 1, "a", 3), (3, 1, "c", 1)]))
+    sink.close()
+    messages = broker.received("upserts")
+    assert [(m.key(), m.value()) for m in messages] == [
+        (b'{"k":"a"}', b'{"k":"a","n":2}'), (b'{"k":"b"}', None),
+        (b'{"k":"a"}', b'{"k":"a","n":3}'), (b'{"k":"c"}', b'{"k":"c","n":1}'),
+    ]  # fmt: skip
+    assert broker.settings_of("upserts")["cleanup.policy"] == "compact"
+
+
+def test_changes_can_be_sent_as_envelopes(broker):
+    broker.create("envelopes")
+    sink = opened(broker, "envelopes", CHANGES, format="debezium", key_format="raw")
+    sink.deliver(delivery([(1, 1, "a", 1), (2, -1, "a", 1), (2, -1, "b", 5), (2, 1, "a", 2), (2, 1, "c", 3)]))
+    sink.close()
+    messages = broker.received("envelopes")
+    assert [m.key() for m in messages] == [b"a", b"b", b"a", b"c"]
+    assert values(messages) == [
+        {"before": None, "after": {"k": "a", "n": 1}, "op": "c"},
+        {"before": {"k": "b", "n": 5}, "after": None, "op": "d"},
+        {"before": {"k": "a", "n": 1}, "after": {"k": "a", "n": 2}, "op": "u"},
+        {"before": None, "after": {"k": "c", "n": 3}, "op": "c"},
+    ]
+    nameless = Shape(COLUMNS, append_only=False, key=())
+    sink = opened(broker, "envelopes", nameless, "other", format="debezium")
+    sink.deliver(delivery([(1, -1, "a", 1), (1, 1, "a", 2)]))
+    sink.close()
+    assert [v["op"] for v in values(broker.received("envelopes"))[4:]] == ["d", "c"]
+
+
+def test_without_transactions_each_row_has_a_name_to_tell_repeats_by(broker):
+    broker.create("named")
+    sink = opened(broker, "named", transactions="false")
+    assert sink.delivered() is None
+    for _ in range(2):
+        sink.deliver(appended(4, 2))
+    sink.close()
+    assert [m.headers() for m in broker.received("named")] == [
+        [("streamsql-row", name)] for name in (b"4-0", b"4-1", b"4-0", b"4-1")
+    ]
+
+
+def test_a_broker_that_is_gone_for_a_while_gets_each_row_once(broker):
+    broker.create("gone")
+    sink = opened(broker, "gone")
+    sink.deliver(appended(1))
+    broker.stop(at_once=True)
+    with pytest.raises(Unavailable) as caught:
+        _with_patience(sink, 2, lambda: sink.deliver(appended(2)))
+    assert caught.value.detail
+    sink.close()
+    broker.start()
+    again = opened(broker, "gone")
+    assert again.delivered() == 1
+    again.deliver(appended(2))
+    again.close()
+    found = values(broker.received("gone"))
+    assert sorted((r["k"], r["n"]) for r in found) == [(f"e{e}", n) for e in (1, 2) for n in range(10)]
+
+
+def _with_patience(sink: Any, seconds: float, deliver: Any) -> None:
+    from streamsql.connectors.kafka import sink as module
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_COMMIT_SECONDS_MAX", seconds)
+        patch.setattr(module, "ANSWER_SECONDS_MAX", seconds)
+        deliver()
+
+
+def test_what_cannot_be_delivered_so_is_refused_before_it_is_tried(broker):
+    def refused(shape: Shape, **options: str) -> str:
+        with pytest.raises(StreamSQLError) as caught:
+            opened(broker, "wrong", shape, **options)
+        return caught.value.message
+
+    changing = Shape(COLUMNS, append_only=False, key=())
+    assert refused(changing) == "rows of the view change, and no key says which"
+    assert refused(APPENDS, format="raw") == "raw messages need one column, of type text or bytea"
+    assert refused(APPENDS, key_format="raw") == "a raw key needs one column"
+    assert refused(APPENDS, topic_partitions="3") == 'the option "topic_partitions" needs create_topic = true'
+    assert refused(APPENDS, **{"properties.plugin.library.paths": "x"}).startswith("unrecognized option")
+    assert refused(APPENDS, sasl_username="x") == 'the option "sasl_username" needs "sasl_password"'
+    with pytest.raises(StreamSQLError, match="topic"):
+        opened(broker, "missing")
+    given = Given({"brokers": broker.address, "topic": "t", "transactions": "false"}, {})
+    assert SINKS["kafka"].check(given, APPENDS) is Guarantee.AT_LEAST_ONCE
