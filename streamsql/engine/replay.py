@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from streamsql.base.errors import NotInPrerequisiteState
 from streamsql.base.limits import Limits
-from streamsql.catalog.objects import RESULTS_SCHEMA, Catalog, View, quoted
+from streamsql.catalog.objects import RESULTS_SCHEMA, ROWS_SCHEMA, Catalog, View, quoted
 from streamsql.engine import recovery
 from streamsql.engine.changes import Progress
 from streamsql.engine.definitions import start_query
@@ -27,6 +27,7 @@ from streamsql.engine.ingest import carried_as
 from streamsql.engine.operators.lookup import LookupNode
 from streamsql.engine.origin_query import OriginQuery
 from streamsql.engine.origins import InnerNode, Node, StreamNode, ViewNode
+from streamsql.engine.partitions import TimeMove
 from streamsql.engine.rejected import Rejected
 from streamsql.engine.store import Store
 from streamsql.engine.watermark import NEVER
@@ -85,7 +86,7 @@ def replayed(name: str, plan: ContinuousPlan, kept: Kept, limits: Limits, before
 def rows_gone(query: OriginQuery, before: Progress, cursor: duckdb.DuckDBPyConnection) -> tuple[str, int, int] | None:
     """Tell whether a stream has fewer rows than the query has read: its name, how many are kept, and how many were read."""
     for name, rows_in in _read(query.nodes, before.inner):
-        kept = int(cursor.execute(f"SELECT count(*) FROM _rows.{quoted(name)}").fetchall()[0][0])
+        kept = int(cursor.execute(f"SELECT count(*) FROM {ROWS_SCHEMA}.{quoted(name)}").fetchall()[0][0])
         if kept < rows_in:
             return name, kept, rows_in
     return None
@@ -111,15 +112,11 @@ def _view_with(mark: int) -> SimpleNamespace:
 def _take_over(store: Store, kept: Kept, source: str) -> None:
     """Copy a source's rows from the snapshot."""
     found = kept.catalog.find(source)
-    if isinstance(found, View):
-        table = f"{RESULTS_SCHEMA}.{quoted(source)}"
-        columns = [(f"o{i}", c.type) for i, c in enumerate(found.columns)]
-        order = "rowid"
-    else:
-        table = found.rows_table
-        columns = [(c.name, c.type) for c in found.columns]
-        columns += [("__seq", "BIGINT"), ("__arrived_at", "TIMESTAMP")]
-        order = "__seq"
+    assert not isinstance(found, View) or found.append_only, source
+    table = f"{RESULTS_SCHEMA if isinstance(found, View) else ROWS_SCHEMA}.{quoted(source)}"
+    order = "rowid" if isinstance(found, View) else "__seq"
+    shape = kept.cursor.sql(f"FROM {table} LIMIT 0")
+    columns = [(name, str(data_type)) for name, data_type in zip(shape.columns, shape.types, strict=True)]
     store.execute(f"CREATE TABLE {table} ({', '.join(f'{quoted(n)} {t}' for n, t in columns)})")
     items = ", ".join(f"CAST({quoted(n)} AS {carried_as(t)})" if carried_as(t) != t else quoted(n) for n, t in columns)
     with _registered(store, kept.cursor.sql(f"SELECT {items} FROM {table} ORDER BY {order}").to_arrow_table()):
@@ -149,11 +146,13 @@ def _read(nodes: Sequence[Node], progress: Sequence[Progress]) -> Iterator[tuple
         yield name, at.rows_in
 
 
-def _moves(nodes: Sequence[Node], now: Sequence[Progress], before: Sequence[Progress]) -> Iterator[tuple[str, int]]:
+def _moves(
+    nodes: Sequence[Node], now: Sequence[Progress], before: Sequence[Progress]
+) -> Iterator[tuple[str, TimeMove]]:
     """Give the streams whose time went on without rows, each with how far."""
     for (name, at), (_, wanted) in zip(_inner(nodes, now), _inner(nodes, before), strict=True):
         if wanted.largest > at.largest and at.seen != NEVER:
-            yield name, wanted.largest - at.seen
+            yield name, TimeMove(wanted.largest - at.seen)
 
 
 def _check_the_same(name: str, progress: Progress, before: Progress) -> None:
