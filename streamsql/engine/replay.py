@@ -21,7 +21,6 @@ from streamsql.base.limits import Limits
 from streamsql.catalog.objects import RESULTS_SCHEMA, ROWS_SCHEMA, Catalog, View, quoted
 from streamsql.engine import recovery
 from streamsql.engine.changes import Progress
-from streamsql.engine.definitions import start_query
 from streamsql.engine.flow import Arriving
 from streamsql.engine.ingest import carried_as
 from streamsql.engine.operators.lookup import LookupNode
@@ -29,6 +28,7 @@ from streamsql.engine.origin_query import OriginQuery
 from streamsql.engine.origins import InnerNode, Node, StreamNode, ViewNode
 from streamsql.engine.partitions import TimeMove
 from streamsql.engine.rejected import Rejected
+from streamsql.engine.starting import start_query
 from streamsql.engine.store import Store
 from streamsql.engine.watermark import NEVER
 from streamsql.plan import stages
