@@ -16,11 +16,12 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamsql.formats import casts
+from streamsql.formats import casts, few_json
 from streamsql.formats.casts import FLOATS, Read, is_nested, quote, text_literal
 from streamsql.formats.format import NOTHING_REJECTED, BlockDecoder, Decoded, Field, joined, rejected
 from streamsql.formats.json_values import cut_values, last_value_end
@@ -79,11 +80,19 @@ class JsonFormat:
         if not objects.all():
             objects |= np.asarray(pc.starts_with(pc.utf8_ltrim(text, characters=" \t\r\n"), "{"))
         structure, reads = _reads(self.fields, self.times, marked=exact)
-        # the parsed value is one column, so that DuckDB parses a record once
+        given = pa.table({"__text": text, "__object": pa.array(objects)})
+        if quick and objects.all():
+            plain = f"(SELECT __text, from_json(__text, {text_literal(structure)}) AS v FROM __records)"
+            reading = casts.Reading(self.fields, reads, b"\\u0000" in records.data)
+            try:
+                rows, reasons = reading.run(plain, given)
+                return rows.rename_columns([f.name for f in self.fields]), reasons, reading.quick
+            except duckdb.Error:
+                pass  # one of them at least is not valid: to ask each of them costs another parse
+        # the parsed value is one column, so that DuckDB parses a record once more, and no more
         value = f"CASE WHEN __object AND json_valid(__text) THEN from_json(__text, {text_literal(structure)}) END"
         before = (("NOT json_valid(__text)", "'invalid JSON'"), ("NOT __object", "'not a JSON object'"))
         reading = casts.Reading(self.fields, reads, b"\\u0000" in records.data, before, quick)
-        given = pa.table({"__text": text, "__object": pa.array(objects)})
         rows, reasons = reading.run(f"(SELECT __text, __object, {value} AS v FROM __records)", given)
         return rows.rename_columns([f.name for f in self.fields]), reasons, reading.quick
 
@@ -94,8 +103,12 @@ class JsonDecoder(BlockDecoder):
 
     format: JsonFormat = field(kw_only=True)
     quick: bool = True
+    few: bool = field(init=False)
     # of each row that was read last, where its record begins
     positions: Positions = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __post_init__(self) -> None:
+        self.few = few_json.reads(self.format.fields)
 
     def last_end(self, data: bytes) -> int:
         if self.format.layout == "lines":
@@ -109,6 +122,11 @@ class JsonDecoder(BlockDecoder):
 
     def read_records(self, records: Records, start: int) -> Decoded:
         """Read records that have been cut already; what is but white space is none."""
+        if 0 < len(records) <= few_json.RECORDS_MAX and self.few:
+            few = few_json.plain_rows(records, self.format.fields, casts.empty_rows(self.format.fields).schema)
+            if few is not None:
+                self.positions = records.starts + start
+                return Decoded(few, NOTHING_REJECTED)
         parts: list[pa.Table] = []
         bad = not_utf8(records)
         if bad is not None:
