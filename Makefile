@@ -26,7 +26,9 @@ test: lint  ## ruff, mypy and all tests
 # 10,000 cases of each property test, on all cores, for hours; STREAMSQL_EXAMPLES=1000 makes it fewer.
 nightly: $(VENV)/.installed-test  ## the property tests with 10,000 cases each, and long fuzzing
 	@STREAMSQL_PROFILE=nightly $(BIN)/python -m pytest tests/engine -n auto --dist worksteal $(PYTEST_ARGS)
+	@STREAMSQL_CRASH_ROWS=1000000 STREAMSQL_CRASH_KILLS=200 $(BIN)/python -m pytest tests/crash/test_pipelines.py $(PYTEST_ARGS)
 	@FUZZ_MESSAGES=1000000 FUZZ_TEXTS=100000 $(BIN)/python -m pytest tests/fuzz $(PYTEST_ARGS)
+	@FUZZ_EXAMPLES=1000 $(BIN)/python -m pytest tests/http/test_openapi.py $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-test  ## ruff and mypy only
 	@$(BIN)/ruff check .

@@ -23,7 +23,7 @@ POINTS = (
     "checkpoint.after",
 )
 # what is reached only where there are sinks
-SINK_POINTS = ("sink.created", "sink.before_delivery", "sink.after_delivery", "sink.delivered")
+SINK_POINTS = ("epoch.outbox_written", "sink.created", "sink.before_delivery", "sink.after_delivery", "sink.delivered")
 
 # those of a sink of files (`connectors.files.sink`)
 FILE_POINTS = ("files.pending_written", "files.staged", "files.manifest_written", "files.published")

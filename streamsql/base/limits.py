@@ -75,6 +75,9 @@ class Limits:
     queries_max: int = _bound(1_000, "continuous queries and views that run at once")
     window_panes_max: int = _bound(100_000, "panes of one hopping window: size / gcd(size, slide)")
     grouping_sets_max: int = _bound(256, "grouping sets of one query: each row counts once in each of them")
+    rank_rows_max: int = _bound(
+        10_000, "rows of one key that row_number() lets through in append mode: a row is kept for each"
+    )
     why_rows_max: int = _bound(1_000, "open windows that EXPLAIN WHY lists; it counts them all")
     expression_depth_max: int = _bound(500, "nesting of one statement; the parser recurses")
 

@@ -6,7 +6,7 @@ the object's DuckDB tables. Definitions are rows of ``_engine.objects``; nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -299,6 +299,14 @@ class Catalog:
     def dependents(self, name: str) -> list[View]:
         """List the views that read this object, directly."""
         return [o for o in self if isinstance(o, View) and name in o.sources]
+
+    def roots(self, names: Iterable[str]) -> set[str]:
+        """Give the streams and tables that these objects are, or read, directly or through others."""
+        found: set[str] = set()
+        for name in names:
+            item = self.objects.get(name)
+            found |= self.roots(item.sources) if isinstance(item, View) else {name}
+        return found
 
     def all_dependents(self, name: str) -> list[View]:
         """List the views that read this object, directly or through others, each after those that it reads."""

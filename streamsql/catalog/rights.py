@@ -9,6 +9,9 @@ from __future__ import annotations
 from streamsql.base.errors import InsufficientPrivilege, InvalidSchemaName
 from streamsql.catalog.objects import KIND_OF, PUBLIC, Catalog, CatalogObject, Schema, Sink, View
 
+# connectors that reach nothing outside of the server
+OWN_CONNECTORS = frozenset({"datagen", "nexmark"})
+
 
 def kind(made: CatalogObject) -> str:
     """What people call it: ``stream``, ``table``, ``materialized view``."""
@@ -56,6 +59,15 @@ def require_sink_owner(catalog: Catalog, role: int, sink: Sink) -> None:
     """Raise unless the role owns the sink, or is in the role that does."""
     if not catalog.access.owns(role, sink.id):
         raise InsufficientPrivilege(f"must be owner of sink {sink.name}")
+
+
+def require_connector(catalog: Catalog, role: int, connector: str | None) -> None:
+    """Raise unless the role may let the server itself reach what a connector names: other machines, files, its secrets."""
+    if connector is not None and connector not in OWN_CONNECTORS and not catalog.access.is_superuser(role):
+        raise InsufficientPrivilege(
+            f'permission denied to use the connector "{connector}"',
+            hint="a superuser lets the server reach other machines and files; GRANT on the stream or table lets others use it",
+        )
 
 
 def require_create(catalog: Catalog, role: int, schema: str = PUBLIC.name) -> None:

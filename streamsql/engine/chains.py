@@ -5,7 +5,7 @@ A query is made after what it reads, so one pass in the order of their making go
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +17,10 @@ from streamsql.engine.origin_query import OriginQuery
 from streamsql.engine.partitions import TimeMove
 from streamsql.engine.store import Store
 from streamsql.engine.views import ContinuousQuery
-from streamsql.engine.watermark import NEVER
+from streamsql.engine.watermark import MICROSECONDS, NEVER, event_times
+from streamsql.plan.origins import Lookup
 
+Clocks = tuple[MICROSECONDS, MICROSECONDS]
 Taken = list[tuple[ContinuousQuery, Progress]]
 
 
@@ -52,6 +54,15 @@ def mark_handed_on(queries: Mapping[str, ContinuousQuery]) -> None:
     read = {name for q in queries.values() if isinstance(q, OriginQuery) for name in q.plan.sources}
     for query in queries.values():
         query.out.wanted = query.name in read
+
+
+def apart(catalog: Catalog, queries: Iterable[ContinuousQuery]) -> list[tuple[set[str], set[str]]]:
+    """Give the streams and tables whose rows may not come in one epoch: those joined with a view as of now, and the view's."""
+    lookups = [
+        node for q in queries if q.plan.origin is not None for node in q.plan.origin.walk()
+        if isinstance(node, Lookup) and node.of_view
+    ]  # fmt: skip
+    return [(catalog.roots(node.left.names), catalog.roots([node.table])) for node in lookups]
 
 
 def follow(queries: Mapping[str, ContinuousQuery], arriving: Arriving, taken: Taken) -> Taken:
@@ -110,12 +121,12 @@ def idle_moves(
 
 def kept_rows(
     store: Store, catalog: Catalog, query: OriginQuery, rows_max: int
-) -> Iterator[tuple[dict[str, pa.Table], dict[str, Flow]]]:
+) -> Iterator[tuple[dict[str, pa.Table], dict[str, Flow], Clocks | None]]:
     """Give what the query's sources have kept, piece by piece: first the views' rows, then the streams' as they arrived."""
     sources = [catalog.find(name) for name in query.plan.followed]
     for view in (s for s in sources if isinstance(s, View)):
         for rows in _rows_of_view(store, view, rows_max):
-            yield {}, {view.name: Flow(rows, np.zeros(rows.num_rows, dtype=np.int64), NEVER)}
+            yield {}, {view.name: Flow(rows, np.zeros(rows.num_rows, dtype=np.int64), NEVER)}, None
     tables = {s.name: s.rows_table for s in sources if not isinstance(s, View)}
     last = 0
     while tables:
@@ -126,13 +137,20 @@ def kept_rows(
         if upto is None:
             return
         found = {
-            name: store.arrow(
-                f"SELECT * EXCLUDE (__arrived_at) FROM {table} WHERE __seq > {last} AND __seq <= {upto} ORDER BY __seq"
-            )
+            name: store.arrow(f"SELECT * FROM {table} WHERE __seq > {last} AND __seq <= {upto} ORDER BY __seq")
             for name, table in tables.items()
         }
-        yield {name: rows for name, rows in found.items() if rows.num_rows}, {}
+        clocks = _clocks(list(found.values()))
+        yield {n: rows.drop_columns(["__arrived_at"]) for n, rows in found.items() if rows.num_rows}, {}, clocks
         last = upto
+
+
+def _clocks(tables: list[pa.Table]) -> Clocks:
+    """Give when rows arrived, by their numbers."""
+    numbers = np.concatenate([np.asarray(t.column("__seq")) for t in tables])
+    clocks = np.concatenate([event_times(t.column("__arrived_at"))[0] for t in tables])
+    order = np.argsort(numbers)
+    return numbers[order], clocks[order]
 
 
 def _rows_of_view(store: Store, view: View, rows_max: int) -> Iterator[pa.Table]:

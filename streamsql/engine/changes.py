@@ -73,6 +73,7 @@ class Progress:
     idle_moves   how often an idle timeout has moved it on
     moved_at     the wall clock of the last epoch that moved `largest`
     compacted    rows in the state after it was last compacted
+    forget_low   no key that is remembered is forgotten before the watermark is past it; a guide as well
     computed_at  the wall clock of the epoch that a query which asks the time was last run for
     partitions   (number, largest event time) of the partitions that hold `largest` back (`engine.partitions`)
     inner        how far the nodes of the query's origin are, each after its inputs
@@ -88,6 +89,7 @@ class Progress:
     pane_high: int = NEVER
     state_rows: int = 0
     compacted: int = 0
+    forget_low: int = -NEVER
     moved_at: int = NEVER
     idle_moves: int = 0
     last_epoch: int = 0
@@ -95,6 +97,11 @@ class Progress:
     error: str | None = None
     partitions: tuple[tuple[int, int], ...] = ()
     inner: tuple[Progress, ...] = ()
+
+    @property
+    def rows_kept(self) -> int:
+        """How many rows of state there are, also in what is inside of the query."""
+        return self.state_rows + sum(progress.rows_kept for progress in self.inner)
 
     def as_json(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in self.__slots__}

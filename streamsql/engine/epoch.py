@@ -23,9 +23,9 @@ from streamsql.base.errors import InternalError, StreamSQLError
 from streamsql.base.faults import reached
 from streamsql.base.limits import Limits, exceeded
 from streamsql.base.metrics import Durations
-from streamsql.catalog.objects import OutputColumn, Stream, Table, View
+from streamsql.catalog.objects import OutputColumn, Stream, Table
 from streamsql.engine import chains, finished, outbox, receipts, recovery, stream_time
-from streamsql.engine.changes import Changes, Progress
+from streamsql.engine.changes import Progress
 from streamsql.engine.filters import Filters
 from streamsql.engine.flow import Arriving
 from streamsql.engine.flows import Flows
@@ -34,7 +34,7 @@ from streamsql.engine.outbox import SinkProgress
 from streamsql.engine.partitions import TimeMove
 from streamsql.engine.positions import StreamProgress, moved
 from streamsql.engine.receipts import Receipt
-from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, recompute_readers
+from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, needed_rows, recompute_readers
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.retention import CHECK_US_MIN, Retention
 from streamsql.engine.shared import SharedQuery
@@ -80,6 +80,7 @@ class Engine:
         self.next_sequence = found.next_sequence
         self._next_id = found.next_id
         self.queries.update(opened(store, found, self.describe, limits))
+        self.queue.apart = chains.apart(self.catalog, self.queries.values())
         outbox.mark(self.catalog, self.queries)
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
 
@@ -145,6 +146,7 @@ class Engine:
             call.done.set_exception(translate(error))
         except Exception as error:  # noqa: BLE001  # whatever it is belongs to who asked; the engine goes on
             call.done.set_exception(error)
+        self.queue.apart = chains.apart(self.catalog, self.queries.values())
         self.flows.tell(self.catalog)
 
     def _run_safely(self, run: Callable[[], object]) -> None:
@@ -241,7 +243,15 @@ class Engine:
             progresses += chains.follow(self.queries, arriving, progresses)
             changed.update((r.name, t.num_rows) for r, t in arrivals)
             changed.update((q.name, 0) for q, _ in progresses if q.changed)
-            progresses += self._recompute(epoch, now, changed, rejected.broken, rows_of(arrivals, changes, followed))
+            progresses += recompute_readers(
+                self.queries,
+                epoch,
+                now,
+                changed,
+                rejected.broken,
+                rows_of(arrivals, changes, followed),
+                stream_time.largest_of(streams),
+            )
             reached("epoch.operators_applied")
             receipts.write(self.store, self.limits, beside, epoch, now)
             finished.write(self.store, beside)
@@ -256,10 +266,9 @@ class Engine:
         )  # fmt: skip
         return list(dict.fromkeys(readers))
 
-    def _recompute(
-        self, epoch: int, now: int, changed: dict[str, int], broken: set[str], rows: Changes
-    ) -> list[tuple[ContinuousQuery, Progress]]:
-        return recompute_readers(list(self.queries.values()), epoch, now, changed, rows, broken)
+    def recompute_time(self, query: RecomputedQuery) -> int:
+        """Give the time that a query is run for when it is made, or made anew."""
+        return query.time(self.clock.now_us(), stream_time.largest_of(self.streams))
 
     def change_table(self, table: Table, sql: str, arrivals: int = 0, zone: str = UTC) -> int:
         """Run a statement that changes a table's rows as an epoch, with all its effects; gives how many rows it changed.
@@ -274,7 +283,11 @@ class Engine:
                 with self.store.transaction():
                     with self.store.in_zone(zone):
                         count, rows = self._snapshot.change(table, sql, followed=table.name in followed)
-                    progresses = self._recompute(epoch, now, {table.name: count}, broken, rows) if count else []
+                    changed, largest = (
+                        dict.fromkeys([table.name], count) if count else {},
+                        stream_time.largest_of(self.streams),
+                    )
+                    progresses = recompute_readers(self.queries, epoch, now, changed, broken, rows, largest)
                     sinks = self._save(epoch, now, sequence, self.streams, {q.name: p for q, p in progresses})
             except RecomputeError as failure:
                 broken.add(failure.query.name)
@@ -303,9 +316,9 @@ class Engine:
             raise translate(error) from error
 
     def _trim(self, now: int) -> None:
-        read_again = {n for q in self.queries.values() if q.plan.recomputed is not None for n in q.plan.sources}
+        read_again, forgotten = needed_rows(self.queries.values())
         late = sum(q.progress.rows_late for q in self.queries.values())
-        self._retention.trim(self.catalog, read_again, late, now)
+        self._retention.trim(self.catalog, read_again, forgotten, late, now)
 
     def _save(
         self, epoch: int, now: int, sequence: int, streams: dict[str, StreamProgress], changed: dict[str, Progress]
@@ -342,7 +355,7 @@ class Engine:
         """How long the engine may sleep: for ever, unless some stream's time moves on by itself."""
         timeouts = [o.idle_timeout_us for o in self.catalog if isinstance(o, Stream) and o.idle_timeout_us]
         retentions = [o.retention_us for o in self.catalog if isinstance(o, Stream) and o.retention_us]
-        if any(q.plan.recomputed is not None and q.plan.recomputed.temporal for q in self.queries.values()):
+        if any(q.plan.recomputed is not None and q.plan.recomputed.by_clock for q in self.queries.values()):
             timeouts.append(2 * IDLE_TICK_US_MAX)
         if timeouts:
             return min(*timeouts, IDLE_TICK_US_MAX) / 2e6
@@ -355,20 +368,23 @@ class Engine:
         now = self.clock.now_us()
         moved = stream_time.idle(self.catalog, self.streams, now)
         due, streams = chains.idle_moves(self.queries, moved) if moved else ([], {})
+        largest = stream_time.largest_of(self.streams, moved)
         temporal = [
             q.name for q in self.queries.values()
-            if isinstance(q, RecomputedQuery) and q.recomputed.temporal and q.would_change(now)
+            if isinstance(q, RecomputedQuery) and (q.recomputed.by_clock or (moved and q.recomputed.marks))
+            and q.would_change(q.time(now, largest))
         ]  # fmt: skip
         if due or streams or temporal or self._retention.due(self.catalog, now):
-            self._idle_epoch(due, streams, temporal, now)
+            self._idle_epoch(due, streams, temporal, now, largest)
 
     def _idle_epoch(
-        self, due: list[tuple[ContinuousQuery, TimeMove]], moved: dict[str, TimeMove], temporal: list[str], now: int
-    ) -> None:
+        self, due: list[tuple[ContinuousQuery, TimeMove]], moved: dict[str, TimeMove], temporal: list[str], now: int,
+        largest: Callable[[str], int],
+    ) -> None:  # fmt: skip
         rejected = Rejected()
         while True:
             try:
-                self._attempt_idle(due, moved, temporal, now, rejected)
+                self._attempt_idle(due, moved, temporal, now, rejected, largest)
                 return
             except QueryFailureError as failure:
                 self._set_aside(failure, rejected)
@@ -378,7 +394,7 @@ class Engine:
 
     def _attempt_idle(
         self, due: list[tuple[ContinuousQuery, TimeMove]], moved: dict[str, TimeMove], temporal: list[str], now: int,
-        rejected: Rejected,
+        rejected: Rejected, largest: Callable[[str], int],
     ) -> None:  # fmt: skip
         epoch, position = self.epoch + 1, self.next_sequence - 1
         chains.mark_handed_on(self.queries)
@@ -390,7 +406,7 @@ class Engine:
             arriving = Arriving(epoch, now, position, rejected.apply, moved=moved)
             progresses += chains.follow(self.queries, arriving, progresses)
             changed = dict.fromkeys([*(q.name for q, _ in progresses if q.changed), *temporal], 0)
-            progresses += self._recompute(epoch, now, changed, rejected.broken, {})
+            progresses += recompute_readers(self.queries, epoch, now, changed, rejected.broken, {}, largest)
             self._trim(now)
             sinks = self._save(epoch, now, self.next_sequence, self.streams, {q.name: p for q, p in progresses})
         self._committed(epoch, self.next_sequence, self.streams, sinks, progresses)
@@ -404,16 +420,6 @@ class Engine:
         """Raise where one more continuous query would be too many."""
         if len(self.queries) >= self.limits.queries_max:
             raise exceeded(self.limits, "queries_max", "the number of continuous queries")
-
-    def reorder(self, replaced: View) -> None:
-        """Put the queries of a replaced view, of those above it, and live ones behind all others: each after what it reads."""
-        for name in (
-            replaced.name,
-            *(v.name for v in self.catalog.with_object(replaced).all_dependents(replaced.name)),
-        ):
-            self.queries[name] = self.queries.pop(name)
-        for name in [q.name for q in self.queries.values() if q.temporary]:
-            self.queries[name] = self.queries.pop(name)
 
     def save(self) -> None:
         """Write all progress, within the caller's transaction, when no epoch has changed."""

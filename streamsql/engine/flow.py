@@ -70,7 +70,8 @@ class Arriving:
     """What one attempt at an epoch brings to queries over origins.
 
     `rows` are the streams' with their numbers, `flows` what views give, `moved` how time goes on in streams that
-    are idle, `position` the arrival at which it does. `apply` lets a query take its rows in (`rejected.Rejected.apply`).
+    are idle, `position` the arrival at which it does. Rows came at `now_us`, or where they had been kept at their `clocks`:
+    arrival numbers, which grow, and microseconds. `apply` lets a query take its rows in (`rejected.Rejected.apply`).
     """
 
     epoch: int
@@ -80,6 +81,16 @@ class Arriving:
     rows: dict[str, pa.Table] = field(default_factory=dict)
     flows: dict[str, Flow] = field(default_factory=dict)
     moved: dict[str, TimeMove] = field(default_factory=dict)
+    clocks: tuple[MICROSECONDS, MICROSECONDS] | None = None
+
+    def clock(self, at: MICROSECONDS) -> MICROSECONDS:
+        """Give the clock (us) at which each of these arrivals came; of rows that a view had, now."""
+        now = np.full(len(at), self.now_us, dtype=np.int64)
+        if self.clocks is None or not len(self.clocks[0]):
+            return now
+        numbers, clocks = self.clocks
+        place = np.minimum(np.searchsorted(numbers, at), len(numbers) - 1)
+        return np.where(numbers[place] == at, clocks[place], now)
 
     def touches(self, names: Sequence[str]) -> bool:
         """Tell whether something comes from one of these."""

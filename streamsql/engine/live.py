@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from streamsql.engine.changes import Change, Progress
-from streamsql.engine.definitions import start_query
 from streamsql.engine.epoch import Engine
 from streamsql.engine.recomputed import query_of
+from streamsql.engine.starting import start_query
 from streamsql.engine.subscriptions import Subscription
 from streamsql.engine.views import ContinuousQuery
 from streamsql.plan.continuous import plan_query

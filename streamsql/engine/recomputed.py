@@ -9,7 +9,7 @@ changed; in return any query that DuckDB answers can be kept, over rows that com
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import duckdb
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from streamsql.base.errors import StreamSQLError
 from streamsql.base.limits import Limits
 from streamsql.engine.changes import Change, Changes, Progress, weighted_rows
+from streamsql.engine.flow import mark_of
 from streamsql.engine.origin_query import OriginQuery
 from streamsql.engine.store import Delta, Store
 from streamsql.engine.translate import translate
@@ -324,6 +325,14 @@ class RecomputedQuery(ContinuousQuery):
         )
         self._emit_weighted(rows)
 
+    def time(self, now_us: int, largest: Callable[[str], int]) -> int:
+        """Give the time that the query is run for: the clock's or, of one that forgets, its watermark, which never goes back.
+
+        `largest` gives the largest event time of a stream.
+        """
+        marks = [mark_of(largest(name), delay) for name, delay in self.recomputed.marks]
+        return max(self.progress.computed_at, min(marks)) if marks else now_us
+
     def would_change(self, now_us: int) -> bool:
         """Tell whether the query, which depends on the time, gives another result at this one."""
         part, before = self.recomputed.part, self.progress.computed_at
@@ -352,24 +361,47 @@ def query_of(
 
 
 def recompute_readers(
-    queries: list[ContinuousQuery], epoch: int, now: int, changed: dict[str, int], rows: Changes, broken: set[str]
+    queries: Mapping[str, ContinuousQuery],
+    epoch: int,
+    now: int,
+    changed: dict[str, int],
+    broken: set[str],
+    rows: Changes,
+    largest: Callable[[str], int],
 ) -> list[tuple[ContinuousQuery, Progress]]:
     """Run the queries again that read what has changed, but for the broken ones.
 
-    `changed` are names, each with the number of rows that came; `rows` are these rows, and those that went, as far as known.
+    `changed` are names, each with the number of rows that came; `rows` are these rows, and those that went, as far as known;
+    `largest` gives the largest event time of a stream.
     A query is made after what it reads, so one pass in the order of their making sees every change.
     """
     changed, rows = dict(changed), dict(rows)
     found: list[tuple[ContinuousQuery, Progress]] = []
-    for query in queries:
+    for query in queries.values() if changed else ():
         if isinstance(query, RecomputedQuery):
             reads = [s for s in query.plan.sources if s in changed]
             if query.name in broken or not (reads or query.name in changed):
                 continue
             known = {name: rows.get(name) for name in reads}
-            found.append((query, query.recompute(epoch, now, known, sum(changed[s] for s in reads))))
+            found.append(
+                (query, query.recompute(epoch, query.time(now, largest), known, sum(changed[s] for s in reads)))
+            )
             if query.changed:
                 changed[query.name] = 0
         if query.name in changed:
             rows[query.name] = weighted_rows(query.emitted) if query.log.followed else None
     return found
+
+
+def needed_rows(queries: Iterable[ContinuousQuery]) -> tuple[set[str], dict[str, int]]:
+    """Give the streams whose rows are read again: those that are needed whole, and those with the event time from which on."""
+    whole: set[str] = set()
+    since: dict[str, int] = {}
+    for query in queries:
+        if isinstance(query, RecomputedQuery):
+            marks, at = dict(query.recomputed.marks), query.progress.computed_at
+            whole.update(n for n in query.plan.sources if n not in marks)
+            for name in marks:
+                first = NEVER if at == NEVER else at - (query.plan.state_ttl_us or 0)
+                since[name] = min(since.get(name, first), first)
+    return whole, since

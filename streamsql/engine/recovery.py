@@ -80,7 +80,8 @@ _BACKFILL_STRUCT = (
 )
 _VIEW_STRUCT = (
     '[{"name":"VARCHAR","source":"VARCHAR","mode":"VARCHAR","rows_in":"BIGINT","rows_out":"BIGINT","rows_late":"BIGINT",'
-    '"state_rows":"BIGINT","last_epoch":"BIGINT","error":"VARCHAR","largest":"BIGINT","delay":"BIGINT"}]'
+    '"state_rows":"BIGINT","last_epoch":"BIGINT","error":"VARCHAR","largest":"BIGINT","delay":"BIGINT",'
+    '"state_ttl":"BIGINT","rows_kept":"BIGINT"}]'
 )
 
 
@@ -113,7 +114,8 @@ _VIEWS = (
     f"{_time('p.largest')} AS largest_event_time FROM (SELECT w.name, w.positions, unnest(w.partitions) AS p "
     f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_SOURCE_STRUCT}')) AS w FROM _engine.epoch))",
     "CREATE OR REPLACE VIEW streamsql.views AS SELECT v.name, v.source, v.mode, v.rows_in, v.rows_out, v.rows_late, "
-    f"v.state_rows, CASE WHEN v.largest > {NEVER} THEN make_timestamp(v.largest - v.delay) END AS watermark, "
+    "coalesce(v.rows_kept, v.state_rows) AS state_rows, to_microseconds(v.state_ttl) AS state_ttl, "
+    f"CASE WHEN v.largest > {NEVER} THEN make_timestamp(v.largest - v.delay) END AS watermark, "
     "v.last_epoch, CASE WHEN v.error IS NULL THEN 'running' ELSE 'failed: ' || v.error END AS status "
     f"FROM (SELECT unnest(from_json(progress::JSON->'$.views', '{_VIEW_STRUCT}')) AS v FROM _engine.epoch)",
     "CREATE OR REPLACE VIEW streamsql.late_rows AS SELECT view, stream, reason, event_time, watermark, late_by, "
@@ -201,7 +203,7 @@ def progress_of(
         if not temporary:
             progress["views"].append(
                 {"name": name, "source": plan.source, "mode": plan.mode.value, "delay": plan.watermark_delay_us,
-                 **at_query.as_json()}
+                 **at_query.as_json(), "state_ttl": plan.state_ttl_us, "rows_kept": at_query.rows_kept}
             )  # fmt: skip
         if plan.watermark_delay_us is not None and plan.window is not None:
             progress["watermarks"].append(

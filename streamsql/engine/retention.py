@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from streamsql.base.faults import reached
 from streamsql.base.limits import Limits
-from streamsql.catalog.objects import CatalogObject, Stream
+from streamsql.catalog.objects import CatalogObject, Stream, quoted
 from streamsql.engine.store import Store
 
 CHECK_US_MIN = 1_000_000
@@ -25,9 +25,17 @@ class Retention:
         """Tell whether it is time to look."""
         return any(isinstance(o, Stream) and self._due(o, now) for o in objects)
 
-    def trim(self, objects: Iterable[CatalogObject], needed: Collection[str], late: int, now: int) -> None:
+    def trim(
+        self,
+        objects: Iterable[CatalogObject],
+        needed: Collection[str],
+        forgotten: Mapping[str, int],
+        late: int,
+        now: int,
+    ) -> None:
         """Drop what is due, within the caller's transaction, but no rows of the streams that are `needed` whole.
 
+        Of those in `forgotten` only rows before that event time (us) are not needed.
         `late` is how many rows the ledger has taken in so far.
         """
         for stream in objects:
@@ -35,9 +43,13 @@ class Retention:
                 continue
             assert stream.retention_us
             self._last[stream.name] = now
-            self._store.execute(
-                f"DELETE FROM {stream.rows_table} WHERE __arrived_at < make_timestamp({now - stream.retention_us})"
-            )
+            past = f"__arrived_at < make_timestamp({now - stream.retention_us})"
+            if stream.name in forgotten:
+                assert stream.watermark is not None
+                assert stream.watermark.column is not None
+                time = f"epoch_us({quoted(stream.watermark.column)})"
+                past += f" AND ({time} < {forgotten[stream.name]} OR {time} IS NULL)"
+            self._store.execute(f"DELETE FROM {stream.rows_table} WHERE {past}")
             reached("retention.trimmed")
         if late - self._ledger > self._limits.late_rows_max // 10:
             self._ledger = late

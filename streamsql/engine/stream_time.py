@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -76,3 +76,17 @@ def idle(catalog: Catalog, streams: Mapping[str, StreamProgress], now_us: int) -
         if numbers:
             found[stream.name] = TimeMove(partitions=numbers)
     return found
+
+
+def largest_of(
+    streams: Mapping[str, StreamProgress], moved: Mapping[str, TimeMove] | None = None
+) -> Callable[[str], int]:
+    """Give what tells the largest event time of a stream, where time has gone on for those in `moved`."""
+
+    def largest(name: str) -> int:
+        at, move = streams.get(name) or StreamProgress(), (moved or {}).get(name)
+        if at.largest == NEVER or move is None:
+            return at.largest
+        return at.largest + (move.elapsed_us or 0)
+
+    return largest

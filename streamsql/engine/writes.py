@@ -74,6 +74,8 @@ class WriteQueue:
         self.rows = 0
         self.bytes = 0
         self.stopping = False
+        # streams and tables whose rows may not come in one epoch; set and read by the engine's thread
+        self.apart: list[tuple[set[str], set[str]]] = []
 
     def put(self, item: Write | Call) -> None:
         """Add to the end. Raises AdminShutdown once the server stops."""
@@ -119,6 +121,7 @@ class WriteQueue:
 
     def _take(self) -> list[Write] | Call:
         taken: list[Write] = []
+        names: set[str] = set()
         rows = 0
         while self._queue:
             first = self._queue[0]
@@ -129,6 +132,9 @@ class WriteQueue:
                 break
             count = first.row_count
             apart = taken and (first.changes_tables or taken[0].changes_tables)
+            if self.apart:  # a view is joined as it is when a row arrives
+                names.update(name for name, _ in first.rows)
+                apart = apart or (taken and any(names & left and names & right for left, right in self.apart))
             if apart or (taken and rows + count > self._limits.epoch_rows_max):
                 break
             self._queue.popleft()

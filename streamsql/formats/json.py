@@ -16,6 +16,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -79,11 +80,19 @@ class JsonFormat:
         if not objects.all():
             objects |= np.asarray(pc.starts_with(pc.utf8_ltrim(text, characters=" \t\r\n"), "{"))
         structure, reads = _reads(self.fields, self.times, marked=exact)
-        # the parsed value is one column, so that DuckDB parses a record once
+        given = pa.table({"__text": text, "__object": pa.array(objects)})
+        if quick and objects.all():
+            plain = f"(SELECT __text, from_json(__text, {text_literal(structure)}) AS v FROM __records)"
+            reading = casts.Reading(self.fields, reads, b"\\u0000" in records.data)
+            try:
+                rows, reasons = reading.run(plain, given)
+                return rows.rename_columns([f.name for f in self.fields]), reasons, reading.quick
+            except duckdb.Error:
+                pass  # one of them at least is not valid: to ask each of them costs another parse
+        # the parsed value is one column, so that DuckDB parses a record once more, and no more
         value = f"CASE WHEN __object AND json_valid(__text) THEN from_json(__text, {text_literal(structure)}) END"
         before = (("NOT json_valid(__text)", "'invalid JSON'"), ("NOT __object", "'not a JSON object'"))
         reading = casts.Reading(self.fields, reads, b"\\u0000" in records.data, before, quick)
-        given = pa.table({"__text": text, "__object": pa.array(objects)})
         rows, reasons = reading.run(f"(SELECT __text, __object, {value} AS v FROM __records)", given)
         return rows.rename_columns([f.name for f in self.fields]), reasons, reading.quick
 

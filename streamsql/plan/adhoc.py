@@ -42,6 +42,7 @@ from streamsql.plan.output_names import name_outputs
 from streamsql.plan.permission import TARGET, hide_rows, require_change
 from streamsql.plan.places import located
 from streamsql.plan.postgres_types import as_postgres_reads
+from streamsql.plan.properties import refuse_versions
 from streamsql.plan.result_types import Columns, ResultTypes
 from streamsql.plan.table_functions import as_subqueries
 from streamsql.plan.windows import bind_window, is_window, windows_of_place
@@ -109,6 +110,7 @@ def adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQuer
 
 def _adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQuery:
     tree = catalog_functions.unqualified_functions(tree.copy())
+    refuse_versions(tree, statement)
     without_window_tables(tree, statement)
     as_subqueries(tree, statement)
     name_outputs(tree, statement)

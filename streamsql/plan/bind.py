@@ -41,6 +41,7 @@ from streamsql.plan.places import located
 from streamsql.plan.postgres_operators import apply, note
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.properties import check, refuse_distinct, refuse_shapes
+from streamsql.plan.ranking import as_ranked
 from streamsql.plan.result_types import Columns, ResultTypes
 from streamsql.plan.sources import Derived, Sources, as_select, check_watermark, delay_of_origin, time_handed_on
 from streamsql.plan.windows import bind_window, is_window
@@ -86,7 +87,7 @@ class _Binder:
         assert self.query.emit is not None
         tree = self.query.tree.copy()
         if self.query.emit is EmitMode.APPEND:
-            tree = as_select(tree)
+            tree = as_ranked(as_select(tree))
         without_window_tables(tree, self.query)
         if isinstance(tree, exp.Select):
             sources = Sources(self.query, self.catalog, self.describe, self._inner, self.limits)

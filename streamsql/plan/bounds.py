@@ -25,6 +25,7 @@ from streamsql.plan.rulers import PLACES
 from streamsql.sql.durations import duration_of
 
 NEVER = -(1 << 62)
+_UNITS = {"second": 1_000_000, "minute": 60_000_000, "hour": 3_600_000_000, "day": 86_400_000_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,16 @@ class Shifted:
 
     def __call__(self, marks: PLACES) -> PLACES:
         return marks + self.by_us
+
+
+@dataclass(frozen=True, slots=True)
+class Truncated:
+    """A time cut off to whole units of so many microseconds."""
+
+    unit_us: int
+
+    def __call__(self, marks: PLACES) -> PLACES:
+        return marks // self.unit_us * self.unit_us
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +95,19 @@ def bounds_of(expression: exp.Expr, times: Mapping[str, TimeBound]) -> TimeBound
         if below is None or length is None:
             return None
         return Bounds((below, Shifted(length if isinstance(expression, exp.Add) else -length)))
+    unit = _unit(expression)
+    if unit is not None:
+        below = bounds_of(expression.this, times)
+        return None if below is None else Bounds((below, Truncated(unit)))
+    return None
+
+
+def _unit(expression: exp.Expr) -> int | None:
+    """Tell to what units of time an expression cuts its argument off: date_trunc('hour', ts), ts::date."""
+    if isinstance(expression, (exp.DateTrunc, exp.TimestampTrunc)):
+        return _UNITS.get(str(expression.args["unit"].name).lower())
+    if isinstance(expression, exp.Cast) and expression.to.is_type(exp.DType.DATE):
+        return _UNITS["day"]
     return None
 
 

@@ -25,11 +25,12 @@ from streamsql.plan.bind import bind
 from streamsql.plan.functions import Asker, refuse_session_functions
 from streamsql.plan.nodes import EPOCH_US, ContinuousPlan, Describe, Output, Recomputed
 from streamsql.plan.places import located
-from streamsql.plan.properties import refuse_sampling, refuse_volatile
+from streamsql.plan.properties import refuse_sampling, refuse_versions, refuse_volatile
 from streamsql.plan.touched.blocks import NotKeyed
 from streamsql.plan.touched.choose import choose
 from streamsql.plan.touched.plans import Linear
 from streamsql.plan.touched.top import top_of
+from streamsql.plan.ttl import Marks, check_used, forgetting, refuse_with_time
 from streamsql.plan.windows.tables import without_window_tables
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
@@ -48,12 +49,21 @@ def plan_query(query: Query, catalog: Catalog, describe: Describe, limits: Limit
 
     Raises StreamSQLError, with a position where the fault has one in the query's text.
     """
+    plan = _planned(query, catalog, describe, limits)
+    check_used(plan, query)
+    return plan if query.state_ttl is None else replace(plan, state_ttl_us=query.state_ttl.ttl_us)
+
+
+def _planned(query: Query, catalog: Catalog, describe: Describe, limits: Limits) -> ContinuousPlan:
     mode = query.emit or EmitMode.UPDATE
     query = replace(query, emit=mode, tree=query.tree.copy())
     without_window_tables(query.tree, query)
     bound_by_time = query.watermark is not None or query.lateness is not None
     reads_streams = all(_appends(catalog.get(n)) for n in _sources(query, catalog))
-    if reads_streams or mode is EmitMode.APPEND or bound_by_time:
+    forgets = query.state_ttl is not None and mode is not EmitMode.APPEND and not bound_by_time
+    if forgets and not _by_windows(query, catalog, describe, limits):
+        reason = "rows are forgotten (state_ttl)"
+    elif reads_streams or mode is EmitMode.APPEND or bound_by_time:
         try:
             return bind(query, catalog, describe, limits)
         except FeatureNotSupported as refusal:
@@ -65,6 +75,14 @@ def plan_query(query: Query, catalog: Catalog, describe: Describe, limits: Limit
     return _recomputed(query, mode, reason, catalog, describe, limits)
 
 
+def _by_windows(query: Query, catalog: Catalog, describe: Describe, limits: Limits) -> bool:
+    """Tell whether operators keep a query by windows: they say how long its state is kept."""
+    try:
+        return bind(query, catalog, describe, limits).window is not None
+    except StreamSQLError:
+        return False
+
+
 def _appends(found: CatalogObject | None) -> bool:
     """Tell whether rows of it never go."""
     return isinstance(found, Stream) or (isinstance(found, View) and found.append_only)
@@ -74,13 +92,23 @@ def _recomputed(
     query: Query, mode: EmitMode, reason: str, catalog: Catalog, describe: Describe, limits: Limits
 ) -> ContinuousPlan:
     refuse_session_functions(query.tree, query, "a continuous query")
+    refuse_versions(query.tree, query)
     tree, limit = _without_row_limit(query.tree)
     temporal, tree = _at_epoch_time(tree)
+    marks: Marks = ()
+    sources = _kept_sources(query, catalog)
+    if query.state_ttl is not None:
+        if temporal:
+            refuse_with_time(query)
+        tree, marks = forgetting(tree, query, catalog)
+        temporal = True
     refuse_volatile(tree, query)
     refuse_sampling(tree, query)
-    scope = Scope(catalog, describe, limits, Asker(""), frozenset(), Snapshot(catalog, "", ""), _no_catalog)
+    asked = describe
+    if temporal:
+        asked = lambda sql: describe(sql.replace(EPOCH_US, "0"))  # noqa: E731  # what it is asked of has no parameters
+    scope = Scope(catalog, asked, limits, Asker(""), frozenset(), Snapshot(catalog, "", ""), _no_catalog)
     try:
-        sources = _kept_sources(query, catalog)
         sql = adhoc_sql(tree, query, scope)
         columns = describe(Recomputed(sql, sources, temporal, reason).at(0))
     except StreamSQLError as error:
@@ -88,7 +116,7 @@ def _recomputed(
     outputs = tuple(Output(c.name, f"o{i}", c.type).shown for i, c in enumerate(columns))
     names = ", ".join(f"o{i}" for i in range(len(outputs)))
     shown = ", ".join(f"{o.sql} AS o{i}" for i, o in enumerate(outputs))
-    recomputed = Recomputed(f"SELECT {shown} FROM ({sql}) AS q({names})", sources, temporal, reason)
+    recomputed = Recomputed(f"SELECT {shown} FROM ({sql}) AS q({names})", sources, temporal, reason, marks=marks)
     recomputed = _in_part(recomputed, sql, shown, len(outputs), catalog, describe)
     return ContinuousPlan(
         ", ".join(sources), "", None, None, outputs, mode, None, query.every_us, limit, recomputed=recomputed

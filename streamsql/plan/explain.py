@@ -39,7 +39,7 @@ def _lines(plan: ContinuousPlan, depth: int) -> list[str]:
 
 
 def _stages(plan: ContinuousPlan) -> list[list[str]]:
-    outputs = ", ".join(o.name for o in plan.outputs)
+    outputs = ", ".join(o.name for o in plan.outputs if not o.name.startswith("__"))  # others order what is above
     scan = [f"Scan {plan.source}"]
     linear = [f"Filter, Project  (strategy: {Strategy.LINEAR.value})"]
     if plan.condition:
@@ -79,7 +79,7 @@ def _recomputed(recomputed: Recomputed, outputs: str) -> list[str]:
     if isinstance(part, Touched):
         name = f"Recompute touched keys and compare  (strategy: {Strategy.RECOMPUTE.value})"
         found = [f"changes of {', '.join(part.joined)} find their keys by joining"] if part.joined else []
-        found += ["changes with time: now()"] if recomputed.temporal else []
+        found += _with_time(recomputed)
         return [name, output, f"keys: {', '.join(part.keys)}", *found, why]
     if recomputed.inner is not None:
         assert recomputed.inner.recomputed is not None
@@ -93,7 +93,13 @@ def _recomputed(recomputed: Recomputed, outputs: str) -> list[str]:
         ]
     name = f"Recompute and compare  (strategy: {Strategy.RECOMPUTE.value})"
     whole = [f"run again whole: {recomputed.whole_because}"]
-    return [name, output, why, *(["changes with time: now()"] if recomputed.temporal else []), *whole]
+    return [name, output, why, *_with_time(recomputed), *whole]
+
+
+def _with_time(recomputed: Recomputed) -> list[str]:
+    if recomputed.marks:
+        return [f"changes with time: the watermark of {', '.join(name for name, _ in recomputed.marks)}"]
+    return ["changes with time: now()"] if recomputed.temporal else []
 
 
 def _window(window: Window) -> tuple[str, str]:
@@ -129,6 +135,16 @@ def _watermark(plan: ContinuousPlan) -> str:
 def _state(plan: ContinuousPlan) -> list[str]:
     """Name the tables that the query keeps, by what tells their rows apart, and when their rows go."""
     grouping = plan.grouping
+    if plan.recomputed is not None and plan.recomputed.marks:
+        assert plan.state_ttl_us is not None
+        names = ", ".join(name for name, _ in plan.recomputed.marks)
+        others = [n for n in plan.sources if n not in dict(plan.recomputed.marks)]
+        kept = f"; those of {', '.join(others)} as long as they are there" if others else ""
+        ttl = render_duration(plan.state_ttl_us)
+        return [
+            "the result, a row for each row of it",
+            f"the rows of {names} until the watermark is past their time + {ttl} (state_ttl){kept}",
+        ]
     if plan.recomputed is not None:
         return ["the result, a row for each row of it; the rows of " + plan.source + " are kept for ever"]
     if grouping is None:

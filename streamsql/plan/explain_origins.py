@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from streamsql.plan.nodes import ContinuousPlan, Strategy
-from streamsql.plan.origins import Inner, IntervalJoin, Lookup, Origin, StreamScan, Union, ViewScan
+from streamsql.plan.origins import (
+    UNBOUNDED,
+    Inner,
+    IntervalJoin,
+    Lookup,
+    Origin,
+    Rank,
+    StreamScan,
+    Union,
+    ViewScan,
+    When,
+)
 from streamsql.sql.durations import render_duration
 
 _JOINS = {
@@ -44,8 +55,10 @@ def origin_lines(origin: Origin, depth: int, of_plan: Callable[[ContinuousPlan, 
             head = [
                 f"{name}  (strategy: {Strategy.LINEAR.value})",
                 f"condition: {origin.text}",
-                f"reads {origin.table} as it is when a row arrives",
+                f"reads {'view ' * origin.of_view}{origin.table} as it is when a row arrives",
             ]
+        case Rank():
+            head = _rank(origin)
         case _:
             raise AssertionError(origin)
     lines = [f"{indent}-> {head[0]}", *(f"{indent}     {line}" for line in head[1:])]
@@ -54,25 +67,66 @@ def origin_lines(origin: Origin, depth: int, of_plan: Callable[[ContinuousPlan, 
     return lines
 
 
+def _rank(rank: Rank) -> list[str]:
+    """Describe a ranking, and how long it keeps what."""
+    keys = rank.text
+    count = "all" if rank.count is None else f"the first {rank.count}" if rank.count > 1 else "the first"
+    lines = [
+        f"{'Deduplicate' if rank.count == 1 else 'Rank'}  (strategy: {Strategy.COMBINE.value})",
+        f"keys: {keys}",
+        f"{rank.function}: {count} in the order of {rank.order_text}",
+        f"a row is shown {rank.when.value}",
+    ]
+    if rank.time is not None:
+        lines.append(f"watermark: as a bound of {rank.time_text}; rows behind it are late")
+    if rank.when is When.CLOSE:
+        lines.append(f"state: rows until the watermark is past their {rank.forget_text}")
+    elif rank.when is When.TIME:
+        lines.append(f"state: rows until the watermark is past their {rank.time_text}")
+    if rank.remembers and rank.forget is not None:
+        lines.append(f"state: the keys that were shown, until the watermark is past their {rank.forget_text}")
+    elif rank.remembers and rank.ttl_us is not None:
+        by = "the watermark" if rank.axis is not None else "the clock of arrivals"
+        lines.append(f"state: the keys that were shown, for {render_duration(rank.ttl_us)} by {by} (state_ttl)")
+    elif rank.remembers:
+        lines.append("state: the keys that were shown; unbounded: kept for ever")
+    return lines
+
+
 def _join(join: IntervalJoin) -> list[str]:
     left, right = (", ".join(i.names) for i in (join.left, join.right))
     if join.kind.startswith("ASOF"):
+        kept = "" if join.ttl_us is None else f", for {render_duration(join.ttl_us)} (state_ttl)"
         return [
             f"{'AsofLeftJoin' if join.kind == 'ASOF LEFT' else 'AsofJoin'}  (strategy: {Strategy.BILINEAR.value})",
             f"condition: {join.text}",
             "watermark: the lower of both sides'; rows behind it are late",
             f"state: rows of {left} until the watermark is past their time",
-            f"state: rows of {right} from the watermark on, and of each key the last before it",
+            f"state: rows of {right} from the watermark on, and of each key the last before it{kept}",
         ]
-    low, high = (_signed(us) for us in (join.low_us, join.high_us))
+    name = _JOINS[join.kind]
+    if join.left_time is None:
+        name = name.removeprefix("Interval")
+    shape = [f"{name}  (strategy: {Strategy.BILINEAR.value})", f"condition: {join.text}"]
+    if join.left_time is None:
+        names = ", ".join(dict.fromkeys((left, right)))
+        return [*shape, "watermark: none", f"state: all rows of {names}; unbounded: kept for ever"]
+    low = f"{_signed(join.low_us)} <= " if join.low_us > -UNBOUNDED else ""
+    high = f" <= {_signed(join.high_us)}" if join.high_us < UNBOUNDED else ""
+    ttl = "" if join.ttl_us is None else f" (state_ttl {render_duration(join.ttl_us)})"
     return [
-        f"{_JOINS[join.kind]}  (strategy: {Strategy.BILINEAR.value})",
-        f"condition: {join.text}",
-        f"in time: {low} <= {right}.{join.right_time} - {left}.{join.left_time} <= {high}",
+        *shape,
+        f"in time: {low}{right}.{join.right_time} - {left}.{join.left_time}{high}{ttl}",
         "watermark: the lower of both sides'; rows behind it are late",
-        f"state: rows of {left} until the watermark is past their time{_after(join.high_us)}",
-        f"state: rows of {right} until the watermark is past their time{_after(-join.low_us)}",
+        f"state: rows of {left}{_until(join.high_us)}",
+        f"state: rows of {right}{_until(-join.low_us)}",
     ]
+
+
+def _until(reach: int) -> str:
+    if reach >= UNBOUNDED:
+        return "; unbounded: kept for ever"
+    return f" until the watermark is past their time{_after(reach)}"
 
 
 def _signed(us: int) -> str:

@@ -6,7 +6,7 @@ constant. ``a.ts BETWEEN b.ts - INTERVAL '5 minutes' AND b.ts`` says ``0 <= b.ts
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
@@ -15,23 +15,32 @@ from streamsql.base.errors import (
     AmbiguousColumn,
     DuplicateAlias,
     FeatureNotSupported,
-    InvalidTableDefinition,
     StreamSQLError,
     UndefinedColumn,
     UndefinedTable,
 )
 from streamsql.base.types import wire_column
 from streamsql.catalog.objects import OutputColumn, Table
-from streamsql.plan.asof import asof_condition
 from streamsql.plan.bounds import Bounds, Shifted
 from streamsql.plan.functions import refuse_functions
-from streamsql.plan.join_parts import FLIPPED, Span, above, comparisons, declared, settled
-from streamsql.plan.origins import IntervalJoin, Lookup, Origin, StreamScan
+from streamsql.plan.join_parts import (
+    FLIPPED,
+    Entry,
+    Joined,
+    Span,
+    above,
+    comparisons,
+    settled,
+    unbounded,
+    within,
+)
+from streamsql.plan.origins import UNBOUNDED, IntervalJoin
 from streamsql.plan.postgres_operators import apply, note
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.properties import refuse_volatile
 from streamsql.plan.result_types import Columns, ResultTypes
 from streamsql.plan.semijoins import SIDE, conjuncts
+from streamsql.plan.versions import asof, versioned
 from streamsql.plan.windows import is_window, times_wanted
 from streamsql.plan.windows.tables import WINDOW_COLUMNS
 from streamsql.sql.durations import duration_of
@@ -42,46 +51,19 @@ if TYPE_CHECKING:
     from streamsql.plan.sources import Derived, Sources
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A column that the query can name: by what alias and name, and as which column of the origin."""
-
-    alias: str
-    name: str
-    column: str
-    type: str
-
-
-@dataclass(slots=True)
-class _Joined:
-    """What is joined so far. `merged` are the columns of USING, as the expression that they stand for."""
-
-    origin: Origin
-    entries: list[_Entry]
-    merged: dict[str, exp.Expr] = field(default_factory=dict)
-
-    def find(self, column: exp.Column) -> _Entry | None:
-        found = [e for e in self.entries if e.name == column.name and column.table in ("", e.alias)]
-        if len(found) > 1:
-            raise AmbiguousColumn(f'column reference "{column.name}" is ambiguous')
-        return found[0] if found else None
-
-    @property
-    def aliases(self) -> set[str]:
-        return {e.alias for e in self.entries}
-
-
 def joined(sources: Sources, tree: exp.Select, named: dict[str, exp.CTE]) -> Derived:
     """Take the joins out of a tree, in place. Raises StreamSQLError where they cannot be kept in append mode."""
     from streamsql.plan.sources import Derived
 
-    planner = _Planner(sources, tree, named)
+    planner = Planner(sources, tree, named)
     made = planner.join_all()
     planner.rewrite(made)
     return Derived(", ".join(made.origin.names), made.origin)
 
 
-class _Planner:
+class Planner:
+    """Joins the relations of one query's FROM, one after the other."""
+
     def __init__(self, sources: Sources, tree: exp.Select, named: dict[str, exp.CTE]) -> None:
         self.sources = sources
         self.query: Query = sources.query
@@ -89,16 +71,17 @@ class _Planner:
         self.named = named
         self.stars = [s for s in tree.expressions if s.is_star]
 
-    def join_all(self) -> _Joined:
-        left = self._item(self.tree.args["from_"].this)
+    def join_all(self) -> Joined:
+        left = self.item(self.tree.args["from_"].this)
         for join in self.tree.args["joins"]:
             left = self._join(left, join)
         return left
 
-    def _item(self, item: exp.Expr) -> _Joined:
+    def item(self, item: exp.Expr) -> Joined:
         if isinstance(item, exp.Table) and item.args.get("version") is not None:
             raise FeatureNotSupported(
-                "FOR SYSTEM_TIME AS OF cannot be used in append mode yet", position=position_of(item, self.query)
+                "FOR SYSTEM_TIME AS OF is of what is joined, not of the first relation",
+                position=position_of(item, self.query),
             )
         if isinstance(item, exp.Table) and isinstance(item.this, exp.Identifier) and item.name not in self.named:
             self.sources.catalog.find(item.name, position_of(item.this, self.query))
@@ -108,92 +91,42 @@ class _Planner:
                 "a function in FROM cannot be joined in append mode", position=position_of(item, self.query)
             )
         alias = item.alias_or_name
-        return _Joined(origin, [_Entry(alias, c.name, c.name, c.type) for c in origin.columns])
+        return Joined(origin, [Entry(alias, c.name, c.name, c.type) for c in origin.columns])
 
     # ---- one join ----
 
-    def _join(self, left: _Joined, join: exp.Join) -> _Joined:
+    def _join(self, left: Joined, join: exp.Join) -> Joined:
         position = position_of(join.this, self.query)
         if isinstance(join.this, exp.Table) and join.this.args.get("version") is not None:
-            return self._lookup(left, join)
+            return versioned(self, left, join)
         if join.method == "ASOF":
-            return self._asof(left, join)
+            return asof(self, left, join)
         kind = self._kind(join)
-        right = self._item(join.this)
-        self._check_aliases(left, right, position)
-        condition, merged = self._condition(join, left, right, kind)
+        right = self.item(join.this)
+        self.check_aliases(left, right, position)
+        condition, merged = self.condition(join, left, right, kind)
         conditions = conjuncts(condition)
         where = self.tree.args.get("where")
         if kind == "INNER" and where is not None:
             conditions += conjuncts(where.this)
-        left_time, right_time, span = self._times(left, right, conditions, position)
-        return self._made(left, right, kind, condition, (left_time, right_time, span), merged)
+        left_time, right_time, span = self._times(left, right, conditions, kind, position)
+        ttl = self.query.state_ttl
+        if ttl is not None and left_time is not None and right_time is not None and not span.complete:
+            condition = exp.and_(condition, within(left.named(left_time), right.named(right_time), ttl.ttl_us))
+            span = span.and_(-ttl.ttl_us, ttl.ttl_us)
+            made = self.made(left, right, kind, condition, (left_time, right_time, span), merged)
+            assert isinstance(made.origin, IntervalJoin)
+            text = self.on(condition.this, left, right)[1]  # without the bound: `ttl_us` tells of it
+            return replace(made, origin=replace(made.origin, ttl_us=ttl.ttl_us, text=text))
+        return self.made(left, right, kind, condition, (left_time, right_time, span), merged)
 
-    def _check_aliases(self, left: _Joined, right: _Joined, position: int | None) -> None:
+    def check_aliases(self, left: Joined, right: Joined, position: int | None) -> None:
         for name in sorted(left.aliases & right.aliases):
             raise DuplicateAlias(
                 f'table name "{name}" specified more than once',
                 hint="give one of them another name with AS",
                 position=position,
             )
-
-    def _lookup(self, left: _Joined, join: exp.Join) -> _Joined:
-        """Join with a table as it is when a row arrives."""
-        item, position = join.this, position_of(join.this, self.query)
-        version = item.args["version"]
-        now = isinstance(version.expression, exp.Anonymous) and version.expression.name.lower() == "proctime"
-        kind = join.side or "INNER"
-        found = self.sources.catalog.find(item.name, position_of(item.this, self.query))
-        if (
-            not now
-            or not isinstance(found, Table)
-            or join.method
-            or join.kind in ("SEMI", "ANTI")
-            or kind not in ("INNER", "LEFT")
-        ):
-            raise FeatureNotSupported(
-                "only an inner or left join with a table as of now can be kept in append mode",
-                hint="FROM s [LEFT] JOIN t FOR SYSTEM_TIME AS OF PROCTIME() ON s.k = t.k, where t is a table",
-                position=position,
-            )
-        columns = tuple(OutputColumn(c.name, c.type) for c in found.columns)
-        right = _Joined(
-            StreamScan(columns, (), found.name, None, 0),
-            [_Entry(item.alias_or_name, c.name, c.name, c.type) for c in columns],
-        )
-        self._check_aliases(left, right, position)
-        condition, merged = self._condition(join, left, right, kind)
-        on, text = self._on(condition, left, right)
-        origin = declared(left.origin, times_wanted(self.tree))
-        entries, chosen = self._shown(left, right, [*left.entries, *right.entries])
-        known = dict(origin.times)
-        times = tuple(
-            (e.column, known[c]) for e, (s, c) in zip(entries, chosen, strict=True) if s == "left" and c in known
-        )
-        shown = tuple(OutputColumn(e.column, e.type) for e in entries)
-        return _Joined(Lookup(shown, times, origin, found.name, kind, on, chosen, text), entries, merged)
-
-    def _asof(self, left: _Joined, join: exp.Join) -> _Joined:
-        """Join with the versions that were valid at a row's event time."""
-        position = position_of(join.this, self.query)
-        right, side = self._item(join.this), join.side or "INNER"
-        self._check_aliases(left, right, position)
-        condition, merged = self._condition(join, left, right, side)
-
-        def named(node: exp.Expr) -> tuple[str, str] | None:
-            found = self._side(node, left, right) if isinstance(node, exp.Column) else None
-            return None if found is None else (found[0], found[1].column)
-
-        conditions: list[exp.Expr] = conjuncts(condition) if side in ("INNER", "LEFT") else []
-        found = asof_condition(conditions, lambda node: self._moment(node, left, right), named, position)
-        kind = "ASOF LEFT" if side == "LEFT" else "ASOF"
-        made = self._made(left, right, kind, condition, (found.left_time, found.right_time, Span(0, 0)), merged)
-        assert isinstance(made.origin, IntervalJoin)
-        times = tuple(
-            t for t, c in zip(made.origin.columns, made.origin.chosen, strict=True) if c == ("left", found.left_time)
-        )
-        bounds = tuple((c.name, Bounds()) for c in times)
-        return replace(made, origin=replace(made.origin, keys=found.keys, strict=found.strict, times=bounds))
 
     def _kind(self, join: exp.Join) -> str:
         method, side, kind = join.method, join.side, join.kind
@@ -207,9 +140,7 @@ class _Planner:
             return kind
         return side or "INNER"
 
-    def _condition(
-        self, join: exp.Join, left: _Joined, right: _Joined, kind: str
-    ) -> tuple[exp.Expr, dict[str, exp.Expr]]:
+    def condition(self, join: exp.Join, left: Joined, right: Joined, kind: str) -> tuple[exp.Expr, dict[str, exp.Expr]]:
         using = join.args.get("using")
         if not using:
             return join.args.get("on") or exp.true(), dict(left.merged)
@@ -227,20 +158,19 @@ class _Planner:
             merged[identifier.name] = {"RIGHT": columns[1], "FULL": both}.get(kind, columns[0]).copy()
         return exp.and_(*equal, copy=False), merged
 
-    def _made(
-        self, left: _Joined, right: _Joined, kind: str, condition: exp.Expr, times: tuple[str, str, Span],
+    def made(
+        self, left: Joined, right: Joined, kind: str, condition: exp.Expr, times: tuple[str | None, str | None, Span],
         merged: dict[str, exp.Expr],
-    ) -> _Joined:  # fmt: skip
+    ) -> Joined:  # fmt: skip
         left_time, right_time, span = times
-        assert span.low is not None
-        assert span.high is not None
-        on, text = self._on(condition, left, right)
+        on, text = self.on(condition, left, right)
         shown = left.entries if kind in ("SEMI", "ANTI") else [*left.entries, *right.entries]
-        entries, chosen = self._shown(left, right, shown)
-        bounds = {
-            ("left", left_time): Bounds((Shifted(-max(span.high, 0)),)),
-            ("right", right_time): Bounds((Shifted(min(span.low, 0)),)),
-        }
+        entries, chosen = self.shown(left, right, shown)
+        bounds: dict[tuple[str, str | None], Bounds] = {}
+        if span.high is not None:
+            bounds["left", left_time] = Bounds((Shifted(-max(span.high, 0)),))
+        if span.low is not None:
+            bounds["right", right_time] = Bounds((Shifted(min(span.low, 0)),))
         found = tuple((e.column, bounds[c]) for e, c in zip(entries, chosen, strict=True) if c in bounds)
         origin = IntervalJoin(
             tuple(OutputColumn(e.column, e.type) for e in entries),
@@ -251,14 +181,14 @@ class _Planner:
             on,
             left_time,
             right_time,
-            span.low,
-            span.high,
+            -UNBOUNDED if span.low is None else span.low,
+            UNBOUNDED if span.high is None else span.high,
             chosen,
             text,
         )
-        return _Joined(origin, entries, merged)
+        return Joined(origin, entries, merged)
 
-    def _on(self, condition: exp.Expr, left: _Joined, right: _Joined) -> tuple[str, str]:
+    def on(self, condition: exp.Expr, left: Joined, right: Joined) -> tuple[str, str]:
         """Give a condition in DuckDB's SQL over ``l`` and ``r``, and as it is shown."""
         for node in condition.walk():
             if isinstance(node, (exp.Query, exp.Window, exp.AggFunc)):
@@ -269,15 +199,15 @@ class _Planner:
         sided = condition.copy().transform(lambda node: self._sided(node, left, right))
         return self._checked(sided, left, right), condition.sql("postgres")
 
-    def _shown(
-        self, left: _Joined, right: _Joined, entries: list[_Entry]
-    ) -> tuple[list[_Entry], tuple[tuple[str, str], ...]]:
+    def shown(
+        self, left: Joined, right: Joined, entries: list[Entry]
+    ) -> tuple[list[Entry], tuple[tuple[str, str], ...]]:
         """Give the columns that a join shows, and which of which side they are."""
         needed = [e for e in entries if self._needed(e)]
         chosen = tuple(("right" if e in right.entries and e not in left.entries else "left", e.column) for e in needed)
         return [replace(e, column=f"{e.alias}.{e.name}") for e in needed], chosen
 
-    def _needed(self, entry: _Entry) -> bool:
+    def _needed(self, entry: Entry) -> bool:
         """Tell whether something above the join may name a column."""
         if self.stars:
             return True
@@ -287,7 +217,7 @@ class _Planner:
         joins = [n for n in nodes if isinstance(n, exp.Join)]
         return used or any(i.name == entry.name for j in joins for i in j.args.get("using") or [])
 
-    def _checked(self, on: exp.Expr, left: _Joined, right: _Joined) -> str:
+    def _checked(self, on: exp.Expr, left: Joined, right: Joined) -> str:
         """Give a condition over ``l`` and ``r`` in DuckDB's SQL. Raises StreamSQLError where it has no value."""
         sides = {"l": left.origin, "r": right.origin}
 
@@ -305,16 +235,16 @@ class _Planner:
         self.sources.describe(f"SELECT 1 FROM {left.origin.shape} AS l JOIN {right.origin.shape} AS r ON {sql}")
         return sql
 
-    def _sided(self, node: exp.Expr, left: _Joined, right: _Joined) -> exp.Expr:
+    def _sided(self, node: exp.Expr, left: Joined, right: Joined) -> exp.Expr:
         if not isinstance(node, exp.Column):
             return node
-        found = self._side(node, left, right)
+        found = self.side(node, left, right)
         if found is None:
             raise self._unknown(node, left.aliases | right.aliases)
         side, entry = found
         return exp.column(entry.column, table=side[0], quoted=True)
 
-    def _side(self, column: exp.Column, left: _Joined, right: _Joined) -> tuple[str, _Entry] | None:
+    def side(self, column: exp.Column, left: Joined, right: Joined) -> tuple[str, Entry] | None:
         one, other = left.find(column), right.find(column)
         first = column.meta.get(SIDE)
         if first == "left" and one is not None:
@@ -332,21 +262,31 @@ class _Planner:
     # ---- bounds in time ----
 
     def _times(
-        self, left: _Joined, right: _Joined, conditions: list[exp.Expr], position: int | None
-    ) -> tuple[str, str, Span]:
-        """Find the two event times whose distance the condition bounds on both sides."""
+        self, left: Joined, right: Joined, conditions: list[exp.Expr], kind: str, position: int | None
+    ) -> tuple[str | None, str | None, Span]:
+        """Find the two event times whose distance the condition bounds, if it can on both sides.
+
+        Raises where rows of an outer join would never be known to match nothing, or would have to be kept for ever although
+        a `state_ttl` says how long.
+        """
         spans: dict[tuple[str, str], Span] = {}
         for condition in conditions:
             for comparison in comparisons(condition):
                 self._note(spans, comparison, left, right)
-        for (one, other), span in spans.items():
-            if span.low is not None and span.high is not None:
-                return one, other, span
-        raise self._unbounded(left, right, spans, position)
+        found = sorted(spans.items(), key=lambda item: (item[1].low is None) + (item[1].high is None))
+        timed = bool(left.origin.times and right.origin.times)
+        if not found and timed and self.query.state_ttl is not None:
+            found = [((left.origin.times[0][0], right.origin.times[0][0]), Span())]
+        if found and (self.query.state_ttl is not None or found[0][1].bounds(kind)):
+            return (*found[0][0], found[0][1])
+        tables = any(isinstance(self.sources.catalog.get(n), Table) for s in (left, right) for n in s.origin.names)
+        if tables or self.query.state_ttl is not None or not Span().bounds(kind):
+            raise unbounded(left, right, spans, position, tables=tables)
+        return None, None, Span()
 
-    def _note(self, spans: dict[tuple[str, str], Span], comparison: exp.Expr, left: _Joined, right: _Joined) -> None:
+    def _note(self, spans: dict[tuple[str, str], Span], comparison: exp.Expr, left: Joined, right: Joined) -> None:
         """Take in what one comparison says, if it is of one side's event time with the other's."""
-        sides = [self._moment(e, left, right) for e in (comparison.this, comparison.expression)]
+        sides = [self.moment(e, left, right) for e in (comparison.this, comparison.expression)]
         kind: type[exp.Expr] = type(comparison)
         if sides[0] is None or sides[1] is None or kind not in FLIPPED or sides[0][0] == sides[1][0]:
             return
@@ -361,54 +301,27 @@ class _Planner:
         key = (sides[0][1], sides[1][1])
         spans[key] = spans.get(key, Span()).and_(low, high)
 
-    def _moment(self, expression: exp.Expr, left: _Joined, right: _Joined) -> tuple[str, str, int] | None:
+    def moment(self, expression: exp.Expr, left: Joined, right: Joined) -> tuple[str, str, int] | None:
         """Read an event time plus or less a constant: its side, its column, and the constant."""
         expression = expression.unnest()
         if isinstance(expression, (exp.Add, exp.Sub)) and isinstance(expression.expression, exp.Interval):
-            found = self._moment(expression.this, left, right)
+            found = self.moment(expression.this, left, right)
             if found is None:
                 return None
             length = duration_of(expression.expression, zero_allowed=True, negative_allowed=True)
             return (*found[:2], found[2] + (length if isinstance(expression, exp.Add) else -length))
         if not isinstance(expression, exp.Column):
             return None
-        resolved = self._side(expression, left, right)
+        resolved = self.side(expression, left, right)
         if resolved is None:
             return None
         side, entry = resolved
         times = dict((left if side == "left" else right).origin.times)
         return (side, entry.column, 0) if entry.column in times else None
 
-    def _unbounded(
-        self, left: _Joined, right: _Joined, spans: dict[tuple[str, str], Span], position: int | None
-    ) -> InvalidTableDefinition:
-        for side in (left, right):
-            if not side.origin.times:
-                names = ", ".join(side.origin.names)
-                return InvalidTableDefinition(
-                    "a join in append mode needs a watermark on both sides",
-                    detail=f"no watermark is known of {names}, so its rows would have to be kept for ever",
-                    hint="add WITH WATERMARK '10 minutes', or declare WATERMARK FOR a column in CREATE STREAM",
-                    position=position,
-                )
-        one, other = (next(e for e in s.entries if e.column == s.origin.times[0][0]) for s in (left, right))
-        a, b = f"{one.alias}.{one.name}", f"{other.alias}.{other.name}"
-        span = next(iter(spans.values()), Span())
-        missing = f"AND {a} BETWEEN {b} - INTERVAL '5 minutes' AND {b} + INTERVAL '5 minutes'"
-        if span.low is not None:
-            missing = f"AND {b} <= {a} + INTERVAL '5 minutes'"
-        elif span.high is not None:
-            missing = f"AND {b} >= {a} - INTERVAL '5 minutes'"
-        return InvalidTableDefinition(
-            "a join in append mode needs a time bound on both sides",
-            detail=f"nothing in its condition says how far {b} and {a} may lie apart, so rows would have to be kept for ever",
-            hint=f"add to the condition, for example: {missing}",
-            position=position,
-        )
-
     # ---- the query above ----
 
-    def rewrite(self, made: _Joined) -> None:
+    def rewrite(self, made: Joined) -> None:
         """Let the tree read the join's columns."""
         tree = self.tree
         tree.set("joins", None)
@@ -427,7 +340,7 @@ class _Planner:
         named = f"{column.table}.{column.name}" if column.table else f'"{column.name}"'
         return UndefinedColumn(f"column {named} does not exist", position=position)
 
-    def _item_of_list(self, item: exp.Expr, made: _Joined) -> list[exp.Expr]:
+    def _item_of_list(self, item: exp.Expr, made: Joined) -> list[exp.Expr]:
         star = isinstance(item, exp.Star)
         if star or (isinstance(item, exp.Column) and isinstance(item.this, exp.Star)):
             table = item.table if isinstance(item, exp.Column) else ""
@@ -439,7 +352,7 @@ class _Planner:
         plain = self._plain_of(item, made)
         return [exp.alias_(plain, item.name, quoted=True) if isinstance(item, exp.Column) else plain]
 
-    def _plain_of(self, expression: exp.Expr, made: _Joined, *, rows: bool = False) -> exp.Expr:
+    def _plain_of(self, expression: exp.Expr, made: Joined, *, rows: bool = False) -> exp.Expr:
         """Let an expression read the join's columns; but for one over `rows`, window_start is the query's own window's."""
         expression = expression.copy()
         own = set()
@@ -450,7 +363,7 @@ class _Planner:
                     own.add(id(column))
         return expression.transform(lambda n: n if id(n) in own else self._plain(n, made), copy=False)
 
-    def _plain(self, node: exp.Expr, made: _Joined) -> exp.Expr:
+    def _plain(self, node: exp.Expr, made: Joined) -> exp.Expr:
         if not isinstance(node, exp.Column) or isinstance(node.this, exp.Star):
             return node
         if not node.table and node.name in made.merged:

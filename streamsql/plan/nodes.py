@@ -144,7 +144,8 @@ class Grouping:
 class Recomputed:
     """A query that is run again when what it reads has changed: its SQL, which gives columns ``o0``.., and its sources.
 
-    A `temporal` query depends on the time as well: ``$1`` stands for the epoch's, in microseconds. `reason` says why no
+    A `temporal` query depends on the time as well: ``$1`` stands for the epoch's, in microseconds; with `marks`, which are
+    streams and their watermarks' delays, for the lowest of their watermarks. `reason` says why no
     operator keeps it, for EXPLAIN. `part` says how to run it for a part of its result, None that it is run again whole,
     for the reason `whole_because`. Where there is an `inner` query, that is kept in a table of its own, and `over_inner` is
     the SQL that reads the result from there (`plan.touched.top`).
@@ -158,6 +159,12 @@ class Recomputed:
     whole_because: str = ""
     inner: ContinuousPlan | None = None
     over_inner: str = ""
+    marks: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def by_clock(self) -> bool:
+        """Tell whether the clock alone can change the result."""
+        return self.temporal and not self.marks
 
     @property
     def whole(self) -> str:
@@ -213,6 +220,7 @@ class ContinuousPlan:
     bound: TimeBound | None = None
     times: tuple[tuple[str, TimeBound], ...] = ()
     time: tuple[str, int] | None = None
+    state_ttl_us: int | None = None
     faces: tuple[Face, ...] = ()
 
     @property

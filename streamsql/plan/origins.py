@@ -8,11 +8,15 @@ tree; its leaves are streams and views, each other node has a state of its own w
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from streamsql.catalog.objects import OutputColumn, TimeBound, quoted
 from streamsql.plan.nodes import ContinuousPlan
+
+# How far rows of a join may lie apart in time where nothing bounds it, in microseconds.
+UNBOUNDED = 1 << 60
 
 Times = tuple[tuple[str, TimeBound], ...]
 
@@ -43,6 +47,11 @@ class Origin:
         for item in self.inputs:
             yield from item.walk()
         yield self
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Tell whether a watermark matters to the origin itself: it joins or ranks."""
+        return any(isinstance(n, (IntervalJoin, Lookup, Rank)) for n in self.walk())
 
     @property
     def shape(self) -> str:
@@ -107,7 +116,9 @@ class Union(Origin):
 
 @dataclass(frozen=True, slots=True)
 class Lookup(Origin):
-    """Rows of `left`, each with the rows of a table that match it when it arrives. `kind` is INNER or LEFT.
+    """Rows of `left`, each with the rows of a table, or of a view (`of_view`), that match it when it arrives.
+
+    `kind` is INNER or LEFT.
 
     `condition` is SQL over ``l`` and ``r``; `chosen` are the output columns: the side, and its column. The table's changes
     bring nothing: it is read, not followed.
@@ -119,6 +130,7 @@ class Lookup(Origin):
     condition: str
     chosen: tuple[tuple[str, str], ...]
     text: str
+    of_view: bool = False
 
     @property
     def inputs(self) -> tuple[Origin, ...]:
@@ -137,6 +149,9 @@ class IntervalJoin(Origin):
     `chosen` are the output columns: the side, and the input's column. The watermark is the lower of both inputs' bounds of
     their time columns; a row below it is late.
 
+    A bound that is UNBOUNDED is none: rows of that side are kept for ever. Without event times (None) no row is ever dropped,
+    nor late, and there is no watermark. `ttl_us` is what the bounds come from where the condition has none.
+
     ASOF and ASOF LEFT give each row of the left the last version at its time (`strict`: before it) of the right; `keys` are
     the right's columns that tell whose version it is.
     """
@@ -145,15 +160,72 @@ class IntervalJoin(Origin):
     right: Origin
     kind: str
     condition: str
-    left_time: str
-    right_time: str
+    left_time: str | None
+    right_time: str | None
     low_us: int
     high_us: int
     chosen: tuple[tuple[str, str], ...]
     text: str
     keys: tuple[str, ...] = ()
     strict: bool = False
+    ttl_us: int | None = None
 
     @property
     def inputs(self) -> tuple[Origin, ...]:
         return (self.left, self.right)
+
+    @property
+    def kept_for_ever(self) -> tuple[Origin, ...]:
+        """The sides whose rows never go."""
+        if self.kind.startswith("ASOF"):
+            return () if self.ttl_us is not None else (self.right,)
+        ends = ((self.left, self.high_us), (self.right, -self.low_us))
+        return tuple(side for side, reach in ends if reach >= UNBOUNDED)
+
+
+class When(enum.Enum):
+    """When a row that is ranked can be shown: see `plan.ranking`."""
+
+    ARRIVAL = "at once"
+    TIME = "once the watermark is past it"
+    CLOSE = "once its window is closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Rank(Origin):
+    """The first `count` rows of each key, by the terms of an order (SQL over the input's columns) and then by arrival.
+
+    `when` a row is final; `time` is the column whose bound tells: a row below it is late. `forget` is the key whose bound
+    tells when a key can be forgotten: None where rows of it can always come. With `ttl_us` a key is forgotten that long after
+    the first row that was shown of it, by event time `axis` or, where that is None, by the clock of arrivals.
+    `chosen` are the output columns, as columns of the input; '' is the rank. The texts are what the user wrote, for EXPLAIN.
+    """
+
+    input: Origin
+    keys: tuple[str, ...]
+    order: tuple[str, ...]
+    function: str
+    count: int | None
+    when: When
+    time: str | None
+    forget: str | None
+    chosen: tuple[str, ...]
+    text: str
+    order_text: str
+    time_text: str
+    forget_text: str
+    ttl_us: int | None = None
+    axis: str | None = None
+
+    @property
+    def inputs(self) -> tuple[Origin, ...]:
+        return (self.input,)
+
+    @property
+    def remembers(self) -> bool:
+        """Tell whether it must know which keys have been shown."""
+        return self.when is not When.CLOSE
+
+    @property
+    def unbounded(self) -> bool:
+        return self.remembers and self.forget is None and self.ttl_us is None

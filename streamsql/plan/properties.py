@@ -11,7 +11,7 @@ from streamsql.base.errors import FeatureNotSupported, InvalidTableDefinition
 from streamsql.plan.functions import function_name
 from streamsql.plan.nodes import ContinuousPlan
 from streamsql.sql.parse import position_of
-from streamsql.sql.statements import AllowedLateness, EmitMode, Query
+from streamsql.sql.statements import AllowedLateness, EmitMode, Query, Statement
 
 _HINT = "use EMIT UPDATE: the query is then run again when what it reads has changed"
 
@@ -92,6 +92,18 @@ def refuse_volatile(tree: exp.Expr, query: Query) -> None:
             )
 
 
+def refuse_versions(tree: exp.Expr, query: Statement) -> None:
+    """Raise FeatureNotSupported for FOR SYSTEM_TIME AS OF where a query is not in append mode."""
+    for table in tree.find_all(exp.Table):
+        if table.args.get("version") is not None:
+            raise FeatureNotSupported(
+                "FOR SYSTEM_TIME AS OF needs EMIT APPEND",
+                detail="any other query reads a table as it is when it is asked, and follows its changes",
+                hint="leave FOR SYSTEM_TIME out; for the version at a row's event time use an ASOF JOIN",
+                position=position_of(table, query),
+            )
+
+
 def refuse_sampling(tree: exp.Expr, query: Query) -> None:
     """Raise FeatureNotSupported for what gives another answer each time that it is asked."""
     for node in tree.walk():
@@ -150,7 +162,8 @@ def check(plan: ContinuousPlan, query: Query, *, inner: bool = False) -> None:
                 hint="use EMIT APPEND to get each row once",
                 position=position,
             )
-        if query.watermark is not None and not inner and len(plan.sources) < 2:
+        kept = plan.origin is not None and plan.origin.keeps_rows
+        if query.watermark is not None and not inner and not kept and len(plan.sources) < 2:
             raise FeatureNotSupported(
                 "WITH WATERMARK needs a window",
                 detail="without a window nothing is late and nothing is finished",

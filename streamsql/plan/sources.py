@@ -19,7 +19,8 @@ from streamsql.base.limits import Limits
 from streamsql.catalog.objects import Catalog, OutputColumn, Stream, Table, View
 from streamsql.plan.bounds import Bounds, bounds_of
 from streamsql.plan.nodes import ContinuousPlan, Describe, Window
-from streamsql.plan.origins import Inner, Origin, StreamScan, Union, ViewScan
+from streamsql.plan.origins import Inner, Origin, Rank, StreamScan, Union, ViewScan
+from streamsql.plan.ranking import is_ranked, ranked
 from streamsql.plan.semijoins import join_conditions
 from streamsql.plan.windows import times_wanted
 from streamsql.sql.parse import position_of
@@ -81,7 +82,7 @@ class Sources:
 
     def _single(self, tree: exp.Select, item: exp.Expr, named: dict[str, exp.CTE]) -> Derived | None:
         tree.set("with_", None)
-        origin = self.origin_of(item, named, times_wanted(tree))
+        origin = self.origin_of(item, named, times_wanted(tree), tree)
         if origin is None:
             return None
         name = item.alias_or_name or "subquery"
@@ -111,8 +112,13 @@ class Sources:
             return None
         return found
 
-    def origin_of(self, item: exp.Expr, named: dict[str, exp.CTE], wanted: set[str]) -> Origin | None:
-        """Give the origin that an item of FROM is; None for what is none (its name is not known, it is a function)."""
+    def origin_of(
+        self, item: exp.Expr, named: dict[str, exp.CTE], wanted: set[str], above: exp.Select | None = None
+    ) -> Origin | None:
+        """Give the origin that an item of FROM is; None for what is none (its name is not known, it is a function).
+
+        Where it ranks rows, the bound of the rank is taken out of the query `above`.
+        """
         found = self._relation(item, named)
         if isinstance(found, View):
             return self._view(found, item)
@@ -121,7 +127,7 @@ class Sources:
         body = self._body(item, named)
         if body is None:
             return None
-        return self._union(body, wanted) if isinstance(body, exp.SetOperation) else self._inner(body)
+        return self._union(body, wanted) if isinstance(body, exp.SetOperation) else self._query(body, above, item)
 
     def _view(self, view: View, item: exp.Expr) -> ViewScan:
         if not view.append_only:
@@ -176,7 +182,13 @@ class Sources:
             body.set("with_", exp.With(expressions=[c.copy() for c in seen] + [c.copy() for c in inner]))
         return body
 
-    def _inner(self, body: exp.Expr) -> Inner:
+    def _query(self, body: exp.Expr, above: exp.Select | None = None, item: exp.Expr | None = None) -> Inner | Rank:
+        if isinstance(body, exp.Select) and is_ranked(body):
+            return ranked(self, body, above, item.alias_or_name if item is not None else "")
+        return self.inner(body)
+
+    def inner(self, body: exp.Expr) -> Inner:
+        """Give a subquery that ranks nothing."""
         plan = self.bind_inner(replace(self.query, tree=body, emit=EmitMode.APPEND, every_us=None, lateness=None))
         if plan.limit is not None:
             raise FeatureNotSupported(
@@ -193,7 +205,7 @@ class Sources:
         return Inner(tuple(OutputColumn(o.name, o.type) for o in plan.outputs), plan.times, plan)
 
     def _union(self, body: exp.SetOperation, wanted: set[str]) -> Union:
-        branches = [self._inner(b) for b in self._branches(body)]
+        branches = [self._query(b) for b in self._branches(body)]
         shapes = " UNION ALL ".join(f"SELECT * FROM {b.shape} AS o" for b in branches)
         types = self.describe(shapes)
         columns = tuple(OutputColumn(n.name, t.type) for n, t in zip(branches[0].columns, types, strict=True))

@@ -7,6 +7,7 @@
     ... WITH WATERMARK FOR ts AS ts - INTERVAL '10 minutes'
     ... ALLOWED LATENESS '1h'
     ... EMIT APPEND | ON WINDOW CLOSE | FINAL | UPDATE | CHANGES | COMPLETE [EVERY '5s']
+    ... WITH (state_ttl = '1 day')
 
 LIMIT, OFFSET and ORDER BY may come before or after the clauses at the end.
 """
@@ -17,9 +18,9 @@ from dataclasses import dataclass
 
 from sqlglot.tokens import Token, TokenType
 
-from streamsql.base.errors import FeatureNotSupported, SQLSyntaxError
+from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue, SQLSyntaxError
 from streamsql.sql.durations import parse_duration
-from streamsql.sql.statements import AllowedLateness, EmitMode, Watermark
+from streamsql.sql.statements import AllowedLateness, EmitMode, StateTtl, Watermark
 from streamsql.sql.tokens import Cursor
 
 EMIT_MODES: dict[tuple[str, ...], EmitMode] = {
@@ -44,6 +45,7 @@ class StreamingClauses:
     watermark: Watermark | None
     every_us: int | None
     lateness: AllowedLateness | None = None
+    state_ttl: StateTtl | None = None
 
 
 def take_clauses(cursor: Cursor) -> StreamingClauses:
@@ -56,9 +58,16 @@ def take_clauses(cursor: Cursor) -> StreamingClauses:
     watermark: Watermark | None = None
     every_us: int | None = None
     lateness: AllowedLateness | None = None
+    state_ttl: StateTtl | None = None
     depth = 0
     while (token := cursor.peek) is not None:
         found: Watermark | None = None
+        if depth == 0 and kept and cursor.sees("with", "("):
+            if state_ttl is not None:
+                raise SQLSyntaxError("state_ttl is given twice", position=token.start + 1)
+            state_ttl = expect_query_options(cursor)
+            _check_follower(cursor)
+            continue
         if token.text in ("with", "watermark"):
             found = _accept_watermark(cursor, depth)
         elif token.text == "allowed" and depth == 0 and _accept_lateness(cursor):
@@ -85,7 +94,22 @@ def take_clauses(cursor: Cursor) -> StreamingClauses:
         depth += (token.token_type is TokenType.L_PAREN) - (token.token_type is TokenType.R_PAREN)
     if watermark is not None and emit is None:
         emit = EmitMode.APPEND
-    return StreamingClauses(kept, emit, watermark, every_us, lateness)
+    return StreamingClauses(kept, emit, watermark, every_us, lateness, state_ttl)
+
+
+def expect_query_options(cursor: Cursor) -> StateTtl:
+    """Read ``WITH (state_ttl = '1 day')``. Raises InvalidParameterValue for another option."""
+    cursor.expect("with", "(")
+    position = cursor.position
+    name = cursor.expect_name()
+    if name != "state_ttl":
+        raise InvalidParameterValue(
+            f'unrecognized option "{name}" of a query', hint="there is one: state_ttl", position=position + 1
+        )
+    cursor.expect("=")
+    ttl_us = expect_duration(cursor)
+    cursor.expect(")")
+    return StateTtl(ttl_us, position)
 
 
 def _accept_lateness(cursor: Cursor) -> bool:

@@ -17,10 +17,10 @@ from streamsql.base.errors import (
 )
 from streamsql.base.limits import Limits, exceeded
 from streamsql.sql.changes import expect_columns
-from streamsql.sql.clauses import expect_watermark_for
+from streamsql.sql.clauses import expect_query_options, expect_watermark_for
 from streamsql.sql.column_types import expect_type, is_column_end
 from streamsql.sql.includes import accept_includes
-from streamsql.sql.query import parse_query
+from streamsql.sql.query import parse_query, with_options
 from streamsql.sql.secrets import SecretReference
 from streamsql.sql.statements import (
     ColumnDefinition,
@@ -216,8 +216,9 @@ def parse_create_view(cursor: Cursor) -> CreateMaterializedView:
     name = expect_new_name(cursor)
     if cursor.sees("("):
         refuse("a column list of a materialized view", "name the columns in the query: SELECT a AS b", cursor)
+    options = expect_query_options(cursor) if cursor.sees("with") else None
     cursor.expect("as")
-    query = parse_query(cursor)
+    query = with_options(parse_query(cursor, of_view=True), options)
     return CreateMaterializedView(
         *cursor.source, name=name, query=query, if_not_exists=if_not_exists, or_replace=or_replace
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqlglot import exp
 
 from streamsql.base.errors import SQLSyntaxError
-from streamsql.sql.clauses import take_clauses
-from streamsql.sql.statements import Explain, ExplainWhy, Query
+from streamsql.sql.clauses import expect_query_options, take_clauses
+from streamsql.sql.statements import EmitMode, Explain, ExplainWhy, Query, StateTtl
 from streamsql.sql.tokens import Cursor, syntax_error
 from streamsql.sql.trees import REFUSED, check_tree, count_parameters, parse_tree
 from streamsql.sql.unsupported import refuse_here
@@ -23,8 +25,8 @@ EXPLAIN_UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
 }
 
 
-def parse_query(cursor: Cursor) -> Query:
-    """Read a query from the cursor to the end of the statement."""
+def parse_query(cursor: Cursor, *, of_view: bool = False) -> Query:
+    """Read a query from the cursor to the end of the statement; one `of_view` is continuous also without EMIT."""
     first = cursor.peek
     if first is None or first.text not in QUERY_WORDS:
         raise cursor.error()
@@ -36,6 +38,10 @@ def parse_query(cursor: Cursor) -> Query:
     if not isinstance(tree, (exp.Query, exp.Values)) or (type(tree) is exp.Values and tree.args.get("alias")):
         raise syntax_error(cursor.text, first)
     check_values(tree)
+    if clauses.state_ttl is not None and clauses.emit is None and not of_view:
+        raise SQLSyntaxError(
+            "state_ttl is of a continuous query", hint="add EMIT UPDATE", position=clauses.state_ttl.position + 1
+        )
     return Query(
         cursor.text[start : cursor.end],
         start,
@@ -45,6 +51,7 @@ def parse_query(cursor: Cursor) -> Query:
         every_us=clauses.every_us,
         parameter_count=count_parameters(clauses.tokens, cursor.limits),
         lateness=clauses.lateness,
+        state_ttl=clauses.state_ttl,
     )
 
 
@@ -79,8 +86,23 @@ def parse_explain(cursor: Cursor) -> Explain | ExplainWhy:
     if not as_json:
         cursor.accept("(", "format", "text", ")")
     refuse_here(cursor, EXPLAIN_UNSUPPORTED)
-    if cursor.accept("create", "materialized", "view"):
+    of_view = cursor.accept("create", "materialized", "view")
+    options: StateTtl | None = None
+    if of_view:
         _ = cursor.accept("if", "not", "exists")
         cursor.expect_object_name()
+        options = expect_query_options(cursor) if cursor.sees("with") else None
         cursor.expect("as")
-    return Explain(cursor.text[start : cursor.end], start, query=parse_query(cursor), as_json=as_json)
+    query = with_options(parse_query(cursor, of_view=of_view), options)
+    if of_view and query.emit is None:
+        query = replace(query, emit=EmitMode.UPDATE)
+    return Explain(cursor.text[start : cursor.end], start, query=query, as_json=as_json)
+
+
+def with_options(query: Query, state_ttl: StateTtl | None) -> Query:
+    """Add the options that stand before AS in CREATE MATERIALIZED VIEW. Raises SQLSyntaxError where they are given twice."""
+    if state_ttl is None:
+        return query
+    if query.state_ttl is not None:
+        raise SQLSyntaxError("state_ttl is given twice", position=query.state_ttl.position + 1)
+    return replace(query, state_ttl=state_ttl)

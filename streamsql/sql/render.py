@@ -17,7 +17,7 @@ from sqlglot.dialects.postgres import Postgres
 
 from streamsql.base.errors import FeatureNotSupported, ProgramLimitExceeded
 from streamsql.sql.durations import render_duration
-from streamsql.sql.flow_statements import AlterFlow, CreateSink, ResetStream
+from streamsql.sql.flow_statements import AlterFlow, CreateSink
 from streamsql.sql.includes import render_includes
 from streamsql.sql.names import quote_name, quote_path, quote_string
 from streamsql.sql.render_roles import ROLE_RENDERERS
@@ -126,6 +126,8 @@ def _clauses(query: Query) -> list[str]:
         parts.append("EMIT APPEND")
     if query.every_us is not None:
         parts.append(f"EVERY '{render_duration(query.every_us)}'")
+    if query.state_ttl is not None:
+        parts.append(f"WITH (state_ttl = '{render_duration(query.state_ttl.ttl_us)}')")
     return parts
 
 
@@ -175,11 +177,6 @@ def _create_sink(statement: CreateSink) -> str:
 
 def _alter_flow(statement: AlterFlow) -> str:
     return f"ALTER {statement.kind.value} {quote_path(statement.name)} {statement.action.value}"
-
-
-def _reset_stream(statement: ResetStream) -> str:
-    value = "" if statement.value is None else f" {quote_string(statement.value)}"
-    return f"ALTER STREAM {quote_path(statement.name)} RESET TO {statement.target.upper()}{value}"
 
 
 def _option_name(name: str) -> str:
@@ -378,7 +375,6 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     AlterFlow: _alter_flow,
     CreateSink: _create_sink,
     CreateTable: _create_table,
-    ResetStream: _reset_stream,
     DeclareCursor: _declare,
     Fetch: _fetch,
     CreateTableAs: _create_table_as,

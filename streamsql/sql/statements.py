@@ -43,6 +43,14 @@ class AllowedLateness:
 
 
 @dataclass(frozen=True, slots=True)
+class StateTtl:
+    """How long a query keeps state that nothing else bounds."""
+
+    ttl_us: int
+    position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Statement:
     """A statement, with the text it came from and where that text starts in the query string."""
 
@@ -55,7 +63,7 @@ class Query(Statement):
     """A SELECT (or VALUES, or set operation), ad hoc unless `emit` is set.
 
     `emit` None means ad hoc. ``WITH WATERMARK`` without EMIT gives APPEND. `every_us` is EMIT ... EVERY's interval,
-    `lateness` what ALLOWED LATENESS says.
+    `lateness` what ALLOWED LATENESS says. `state_ttl` is how long unbounded state is kept.
     `tree` no longer holds the streaming clauses; a call ``window(...)`` in it is `exp.Anonymous` named ``window``.
     """
 
@@ -65,6 +73,7 @@ class Query(Statement):
     every_us: int | None = None
     parameter_count: int = 0
     lateness: AllowedLateness | None = None
+    state_ttl: StateTtl | None = None
 
 
 @dataclass(frozen=True, slots=True)

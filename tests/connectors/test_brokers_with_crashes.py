@@ -39,6 +39,7 @@ def run_until_killed(folder: Path, fault: str) -> None:
         server.start()
     except AssertionError:
         assert server.process is not None
+        server.process.communicate()  # it closes the pipe
         if server.process.returncode != -signal.SIGKILL:
             raise
         return

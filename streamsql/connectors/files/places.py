@@ -222,10 +222,11 @@ class Bucket:
             found = self._system.get_file_info(
                 selector or fs.FileSelector(self._root, allow_not_found=True, recursive=self._deep)
             )
-        cut = len(self._root) + 1
+        cut = len(self._root.strip("/")) + 1
         for info in found:
-            if info.type == fs.FileType.File and self._wanted(info.path[cut:]):
-                yield Found(info.path[cut:], info.size, info.mtime_ns or 0)
+            name = info.path.strip("/")[cut:]  # some systems say /bucket/name
+            if info.type == fs.FileType.File and self._wanted(name):
+                yield Found(name, info.size, info.mtime_ns or 0)
 
     def _wanted(self, name: str) -> bool:
         if self._pattern is None:
@@ -241,7 +242,7 @@ class Bucket:
             raise Unavailable(f'cannot open "{self.shown(name)}": {_first_line(error)}') from error
 
     def mark(self, file: IO[bytes], found: Found, upto: int) -> str:
-        return str(found.changed_ns)
+        return str(found.changed_ns) if found.changed_ns else mark_of(file, upto)
 
     def shown(self, name: str) -> str:
         return f"{self._scheme}://{self._root}/{name}"

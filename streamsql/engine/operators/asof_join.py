@@ -10,7 +10,8 @@ The watermark is the lower of both sides', a row behind it is late. A row of the
 then every version that was valid at its time has come, in whatever order. Of versions of one time the last to arrive counts.
 
 State: the rows of the left that wait, and of each key the versions that a row to come can still be given: those from the
-watermark on, and the last before it. So one version of each key is kept for ever.
+watermark on, and the last before it. So one version of each key is kept for ever; with a ttl, versions older than that before
+a row are none of its, and are dropped.
 """
 
 from __future__ import annotations
@@ -70,13 +71,22 @@ class AsofJoinNode(IntervalJoinNode):
     def _sql(self) -> str:
         join, left, right = self.origin, self.left, self.right
         chosen = [f"{s[0]}.{quoted(c)} AS o{i}" for i, (s, c) in enumerate(join.chosen)]
+        old = None if join.ttl_us is None else f"r.__t < l.__t - {join.ttl_us}"
+        if old is not None and join.kind == "ASOF LEFT":
+            chosen = [
+                f"CASE WHEN {old} THEN NULL ELSE {s[0]}.{quoted(c)} END AS o{i}" if s == "right" else chosen[i]
+                for i, (s, c) in enumerate(join.chosen)
+            ]
+        elif old is not None:
+            old = f" WHERE NOT ({old})"
+        forgotten = old if old is not None and join.kind == "ASOF" else ""
         partition = ", ".join([*(quoted(k) for k in join.keys), "__t"])
         last = f"row_number() OVER (PARTITION BY {partition} ORDER BY __seq DESC) = 1"
         versions = f"(SELECT {right.columns} FROM {right.state} QUALIFY {last})"
         return (
             f"SELECT {', '.join(chosen)}, l.{AT_COLUMN} AS __at, l.__seq AS __l, l.__t AS __t "
             f"FROM (SELECT {left.columns} FROM {left.state} WHERE __t < $1) AS l "
-            f"ASOF {'LEFT ' if join.kind == 'ASOF LEFT' else ''}JOIN {versions} AS r ON {join.condition}"
+            f"ASOF {'LEFT ' if join.kind == 'ASOF LEFT' else ''}JOIN {versions} AS r ON {join.condition}{forgotten}"
         )
 
     def _forget(self, mark: int, progress: Progress) -> Progress:
@@ -96,6 +106,8 @@ class AsofJoinNode(IntervalJoinNode):
         old = f"SELECT __seq FROM {right.state} WHERE __t <= $1 QUALIFY {newer}"
         limit = mark - 1 if self.origin.strict else mark
         gone = self.store.run(f"DELETE FROM {right.state} WHERE __seq IN ({old})", limit)
+        if self.origin.ttl_us is not None:
+            gone += self.store.run(f"DELETE FROM {right.state} WHERE __t < $1", mark - self.origin.ttl_us)
         left = progress.state_rows - gone
         return replace(progress, state_rows=left, compacted=left)
 

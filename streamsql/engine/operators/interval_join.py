@@ -32,6 +32,7 @@ from streamsql.engine.flow import AT_COLUMN, NO_TIMES, Arriving, Flow, Idle, com
 from streamsql.engine.origins import Node, bounded, typed
 from streamsql.engine.store import Delta, Store
 from streamsql.engine.watermark import MICROSECONDS, NEVER, event_times
+from streamsql.plan.bounds import Bounds
 from streamsql.plan.origins import IntervalJoin
 
 _PLACES = ("__at", "__l", "__r")
@@ -63,7 +64,7 @@ class _Side:
         self.node = node
         self.origin = join.left if left else join.right
         self.time = join.left_time if left else join.right_time
-        self.bound = dict(self.origin.times)[self.time]
+        self.bound = dict(self.origin.times)[self.time] if self.time is not None else Bounds()
         # a row at t matches none that is later than t + reach
         self.reach = join.high_us if left else -join.low_us
         self.state, self.matched = tables
@@ -164,6 +165,8 @@ class IntervalJoinNode(Node):
 
     def _both(self, flows: Sequence[Flow]) -> Flow:
         """Give the lower of both watermarks, without rows."""
+        if self.origin.left_time is None:
+            return Flow(self.empty, NO_TIMES, NEVER)
         mark = min(bounded(s.bound, f.mark) for s, f in zip(self.sides, flows, strict=True))
         at = np.unique(np.concatenate([f.steps_at for f in flows]))
         left, right = (s.bound(f.after(at)) for s, f in zip(self.sides, flows, strict=True))
@@ -176,6 +179,9 @@ class IntervalJoinNode(Node):
     def _see(self, side: _Side, flow: Flow, both: Flow, arriving: Arriving, progress: Progress) -> Progress:
         """Make a side's rows its delta, but for those that come too late."""
         rows = side.node.rows(flow).select([*side.names, "__seq"])
+        if side.time is None:  # nothing is ever dropped, or late
+            side.delta.batch = self._with_times(rows, flow.at, np.zeros(rows.num_rows, dtype=np.int64))
+            return progress
         times, valid = event_times(rows.column(side.time))
         before = both.before(flow.at)
         late = times < before
@@ -302,6 +308,8 @@ class IntervalJoinNode(Node):
     # ---- time without rows ----
 
     def mark_if(self, idle: Idle, inner: Sequence[Progress]) -> int:
+        if self.origin.left_time is None:
+            return NEVER
         return min(bounded(s.bound, s.node.mark_if(idle, inner)) for s in self.sides)
 
     def stirs(self, idle: Idle, inner: Sequence[Progress]) -> bool:

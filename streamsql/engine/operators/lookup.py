@@ -8,7 +8,8 @@
     out           (p, 1)                                            (p, 2)
 
 No state: what has been shown stays. A row meets the table's rows that arrived before it, also within one epoch; changes of rows
-have epochs of their own. So what comes out does not depend on where epochs are cut.
+have epochs of their own. A view is met as it was committed: rows for it and for what it reads are never taken into one epoch
+(`epoch.Engine`), unless one transaction wrote both. So what comes out does not depend on where epochs are cut.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 
-from streamsql.catalog.objects import ROWS_SCHEMA, quoted
+from streamsql.catalog.objects import PUBLIC_SCHEMA, ROWS_SCHEMA, quoted
 from streamsql.engine.changes import Progress
 from streamsql.engine.flow import AT_COLUMN, NO_TIMES, Arriving, Flow, Idle
 from streamsql.engine.origins import Node, typed, with_places
@@ -40,10 +42,16 @@ class LookupNode(Node):
             f"{s[0]}.{quoted(c)} AS {quoted(o.name)}" for (s, c), o in zip(origin.chosen, origin.columns, strict=True)
         ]
         items = ", ".join([*chosen, f"l.{AT_COLUMN} AS {AT_COLUMN}"])
+        condition, order = f"({origin.condition}) AND r.__seq < l.{AT_COLUMN}", "l.__seq, r.__seq"
+        table = f"{ROWS_SCHEMA}.{quoted(origin.table)}"
+        if origin.of_view:
+            read = [c for s, c in origin.chosen if s == "right"]
+            condition, table = f"({origin.condition})", f"{PUBLIC_SCHEMA}.{quoted(origin.table)}"
+            order = ", ".join(["l.__seq", *(f"r.{quoted(c)}" for c in read)])
+        self._cursor: duckdb.DuckDBPyConnection | None = None
         self._sql = (
             f"SELECT {items} FROM {typed(quoted(self.delta_name), origin.left.columns)} AS l "
-            f"{'LEFT ' if origin.kind == 'LEFT' else ''}JOIN {ROWS_SCHEMA}.{quoted(origin.table)} AS r "
-            f"ON ({origin.condition}) AND r.__seq < l.{AT_COLUMN} ORDER BY l.__seq, r.__seq"
+            f"{'LEFT ' if origin.kind == 'LEFT' else ''}JOIN {table} AS r ON {condition} ORDER BY {order}"
         )
 
     def open(self) -> None:
@@ -52,18 +60,30 @@ class LookupNode(Node):
 
     def close(self) -> None:
         self.store.unregister(self.delta_name)
+        if self._cursor is not None:
+            self._cursor.close()
 
     def take(self, arriving: Arriving, inner: list[Progress]) -> Flow:
         flow, progress = self.left.take(arriving, inner), inner[self.index]
         if not flow.rows.num_rows:
             return replace(flow, rows=self.empty)
         self.delta.batch = with_places(self.left, flow)
-        rows = self.store.rows(self._sql)
+        rows = self._committed() if self.origin.of_view else self.store.rows(self._sql)
         first = progress.rows_out + 1
         numbers = pa.array(np.arange(first, first + rows.num_rows, dtype=np.int64))
         inner[self.index] = replace(progress, rows_out=progress.rows_out + rows.num_rows)
         at = np.asarray(rows.column(AT_COLUMN))
         return replace(flow, rows=rows.drop_columns([AT_COLUMN]).append_column("__seq", numbers), at=at)
+
+    def _committed(self) -> pa.Table:
+        """Join with the view as it was at the last commit, whatever this epoch does to it."""
+        if self._cursor is None:
+            self._cursor = self.store.cursor()
+        self._cursor.register(self.delta_name, self.delta.batch)
+        try:
+            return self._cursor.sql(self._sql).to_arrow_table()
+        finally:
+            self._cursor.unregister(self.delta_name)
 
     def mark_if(self, idle: Idle, inner: Sequence[Progress]) -> int:
         return self.left.mark_if(idle, inner)

@@ -169,7 +169,8 @@ def application(parts: Parts, ready: Callable[[], bool], door: Door) -> ASGIApp:
             error: StreamSQLError = FeatureNotSupported(said, hint="see /openapi.json")
         else:
             error = UndefinedObject(f'there is no "{request.url.path}"', hint="see /openapi.json for what there is")
-        return from_error(HttpError(status, error))
+        allowed: dict[str, str] | None = getattr(raised, "headers", None)  # which methods there are, for 405
+        return from_error(HttpError(status, error, allowed))
 
     made = Starlette(
         routes=[

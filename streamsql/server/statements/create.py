@@ -8,14 +8,15 @@ import duckdb
 
 from streamsql.base.errors import StreamSQLError
 from streamsql.catalog.objects import PUBLIC_SCHEMA, Stream, Table, View
-from streamsql.catalog.rights import require_create, require_owner
+from streamsql.catalog.rights import require_connector, require_create, require_owner
 from streamsql.connectors import resolved
 from streamsql.connectors.inferring import inferred
 from streamsql.connectors.source import Surroundings
-from streamsql.engine import definitions
+from streamsql.engine import definitions, view_definitions
 from streamsql.plan.adhoc import check_default
 from streamsql.plan.continuous import require_sources
 from streamsql.plan.places import located
+from streamsql.plan.ttl import bound_missing, kept_for_ever
 from streamsql.plan.unbounded import missing_bound
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done, notice
@@ -37,6 +38,7 @@ def block_notices(context: Context, what: str) -> list[dict[str, str]]:
 
 async def relation(context: Context, statement: CreateStream | CreateTable, values: Values) -> Done:
     what = "CREATE STREAM" if isinstance(statement, CreateStream) else "CREATE TABLE"
+    require_connector(context.catalog, context.asker.role, statement.options.get("connector"))
     told = []
     if isinstance(statement, CreateStream) and statement.inferred:
         if statement.name in context.engine.catalog.objects and statement.if_not_exists:
@@ -97,7 +99,7 @@ async def view(context: Context, statement: CreateMaterializedView, values: Valu
         if replaced is not None:
             require_owner(engine.catalog, role, replaced)
             require_sources(engine.catalog, engine.catalog.access.owner_of(replaced.id), statement.query)
-        return definitions.create_view(engine, statement, role)
+        return view_definitions.create_view(engine, statement, role)
 
     made = await context.on_engine(create)
     if made is None:
@@ -114,8 +116,16 @@ async def view(context: Context, statement: CreateMaterializedView, values: Valu
     missing = missing_bound(statement.query, plan, context.catalog)
     if missing is not None:
         notices.append(notice(f'"{made.bare}" needs all rows of its streams for ever', hint=missing))
+    kept = kept_for_ever(plan)
+    if kept:
+        notices.append(
+            notice(
+                f'state of "{made.bare}" is never dropped: it keeps {" and ".join(kept)}',
+                hint=f"{bound_missing(plan)}; or say how long it is to be kept: WITH (state_ttl = '1 day')",
+            )
+        )
     trimmed = [s for s in plan.sources if isinstance(o := context.catalog.get(s), Stream) and o.retention_us]
-    if plan.recomputed is not None and trimmed:
+    if plan.recomputed is not None and trimmed and not plan.recomputed.marks:
         notices.append(
             notice(
                 f"rows of {', '.join(trimmed)} are kept beyond their retention: {made.bare} reads them again",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamsql.base.errors import InvalidParameterValue
-from streamsql.catalog.rights import require_create, require_owner, require_read, require_sink_owner
+from streamsql.catalog.rights import require_connector, require_create, require_owner, require_read, require_sink_owner
 from streamsql.connectors import given_of_sink, sink_connector
 from streamsql.connectors.shapes import shape_of
 from streamsql.engine import sinks, sources
@@ -17,6 +17,7 @@ from streamsql.sql.statements import Drop, ObjectKind
 async def create_sink(context: Context, statement: CreateSink, values: Values) -> Done:
     engine, role, places = context.engine, context.asker.role, statement.option_positions
     connector = sink_connector(statement.options, places)
+    require_connector(context.catalog, role, statement.options["connector"])
     snapshot = _snapshot(statement)
 
     def create() -> bool:

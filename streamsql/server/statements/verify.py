@@ -58,6 +58,11 @@ async def execute(context: Context, statement: Verify, values: Values) -> Rows:
     return Rows(found, context.reads.stream(sql, found, context.cancel, snapshot.cursor), tag="VERIFY")
 
 
+def _forgets(plan: ContinuousPlan) -> bool:
+    """Tell whether the time that the view's query was run for is a watermark."""
+    return plan.recomputed is not None and bool(plan.recomputed.marks)
+
+
 def _difference(context: Context, snapshot: _Snapshot) -> str:
     """Give the SQL of what differs. Raises where the rows that are kept cannot tell."""
     view, query, cursor = snapshot.view, snapshot.query, snapshot.cursor
@@ -76,7 +81,8 @@ def _difference(context: Context, snapshot: _Snapshot) -> str:
     if window is not None and window.session:
         rows = cursor.sql(timed_rows_sql(query.plan, view.name, rows_table)).to_arrow_table()
         cursor.register(SESSIONS, sessions_of(rows, window.size_us))
-    answer = answer_sql(query.plan, view.name, rows_table, committed_at, progress["closed_to"])
+    time = progress["computed_at"] if _forgets(query.plan) else committed_at
+    answer = answer_sql(query.plan, view.name, rows_table, time, progress["closed_to"])
     return difference_sql(answer, snapshot.result, stages.output_columns(query.plan))
 
 

@@ -1,0 +1,8 @@
+-- in streamsql; HOST, PORT, DATABASE and USER say where the origin is
+CREATE TABLE orders (id BIGINT PRIMARY KEY, region TEXT NOT NULL, amount NUMERIC(10, 2) NOT NULL)
+    WITH (connector = 'postgres', host = 'HOST', port = 'PORT', database = 'DATABASE', user = 'USER');
+CREATE MATERIALIZED VIEW regions AS
+    SELECT region, count(*) AS orders, sum(amount) AS amount FROM orders GROUP BY region EMIT UPDATE;
+CREATE SINK regions FROM regions
+    WITH (connector = 'postgres', host = 'HOST', port = 'PORT', database = 'DATABASE', user = 'USER',
+          key = 'region', table = 'regions', create_table = true)

@@ -1,0 +1,256 @@
+"""CREATE [OR REPLACE] MATERIALIZED VIEW.
+
+A view that is replaced makes room for another in one transaction, and the views above it follow: those that are run again take
+their new result on as a change; those that operators keep cannot take back what they have shown, and are made anew from what
+they read. Whoever follows these is told to begin anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from streamsql.base.errors import DependentObjectsExist, InvalidObjectDefinition, StreamSQLError
+from streamsql.base.faults import reached
+from streamsql.catalog.access import OWNER, Access
+from streamsql.catalog.objects import Catalog, Stream, View, literal
+from streamsql.engine import outbox, recovery
+from streamsql.engine.changes import Progress
+from streamsql.engine.definitions import exists, save_made, set_access
+from streamsql.engine.epoch import Engine
+from streamsql.engine.origin_query import OriginQuery
+from streamsql.engine.origins import InnerNode, StreamNode
+from streamsql.engine.recomputed import RecomputedQuery, query_of
+from streamsql.engine.rejected import Rejected
+from streamsql.engine.replaced import Aside
+from streamsql.engine.shared import SharedQuery, part
+from streamsql.engine.sharing import share
+from streamsql.engine.starting import filled, planned_view, shown_by, start_query
+from streamsql.engine.views import ContinuousQuery
+from streamsql.plan.nodes import ContinuousPlan
+from streamsql.sql.statements import CreateMaterializedView
+
+
+def create_view(engine: Engine, statement: CreateMaterializedView, owner: int = OWNER) -> View | None:
+    """CREATE MATERIALIZED VIEW: makes it and fills it from the rows kept, in one transaction; None where it was there."""
+    replaced = engine.catalog.called(statement.name) if statement.or_replace else None
+    if replaced is not None:
+        return replace_view(engine, replace(statement, name=replaced.name))
+    if exists(engine, statement.name, statement.if_not_exists):
+        return None
+    engine.check_query_count()
+    view, query, show = planned_view(engine, statement)
+
+    def finish(progress: Progress) -> None:
+        engine.store.execute(show)
+        query.progress = progress
+        engine.queries[view.name] = query
+        save_made(engine, view, owner)
+
+    before = engine.catalog
+    try:
+        start_query(engine, query, finish)
+    except BaseException:
+        engine.queries.pop(view.name, None)
+        engine.catalog = before
+        raise
+    reached("view.created")
+    share(engine, query)
+    return view
+
+
+def replace_view(engine: Engine, statement: CreateMaterializedView) -> View:
+    """CREATE OR REPLACE: the new query takes the old one's place in one transaction, and the views above it follow."""
+    old = engine.catalog.view(statement.name)
+    view, query, show = planned_view(engine, statement)
+    view = replace(view, schema=old.schema, label=old.label)
+    above = engine.catalog.all_dependents(view.name)
+    cycle = [v.name for v in above if v.name in view.sources] + ([view.name] if view.name in view.sources else [])
+    if cycle:
+        raise InvalidObjectDefinition(
+            f'materialized view "{view.name}" cannot read itself', detail=f"it reads {', '.join(cycle)}"
+        )
+    outbox.refuse_replacing(engine.catalog, [view.name, *(v.name for v in above)])
+    for shared in (engine.queries[v.name] for v in (view, *above)):
+        if isinstance(shared.shared, SharedQuery):
+            part(engine.store, shared.shared, [shared])
+    before, kept = engine.catalog, dict(engine.queries)
+    replacement = _Replacement(engine, view, above)
+    try:
+        start_query(
+            engine,
+            query,
+            lambda progress: replacement.finish(query, show, progress),
+            replacement.begin,
+            replacement.rejected,
+        )
+    except BaseException:
+        engine.catalog, engine.queries = before, kept
+        replacement.undo()
+        raise
+    engine.store.forget_statements()
+    replacement.committed()
+    reached("view.created")
+    share(engine, query)
+    return view
+
+
+@dataclass(slots=True)
+class _Replacement:
+    """One CREATE OR REPLACE: the views above the replaced one, each after what it reads, and what became of them."""
+
+    engine: Engine
+    view: View
+    above: list[View]
+    before: Catalog = field(init=False)
+    kept: dict[str, ContinuousQuery] = field(init=False)
+    rejected: Rejected = field(default_factory=Rejected)
+    rebuilt: dict[str, tuple[ContinuousQuery, Progress]] = field(default_factory=dict)
+    asides: dict[str, Aside] = field(default_factory=dict)
+    states: list[tuple[RecomputedQuery, ContinuousPlan, Progress]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.before, self.kept = self.engine.catalog, dict(self.engine.queries)
+        queries = [self.kept[v.name] for v in self.above]
+        self.states = [(q, q.plan, q.progress) for q in queries if isinstance(q, RecomputedQuery)]
+
+    def begin(self) -> None:
+        self.asides = {}
+        self._put_aside(self.view.name)
+
+    def _put_aside(self, name: str) -> None:
+        """Let a view's tables make room."""
+        store = self.engine.store
+        self.asides[name] = Aside(store, self.kept[name], name)
+        self.asides[name].put()
+        store.execute(f"DELETE FROM _engine.objects WHERE id = {self.kept[name].id}")
+        store.execute(f"DELETE FROM _engine.late_rows WHERE view = {literal(name)}")
+
+    def finish(self, query: ContinuousQuery, show: str, progress: Progress) -> None:
+        """Let the views above follow, and make all of it durable."""
+        engine, view = self.engine, self.view
+        engine.store.execute(show)
+        query.progress = progress
+        engine.queries = {**self.kept, view.name: query}
+        engine.catalog = self.before.without(view.name).with_object(view)
+        access = self.before.access.handed_on(self.before.view(view.name).id, view.id)
+        for item in self.above:
+            access = self._follow(item, access)
+        engine.catalog = engine.catalog.without(view.name)
+        _reorder(engine, view)
+        set_access(engine, access)
+        save_made(engine, view)
+
+    def _follow(self, item: View, access: Access) -> Access:
+        """Let a view read what is new below it. Raises where its own columns would not be the same."""
+        engine, query = self.engine, self.kept[item.name]
+        made, plan = self._planned(item)
+        if isinstance(query, RecomputedQuery) and plan.recomputed is not None:
+            query.change_plan(plan)
+            query.progress = query.recompute(engine.epoch, engine.recompute_time(query))
+        elif self.asides.keys().isdisjoint(plan.followed) and plan == query.plan:
+            pass  # what it looks up is another from now on; what it has shown stays
+        else:
+            self._refuse_lost(item, query)
+            made = replace(made, id=self.rebuilt[item.name][0].id if item.name in self.rebuilt else engine.next_id())
+            self._rebuild(made, plan)
+            access = access.handed_on(item.id, made.id)
+        engine.catalog = engine.catalog.without(item.name).with_object(made)
+        return access
+
+    def _planned(self, item: View) -> tuple[View, ContinuousPlan]:
+        engine = self.engine
+        statement = recovery.defined(item.text, item.name, item.names, engine.limits)
+        assert isinstance(statement, CreateMaterializedView)
+        refused = f"cannot replace {self.view.shown} because {item.shown} depends on it"
+        try:
+            made, plan = recovery.view_of(
+                statement, item.id, item.text, engine.catalog, engine.store.describe, engine.limits
+            )
+        except StreamSQLError as error:
+            raise DependentObjectsExist(refused, detail=error.message) from error
+        made = replace(made, name=item.name, schema=item.schema, label=item.label)
+        if made.columns != item.columns:
+            raise DependentObjectsExist(
+                refused, detail="its columns would have other types", hint=f"drop {item.shown} first"
+            )
+        return made, plan
+
+    def _refuse_lost(self, item: View, query: ContinuousQuery) -> None:
+        """Raise where a view cannot be made anew, since a stream no longer keeps rows that it has taken in."""
+        for name, count in _rows_taken(query).items():
+            stream = self.before.get(name)
+            if not isinstance(stream, Stream):
+                continue
+            kept = self.engine.store.fetch(f"SELECT count(*) FROM {stream.rows_table}")[0][0]
+            if kept < count:
+                raise DependentObjectsExist(
+                    f"cannot replace {self.view.shown} because {item.shown} depends on it",
+                    detail=f"{item.shown} cannot take back what it has shown, and cannot be made anew: "
+                    f"stream {stream.shown} keeps {kept} of the {count} rows that it has taken in",
+                    hint=f"drop {item.shown} first, and create it again",
+                )
+
+    def _rebuild(self, made: View, plan: ContinuousPlan) -> None:
+        """Make a view anew from what it reads."""
+        engine, name = self.engine, made.name
+        self._put_aside(name)
+        if name not in self.rebuilt:
+            query = query_of(made.id, name, plan, engine.store, engine.limits, temporary=False)
+            self.rebuilt[name] = query, query.progress
+        query, query.progress = self.rebuilt[name]
+        if not isinstance(query, RecomputedQuery):
+            query.open()  # in each attempt: the names go with a transaction that is rolled back
+        progress, _ = filled(engine, query, self.rejected)
+        query.progress = progress
+        engine.queries[name] = query
+        engine.store.execute(shown_by(made, query))
+        recovery.save_object(engine.store, made)
+
+    def undo(self) -> None:
+        """Take back what a transaction does not."""
+        for query, _ in self.rebuilt.values():
+            query.close()
+        for follower, plan, progress in self.states:
+            if follower.plan is not plan:
+                follower.restore_plan(plan)
+            follower.progress = progress
+
+    def committed(self) -> None:
+        """Drop what made room, and tell those who followed it."""
+        engine, gone = self.engine, set(self.asides)
+        with engine.store.transaction():
+            for aside in self.asides.values():
+                aside.drop()
+        for name in gone:
+            self.kept[name].close()
+        told = [(self.kept[name], name) for name in gone]
+        live = [q for q in engine.queries.values() if q.temporary]
+        told += [(q, name) for q in live for name in q.plan.sources if name in gone]
+        for reader, name in told:
+            reader.log.fail(DependentObjectsExist(f'"{name}" was replaced', hint="subscribe anew"))
+        for follower, _, _ in self.states:
+            if follower.name not in gone:
+                follower.commit(follower.progress)
+
+
+def _reorder(engine: Engine, view: View) -> None:
+    """Put the queries of a replaced view, of those above it, and live ones behind all others: each after what it reads."""
+    above = engine.catalog.with_object(view).all_dependents(view.name)
+    for name in (view.name, *(v.name for v in above)):
+        engine.queries[name] = engine.queries.pop(name)
+    for name in [q.name for q in engine.queries.values() if q.temporary]:
+        engine.queries[name] = engine.queries.pop(name)
+
+
+def _rows_taken(query: ContinuousQuery) -> dict[str, int]:
+    """Give how many rows a query has taken in of each stream that it reads."""
+    if not isinstance(query, OriginQuery):
+        return {} if isinstance(query, RecomputedQuery) else {query.plan.source: query.progress.rows_in}
+    found: dict[str, int] = {}
+    for node, progress in zip(query.nodes, query.progress.inner, strict=True):
+        if isinstance(node, StreamNode) or (isinstance(node, InnerNode) and node.query.plan.origin is None):
+            found[node.named] = max(found.get(node.named, 0), progress.rows_in)
+        elif isinstance(node, InnerNode):
+            node.query.progress = progress
+            found |= _rows_taken(node.query)
+    return found
