@@ -49,6 +49,12 @@ def require(catalog: Catalog, role: int, made: CatalogObject, *privileges: str) 
         raise _denied(made)
 
 
+def require_any(catalog: Catalog, role: int, made: CatalogObject, *privileges: str) -> None:
+    """Raise unless the role has one of these privileges on the object."""
+    if not any(catalog.access.has(role, made.id, privilege) for privilege in privileges):
+        raise _denied(made)
+
+
 def require_owner(catalog: Catalog, role: int, made: CatalogObject) -> None:
     """Raise unless the role owns the object, or is in the role that does."""
     if not catalog.access.owns(role, made.id):

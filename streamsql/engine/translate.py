@@ -217,6 +217,13 @@ _RULES: tuple[Rule, ...] = tuple(
                 f"{type_name(m[1])} and {type_name(m[2])} cannot be compared", hint="add a cast"
             ),
         ),
+        (
+            r"[Cc]annot compare values of type (.+?) and (.+?) in IN/ANY/ALL clause",
+            lambda m: errors.UndefinedFunction(
+                f"operator does not exist: {type_name(m[1])} = {type_name(m[2])}",
+                hint="no operator of that name takes these types; add a cast",
+            ),
+        ),
         # values
         (rf"Could not convert string '(.*?)' to (.+?){_SOURCE}(?:\n|$)", _unreadable),
         (

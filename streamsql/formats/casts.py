@@ -8,6 +8,7 @@ milliseconds, 1e17 microseconds, else nanoseconds). A time with a zone becomes U
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -255,5 +256,10 @@ def to_text(value: str, duckdb_type: str) -> str:
 
 def empty_rows(fields: Sequence[Field]) -> pa.Table:
     """Give a table of the fields without rows, in the Arrow types that decoded rows have."""
-    items = ", ".join(f"CAST(NULL AS {carried_type(f.type)}) AS {quote(f'f{i}')}" for i, f in enumerate(fields))
-    return query(f"SELECT {items} LIMIT 0", {}).rename_columns([f.name for f in fields])
+    return _empty_rows(tuple((f.name, f.type) for f in fields))
+
+
+@functools.lru_cache(256)
+def _empty_rows(columns: tuple[tuple[str, str], ...]) -> pa.Table:
+    items = ", ".join(f"CAST(NULL AS {carried_type(kind)}) AS {quote(f'f{i}')}" for i, (_, kind) in enumerate(columns))
+    return query(f"SELECT {items} LIMIT 0", {}).rename_columns([name for name, _ in columns])

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamsql.formats import casts
+from streamsql.formats import casts, few_json
 from streamsql.formats.casts import FLOATS, Read, is_nested, quote, text_literal
 from streamsql.formats.format import NOTHING_REJECTED, BlockDecoder, Decoded, Field, joined, rejected
 from streamsql.formats.json_values import cut_values, last_value_end
@@ -103,8 +103,12 @@ class JsonDecoder(BlockDecoder):
 
     format: JsonFormat = field(kw_only=True)
     quick: bool = True
+    few: bool = field(init=False)
     # of each row that was read last, where its record begins
     positions: Positions = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __post_init__(self) -> None:
+        self.few = few_json.reads(self.format.fields)
 
     def last_end(self, data: bytes) -> int:
         if self.format.layout == "lines":
@@ -118,6 +122,11 @@ class JsonDecoder(BlockDecoder):
 
     def read_records(self, records: Records, start: int) -> Decoded:
         """Read records that have been cut already; what is but white space is none."""
+        if 0 < len(records) <= few_json.RECORDS_MAX and self.few:
+            few = few_json.plain_rows(records, self.format.fields, casts.empty_rows(self.format.fields).schema)
+            if few is not None:
+                self.positions = records.starts + start
+                return Decoded(few, NOTHING_REJECTED)
         parts: list[pa.Table] = []
         bad = not_utf8(records)
         if bad is not None:

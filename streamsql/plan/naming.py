@@ -332,7 +332,10 @@ def path_of(text: str, user: str, catalog: Catalog, role: int) -> tuple[str, ...
     found = []
     for quoted, plain in _ITEM.findall(text):
         name = quoted.replace('""', '"') if quoted else plain.strip().lower()
-        name = user if name == "$user" else name
+        if name == "$user":
+            name = user
+            if name in SYSTEM_SCHEMAS:
+                continue  # the first owner is called like the server's own schema, which is not his
         known = catalog.schemas.get(name)
         if name in SYSTEM_SCHEMAS or (known is not None and catalog.access.has(role, known.id, "USAGE")):
             found.append(name)

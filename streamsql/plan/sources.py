@@ -176,6 +176,8 @@ class Sources:
             body = body.this
         assert isinstance(body, exp.Expr)
         body = body.copy()
+        if isinstance(body, exp.Union) and body.args.get("distinct"):
+            body = as_select(body)
         own = body.args.get("with_")
         if seen:
             inner = own.expressions if own is not None else []
@@ -246,11 +248,30 @@ class Sources:
 
 
 def as_select(tree: exp.Expr) -> exp.Expr:
-    """Give UNION ALL and its kin as ``SELECT * FROM (...)``; any other tree as it is."""
+    """Give UNION ALL and its kin as ``SELECT * FROM (...)``, UNION as the distinct rows of it; any other tree as it is."""
     if not isinstance(tree, exp.SetOperation):
         return tree
+    distinct = isinstance(tree, exp.Union) and tree.args.get("distinct")
+    if distinct:
+        tree = tree.copy()
+        for node in [tree, *_unions_below(tree)]:
+            node.set("distinct", False)
     inner = exp.Subquery(this=tree, alias=exp.TableAlias(this=exp.to_identifier("union", quoted=True)))
-    return exp.Select(expressions=[exp.Star()], from_=exp.From(this=inner))
+    made = exp.Select(expressions=[exp.Star()], from_=exp.From(this=inner))
+    if distinct:
+        made.set("distinct", exp.Distinct())
+    return made
+
+
+def _unions_below(tree: exp.SetOperation) -> list[exp.Union]:
+    """Give the unions that are branches of a UNION: whether they drop equal rows makes no difference there."""
+    found = []
+    for side in (tree.this, tree.expression):
+        while isinstance(side, exp.Subquery):
+            side = side.this
+        if isinstance(side, exp.Union):
+            found += [side, *_unions_below(side)]
+    return found
 
 
 def check_watermark(plan: ContinuousPlan, query: Query) -> None:

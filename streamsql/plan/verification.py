@@ -32,11 +32,14 @@ def difference_sql(answer: str, result: str, columns: list[str]) -> str:
     return f"SELECT __weight, {names} FROM ({stages.weighed(columns, f'({answer})', result)}) ORDER BY {names}"
 
 
-def answer_sql(plan: ContinuousPlan, name: str, rows_table: str, now_us: int, closed_to: int) -> str:
+def answer_sql(
+    plan: ContinuousPlan, name: str, rows_table: str, now_us: int, closed_to: int, *, judged_anew: bool = False
+) -> str:
     """What a view ought to hold: its query over the rows that it accepted, of closed windows only in append mode.
 
     `now_us` is the time of the epoch, `closed_to` the place up to which windows are closed. For session windows the
-    relation SESSIONS must say which session each row of `timed_rows_sql` is in.
+    relation SESSIONS must say which session each row of `timed_rows_sql` is in. `judged_anew` says that the ledger has
+    lost rows of tumbling windows: which were late is told by the watermarks then.
     """
     if plan.recomputed is not None:
         return plan.recomputed.at(now_us)
@@ -50,7 +53,7 @@ def answer_sql(plan: ContinuousPlan, name: str, rows_table: str, now_us: int, cl
     if window.session:
         rows = stages.in_sessions(_judged(plan, window, name, rows_table), SESSIONS)
         end = stages.FROM_COLUMN
-    elif window.tumbling:
+    elif window.tumbling and not judged_anew:
         place = floor_to(f"({window.ruler.place_sql(stages.time_us(window))})", window.pane_us)
         rows = f"(SELECT {plan.alias}.*, {place} AS {stages.PANE_COLUMN} FROM {stages.source(plan, accepted)})"
     else:

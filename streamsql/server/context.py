@@ -14,6 +14,7 @@ from streamsql.base.limits import Limits
 from streamsql.base.types import WireType
 from streamsql.catalog.objects import Catalog, quoted
 from streamsql.catalog.relation import CatalogRelation, OwnObjects, Row, SessionRow, Snapshot
+from streamsql.catalog.rights import may_read
 from streamsql.catalog.standard import snapshot
 from streamsql.engine.epoch import Engine
 from streamsql.engine.recovery import SYSTEM_RELATIONS
@@ -144,6 +145,12 @@ class Context:
 
     def __post_init__(self) -> None:
         self.transaction.after_commit = self.listener.committed
+        self.listener.may_read = self._may_read
+
+    def _may_read(self, view: str) -> bool:
+        catalog = self.engine.catalog
+        made = catalog.get(view)
+        return made is not None and may_read(catalog, self.asker.role, made)
 
     @property
     def zone(self) -> str:

@@ -84,11 +84,15 @@ class Channels:
 
 @dataclass(eq=False, slots=True)
 class Listener:
-    """One session's side: the channels that it listens to, and what waits to be told."""
+    """One session's side: the channels that it listens to, and what waits to be told.
+
+    `may_read` tells whether the session may hear of a view.
+    """
 
     limits: Limits = field(default_factory=Limits)
     channels: Channels = field(default_factory=Channels)
     wake: Callable[[], None] = lambda: None
+    may_read: Callable[[str], bool] = lambda _: True
     listens_to: list[str] = field(default_factory=list)
     _waiting: deque[Notification] = field(default_factory=deque)
     _views: dict[str, int] = field(default_factory=dict)
@@ -128,8 +132,9 @@ class Listener:
         self.wake()
 
     def push_view(self, name: str, epoch: int) -> None:
-        self._views[name] = epoch
-        self.wake()
+        if self.may_read(name):
+            self._views[name] = epoch
+            self.wake()
 
     def take(self) -> list[Notification]:
         """Take what is to be told. Raises SubscriptionTooSlow, which ends the session, where some of it is lost."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,10 @@ from streamsql.connectors.sink import Delivery, Guarantee, Shape
 from streamsql.connectors.source import Given, Surroundings
 from tests.connectors.servers import kafka as servers
 from tests.connectors.servers.kafka import Broker
+from tests.crash.servers import serving
+from tests.running import until
 
+EXAMPLE = Path(__file__).parents[2] / "examples/kafka"
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
 COLUMNS = (OutputColumn("k", "VARCHAR"), OutputColumn("n", "BIGINT"))
@@ -193,3 +197,17 @@ def test_what_cannot_be_delivered_so_is_refused_before_it_is_tried(broker):
         opened(broker, "missing")
     given = Given({"brokers": broker.address, "topic": "t", "transactions": "false"}, {})
     assert SINKS["kafka"].check(given, APPENDS) is Guarantee.AT_LEAST_ONCE
+
+
+def test_the_example_gives_what_it_says(broker, tmp_path):
+    broker.create("trades", 1)
+    broker.send("trades", (EXAMPLE / "trades.ndjson").read_bytes().splitlines())
+    setup = (EXAMPLE / "setup.sql").read_text().replace("localhost:9092", broker.address)
+    with serving(tmp_path / "data") as server, server.connect() as connection:
+        connection.execute(setup)
+        wanted = (EXAMPLE / "expected.txt").read_bytes().splitlines()
+        query = "SELECT rows_delivered FROM streamsql.sinks"
+        until(lambda: connection.execute(query).fetchall() == [(len(wanted),)], 60)
+        reason = connection.execute("SELECT position, reason, bytes FROM streamsql.rejected_rows").fetchall()
+        assert reason == [(3, "invalid JSON", b"this is no trade")]
+    assert sorted(m.value() for m in broker.received("minutes")) == wanted

@@ -253,3 +253,30 @@ def test_what_cannot_be_included_or_read_is_refused_with_its_place(text):
     assert caught.value.message == message
     assert caught.value.position is not None
     assert whole[caught.value.position - 1 :].startswith(place)
+
+
+VALUES = st.sampled_from([
+    "1", "-0", "1.0", "1e2", "9223372036854775808", "12345678901234567890.5", "1e999", "true", "null", '"x"', '"1"',
+    '"\\u00e9"', '"\\ud800"', '"2026-01-01T00:00:00"', '"2026-02-30 00:00:00"', '"2026-01-01 00:00:00.5Z"', '"é"', "{}",
+    "[1]", "NaN", "1767225600", '"a\\u0000"',
+])  # fmt: skip
+OBJECTS = st.lists(st.tuples(st.sampled_from("abcdeA"), VALUES), max_size=6).map(
+    lambda pairs: ("{" + ", ".join(f'"{key}":{value}' for key, value in pairs) + "}").encode()
+)
+PLAIN = st.sampled_from(
+    [b'{"a":1,"b":"x","c":1.5,"d":true,"e":"2026-01-01T10:00:00.25"}', b'{"a":-5,"c":2,"z":{"a":1}}']
+)
+
+
+@given(st.lists(PLAIN | OBJECTS, min_size=1, max_size=3))
+@example([b'{"a":1,"a":2}'])
+@example([b'{"A":1}'])
+@settings(max_examples=150, deadline=None)
+def test_a_few_records_are_read_as_many_are(payloads):
+    columns = "(a INT, b TEXT, c DOUBLE PRECISION, d BOOLEAN, e TIMESTAMP)"
+    one, other = decoder(columns), decoder(columns)
+    other._decoder.few = False  # type: ignore[attr-defined]
+    few, many = one.decode(payloads, {}), other.decode(payloads, {})
+    assert few.rows.schema == many.rows.schema
+    assert few.rows.to_pylist() == many.rows.to_pylist()
+    assert reasons(few) == reasons(many)

@@ -91,13 +91,14 @@ def answer(select: SessionSelect, events: list[Event]) -> Answer:
         if select.mode == "APPEND":
             sessions = [s for s in sessions if watermark is not None and s.end <= watermark]
         members = [(i, s.start, s.end, row) for i, s in enumerate(sessions) for row in s.rows]
-        columns = {n: pa.array([m[i] for m in members], pa.int64()) for i, n in enumerate(("sid", "s", "e", "row"))}
+        names_of_members = ("sid", "starts", "ends", "row")  # none that a lambda's parameter has
+        columns = {n: pa.array([m[i] for m in members], pa.int64()) for i, n in enumerate(names_of_members)}
         connection.register("members", pa.table(columns))
         names = ", ".join(f"events.{name}" for name in SCHEMA.names)
-        items = ["make_timestamp(s)", "make_timestamp(e)", *select.keys, *(a.oracle for a in select.aggregates)]
+        items = ["make_timestamp(starts)", "make_timestamp(ends)", *select.keys, *(a.oracle for a in select.aggregates)]
         having = f" HAVING {select.having}" if select.having else ""
         result = connection.execute(
-            f"SELECT {', '.join(items)} FROM (SELECT sid, s, e, seq, {names} FROM members JOIN events ON row = seq "
-            f"ORDER BY seq) GROUP BY {', '.join(['sid', 's', 'e', *select.keys])}{having}"
+            f"SELECT {', '.join(items)} FROM (SELECT sid, starts, ends, seq, {names} FROM members JOIN events ON row = seq "
+            f"ORDER BY seq) GROUP BY {', '.join(['sid', 'starts', 'ends', *select.keys])}{having}"
         ).fetchall()
     return Answer([tuple(row) for row in result], late)

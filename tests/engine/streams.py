@@ -6,8 +6,11 @@ the time before the epoch come up all the time. Rows drift forward and scatter, 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
+import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +31,8 @@ SCHEMA = pa.schema(
 def examples(count: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Say how many examples a test draws: the same ones each time.
 
-    In the profile STREAMSQL_PROFILE=nightly, 10,000 new ones however long they take, or as many as STREAMSQL_EXAMPLES says.
+    In the profile STREAMSQL_PROFILE=nightly, 10,000 new ones however long they take, or as many as STREAMSQL_EXAMPLES says;
+    after STREAMSQL_MINUTES of a test no more are run. How many were run is told at the end.
     """
     profile = os.environ.get("STREAMSQL_PROFILE", "")
     assert profile in {"", "nightly"}, f"there is no profile {profile!r}"
@@ -43,9 +47,38 @@ def examples(count: int) -> Callable[[Callable[..., None]], Callable[..., None]]
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
         made: Callable[..., None] = drawn(test)
-        return pytest.mark.timeout(0)(made) if given else made
+        if not given:
+            return made
+        _count_cases(made)
+        untimed: Callable[..., None] = pytest.mark.timeout(0)(made)
+        return untimed
 
     return decorate
+
+
+# How many cases were run in this process, by the test's name.
+CASES: Counter[str] = Counter()
+
+
+class TimeIsOver(BaseException):  # no error: Hypothesis hands on only what is no Exception
+    """A test has run for as long as it may."""
+
+
+def _count_cases(test: Any) -> None:
+    """Count the cases of a test, and end it when its time is over."""
+    run = test.hypothesis.inner_test
+    seconds = 60 * float(os.environ.get("STREAMSQL_MINUTES", "inf"))
+    began: list[float] = []
+
+    @functools.wraps(run)
+    def counted(*args: Any, **kwargs: Any) -> None:
+        began.append(time.monotonic())
+        if began[-1] - began[0] > seconds:
+            raise TimeIsOver
+        run(*args, **kwargs)
+        CASES[test.__name__] += 1
+
+    test.hypothesis.inner_test = counted
 
 
 @dataclass(frozen=True, slots=True)

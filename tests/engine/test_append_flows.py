@@ -92,6 +92,10 @@ class Pair:
     def rows(self, view: str) -> Counter[tuple[Any, ...]]:
         return Counter(self.database.values(f"SELECT * FROM public.{view}"))
 
+    def proven(self, view: str) -> bool:
+        """Tell whether VERIFY finds nothing."""
+        return not self.database.query(f"VERIFY MATERIALIZED VIEW {view}")
+
     def late(self, view: str) -> Counter[int]:
         told = self.database.values(f"SELECT row->>'x' FROM streamsql.late_rows WHERE view = '{view}'")
         return Counter(int(x) for (x,) in told)
@@ -206,6 +210,7 @@ def test_a_join_shows_what_duckdb_joins(
             shown.append(database.values(f"SELECT * FROM public.{view}"))
             again = pair.view(sql)
             shown.append(database.values(f"SELECT * FROM public.{again}"))
+            assert pair.proven(view)
     assert all(s == shown[0] for s in shown)
 
 
@@ -238,6 +243,7 @@ def test_windows_over_a_join_close_by_its_own_watermark(
             pair.push(rows, cut)
             told = database.values(f"SELECT epoch_us(window_start), n FROM public.{view}")
             assert dict(told) == closed
+            assert pair.proven(view)
 
 
 @examples(20)
@@ -265,6 +271,7 @@ def test_an_asof_join_gives_the_last_version_at_a_rows_time(
             pair.push(rows, cut)
             assert pair.rows(view) == wanted
             assert pair.late(view) == Counter(r.x for r in late)
+            assert pair.proven(view)
             shown.append(database.values(f"SELECT * FROM public.{view}"))
     assert all(s == shown[0] for s in shown)
 
@@ -333,6 +340,7 @@ def test_windows_of_windows_hold_what_single_rows_give(
             for view in (chain[-1], flat, late):
                 told = database.values(f"SELECT epoch_us(window_start), x FROM public.{view} ORDER BY 1")
                 assert told == wanted, view
+                assert pair.proven(view), view
 
 
 @examples(12)
@@ -365,6 +373,7 @@ def test_a_union_is_as_slow_as_its_slowest_branch(
             again = pair.view(sql)
             for v in (view, again):
                 assert database.values(f"SELECT epoch_us(window_start), n FROM public.{v} ORDER BY 1") == wanted
+                assert pair.proven(v)
 
 
 @examples(12)
@@ -389,6 +398,7 @@ def test_joins_and_chains_go_on_after_restarts(
             start += count
             made.restart() if data.draw(st.booleans()) else made.crash()
         assert Counter(made.values(f"SELECT * FROM public.{view}")) == wanted
+        assert pair.proven(view)
         if counts is not None:
             again = pair.view(f"SELECT window_start, count(*) AS n FROM {view} GROUP BY window(ts, '5s') EMIT APPEND")
             assert made.values(f"FROM public.{counts} ORDER BY ALL") == made.values(f"FROM public.{again} ORDER BY ALL")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
+from streamsql.base.limits import Limits
 from tests.driver import Database
 from tests.engine.copies import Copy
 from tests.engine.sessions import SessionSelect, session_selects
@@ -22,6 +24,11 @@ _VIEWS = {
     "grown": "SELECT window_end, k, count(*) AS n FROM s GROUP BY cumulate_window(ts, '1 minute', '1 hour'), k EMIT UPDATE",
     "sessions": "SELECT window_start, k, count(*) AS n FROM s GROUP BY session_window(ts, '1 minute'), k EMIT APPEND",
     "every": "SELECT k, x FROM s EMIT APPEND",
+    "joined": "SELECT a.k, a.x, b.x AS y FROM s a JOIN s b ON b.ts BETWEEN a.ts AND a.ts + INTERVAL '5 minutes' EMIT APPEND",
+    "versions": "SELECT a.k, a.x, b.x AS y FROM s a ASOF JOIN s b ON a.k = b.k AND a.ts >= b.ts EMIT APPEND",
+    "united": "SELECT * FROM (SELECT k, x FROM s UNION ALL SELECT k, 10 + x FROM s) q EMIT APPEND",
+    "inside": "SELECT window_start, sum(n) AS n FROM (SELECT window_start, count(*) AS n FROM s "
+    "GROUP BY window(ts, '10 s')) q GROUP BY window(window_start, '1 minute', '30 s') EMIT APPEND",
     "pairs": "SELECT a.k, a.x, b.x AS y FROM s a JOIN s b ON a.x < b.x",
 }
 
@@ -46,6 +53,27 @@ def test_a_view_that_was_tampered_with_is_told_from_one_that_was_not(name: str):
         database.on_engine(lambda: store.execute(f"UPDATE {table} SET {column} = 77 WHERE rowid = ({smallest})"))
         found = database.query("VERIFY MATERIALIZED VIEW v")
         assert sorted(found) == sorted([("1", *held), ("-1", *held[:-1], "77")])
+
+
+def test_which_rows_were_late_is_told_without_the_ledger_too():
+    few = dataclasses.replace(Limits(), late_rows_max=10)
+    with Database(limits=few) as database:
+        database.execute(
+            "CREATE STREAM s (ts TIMESTAMP, x INT, WATERMARK FOR ts AS ts) WITH (retention = 'forever');"
+            "CREATE MATERIALIZED VIEW v AS SELECT window_start, count(*) AS n FROM s "
+            "GROUP BY window(ts, '1 minute') EMIT APPEND"
+        )
+        for number in range(30):
+            database.execute(
+                f"INSERT INTO s VALUES ('2026-01-01 00:{number:02}:10', 1), ('2026-01-01 00:{number:02}:00', 1),"
+                f"('2026-01-01 00:{number // 2:02}:10', 1)"
+            )
+        late = database.values("SELECT rows_late FROM streamsql.views")[0][0]
+        assert database.values("SELECT count(*) FROM streamsql.late_rows")[0][0] < late
+        assert database.query("VERIFY MATERIALIZED VIEW v") == []
+        store = database.engine.store
+        database.on_engine(lambda: store.execute("DELETE FROM _results.v WHERE rowid = 3"))
+        assert len(database.query("VERIFY MATERIALIZED VIEW v")) == 1
 
 
 @pytest.fixture(scope="module")

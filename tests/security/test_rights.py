@@ -57,6 +57,7 @@ CASES: dict[str, frozenset[str]] = {
     "COPY (SELECT * FROM s) TO STDOUT": READS,
     "COPY (SELECT x FROM s WHERE x IN (SELECT id FROM t) EMIT UPDATE LIMIT 1) TO STDOUT": READS,
     "COPY v TO STDOUT": SEES_VIEW,
+    "LISTEN v": SEES_VIEW,
     "COPY (SUBSCRIBE v) TO STDOUT": SEES_VIEW,
     "DECLARE c CURSOR WITH HOLD FOR SELECT * FROM t": READS,
     "DECLARE c CURSOR WITH HOLD FOR SELECT x FROM s EMIT APPEND": READS,
@@ -222,6 +223,36 @@ def test_who_may_change_definitions_gets_through(tmp_path_factory: pytest.TempPa
                             assert permitted(connection, statement), (role, statement)
                         except (errors.DuplicateTable, errors.UndefinedTable, errors.UndefinedObject):
                             pass
+
+
+@pytest.mark.parametrize(
+    ("mode", "who"),
+    [("ACCESS SHARE", READS), ("ROW SHARE", WRITES), ("ROW EXCLUSIVE", WRITES)],
+)
+def test_who_may_lock_a_table(server: RunningServer, mode: str, who: frozenset[str]):
+    for role in ROLES:
+        with as_role(server, role) as connection, connection.transaction():
+            may = role in who
+            try:
+                connection.execute(f"LOCK TABLE t IN {mode} MODE")
+            except errors.InsufficientPrivilege:
+                assert not may, (role, mode)
+                raise psycopg.Rollback from None
+            assert may, (role, mode)
+
+
+def test_who_may_not_read_a_view_any_more_does_not_hear_of_it(server: RunningServer):
+    with as_role(server, "sees_view") as client, as_role(server, "holder") as holder:
+        holder.execute("GRANT SELECT ON spare_view TO sees_view")
+        client.execute("LISTEN spare_view")
+        holder.execute("INSERT INTO s VALUES ('2026-01-01', 5)")
+        (told,) = client.notifies(timeout=20, stop_after=1)
+        assert told.channel == "spare_view"
+        holder.execute("REVOKE SELECT ON spare_view FROM sees_view")
+        holder.execute("INSERT INTO s VALUES ('2026-01-01', 6)")
+        holder.execute("NOTIFY spare_view, 'the last'")  # said by somebody, and not by the view
+        (told,) = client.notifies(timeout=20, stop_after=1)
+        assert told.payload == "the last"
 
 
 def test_who_cannot_give_a_privilege_gives_nothing(server: RunningServer):

@@ -14,6 +14,14 @@ _ALWAYS: dict[str, object] = {
     "relowner": oids.OWNER, "reltuples": -1.0, "relpersistence": "p", "relispopulated": True, "relreplident": "n",
 }  # fmt: skip
 
+# what all databases of a PostgreSQL server have in common, and the tablespace that it is kept in
+_SHARED = frozenset({
+    "pg_auth_members", "pg_authid", "pg_database", "pg_db_role_setting", "pg_parameter_acl", "pg_replication_origin",
+    "pg_shdepend", "pg_shdescription", "pg_shseclabel", "pg_subscription", "pg_tablespace",
+})  # fmt: skip
+_GLOBAL_TABLESPACE = 1664
+_BARRIERS = frozenset({"pg_stats", "pg_stats_ext", "pg_stats_ext_exprs"})
+
 
 def _rows(snapshot: Snapshot) -> Iterator[Row]:
     for made in snapshot.catalog:
@@ -46,11 +54,14 @@ def _of_object(made: CatalogObject) -> Row:
 
 def _of_system(relation: CatalogRelation) -> Row:
     in_catalog = relation.schema == PG_CATALOG
+    shared = in_catalog and relation.name in _SHARED
     return {
         **_ALWAYS,
         "oid": relation.oid, "relname": relation.name, "relkind": relation.kind, "relnatts": len(relation.columns),
         "relnamespace": oids.CATALOG_SCHEMA if in_catalog else oids.INFORMATION_SCHEMA,
         "relam": oids.HEAP if relation.kind == "r" else 0, "relhasrules": relation.kind == "v",
+        "relisshared": shared, "reltablespace": _GLOBAL_TABLESPACE if shared else 0,
+        "reloptions": ["security_barrier=true"] if relation.name in _BARRIERS else None,
     }  # fmt: skip
 
 

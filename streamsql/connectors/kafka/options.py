@@ -185,11 +185,14 @@ def require_client() -> None:
         ) from None
 
 
-def translated(error: Any, doing: str) -> StreamSQLError:
-    """Make ours of a KafkaError: Unavailable for what may pass, another for what will not."""
+def translated(error: Any, doing: str, told: str | None = None) -> StreamSQLError:
+    """Make ours of a KafkaError: Unavailable for what may pass, another for what will not.
+
+    `told` is what librdkafka has said of its connections, which is often the reason.
+    """
     from confluent_kafka import KafkaError
 
-    code, text = error.code(), f"Kafka: {doing}: {error.str()}"
+    code, text = error.code(), f"Kafka: {doing}: {told or error.str()}"
     if code in {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}:
         return InvalidParameterValue(text, hint="see sasl_username and sasl_password")
     if code in {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}:

@@ -84,7 +84,8 @@ class KafkaSink:
             if self._transactional:
                 producer.init_transactions(_COMMIT_SECONDS_MAX)
         except KafkaException as error:
-            raise self._lasting() or self._detailed(translated(error.args[0], self._options["brokers"])) from error
+            doing = f"no answer from {self._options['brokers']}"
+            raise self._lasting() or translated(error.args[0], doing, self._told) from error
         return producer
 
     def _create_topic(self) -> None:

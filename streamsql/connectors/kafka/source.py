@@ -134,10 +134,7 @@ class KafkaSource:
             self._consumer.poll(0)  # so that errors of the connection are told
             if self._failure is not None:
                 raise self._failure from error
-            known = translated(error.args[0], f"no answer from {self._options['brokers']}")
-            if self._told is not None:
-                known.detail = self._told
-            raise known from error
+            raise translated(error.args[0], f"no answer from {self._options['brokers']}", self._told) from error
         if found.error is not None:
             if found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise UndefinedObject(f'Kafka: there is no topic "{self._topic}"')

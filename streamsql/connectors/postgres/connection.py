@@ -25,7 +25,7 @@ from streamsql.pgwire import client
 Row = tuple[str | None, ...]
 
 _RECEIVE_BYTES = 256 << 10
-_SENT_BYTES_MAX = 1 << 20
+_RECEIVE_ALL_BYTES_MAX = _SENT_BYTES_MAX = 1 << 20
 # Values in one form: what `pgwire.values` reads, and to the last digit.
 _SETTINGS = {
     "client_encoding": "UTF8",
@@ -171,12 +171,29 @@ class Connection:
                 ready = {number for number, _ in poll.poll(timeout_seconds * 1_000)}
                 if self._socket.fileno() not in ready:
                     return b""
-            data = self._socket.recv(_RECEIVE_BYTES)
+            return self._receive_all()
         except (OSError, ValueError, TypeError) as error:
             raise self._broken(error) from error
-        if not data:
-            raise self._broken(ConnectionResetError("the connection was closed"))
-        return data
+
+    def _receive_all(self) -> bytes:
+        """Give all that has come, up to a bound: over TLS a walsender's messages come one by one."""
+        pieces: list[bytes] = []
+        have = 0
+        self._socket.settimeout(0)
+        try:
+            while have < _RECEIVE_ALL_BYTES_MAX:
+                piece = self._socket.recv(_RECEIVE_BYTES)
+                if not piece:
+                    if not pieces:
+                        raise ConnectionResetError("the connection was closed")
+                    break  # the next call meets it again
+                pieces.append(piece)
+                have += len(piece)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            pass
+        finally:
+            self._socket.settimeout(None)
+        return b"".join(pieces)
 
     def _broken(self, error: Exception) -> Unavailable:
         self._is_broken = True

@@ -7,18 +7,22 @@ epoch. A transaction cannot keep others from writing, so the modes that promise 
 from __future__ import annotations
 
 from streamsql.base.errors import FeatureNotSupported, NoActiveTransaction
+from streamsql.catalog.rights import require_any
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done
 from streamsql.sql.statements import LockTable
 
-_WEAK_MODES = frozenset({"access share", "row share", "row exclusive"})
+_CHANGES = ("UPDATE", "DELETE", "TRUNCATE")
+# the modes that there are, and the privileges of which PostgreSQL asks for one
+_WEAK_MODES = {"access share": ("SELECT",), "row share": _CHANGES, "row exclusive": ("INSERT", *_CHANGES)}
 
 
 async def execute(context: Context, statement: LockTable, values: Values) -> Done:
     if not context.transaction.in_block:
         raise NoActiveTransaction("LOCK TABLE can only be used in transaction blocks")
     for name, position in zip(statement.names, statement.name_positions, strict=True):
-        context.catalog.find(name, position + 1)
+        made = context.catalog.find(name, position + 1)
+        require_any(context.catalog, context.asker.role, made, *_WEAK_MODES.get(statement.mode, _CHANGES))
     if statement.mode not in _WEAK_MODES:
         raise FeatureNotSupported(
             f"LOCK TABLE in {statement.mode.upper()} MODE is not supported",

@@ -178,7 +178,9 @@ def bind(query: Query, types: tuple[WireType, ...], scope: Scope, given: Given) 
         scope.provide(None)
     lasting = given.lasting and not asks_settings(query.tree, query)
     raw = all(not c.shown and (c.cast is None or c.exact) for c in columns)
-    lookup = point_lookup(query.tree, scope.catalog, types) if raw and not scope.stand_ins else None
+    lookup = (
+        point_lookup(query.tree, scope.catalog, types) if raw and not scope.stand_ins and not given.tables else None
+    )
     return Bound(made.sql, columns, given.tables, lasting, lookup)
 
 

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 
 from streamsql.base.errors import FeatureNotSupported, NotInPrerequisiteState
 from streamsql.base.types import INT8
-from streamsql.catalog.objects import RESULTS_SCHEMA, View, quoted
+from streamsql.catalog.objects import RESULTS_SCHEMA, OutputColumn, View, quoted
 from streamsql.catalog.rights import require_read
+from streamsql.engine.changes import Progress
+from streamsql.engine.origin_query import OriginQuery
+from streamsql.engine.origins import typed
+from streamsql.engine.replay import Kept, looks_up, replayed, rows_gone
 from streamsql.engine.views import ContinuousQuery
 from streamsql.plan import stages
 from streamsql.plan.nodes import ContinuousPlan
@@ -38,6 +43,8 @@ class _Snapshot:
     query: ContinuousQuery
     cursor: duckdb.DuckDBPyConnection
     result: str
+    marks: dict[str, int]
+    next_sequence: int
 
 
 async def execute(context: Context, statement: Verify, values: Values) -> Rows:
@@ -47,7 +54,10 @@ async def execute(context: Context, statement: Verify, values: Values) -> Rows:
     def take() -> _Snapshot:
         view = engine.catalog.view(statement.name, statement.name_position + 1)
         query = engine.queries[view.name]
-        return _Snapshot(view, query, engine.store.snapshot(query.tables.result), query.result)
+        below = {n: engine.queries[n] for n in query.plan.sources if n in engine.queries}
+        marks = {name: found.out.mark(found.progress) for name, found in below.items()}
+        cursor = engine.store.snapshot(query.tables.result)
+        return _Snapshot(view, query, cursor, query.result, marks, engine.next_sequence)
 
     snapshot = await context.on_engine(take)
     try:
@@ -72,17 +82,19 @@ def _difference(context: Context, snapshot: _Snapshot) -> str:
     progress = next(v for v in json.loads(text)["views"] if v["name"] == view.name)
     if progress["error"] is not None:
         raise NotInPrerequisiteState(f'materialized view "{view.name}" has stopped: {progress["error"]}')
-    rows_table = ""
+    if isinstance(query, OriginQuery) and not _plain(query.plan):
+        return _replayed(context, snapshot, query, progress, committed_at)
+    rows_table, judged_anew = "", False
     if query.plan.recomputed is None:
         rows_table = _rows_of(context, query.plan)
-        _check_kept(view, progress, rows_table, cursor)
+        judged_anew = _check_kept(view, progress, rows_table, cursor, query.plan)
         _check_moves(view, progress, query)
     window = query.plan.window
     if window is not None and window.session:
         rows = cursor.sql(timed_rows_sql(query.plan, view.name, rows_table)).to_arrow_table()
         cursor.register(SESSIONS, sessions_of(rows, window.size_us))
     time = progress["computed_at"] if _forgets(query.plan) else committed_at
-    answer = answer_sql(query.plan, view.name, rows_table, time, progress["closed_to"])
+    answer = answer_sql(query.plan, view.name, rows_table, time, progress["closed_to"], judged_anew=judged_anew)
     return difference_sql(answer, snapshot.result, stages.output_columns(query.plan))
 
 
@@ -91,12 +103,6 @@ def _check_moves(view: View, progress: dict[str, int], query: ContinuousQuery) -
     window = query.plan.window
     if window is None or window.tumbling:
         return
-    if query.plan.origin is not None:
-        raise FeatureNotSupported(
-            "a view of hopping, cumulating or session windows over a view cannot be verified yet",
-            detail="which rows were in time is told by the watermark of the view below, at each row",
-            hint="compare it with an ad-hoc SELECT",
-        )
     if progress.get("idle_moves", 0):
         raise NotInPrerequisiteState(
             f'materialized view "{view.name}" cannot be verified: its stream was idle',
@@ -105,31 +111,75 @@ def _check_moves(view: View, progress: dict[str, int], query: ContinuousQuery) -
         )
 
 
+def _plain(plan: ContinuousPlan) -> bool:
+    """Tell whether DuckDB's answer over a view's rows needs no watermark to tell which of them count."""
+    return isinstance(plan.origin, ViewScan) and (plan.window is None or plan.window.tumbling)
+
+
+def _replayed(context: Context, snapshot: _Snapshot, query: OriginQuery, progress: dict[str, Any], now_us: int) -> str:
+    """Give the same for a view over subqueries, unions and joins, whose query is run again over its sources' rows."""
+    view, cursor, before = snapshot.view, snapshot.cursor, Progress.from_json(progress)
+    gone = rows_gone(query, before, cursor)
+    if gone is not None:
+        raise _rows_are_gone(view, *gone)
+    if query.plan.state_ttl_us is not None:
+        raise FeatureNotSupported(
+            f'materialized view "{view.name}" cannot be verified: it forgets rows (state_ttl)',
+            detail="which rows it had forgotten when others came is told by the clock of that time",
+        )
+    joins_table, reads_view = looks_up(query)
+    if joins_table and reads_view:
+        raise FeatureNotSupported(
+            f'materialized view "{view.name}" cannot be verified: it joins a table as of now with a view\'s rows',
+            detail="nothing tells what the table held when each of these came",
+            hint="verify the view below",
+        )
+    kept = Kept(cursor, context.catalog, snapshot.marks, now_us, snapshot.next_sequence)
+    rows = replayed(view.name, query.plan, kept, context.engine.limits, before)
+    cursor.register("__replayed", rows)
+    columns = [OutputColumn(f"o{i}", o.type) for i, o in enumerate(query.plan.outputs)]
+    answer = f"SELECT * FROM {typed('__replayed', columns)}"
+    difference = difference_sql(answer, snapshot.result, stages.output_columns(query.plan))
+    if joins_table and cursor.execute(f"SELECT 1 FROM ({difference}) LIMIT 1").fetchall():
+        raise NotInPrerequisiteState(
+            f'materialized view "{view.name}" cannot be verified: it differs from a join with its table as it is now',
+            detail="it joined the table as it was when each row arrived, and the table may have changed since",
+            hint="a view whose table has had INSERTs alone can be verified",
+        )
+    return difference
+
+
+def _rows_are_gone(view: View, name: str, kept: int, read: int) -> NotInPrerequisiteState:
+    return NotInPrerequisiteState(
+        f'materialized view "{view.name}" cannot be verified: rows that it has read are gone',
+        detail=f"retention has kept {kept} of the {read} rows of {name}",
+        hint="verify views of streams that keep their rows: WITH (retention = 'forever')",
+    )
+
+
 def _rows_of(context: Context, plan: ContinuousPlan) -> str:
-    """Give the relation of the rows that a view has read. Raises FeatureNotSupported."""
+    """Give the relation of the rows that a view has read."""
     if plan.origin is None:
         return context.catalog.relation(plan.source).rows_table
-    if not isinstance(plan.origin, ViewScan):
-        raise FeatureNotSupported(
-            "a view over a subquery, a union or a join in append mode cannot be verified yet",
-            hint="compare it with an ad-hoc SELECT",
-        )
+    assert isinstance(plan.origin, ViewScan)
     columns = ", ".join(f"o{i} AS {quoted(c.name)}" for i, c in enumerate(plan.origin.columns))
     table = f"{RESULTS_SCHEMA}.{quoted(plan.origin.name)}"
     return f"(SELECT {columns}, rowid + 1 AS __seq, NULL AS __arrived_at FROM {table})"
 
 
-def _check_kept(view: View, progress: dict[str, int], rows_table: str, cursor: duckdb.DuckDBPyConnection) -> None:
+def _check_kept(
+    view: View, progress: dict[str, int], rows_table: str, cursor: duckdb.DuckDBPyConnection, plan: ContinuousPlan
+) -> bool:
+    """Raise where rows are gone; tells whether the ledger has lost some, but watermarks tell which rows were late."""
     kept = int(cursor.execute(f"SELECT count(*) FROM {rows_table}").fetchall()[0][0])
     if kept < progress["rows_in"]:
-        raise NotInPrerequisiteState(
-            f'materialized view "{view.name}" cannot be verified: rows that it has read are gone',
-            detail=f"retention has kept {kept} of the {progress['rows_in']} rows",
-            hint="verify views of streams that keep their rows: WITH (retention = 'forever')",
-        )
+        raise _rows_are_gone(view, view.sources[0], kept, progress["rows_in"])
     ledger = cursor.execute("SELECT count(*) FROM _engine.late_rows WHERE view = ?", [view.name]).fetchall()
-    if int(ledger[0][0]) < progress["rows_late"]:
+    if int(ledger[0][0]) >= progress["rows_late"]:
+        return False
+    if plan.origin is not None or plan.window is None or progress.get("idle_moves", 0):
         raise NotInPrerequisiteState(
             f'materialized view "{view.name}" cannot be verified: the ledger of late rows has dropped some of its rows',
             hint="start the server with a larger --limit late_rows_max=N",
         )
+    return True
