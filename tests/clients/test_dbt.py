@@ -22,6 +22,9 @@ clicks:
     dev:
       {{type: postgres, host: 127.0.0.1, port: {port}, user: tester, password: "", dbname: streamsql, schema: public,
         threads: 1}}
+    own:
+      {{type: postgres, host: 127.0.0.1, port: {port}, user: tester, password: "", dbname: streamsql, schema: dbt_ann,
+        threads: 1}}
 """
 
 
@@ -60,6 +63,15 @@ def test_seeds_materialized_views_and_tests_are_built_once_and_again(server: Run
     shown = dbt(project, "show", "--inline", "select sum(n) as total from {{ ref('visits') }}")
     assert "| total |" in shown
     assert "|     5 |" in shown
+
+
+def test_each_developer_builds_in_a_schema_of_his_own(server: RunningServer, project: Path):
+    assert "PASS=4 WARN=0 ERROR=0" in dbt(project, "build", "--target", "own", "--select", "visits", "users")
+    assert server.execute("SELECT * FROM dbt_ann.users ORDER BY id") == [(1, "ann"), (2, "bob")]
+    held = (
+        "SELECT relname FROM pg_class WHERE relnamespace = 'dbt_ann'::regnamespace AND relkind IN ('r', 'm') ORDER BY 1"
+    )
+    assert server.execute(held) == [("users",), ("visits",)]
 
 
 def test_other_materializations_are_refused_with_what_to_do(project: Path):

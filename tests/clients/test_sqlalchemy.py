@@ -216,3 +216,37 @@ def test_a_large_result_is_read_in_portions(engine: sa.Engine):
     with engine.connect().execution_options(yield_per=100) as connection:
         found = connection.execute(sa.text("SELECT i FROM generate_series(1, 1050) AS g(i)"))
         assert sum(row.i for row in found) == 551_775
+
+
+class Placed(DeclarativeBase):
+    metadata = sa.MetaData(schema="placed")
+
+
+class Thing(Placed):
+    __tablename__ = "things"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    name: Mapped[str]
+
+
+def test_a_mapped_class_stands_in_a_schema(server: RunningServer, engine: sa.Engine):
+    with engine.begin() as connection:
+        connection.execute(sa.schema.CreateSchema("placed", if_not_exists=True))
+    Placed.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add_all([Thing(id=1, name="a"), Thing(id=2, name="b")])
+        session.commit()
+        thing = session.get(Thing, 2)
+        assert thing is not None
+        thing.name = "c"
+        session.commit()
+        assert session.scalars(sa.select(Thing.name).order_by(Thing.id)).all() == ["a", "c"]
+    looked = sa.inspect(engine)
+    assert "placed" in looked.get_schema_names()
+    assert looked.get_table_names(schema="placed") == ["things"]
+    assert "things" not in looked.get_table_names()
+    reflected = sa.Table("things", sa.MetaData(), schema="placed", autoload_with=engine)
+    assert [column.name for column in reflected.primary_key] == ["id"]
+    Placed.metadata.drop_all(engine)
+    with engine.begin() as connection:
+        connection.execute(sa.schema.DropSchema("placed"))
+    assert "placed" not in sa.inspect(engine).get_schema_names()
