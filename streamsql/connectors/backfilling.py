@@ -142,7 +142,7 @@ class BackfilledSource:
             made, files=str(batch.position), last_time=end, row_count=before.row_count + batch.rows.num_rows
         )
         finished = {_PREFIX + name: state for name, state in batch.finished.items()}
-        return Batch(BACKFILL, batch.rows, self._progress.text(), batch.rejected, finished=finished)
+        return Batch(BACKFILL, batch.rows, self._progress.text(), batch.rejected, defaults=True, finished=finished)
 
     def _later(self, batch: Batch) -> Batch:
         """Leave out the rows that are in the history."""

@@ -215,6 +215,8 @@ class Reader(threading.Thread):
                 self._check(batch)
                 given_columns = [c for c in stream.columns if c.name in batch.rows.column_names]
                 rows = batch.rows.select([c.name for c in given_columns])
+                if batch.defaults:
+                    rows = ingest.with_defaults(rows, stream, cursor)
                 came = None if batch.weights is None else _weights(batch) > 0
                 self._submit(batch, ingest.conform(rows, given_columns, stream, schema, cursor, came=came))
             return False
@@ -278,7 +280,7 @@ class Reader(threading.Thread):
             self._positions.get(partition),
             batch.position,
             rows=count if table is not None else 0,
-            own_watermark=batch.own_watermark and count > 0,
+            own_watermark=batch.own_watermark,
         )
         receipt = None
         if batch.rejected.num_rows or batch.finished:

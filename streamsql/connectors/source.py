@@ -47,8 +47,11 @@ class Batch:
     position: Position
     rejected: pa.Table = field(default_factory=lambda: NOTHING_REJECTED)
     weights: pa.Array | None = None
-    # the partition's event time goes on by itself: the stream's watermark is the least of those of its partitions
+    # the partition's event time goes on by itself: the stream's watermark is the least of those of its partitions. A source
+    # that has several gives a batch without rows for each before it gives rows, so that none is late for being read later
     own_watermark: bool = False
+    # of a format's record, a column that is not there and one that is null are the same: it takes its default
+    defaults: bool = False
     # rows of a table are all gone before these come (TRUNCATE at the origin, or a new snapshot)
     truncated: bool = False
     # parts of the partition that are read to their end, each with a text of its own, in place of what the position would else

@@ -76,6 +76,7 @@ class Progress:
     forget_low   no key that is remembered is forgotten before the watermark is past it; a guide as well
     computed_at  the wall clock of the epoch that a query which asks the time was last run for
     partitions   (number, largest event time) of the partitions that hold `largest` back (`engine.partitions`)
+    partitions_seen  so many partitions have been known to it
     inner        how far the nodes of the query's origin are, each after its inputs
     """
 
@@ -96,6 +97,7 @@ class Progress:
     computed_at: int = NEVER
     error: str | None = None
     partitions: tuple[tuple[int, int], ...] = ()
+    partitions_seen: int = 0
     inner: tuple[Progress, ...] = ()
 
     @property

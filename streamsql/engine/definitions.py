@@ -69,7 +69,7 @@ def _rows_table(made: Stream | Table) -> str:
         )
     columns += ["__seq BIGINT", "__arrived_at TIMESTAMP"]
     if isinstance(made, Stream) and made.connector:
-        columns.append(f"{PARTITION_COLUMN} INTEGER")
+        columns.append(f"{PARTITION_COLUMN} BIGINT")
     if isinstance(made, Table) and made.primary_key:
         columns.append(f"PRIMARY KEY ({', '.join(quoted(c) for c in made.primary_key)})")
     return f"CREATE TABLE {made.rows_table} ({', '.join(columns)})"

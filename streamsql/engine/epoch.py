@@ -180,9 +180,12 @@ class Engine:
         first = self.next_sequence + sum(c.own.num_rows for c in changes)
         rejected = Rejected()
         beside = [write.receipt for write in writes if write.receipt is not None]
-        streams = moved(self.catalog, self.streams, [move for write in writes for move in write.moves])
+        streams, rows, now = self.streams, [], self.clock.now_us()
+        for write in writes:  # one after the other, so that where epochs are cut does not show
+            streams = moved(self.catalog, streams, write.moves, now)
+            rows.append(stream_time.tagged(write, self.catalog, streams))
         streams = receipts.counted(streams, beside)
-        batches, sequence = chains.numbered([stream_time.tagged(w, self.catalog, streams) for w in writes], first)
+        batches, sequence = chains.numbered(rows, first)
         while True:
             try:
                 with registered(self.store, self.catalog, self.queries.values(), changes):

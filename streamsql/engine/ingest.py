@@ -120,7 +120,10 @@ def conform(
 
 def with_defaults(rows: pa.Table, relation: Stream | Table, cursor: duckdb.DuckDBPyConnection) -> pa.Table:
     """Put defaults in for what is NULL: of a format's record, a column that is not there and one that is null are the same."""
-    defaults = [c for c in relation.columns if c.default is not None and rows.column(c.name).null_count]
+    there = set(rows.column_names)
+    defaults = [
+        c for c in relation.columns if c.default is not None and c.name in there and rows.column(c.name).null_count
+    ]
     if not defaults:
         return rows
     items = ", ".join(

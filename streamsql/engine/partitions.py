@@ -12,7 +12,8 @@ back::
     4         2           140          130, 140             130
     5         1           150          150, 140             140
 
-A partition counts from its first row on. One that stays without rows for the stream's idle timeout, while others go on,
+A source tells of its partitions before it gives rows, so that one that is read later is not late: from then on a partition
+counts, and without a row holds time back. One that stays without rows for the stream's idle timeout, while others go on,
 counts no more until its next row (`TimeMove`). Rows that clients send to such a stream have number 0: they are judged, and
 move nothing.
 """
@@ -31,6 +32,9 @@ from streamsql.engine.changes import Progress
 from streamsql.engine.watermark import MICROSECONDS, NEVER, largest_before
 
 PARTITION_COLUMN = "__partition"
+# a value is how many partitions there were when the row came, and the number of its own in the lowest bits
+_NUMBER_BITS = 20
+_NUMBER_MASK = (1 << _NUMBER_BITS) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +45,11 @@ class Judged:
     after: MICROSECONDS
     largest: int
     partitions: tuple[tuple[int, int], ...]
+    partitions_seen: int = 0
 
     def taken(self, progress: Progress) -> Progress:
         """Give the progress with this event time."""
-        return replace(progress, largest=self.largest, partitions=self.partitions)
+        return replace(progress, largest=self.largest, partitions=self.partitions, partitions_seen=self.partitions_seen)
 
 
 def judged(rows: pa.Table, times: MICROSECONDS, progress: Progress) -> Judged:
@@ -54,21 +59,23 @@ def judged(rows: pa.Table, times: MICROSECONDS, progress: Progress) -> Judged:
         before, largest = largest_before(times, progress.largest)
         return Judged(before, np.maximum(before, times), largest, ())
     if numbers is None:
-        numbers = np.zeros(len(times), np.int32)
+        numbers = np.zeros(len(times), np.int64)
     return _by_partition(numbers, times, progress)
 
 
-def _numbers(rows: pa.Table) -> npt.NDArray[np.int32] | None:
+def _numbers(rows: pa.Table) -> npt.NDArray[np.int64] | None:
     return np.asarray(rows.column(PARTITION_COLUMN)) if PARTITION_COLUMN in rows.column_names else None
 
 
-def _by_partition(numbers: npt.NDArray[np.int32], times: MICROSECONDS, progress: Progress) -> Judged:
-    largest, known = progress.largest, dict(progress.partitions)
+def _by_partition(numbers: npt.NDArray[np.int64], times: MICROSECONDS, progress: Progress) -> Judged:
+    largest, known, seen = progress.largest, dict(progress.partitions), progress.partitions_seen
     after = np.empty(len(times), np.int64)
     # one step for each run of rows of the same partition: a connector's batch is one
     bounds = [*np.flatnonzero(np.diff(numbers, prepend=-1)).tolist(), len(numbers)]
     for start, stop in itertools.pairwise(bounds):
-        number = int(numbers[start])
+        count, number = divmod(int(numbers[start]), _NUMBER_MASK + 1)
+        known.update(dict.fromkeys(range(seen + 1, count + 1), NEVER))
+        seen = max(seen, count)
         if number:
             own = np.maximum.accumulate(np.maximum(times[start:stop], known.get(number, NEVER)))
             others = [time for other, time in known.items() if other != number]
@@ -78,7 +85,7 @@ def _by_partition(numbers: npt.NDArray[np.int32], times: MICROSECONDS, progress:
             after[start:stop] = largest
         largest = int(after[stop - 1])
     before = np.concatenate([np.array([progress.largest], np.int64), after[:-1]]) if len(times) else after
-    return Judged(before, after, largest, tuple(sorted(known.items())))
+    return Judged(before, after, largest, tuple(sorted(known.items())), seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +126,15 @@ def number_of(name: str, known: Mapping[str, PartitionProgress]) -> int:
     return known[name].number if name in known else len(known) + 1
 
 
-def with_numbers(rows: pa.Table, number: int) -> pa.Table:
-    """Give rows that carry the number of their partition."""
-    numbers = pa.array(np.full(rows.num_rows, number, np.int32))
+def with_numbers(rows: pa.Table, number: int, count: int = 0) -> pa.Table:
+    """Give rows that carry the number of their partition, and of how many there are."""
+    numbers = pa.array(np.full(rows.num_rows, (count << _NUMBER_BITS) + number, np.int64))
     return rows.append_column(PARTITION_COLUMN, numbers)
+
+
+def numbers_of(rows: pa.Table) -> npt.NDArray[np.int64]:
+    """Give the numbers of the rows' partitions."""
+    return np.asarray(rows.column(PARTITION_COLUMN)) & _NUMBER_MASK
 
 
 def without_numbers(rows: pa.Table) -> pa.Table:

@@ -64,7 +64,9 @@ class Move:
     own_watermark: bool = False
 
 
-def moved(catalog: Catalog, streams: dict[str, StreamProgress], moves: Iterable[Move]) -> dict[str, StreamProgress]:
+def moved(
+    catalog: Catalog, streams: dict[str, StreamProgress], moves: Iterable[Move], now_us: int
+) -> dict[str, StreamProgress]:
     """Give the progress of streams after moves. Raises NotInPrerequisiteState for one that does not follow."""
     streams = dict(streams)
     for move in moves:
@@ -75,7 +77,7 @@ def moved(catalog: Catalog, streams: dict[str, StreamProgress], moves: Iterable[
             raise NotInPrerequisiteState(f'rows for "{move.stream}" do not follow on what is committed')
         rows_in = at.rows_in + move.rows
         if move.own_watermark and move.partition not in at.partitions:
-            made = PartitionProgress(number_of(move.partition, at.partitions))
+            made = PartitionProgress(number_of(move.partition, at.partitions), now_us)
             at = replace(at, partitions={**at.partitions, move.partition: made})
         streams[move.stream] = replace(
             at, rows_in=rows_in, positions={**at.positions, move.partition: move.after}, error=None, retrying=False

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-import numpy as np
 import pyarrow as pa
 
 from streamsql.catalog.objects import Catalog, Stream, Table
 from streamsql.engine.partitions import (
-    PARTITION_COLUMN,
     PartitionProgress,
     TimeMove,
     number_of,
+    numbers_of,
     with_numbers,
 )
 from streamsql.engine.positions import StreamProgress
@@ -33,8 +32,8 @@ def _tagged(
     if not isinstance(relation, Stream) or not relation.connector:
         return rows
     own = next((m.partition for m in write.moves if m.stream == name and m.own_watermark), None)
-    at = streams.get(name)
-    return with_numbers(rows, 0 if own is None else number_of(own, {} if at is None else at.partitions))
+    at = streams.get(name) or StreamProgress()
+    return with_numbers(rows, 0 if own is None else number_of(own, at.partitions), len(at.partitions))
 
 
 def arrived(relation: Stream | Table, rows: pa.Table, before: StreamProgress, now_us: int) -> StreamProgress:
@@ -47,12 +46,12 @@ def arrived(relation: Stream | Table, rows: pa.Table, before: StreamProgress, no
     if not before.partitions:
         return replace(made, largest=max(before.largest, int(times.max(initial=NEVER))))
     partitions = dict(before.partitions)
-    numbers = np.asarray(rows.column(PARTITION_COLUMN))
+    numbers = numbers_of(rows)
     for name, at in before.partitions.items():
         own = times[numbers == at.number]
         if own.size:
             partitions[name] = replace(at, last_arrival=now_us, largest=max(at.largest, int(own.max())))
-    counted = [p.largest for p in partitions.values() if not _is_idle(p, relation, now_us) and p.largest != NEVER]
+    counted = [p.largest for p in partitions.values() if not _is_idle(p, relation, now_us)]
     return replace(made, partitions=partitions, largest=max(before.largest, min(counted, default=NEVER)))
 
 

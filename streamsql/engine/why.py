@@ -68,7 +68,8 @@ def _inputs(query: ContinuousQuery, streams: Mapping[str, StreamProgress]) -> st
         number, largest = min(query.progress.partitions, key=lambda p: p[1])
         partitions = streams[query.plan.source].partitions
         name = next((n for n, p in partitions.items() if p.number == number), str(number))
-        return f"; the lowest is that of partition {name}, at {np.datetime64(largest, 'us').item()}"
+        at = "which has had no row" if largest == NEVER else f"at {np.datetime64(largest, 'us').item()}"
+        return f"; the lowest is that of partition {name}, {at}"
     marks = query.marks() if isinstance(query, OriginQuery) else []
     if len(marks) < 2:
         return ""

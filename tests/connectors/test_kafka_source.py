@@ -13,12 +13,14 @@ import pytest
 from streamsql.base.errors import StreamSQLError, Unavailable
 from streamsql.base.limits import Limits
 from streamsql.connectors import CONNECTORS, given_of, resolved
+from streamsql.connectors.readers import SourceReaders
 from streamsql.connectors.source import Batch, Source, Surroundings
 from streamsql.engine.positions import Position
 from streamsql.sql.parse import parse
 from streamsql.sql.statements import CreateStream
 from tests.connectors.servers import kafka as servers
 from tests.connectors.servers.kafka import Broker
+from tests.driver import Database
 from tests.running import until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
@@ -123,10 +125,11 @@ def test_reading_again_from_any_position_gives_the_same_rows(broker, reading):
     whole.until(lambda: len(whole.rows) == 100)
     while len(cut.rows) < 100:
         if cut.step(rows_max=7):
-            assert cut.batches[-1].rows.num_rows in {2, 4, 6}, "an update is not cut in two"
+            # the first tells of the partition, and where it begins
+            assert cut.batches[-1].rows.num_rows in ({2, 4, 6} if cut.rows else {0}), "an update is not cut in two"
             cut.close()
     assert cut.rows == whole.rows
-    weights = pa.concat_arrays([b.weights for b in cut.batches])
+    weights = pa.concat_arrays([b.weights for b in cut.batches if b.rows.num_rows])
     assert weights.to_pylist() == [-1, 1] * 50
     assert cut.step(rows_max=1) is False
 
@@ -230,7 +233,7 @@ def test_messages_that_the_broker_no_longer_has_stop_the_stream_or_are_passed_ov
         one.until(lambda: False)
     assert caught.value.message == 'Kafka: offsets 2 to 5 of partition 0 of topic "short" are gone'
     assert caught.value.sqlstate == "XX001"
-    for rule, expected in (("latest", [10]), ("earliest", [6, 7, 8, 9, 10])):
+    for rule, expected, end in (("latest", [10], 11), ("earliest", [6, 7, 8, 9, 10, 10], 12)):
         other = reading("short", auto_reset=rule)
         other.positions["0"] = 2
         source: Any = other.open()
@@ -239,7 +242,7 @@ def test_messages_that_the_broker_no_longer_has_stop_the_stream_or_are_passed_ov
         broker.send("short", numbers(1, start=10))
         other.until(lambda other=other, expected=expected: len(other.rows) == len(expected))
         assert other.numbers() == expected
-        assert other.positions["0"] == 11
+        assert other.positions["0"] == end
 
 
 def test_a_broker_that_restarts_or_pauses_loses_and_repeats_nothing(broker, reading):
@@ -333,3 +336,28 @@ def test_a_group_is_told_of_what_is_committed(broker, reading):
     reader = Consumer({"bootstrap.servers": broker.address, "group.id": "people"})
     until(lambda: reader.committed([TopicPartition("watched", 0)], 10)[0].offset == 5)
     reader.close()
+
+
+def test_a_partition_that_lags_is_not_late_and_defaults_are_filled_in(broker: Broker):
+    broker.create("times", 2)
+    at = [b'{"ts":"2026-01-01 00:%02d:00"}' % minute for minute in range(60)]
+    broker.send("times", at, partition=0)
+    broker.send("times", at[:30], partition=1)  # half an hour behind
+    with Database() as database:
+        database.execute(
+            "CREATE STREAM t (ts TIMESTAMP, n INT NOT NULL DEFAULT 7, WATERMARK FOR ts AS ts) "
+            f"WITH (connector = 'kafka', brokers = '{broker.address}', topic = 'times')"
+        )
+        database.execute(
+            "CREATE MATERIALIZED VIEW v AS SELECT window_start, count(*) AS c, sum(n) AS n FROM t "
+            "GROUP BY window(ts, '10 minutes') EMIT APPEND"
+        )
+        readers = SourceReaders(database.engine)
+        readers.start()
+        until(lambda: database.query("SELECT rows_in FROM streamsql.sources") == [("90",)], 30)
+        readers.stop()
+        assert [row[1:] for row in database.query("SELECT * FROM v")] == [("20", "140"), ("20", "140")]
+        assert database.query("SELECT rows_late FROM streamsql.views") == [("0",)]
+        assert [row[0] for row in database.query("SELECT position FROM streamsql.partitions ORDER BY partition")] == [
+            "60", "30"
+        ]  # fmt: skip

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from streamsql.connectors import CONNECTORS
 from streamsql.engine.changes import Progress
-from streamsql.engine.partitions import judged, with_numbers
+from streamsql.engine.partitions import judged
 from streamsql.engine.positions import Move
 from streamsql.engine.watermark import NEVER
 from streamsql.engine.writes import Write
@@ -93,8 +93,8 @@ def test_event_time_is_what_a_look_at_each_row_gives(rows: Rows, cuts: list[int]
         piece = rows[start:end]
         times = np.array([s for _, s in piece], np.int64)
         table = pa.table({"n": pa.array(times)})
-        numbers = np.array([p for p, _ in piece], np.int32)
-        table = with_numbers(table, 0).set_column(1, "__partition", pa.array(numbers))
+        numbers = np.array([p for p, _ in piece], np.int64)
+        table = table.append_column("__partition", pa.array(numbers))
         step = judged(table, times, progress)
         found += step.before.tolist()
         assert step.after.tolist() == [*step.before.tolist()[1:], step.largest][: len(piece)]
@@ -167,3 +167,26 @@ def test_rows_of_clients_move_no_watermark_where_partitions_do():
         assert database.query("SELECT rows_late FROM streamsql.views") == [("1",)]
         why = "; the lowest is that of partition p1, at 2026-01-01 00:00:16"
         assert (database.query("EXPLAIN WHY v")[0][7] or "").endswith(why)
+
+
+def test_a_partition_that_is_known_holds_time_back_before_its_first_row(tmp_path):
+    with pytest.MonkeyPatch.context() as patch, Database(tmp_path / "data") as database:
+        patch.setitem(CONNECTORS, "told", Told())
+        database.execute(STREAM)
+        database.execute(VIEW.format("v"))
+        engine, feed = database.engine, Feed(database)
+        moves = tuple(
+            Move("s", engine.catalog.relation("s").id, name, None, 1, own_watermark=True) for name in ("p1", "p2")
+        )
+        engine.submit(Write([], moves=moves)).result()
+        feed.positions.update(p1=1, p2=1)
+        feed.push([(1, 5), (1, 45)])
+        assert database.query("SELECT count(*) FROM v") == [("0",)]
+        assert (database.query("EXPLAIN WHY v")[0][7] or "").endswith("partition p2, which has had no row")
+        database.execute(VIEW.format("later"))
+        database.restart()
+        feed.push([(2, 6), (2, 25)])
+        for name in ("v", "later"):
+            assert [row[1] for row in database.query(f"SELECT * FROM {name}")] == ["2"]
+        database.advance(61_000_000)
+        assert database.query("SELECT rows_late FROM streamsql.views") == [("0",), ("0",)]

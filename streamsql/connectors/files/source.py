@@ -110,7 +110,7 @@ class FileSource:
         finished = self._known.retired(self._gone) if len(self._known.files) > KEPT_FILES else {}
         table = pa.concat_tables(parts) if parts else self._with_included(self._empty, NO_NUMBERS, None)
         aside = pa.concat_tables(said) if said else NOTHING_REJECTED
-        return Batch(PARTITION, table, self._known.position(), aside, finished=finished)
+        return Batch(PARTITION, table, self._known.position(), aside, defaults=True, finished=finished)
 
     def due_us(self, now_us: int) -> int | None:
         if self._ended:

@@ -160,12 +160,14 @@ class KafkaSource:
             empty = self._decoder.decode([], self._beside([])).rows
             for number, offset in begin.items():
                 # at once durable, so that after a restart the same messages come
-                self._waiting.append(_Read(Batch(str(number), empty, offset), np.zeros(0, np.int64)))
+                self._waiting.append(
+                    _Read(Batch(str(number), empty, offset, own_watermark=True), np.zeros(0, np.int64))
+                )
         self._next = {number: begin.get(number, OFFSET_BEGINNING) for number in partitions}
         self._consumer.assign([TopicPartition(self._topic, number, offset) for number, offset in self._next.items()])
 
     def _startup(self, partitions: Sequence[int]) -> dict[int, int]:
-        """Ask where partitions begin of a stream that has read nothing; those that are left out begin with what is oldest."""
+        """Ask where the partitions of a stream begin that has read nothing."""
         from confluent_kafka import TopicPartition
 
         startup, consumer = self._options["startup"], self._consumer
@@ -174,15 +176,16 @@ class KafkaSource:
             unknown = sorted(set(given) - set(partitions))
             if unknown:
                 raise UndefinedObject(f'Kafka: topic "{self._topic}" has no partition {unknown[0]}')
-            return {number: given[number] for number in partitions if number in given}
-        if startup == "earliest":
-            return {}
-        ends = {}
+        starts, ends = {}, {}
         for number in partitions:
             found = consumer.get_watermark_offsets(TopicPartition(self._topic, number), timeout=ANSWER_SECONDS_MAX)
             if found is None:
                 raise Unavailable(f"Kafka: no answer from {self._options['brokers']}")
-            ends[number] = found[1]
+            starts[number], ends[number] = found
+        if startup == "positions":
+            return {number: given.get(number, starts[number]) for number in partitions}
+        if startup == "earliest":
+            return starts
         if startup == "latest":
             return ends
         since = self._options["startup_timestamp"] // 1_000
@@ -362,7 +365,7 @@ class KafkaSource:
         if rule == "stop":
             raise DataCorrupted(
                 f"Kafka: {what}",
-                hint="ALTER STREAM ... RESET TO, or auto_reset = 'earliest' to go on with what is left",
+                hint="drop the stream and create it again, or auto_reset = 'earliest' to go on with what is left",
             )
         to = low if rule == "earliest" else high
         log.error("kafka messages lost", stream=self._surroundings.name, what=what, goes_on_from=to)
@@ -414,7 +417,10 @@ def _part(
         one, two = (int(i) for i in np.searchsorted(indexes, [low, high]))
         rejected = rejected.slice(one, two - one).set_column(0, "position", pa.array(offsets[indexes[one:two]]))
     weights = None if found.weights is None else found.weights.slice(first, last - first)
-    batch = Batch(partition, found.rows.slice(first, last - first), end, rejected, weights)
+    batch = Batch(
+        partition, found.rows.slice(first, last - first), end, rejected, weights,
+        own_watermark=True, defaults=found.weights is None,
+    )  # fmt: skip
     return _Read(batch, offsets[found.messages[first:last]])
 
 

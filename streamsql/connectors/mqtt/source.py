@@ -118,7 +118,7 @@ class MqttSource:
                 for place, reason in zip(places, aside.column("reason").to_pylist(), strict=True)
             ]
             aside = rejected(places, reasons, [payloads[place] for place in places])
-        return Batch(PARTITION, made.rows, self._count, aside)
+        return Batch(PARTITION, made.rows, self._count, aside, defaults=True)
 
     def due_us(self, now_us: int) -> int | None:
         return now_us + _LOOK_US

@@ -69,12 +69,12 @@ class NatsSource:
             self._ready.append(Batch(self._stream, self._empty, self._at))  # a new stream is told where it began
         else:
             if not str(position).isdecimal():
-                raise DataCorrupted(f'"{position}" is no sequence number', hint="RESET TO a number")
+                raise DataCorrupted(f'"{position}" is no sequence number', hint="drop the stream and create it again")
             self._at = int(position)
         if state.last_seq < self._at:
             raise DataCorrupted(
                 f'the NATS stream "{self._stream}" ends at {state.last_seq}, but was read up to {self._at}: it was made anew',
-                hint="ALTER STREAM ... RESET TO its beginning",
+                hint="drop the stream and create it again to begin anew",
             )
         self._note_gap()
         self._connection.run(self._open_consumer())
@@ -212,7 +212,7 @@ class NatsSource:
                 for place, reason in zip(places, aside.column("reason").to_pylist(), strict=True)
             ]
             aside = rejected(places, reasons, [payloads[place] for place in places])
-        return Batch(self._stream, made.rows, self._at, aside)
+        return Batch(self._stream, made.rows, self._at, aside, defaults=True)
 
     def due_us(self, now_us: int) -> int | None:
         return now_us + self._poll_us

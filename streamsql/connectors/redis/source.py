@@ -80,12 +80,12 @@ class RedisSource:
         if position is not None:
             last, _, count = str(position).partition(" ")
             if not _is_id(last) or not count.isdecimal():
-                raise DataCorrupted(f'"{position}" is no position in a Redis stream', hint="RESET TO 'ID COUNT'")
+                raise DataCorrupted(f'"{position}" is no position in a Redis stream', hint="drop the stream and create it again")
             at = _At(last, int(count))
             if found is None or found.added < at.count or _order(found.last) < _order(at.id):
                 raise DataCorrupted(
                     f'the Redis stream "{key}" is not the one that was read up to {at.id}: it has been made anew',
-                    hint="ALTER STREAM ... RESET TO its beginning",
+                    hint="drop the stream and create it again to begin anew",
                 )
             return at
         if found is None:
@@ -118,7 +118,7 @@ class RedisSource:
         if found.added < at.count:
             raise DataCorrupted(
                 f'the Redis stream "{key}" has been made anew, which was read up to {at.id}',
-                hint="ALTER STREAM ... RESET TO its beginning",
+                hint="drop the stream and create it again to begin anew",
             )
         read_to = at.count + len(entries)
         # all that is not there any more was there before; at the end, what was not read is not there any more
@@ -170,7 +170,7 @@ class RedisSource:
                 for place, reason in zip(places, aside.column("reason").to_pylist(), strict=True)
             ]
             aside = rejected(places, reasons, [shown[place] for place in places])
-        return Batch(key, made.rows, position, aside)
+        return Batch(key, made.rows, position, aside, defaults=True)
 
     def _told(self, entries: list[Entry], key: str) -> dict[str, Any]:
         """Give what entries tell beside their fields."""
