@@ -80,7 +80,9 @@ class RedisSource:
         if position is not None:
             last, _, count = str(position).partition(" ")
             if not _is_id(last) or not count.isdecimal():
-                raise DataCorrupted(f'"{position}" is no position in a Redis stream', hint="drop the stream and create it again")
+                raise DataCorrupted(
+                    f'"{position}" is no position in a stream of Redis', hint="drop the stream and create it again"
+                )
             at = _At(last, int(count))
             if found is None or found.added < at.count or _order(found.last) < _order(at.id):
                 raise DataCorrupted(
