@@ -18,6 +18,7 @@ POINTS = (
     "epoch.before_commit",
     "epoch.after_commit",
     "view.created",
+    "stream.reset",
     "retention.trimmed",
     "checkpoint.before",
     "checkpoint.after",

@@ -78,11 +78,12 @@ class SourceReaders:
             for number in [n for n in self._readers if n not in wanted]:
                 self._readers.pop(number).stop(dropped=True)
             for number, stream in wanted.items():
-                if number not in self._readers:
+                there = self._readers.get(number)
+                if there is None or there.ended_before_reset:
                     self._readers[number] = Reader(self._engine, stream, *self._allowed)
                     self._readers[number].start()
                 else:
-                    self._readers[number].wake()
+                    there.wake()
 
 
 class Reader(threading.Thread):
@@ -100,6 +101,8 @@ class Reader(threading.Thread):
         self._stream = stream
         self._fails = stream.fails
         self._positions: dict[str, Position] = {}
+        self._resets = 0
+        self._ended = False
         self._woken = threading.Event()
         self._surroundings = Surroundings(
             allowed_paths,
@@ -117,6 +120,11 @@ class Reader(threading.Thread):
         self._ahead: int = 0  # writes that are not answered yet
         self._ahead_rows = 0
         self._committed: deque[tuple[int, str, Position]] = deque()
+
+    @property
+    def ended_before_reset(self) -> bool:
+        """Tell whether it came to the end of its source, which has been told to begin elsewhere since."""
+        return self._ended and self._at.resets != self._resets
 
     def wake(self) -> None:
         """Let it look whether it was paused, resumed or has room."""
@@ -138,6 +146,7 @@ class Reader(threading.Thread):
                 if not self._at.reads:
                     self._woken.wait()
                 elif self._attempt():
+                    self._ended = True
                     break
         if self._dropped:
             self._forget()
@@ -187,7 +196,8 @@ class Reader(threading.Thread):
         stream, engine = self._stream, self._engine
         connector, clock = connector_of(stream.connector, {}), engine.clock
         self._settle()
-        self._positions = dict(self._at.positions)
+        at = self._at
+        self._positions, self._resets = dict(at.positions), at.resets
         source: Source = connector.open(
             given_of(stream.connector, {}, table=isinstance(stream, Table)),
             stream.columns,
@@ -254,6 +264,8 @@ class Reader(threading.Thread):
         if positions:
             source.committed(positions)
             self._backoff.succeeded()
+        if self._at.resets != self._resets:
+            return False  # what was on its way is refused, and reading begins elsewhere
         if self._refused is not None and not self._stopping:
             raise self._refused
         return not self._stopping and self._at.reads

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from streamsql.base.errors import FeatureNotSupported, InsufficientPrivilege, InvalidParameterValue, StreamSQLError
 from streamsql.catalog.objects import nearest
 from streamsql.connectors.source import Given, Surroundings
+from streamsql.engine.positions import Positions
 from streamsql.sql.durations import parse_duration
 from streamsql.sql.secrets import SecretReference
 
@@ -175,3 +177,16 @@ def allowed_path(text: str, surroundings: Surroundings) -> Path:
             hint="start the server with --allow-path FOLDER",
         )
     return path
+
+
+def written_positions(text: str) -> Positions:
+    """Read positions by partition, as ``streamsql.sources`` shows them. Raises InvalidParameterValue."""
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(p, (int, str)) for p in found.values()):
+        raise InvalidParameterValue(
+            f'"{text}" does not tell positions', hint="""write them as in streamsql.sources: '{"0": 42, "1": 7}'"""
+        )
+    return found

@@ -171,6 +171,22 @@ class Infers(Protocol):
         ...
 
 
+@runtime_checkable
+class Resets(Protocol):
+    """A connector that finds the positions of ALTER STREAM ... RESET TO."""
+
+    def positions_at(
+        self,
+        given: Given,
+        columns: Sequence[ColumnDefinition],
+        target: str,
+        value: str | None,
+        surroundings: Surroundings,
+    ) -> Positions:
+        """Give the positions for a target (`sql.flow_statements.ResetStream`). Raises StreamSQLError where there are none."""
+        ...
+
+
 class Connector(Protocol):
     """A kind of source. One whose streams may have columns by ``INCLUDE`` is `GivesMetadata` as well."""
 

@@ -39,6 +39,7 @@ class StreamProgress:
     paused: bool = False
     retrying: bool = False
     partitions: Mapping[str, PartitionProgress] = field(default_factory=dict)
+    resets: int = 0  # so often its reader has been told to begin elsewhere, since the server started
     skips: bool = False  # the next batch with records that cannot be read is taken all the same
 
     @property

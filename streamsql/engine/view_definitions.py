@@ -1,4 +1,4 @@
-"""CREATE [OR REPLACE] MATERIALIZED VIEW.
+"""CREATE [OR REPLACE] MATERIALIZED VIEW, and ALTER STREAM ... RESET TO, after which views begin anew as well.
 
 A view that is replaced makes room for another in one transaction, and the views above it follow: those that are run again take
 their new result on as a change; those that operators keep cannot take back what they have shown, and are made anew from what
@@ -13,14 +13,15 @@ from streamsql.base.errors import DependentObjectsExist, InvalidObjectDefinition
 from streamsql.base.faults import reached
 from streamsql.catalog.access import OWNER, Access
 from streamsql.catalog.objects import Catalog, Stream, View, literal
-from streamsql.engine import outbox, recovery
+from streamsql.engine import finished, outbox, recovery
 from streamsql.engine.changes import Progress
 from streamsql.engine.definitions import exists, save_made, set_access
 from streamsql.engine.epoch import Engine
 from streamsql.engine.origin_query import OriginQuery
 from streamsql.engine.origins import InnerNode, StreamNode
+from streamsql.engine.positions import Positions, StreamProgress
 from streamsql.engine.recomputed import RecomputedQuery, query_of
-from streamsql.engine.rejected import Rejected
+from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.replaced import Aside
 from streamsql.engine.shared import SharedQuery, part
 from streamsql.engine.sharing import share
@@ -94,12 +95,44 @@ def replace_view(engine: Engine, statement: CreateMaterializedView) -> View:
     return view
 
 
+def reset_stream(engine: Engine, stream: Stream, positions: Positions) -> None:
+    """ALTER STREAM ... RESET TO: the stream is emptied, and read from these positions; the views above it are made anew.
+
+    All in one transaction. Raises DependentObjectsExist where one of them has a sink.
+    """
+    above = engine.catalog.all_dependents(stream.name)
+    outbox.refuse_replacing(engine.catalog, [stream.name, *(v.name for v in above)])
+    for shared in (engine.queries[v.name] for v in above):
+        if isinstance(shared.shared, SharedQuery):
+            part(engine.store, shared.shared, [shared])
+    before, kept, streams = engine.catalog, dict(engine.queries), engine.streams
+    replacement = _Replacement(engine, stream, above)
+    while True:
+        try:
+            with engine.store.transaction():
+                replacement.reset(positions)
+            break
+        except QueryFailureError as failure:
+            engine.catalog, engine.queries, engine.streams = before, kept, streams
+            if not replacement.rejected.set_aside(failure):
+                replacement.undo()
+                raise failure.error from failure
+        except BaseException:
+            engine.catalog, engine.queries, engine.streams = before, kept, streams
+            replacement.undo()
+            raise
+    engine.store.forget_statements()
+    replacement.committed()
+    engine.flows.altered = True
+    reached("stream.reset")
+
+
 @dataclass(slots=True)
 class _Replacement:
-    """One CREATE OR REPLACE: the views above the replaced one, each after what it reads, and what became of them."""
+    """One CREATE OR REPLACE, or reset of a stream: the views above it, each after what it reads, and what became of them."""
 
     engine: Engine
-    view: View
+    view: View | Stream
     above: list[View]
     before: Catalog = field(init=False)
     kept: dict[str, ContinuousQuery] = field(init=False)
@@ -128,17 +161,22 @@ class _Replacement:
     def finish(self, query: ContinuousQuery, show: str, progress: Progress) -> None:
         """Let the views above follow, and make all of it durable."""
         engine, view = self.engine, self.view
+        assert isinstance(view, View)
         engine.store.execute(show)
         query.progress = progress
         engine.queries = {**self.kept, view.name: query}
         engine.catalog = self.before.without(view.name).with_object(view)
-        access = self.before.access.handed_on(self.before.view(view.name).id, view.id)
-        for item in self.above:
-            access = self._follow(item, access)
+        access = self.follow_all(self.before.access.handed_on(self.before.view(view.name).id, view.id))
         engine.catalog = engine.catalog.without(view.name)
         _reorder(engine, view)
         set_access(engine, access)
         save_made(engine, view)
+
+    def follow_all(self, access: Access) -> Access:
+        """Let the views above follow; give who may do what then."""
+        for item in self.above:
+            access = self._follow(item, access)
+        return access
 
     def _follow(self, item: View, access: Access) -> Access:
         """Let a view read what is new below it. Raises where its own columns would not be the same."""
@@ -147,7 +185,7 @@ class _Replacement:
         if isinstance(query, RecomputedQuery) and plan.recomputed is not None:
             query.change_plan(plan)
             query.progress = query.recompute(engine.epoch, engine.recompute_time(query))
-        elif self.asides.keys().isdisjoint(plan.followed) and plan == query.plan:
+        elif {self.view.name, *self.asides}.isdisjoint(plan.followed) and plan == query.plan:
             pass  # what it looks up is another from now on; what it has shown stays
         else:
             self._refuse_lost(item, query)
@@ -179,7 +217,7 @@ class _Replacement:
         """Raise where a view cannot be made anew, since a stream no longer keeps rows that it has taken in."""
         for name, count in _rows_taken(query).items():
             stream = self.before.get(name)
-            if not isinstance(stream, Stream):
+            if not isinstance(stream, Stream) or stream is self.view:
                 continue
             kept = self.engine.store.fetch(f"SELECT count(*) FROM {stream.rows_table}")[0][0]
             if kept < count:
@@ -206,6 +244,22 @@ class _Replacement:
         engine.store.execute(shown_by(made, query))
         recovery.save_object(engine.store, made)
 
+    def reset(self, positions: Positions) -> None:
+        """Empty the stream, and let it begin at these positions; within the caller's transaction."""
+        engine, stream = self.engine, self.view
+        assert isinstance(stream, Stream)
+        self.asides = {}
+        engine.store.execute(f"DELETE FROM {stream.rows_table}")
+        finished.forget(engine.store, stream.id)
+        at = engine.streams.get(stream.name) or StreamProgress()
+        begun = StreamProgress(positions=positions, paused=at.paused, resets=at.resets + 1)
+        engine.streams = {**engine.streams, stream.name: begun}
+        engine.queries, engine.catalog = dict(self.kept), self.before
+        access = self.follow_all(self.before.access)
+        _reorder(engine, stream)
+        set_access(engine, access)
+        engine.save()
+
     def undo(self) -> None:
         """Take back what a transaction does not."""
         for query, _ in self.rebuilt.values():
@@ -225,18 +279,24 @@ class _Replacement:
             self.kept[name].close()
         told = [(self.kept[name], name) for name in gone]
         live = [q for q in engine.queries.values() if q.temporary]
+        if isinstance(self.view, Stream):
+            gone.add(self.view.name)
         told += [(q, name) for q in live for name in q.plan.sources if name in gone]
         for reader, name in told:
-            reader.log.fail(DependentObjectsExist(f'"{name}" was replaced', hint="subscribe anew"))
+            became = "reset" if name == self.view.name and isinstance(self.view, Stream) else "replaced"
+            reader.log.fail(DependentObjectsExist(f'"{name}" was {became}', hint="subscribe anew"))
         for follower, _, _ in self.states:
             if follower.name not in gone:
                 follower.commit(follower.progress)
 
 
-def _reorder(engine: Engine, view: View) -> None:
+def _reorder(engine: Engine, changed: View | Stream) -> None:
     """Put the queries of a replaced view, of those above it, and live ones behind all others: each after what it reads."""
-    above = engine.catalog.with_object(view).all_dependents(view.name)
-    for name in (view.name, *(v.name for v in above)):
+    if isinstance(changed, View):
+        above = [changed, *engine.catalog.with_object(changed).all_dependents(changed.name)]
+    else:
+        above = engine.catalog.all_dependents(changed.name)
+    for name in (v.name for v in above):
         engine.queries[name] = engine.queries.pop(name)
     for name in [q.name for q in engine.queries.values() if q.temporary]:
         engine.queries[name] = engine.queries.pop(name)

@@ -39,3 +39,16 @@ class AlterFlow(Statement):
     name: str
     name_position: int
     action: FlowAction
+
+
+@dataclass(frozen=True, slots=True)
+class ResetStream(Statement):
+    """ALTER STREAM name RESET TO EARLIEST | LATEST | TIMESTAMP 'time' | POSITIONS 'json'.
+
+    `target` is the word; `value` what follows it.
+    """
+
+    name: str
+    name_position: int
+    target: str
+    value: str | None = None

@@ -1,10 +1,10 @@
-"""CREATE SINK, and what is done with what flows: ALTER STREAM | TABLE | SINK ... PAUSE | RESUME."""
+"""CREATE SINK, and what is done with what flows: ALTER STREAM | TABLE | SINK ... PAUSE | RESUME, ALTER STREAM ... RESET TO."""
 
 from __future__ import annotations
 
 from streamsql.base.errors import SQLSyntaxError
 from streamsql.sql.definitions import expect_new_name, expect_options
-from streamsql.sql.flow_statements import AlterFlow, CreateSink, FlowAction
+from streamsql.sql.flow_statements import AlterFlow, CreateSink, FlowAction, ResetStream
 from streamsql.sql.roles import parse_alter_object
 from streamsql.sql.statements import ObjectKind, Statement
 from streamsql.sql.tokens import Cursor
@@ -16,6 +16,8 @@ _KINDS = {
     "stream": ObjectKind.STREAM,
     "table": ObjectKind.TABLE,
 }
+
+RESET_TARGETS = ("earliest", "latest", "timestamp", "positions")
 
 
 def parse_create_sink(cursor: Cursor) -> CreateSink:
@@ -59,10 +61,8 @@ def parse_alter(cursor: Cursor) -> Statement:
     if action is not None:
         cursor.expect_end()
         return AlterFlow(*cursor.source, kind=kind, name=name, name_position=position, action=action)
-    if kind is ObjectKind.STREAM and cursor.sees("reset"):
-        refuse(
-            "ALTER STREAM ... RESET", "drop the stream and create it again, to start from where its options say", cursor
-        )
+    if kind is ObjectKind.STREAM and cursor.accept("reset"):
+        return _reset(cursor, name, position)
     if kind is ObjectKind.SINK:
         raise cursor.error()
     cursor.index = start
@@ -75,3 +75,17 @@ def _accept_action(cursor: Cursor) -> FlowAction | None:
     if not cursor.accept("resume"):
         return None
     return FlowAction.SKIP if cursor.accept("skip") else FlowAction.RESUME
+
+
+def _reset(cursor: Cursor, name: str, position: int) -> ResetStream:
+    cursor.expect("to")
+    target = cursor.accept_any(*RESET_TARGETS)
+    if target is None:
+        raise cursor.error()
+    value = None
+    if target in {"timestamp", "positions"}:
+        value = cursor.accept_string()
+        if value is None:
+            raise cursor.error()
+    cursor.expect_end()
+    return ResetStream(*cursor.source, name=name, name_position=position, target=target, value=value)

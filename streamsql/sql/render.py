@@ -17,7 +17,7 @@ from sqlglot.dialects.postgres import Postgres
 
 from streamsql.base.errors import FeatureNotSupported, ProgramLimitExceeded
 from streamsql.sql.durations import render_duration
-from streamsql.sql.flow_statements import AlterFlow, CreateSink
+from streamsql.sql.flow_statements import AlterFlow, CreateSink, ResetStream
 from streamsql.sql.includes import render_includes
 from streamsql.sql.names import quote_name, quote_path, quote_string
 from streamsql.sql.render_roles import ROLE_RENDERERS
@@ -177,6 +177,11 @@ def _create_sink(statement: CreateSink) -> str:
 
 def _alter_flow(statement: AlterFlow) -> str:
     return f"ALTER {statement.kind.value} {quote_path(statement.name)} {statement.action.value}"
+
+
+def _reset_stream(statement: ResetStream) -> str:
+    value = "" if statement.value is None else f" {quote_string(statement.value)}"
+    return f"ALTER STREAM {quote_path(statement.name)} RESET TO {statement.target.upper()}{value}"
 
 
 def _option_name(name: str) -> str:
@@ -374,6 +379,7 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CreateStream: _create_stream,
     AlterFlow: _alter_flow,
     CreateSink: _create_sink,
+    ResetStream: _reset_stream,
     CreateTable: _create_table,
     DeclareCursor: _declare,
     Fetch: _fetch,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -361,3 +363,34 @@ def test_a_partition_that_lags_is_not_late_and_defaults_are_filled_in(broker: Br
         assert [row[0] for row in database.query("SELECT position FROM streamsql.partitions ORDER BY partition")] == [
             "60", "30"
         ]  # fmt: skip
+
+
+def shows(database: Database, expected: tuple[str | None, ...]) -> bool:
+    return database.query("SELECT * FROM v") == [expected]
+
+
+def test_a_stream_is_read_again_from_a_time_or_from_offsets(broker: Broker):
+    broker.create("resets", 2)
+    begin = datetime.now(UTC) - timedelta(hours=1)  # what is older than a week the broker drops
+    for minute in range(10):
+        at = begin + timedelta(minutes=minute)
+        broker.send("resets", [b'{"n":%d}' % minute], partition=minute % 2, timestamp=round(at.timestamp() * 1_000))
+    with Database() as database:
+        database.execute(
+            "CREATE STREAM r (n INT) "
+            f"WITH (connector = 'kafka', brokers = '{broker.address}', topic = 'resets', startup = 'latest')"
+        )
+        database.execute("CREATE MATERIALIZED VIEW v AS SELECT count(*) AS c, min(n) AS first FROM r")
+        readers = SourceReaders(database.engine)
+        readers.start()
+        for target, expected in (
+            ("EARLIEST", ("10", "0")),
+            (f"TIMESTAMP '{begin + timedelta(minutes=4, seconds=30)}'", ("5", "5")),
+            ("""POSITIONS '{"0": 4, "1": 3}'""", ("3", "7")),
+            ("LATEST", ("0", None)),
+        ):
+            database.execute(f"ALTER STREAM r RESET TO {target}")
+            until(partial(shows, database, expected), 30)
+        broker.send("resets", [b'{"n":99}'])
+        until(lambda: database.query("SELECT * FROM v") == [("1", "99")], 30)
+        readers.stop()

@@ -11,7 +11,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from streamsql.base.errors import NotInPrerequisiteState
+from streamsql.base.errors import (
+    FeatureNotSupported,
+    InvalidParameterValue,
+    NotInPrerequisiteState,
+    WrongObjectType,
+)
 from streamsql.base.limits import Limits
 from streamsql.connectors import CONNECTORS
 from streamsql.connectors.nexmark import Nexmark
@@ -172,3 +177,42 @@ def test_a_reader_whose_rows_are_refused_stops_and_says_so_until_it_is_resumed(m
             assert database.query("SELECT count(*), (SELECT status FROM streamsql.sources) FROM bids") == [
                 ("4597", "reading")
             ]
+
+
+def test_a_stream_begins_elsewhere_and_its_views_anew(tmp_path: Path):
+    with Database(tmp_path / "data", Limits(source_batch_rows_max=1_000)) as database:
+        with reading(database):
+            database.execute(
+                "CREATE STREAM bids (WATERMARK FOR date_time AS date_time - INTERVAL '1 second') "
+                "WITH (connector = 'nexmark', table = 'bid', retention = 'forever', events = 20000)"
+            )
+            database.execute(
+                "CREATE MATERIALIZED VIEW by_channel AS SELECT channel, count(*) AS n FROM bids GROUP BY channel"
+            )
+            database.execute(
+                "CREATE MATERIALIZED VIEW windows AS SELECT window_start, count(*) AS n FROM bids "
+                "GROUP BY window(date_time, '1 second') EMIT APPEND"
+            )
+            database.execute("CREATE MATERIALIZED VIEW total AS SELECT sum(n) AS n FROM by_channel")
+            until(lambda: position(database) == 20_000)
+            whole = database.query("SELECT * FROM windows ORDER BY 1")
+            with pytest.raises(FeatureNotSupported, match="cannot be reset to latest"):
+                database.execute("ALTER STREAM bids RESET TO LATEST")
+            with pytest.raises(InvalidParameterValue, match="does not tell positions"):
+                database.execute("ALTER STREAM bids RESET TO POSITIONS 'x'")
+            database.execute("""ALTER STREAM bids RESET TO POSITIONS '{"0": 10000}'""")
+            until(lambda: position(database) == 20_000)
+            assert database.query("SELECT count(*) FROM bids") == [("9200",)]
+            assert database.query("SELECT n FROM total") == [("9200",)]
+            assert database.query("VERIFY MATERIALIZED VIEW by_channel") == []
+            assert database.query("VERIFY MATERIALIZED VIEW windows") == []
+            assert database.query("SELECT rows_late FROM streamsql.views WHERE name = 'windows'") == [("0",)]
+        database.crash()
+        with reading(database):
+            database.execute("ALTER STREAM bids RESET TO EARLIEST")
+            until(lambda: position(database) == 20_000)
+            assert database.query("SELECT n FROM total") == [("18400",)]
+            assert database.query("SELECT * FROM windows ORDER BY 1") == whole
+        database.execute("CREATE STREAM plain (n INT)")
+        with pytest.raises(WrongObjectType, match="not a stream with a connector"):
+            database.execute("ALTER STREAM plain RESET TO EARLIEST")

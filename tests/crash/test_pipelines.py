@@ -39,7 +39,14 @@ RANDOM_KILLS = int(os.environ.get("STREAMSQL_CRASH_KILLS", "3"))
 SECONDS_MAX = 120 + ROWS / 500 + 10 * RANDOM_KILLS
 
 # no row is dropped, no second view made and no checkpoint due while it runs
-NOT_HERE = {"retention.trimmed", "view.created", "sink.created", "checkpoint.before", "checkpoint.after"}
+NOT_HERE = {
+    "retention.trimmed",
+    "view.created",
+    "stream.reset",
+    "sink.created",
+    "checkpoint.before",
+    "checkpoint.after",
+}
 FAULTS = tuple(
     f"{point}:{1 if point == 'start.tables_made' or point in FILE_POINTS else 3}"
     for point in (*POINTS, *SINK_POINTS, *FILE_POINTS)

@@ -19,7 +19,16 @@ from streamsql.connectors.kafka.sink import KafkaSink
 from streamsql.connectors.kafka.source import KafkaSource
 from streamsql.connectors.messages import FORMAT_OPTIONS, MessageDecoder, check_format
 from streamsql.connectors.payloads import PAYLOAD_OPTIONS, PayloadWriter, check_payloads
-from streamsql.connectors.settings import Option, boolean, duration, integer, one_of, read_options, timestamp
+from streamsql.connectors.settings import (
+    Option,
+    boolean,
+    duration,
+    integer,
+    one_of,
+    read_options,
+    timestamp,
+    written_positions,
+)
 from streamsql.connectors.sink import Guarantee, Shape, Sink
 from streamsql.connectors.source import Given, Metadata, Source, Surroundings
 from streamsql.engine.positions import Positions
@@ -145,6 +154,29 @@ class Kafka:
         options = read_options(given, SOURCE_OPTIONS, NAME, surroundings)
         decoder = MessageDecoder(options, columns, METADATA, surroundings.record_bytes_max)
         return KafkaSource(options, decoder, positions, surroundings)
+
+    def positions_at(
+        self,
+        given: Given,
+        columns: Sequence[ColumnDefinition],
+        target: str,
+        value: str | None,
+        surroundings: Surroundings,
+    ) -> Positions:
+        """Ask the broker for the offsets, as a new stream does whose ``startup`` is the target."""
+        options = read_options(given, SOURCE_OPTIONS, NAME, surroundings)
+        options |= {"startup": target, "startup_timestamp": None, "startup_positions": None}
+        if target == "timestamp":
+            options["startup_timestamp"] = timestamp(value or "")
+        if target == "positions":
+            offsets = written_positions(value or "").items()
+            options["startup_positions"] = {int(number): int(offset) for number, offset in offsets}
+        decoder = MessageDecoder(options, columns, METADATA, surroundings.record_bytes_max)
+        source = KafkaSource(options, decoder, {}, surroundings)
+        try:
+            return source.begins
+        finally:
+            source.close()
 
 
 class KafkaSinks:

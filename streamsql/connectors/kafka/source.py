@@ -163,6 +163,7 @@ class KafkaSource:
                 self._waiting.append(
                     _Read(Batch(str(number), empty, offset, own_watermark=True), np.zeros(0, np.int64))
                 )
+        self.begins: Positions = {str(number): offset for number, offset in begin.items()}
         self._next = {number: begin.get(number, OFFSET_BEGINNING) for number in partitions}
         self._consumer.assign([TopicPartition(self._topic, number, offset) for number, offset in self._next.items()])
 

@@ -88,6 +88,7 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.CopyTo: Handler(copy_to.execute),
     s.CreateMaterializedView: Handler(create.view, at_once=True),
     f.CreateSink: Handler(flow.create_sink, at_once=True),
+    f.ResetStream: Handler(flow.reset, at_once=True),
     s.CreateStream: Handler(create.relation, at_once=True),
     s.CreateTable: Handler(create.relation, at_once=True),
     s.DeclareCursor: Handler(cursor.declare, types_of=cursor.types_of),

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from streamsql.base.errors import InvalidParameterValue
+import asyncio
+
+from streamsql.base.errors import InvalidParameterValue, UndefinedTable, WrongObjectType
+from streamsql.catalog.objects import Stream
 from streamsql.catalog.rights import require_connector, require_create, require_owner, require_read, require_sink_owner
 from streamsql.connectors import given_of_sink, sink_connector
+from streamsql.connectors.resetting import positions_for
 from streamsql.connectors.shapes import shape_of
+from streamsql.connectors.source import Surroundings
 from streamsql.engine import sinks, sources
+from streamsql.engine.view_definitions import reset_stream
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done, notice
 from streamsql.server.statements.create import block_notices
-from streamsql.sql.flow_statements import AlterFlow, CreateSink
+from streamsql.sql.flow_statements import AlterFlow, CreateSink, ResetStream
 from streamsql.sql.statements import Drop, ObjectKind
 
 
@@ -69,6 +75,32 @@ async def alter(context: Context, statement: AlterFlow, values: Values) -> Done:
         else:
             require_owner(engine.catalog, role, engine.catalog.find(statement.name, position))
             sources.alter(engine, statement)
+
+    await context.on_engine(change)
+    return Done(what, block_notices(context, what))
+
+
+async def reset(context: Context, statement: ResetStream, values: Values) -> Done:
+    engine, role, what, position = context.engine, context.asker.role, "ALTER STREAM", statement.name_position + 1
+    stream = context.catalog.find(statement.name, position)
+    if not isinstance(stream, Stream) or not stream.connector:
+        raise WrongObjectType(
+            f'"{stream.shown}" is not a stream with a connector', hint="clients send its rows", position=position
+        )
+    require_owner(context.catalog, role, stream)
+    surroundings = Surroundings(
+        engine.allowed_paths,
+        name=stream.name,
+        identity=f"{engine.identity}-{stream.id}",
+        record_bytes_max=engine.limits.record_bytes_max,
+        allowed_urls=engine.allowed_urls,
+    )
+    positions = await asyncio.to_thread(positions_for, stream, statement, surroundings)
+
+    def change() -> None:
+        if engine.catalog.get(stream.name) is not stream:
+            raise UndefinedTable(f'stream "{stream.shown}" is gone')
+        reset_stream(engine, stream, positions)
 
     await context.on_engine(change)
     return Done(what, block_notices(context, what))
