@@ -149,12 +149,12 @@ def check_room(catalog: Catalog, sinks: Mapping[str, SinkProgress], limits: Limi
         raise exceeded(limits, "outbox_rows_max", f'what waits to be delivered to sink "{sink.name}"')
 
 
-def refuse_replacing(catalog: Catalog, names: list[str]) -> None:
-    """Raise where a view that is to be replaced, or one above it, has sinks: what they have delivered would not be undone."""
+def refuse_replacing(catalog: Catalog, names: list[str], verb: str = "replace") -> None:
+    """Raise where a view that is to be replaced, or begun anew, has sinks: what they have delivered would not be undone."""
     found = [s for name in names for s in catalog.sinks_of(name)]
     if found:
         raise DependentObjectsExist(
-            f"cannot replace {names[0]} because sink {found[0].name} depends on it",
+            f"cannot {verb} {names[0]} because sink {found[0].name} depends on it",
             detail=f"{found[0].name} has delivered rows of {found[0].view}",
             hint=f"DROP SINK {found[0].name} first",
         )

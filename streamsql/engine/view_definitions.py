@@ -101,7 +101,7 @@ def reset_stream(engine: Engine, stream: Stream, positions: Positions) -> None:
     All in one transaction. Raises DependentObjectsExist where one of them has a sink.
     """
     above = engine.catalog.all_dependents(stream.name)
-    outbox.refuse_replacing(engine.catalog, [stream.name, *(v.name for v in above)])
+    outbox.refuse_replacing(engine.catalog, [stream.name, *(v.name for v in above)], "reset")
     for shared in (engine.queries[v.name] for v in above):
         if isinstance(shared.shared, SharedQuery):
             part(engine.store, shared.shared, [shared])
