@@ -37,7 +37,7 @@ from streamsql.engine.shared import SharedQuery, leave, left
 from streamsql.engine.sharing import make_anew
 from streamsql.engine.starting import with_free_key
 from streamsql.engine.subscriptions import Subscription
-from streamsql.engine.table_changes import refuse_if_append_mode
+from streamsql.engine.table_changes import refuse_if_append_mode, refuse_if_filled
 from streamsql.engine.views import ContinuousQuery
 from streamsql.sql.statements import (
     CreateStream,
@@ -212,5 +212,6 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
 
 def change_table(engine: Engine, table: Table, sql: str, zone: str) -> int:
     """Run UPDATE or DELETE on a table's rows; gives how many. Refused while a query reads it that cannot take rows back."""
+    refuse_if_filled(engine.catalog, [table.name])
     refuse_if_append_mode(engine.queries.values(), table)
     return engine.change_table(table, sql, zone=zone)

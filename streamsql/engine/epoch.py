@@ -40,7 +40,7 @@ from streamsql.engine.retention import CHECK_US_MIN, Retention
 from streamsql.engine.shared import SharedQuery
 from streamsql.engine.sharing import part_failing
 from streamsql.engine.store import UTC, Delta, Store, translated
-from streamsql.engine.table_changes import TableChange, applied, by_key, registered
+from streamsql.engine.table_changes import TableChange, applied, by_key, refuse_if_filled, registered
 from streamsql.engine.touched_rows import Snapshot, mark_followed, rows_of
 from streamsql.engine.translate import translate
 from streamsql.engine.views import ContinuousQuery
@@ -108,6 +108,7 @@ class Engine:
         The rows of each relation have exactly its columns and Arrow types (`engine.ingest` sees to it).
         """
         if not write.moves:
+            refuse_if_filled(self.catalog, write.relations)
             outbox.check_room(self.catalog, self.sinks, self.limits, write.relations)
         self.queue.put(write)
         return write.done

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from streamsql.base.errors import FeatureNotSupported, SerializationFailure, UndefinedTable
+from streamsql.base.errors import FeatureNotSupported, SerializationFailure, UndefinedTable, WrongObjectType
 from streamsql.catalog.objects import Catalog, Stream, Table, quoted
 from streamsql.engine.store import Store
 from streamsql.engine.views import ContinuousQuery
@@ -116,6 +116,18 @@ def remaining(
 
 def _as_text(duckdb_type: str) -> bool:
     return any(word in duckdb_type.upper() for word in _AS_TEXT)
+
+
+def refuse_if_filled(catalog: Catalog, names: Iterable[str]) -> None:
+    """Raise WrongObjectType where one of these is a table that a connector keeps as its origin is."""
+    for name in names:
+        table = catalog.get(name)
+        if isinstance(table, Table) and table.connector:
+            raise WrongObjectType(
+                f'cannot change table "{table.bare}"',
+                detail=f'the connector "{table.connector["connector"]}" keeps it as its origin is',
+                hint="change it at its origin",
+            )
 
 
 def refuse_if_append_mode(queries: Iterable[ContinuousQuery], table: Table) -> None:

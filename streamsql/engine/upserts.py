@@ -10,11 +10,12 @@ import pyarrow as pa
 from streamsql.base.errors import CardinalityViolation
 from streamsql.catalog.objects import Table, quoted
 from streamsql.engine.epoch import Engine
-from streamsql.engine.table_changes import refuse_if_append_mode
+from streamsql.engine.table_changes import refuse_if_append_mode, refuse_if_filled
 
 
 def upsert(engine: Engine, table: Table, rows: pa.Table, clause: str) -> int:
     """Run an INSERT with an ON CONFLICT clause; gives how many rows were written. Refused as `change_table` is."""
+    refuse_if_filled(engine.catalog, [table.name])
     refuse_if_append_mode(engine.queries.values(), table)
     if not rows.num_rows:
         return 0

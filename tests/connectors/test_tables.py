@@ -196,3 +196,24 @@ def test_a_table_that_is_filled_needs_a_key_and_a_connector(told: Told):
         database.execute("CREATE STREAM plain (id INT)")
         with pytest.raises(WrongObjectType, match="has no connector"):
             database.execute("ALTER STREAM plain PAUSE")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO t VALUES (7, 'x', 7)",
+        "INSERT INTO t VALUES (1, 'x', 7) ON CONFLICT (id) DO UPDATE SET n = EXCLUDED.n",
+        "UPDATE t SET n = 5",
+        "DELETE FROM t WHERE id = 1",
+        "TRUNCATE t",
+        "BEGIN; UPDATE t SET n = 5; COMMIT",
+    ],
+)
+def test_clients_cannot_change_a_table_that_is_kept_as_its_origin(told: Told, statement: str):
+    told.batches["p"] = [batch([{"id": 1, "k": "a", "n": 10}])]
+    with Database() as database, reading(database):
+        database.execute(TABLE)
+        taken(database, "p", 1)
+        with pytest.raises(WrongObjectType, match='cannot change table "t"'):
+            database.execute(statement)
+        assert database.query("SELECT * FROM t") == [("1", "a", "10")]

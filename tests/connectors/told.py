@@ -27,7 +27,7 @@ def batch(
     table = pa.Table.from_pylist(list(rows)) if rows else pa.table({})
     reasons = rejected(list(range(len(bad))), ["invalid JSON"] * len(bad), [text.encode() for text in bad])
     given = None if weights is None else pa.array(np.array(weights, np.int8))
-    return Batch("", table, 0, reasons, given, truncated)
+    return Batch("", table, 0, reasons, given, truncated=truncated)
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Reading:
             if place < len(batches):
                 found = batches[place]
                 self.at[partition] = place + 1
-                return Batch(partition, found.rows, place + 1, found.rejected, found.weights, found.truncated)
+                return Batch(partition, found.rows, place + 1, found.rejected, found.weights, truncated=found.truncated)
         return None
 
     def due_us(self, now_us: int) -> int | None:
