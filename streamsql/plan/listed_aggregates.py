@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from streamsql.base.errors import InvalidColumnReference, InvalidParameterValue, UndefinedFunction
+from streamsql.base.errors import InvalidColumnReference, InvalidParameterValue, SQLSyntaxError, UndefinedFunction
 from streamsql.plan.aggregate_calls import (
     DISTINCT_VALUES,
     QUANTILES,
@@ -85,6 +85,8 @@ def distinct(call: Call, type_of: TypeOf) -> Aggregate:
         raise refusal(
             call, f"{call.shown}(DISTINCT ... ORDER BY ...)", "leave ORDER BY out, and count from the other end"
         )
+    if not call.arguments:
+        raise SQLSyntaxError(f"{call.shown}(DISTINCT) needs an argument", hint="name what is to be told apart")
     argument, *options = call.arguments
     if call.name == "count" and options:  # as DuckDB is given it ad hoc
         tests = " OR ".join(f"{a.sql('duckdb')} IS NULL" for a in call.arguments)

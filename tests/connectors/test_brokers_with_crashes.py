@@ -19,10 +19,11 @@ from tests.connectors.servers.redis import RedisServer
 from tests.running import RunningServer, until
 
 COUNT = 2_000
-# where the server is killed, one after the other: at its n-th time there
-FAULTS = ("sink.after_delivery:2", "epoch.before_commit:3")
+# where the server is killed, one after the other, at its n-th time there: so early that the next one has work left
+FAULTS = ("epoch.before_commit:3", "sink.after_delivery:2")
 VIEW = "CREATE MATERIALIZED VIEW doubled AS SELECT n, 2 * n AS twice FROM numbers EMIT APPEND"
-SMALL = ["--limit", "source_batch_rows_max=250", "--limit", "sink_batch_rows_max=300"]
+SMALL = ["source_batch_rows_max=250", "source_ahead_rows_max=250", "sink_batch_rows_max=300"]
+SMALL = [word for bound in SMALL for word in ("--limit", bound)]
 
 
 def set_up(folder: Path, *statements: str) -> None:

@@ -278,5 +278,5 @@ def test_a_few_records_are_read_as_many_are(payloads):
     other._decoder.few = False  # type: ignore[attr-defined]
     few, many = one.decode(payloads, {}), other.decode(payloads, {})
     assert few.rows.schema == many.rows.schema
-    assert few.rows.to_pylist() == many.rows.to_pylist()
+    assert repr(few.rows.to_pylist()) == repr(many.rows.to_pylist())  # a NaN is a NaN
     assert reasons(few) == reasons(many)
