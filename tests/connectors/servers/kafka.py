@@ -105,10 +105,21 @@ class Broker:
         while True:
             try:
                 client.list_topics(timeout=1)
+                self._ask_for_groups()
                 return
             except KafkaException:
                 assert self._process.poll() is None, (self.folder / "broker.txt").read_text()[-4_000:]
                 assert time.monotonic() < deadline, (self.folder / "broker.txt").read_text()[-4_000:]
+
+    def _ask_for_groups(self) -> None:
+        """Raise KafkaException while it does not serve the offsets of groups, which it begins to do after all else."""
+        from confluent_kafka import Consumer, TopicPartition
+
+        asking = Consumer({"bootstrap.servers": self.address, "group.id": "ready", "log_level": 0})
+        try:
+            asking.committed([TopicPartition("ready", 0)], 10)
+        finally:
+            asking.close()
 
     def stop(self, *, at_once: bool = False) -> None:
         """End it, by SIGKILL if `at_once`."""
