@@ -42,7 +42,6 @@ SECONDS_MAX = 120 + ROWS / 500 + 10 * RANDOM_KILLS
 NOT_HERE = {
     "retention.trimmed",
     "view.created",
-    "stream.reset",
     "sink.created",
     "checkpoint.before",
     "checkpoint.after",
