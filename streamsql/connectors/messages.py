@@ -74,6 +74,55 @@ _ONLY_OF = {"columns": ("json", "debezium"), "delimiter": ("csv",), "payload": (
 
 
 @dataclass(frozen=True, slots=True)
+class Payloads:
+    """Payloads one after the other, with a line end between each two: `lengths` has that of each, `there` which are not None.
+
+    One that is not there takes no room, and has no length.
+    """
+
+    data: bytes
+    lengths: Indexes
+    there: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, payloads: Sequence[bytes | None]) -> Payloads:
+        there = np.ones(len(payloads), np.bool_)
+        if None in payloads:
+            there = np.fromiter((p is not None for p in payloads), np.bool_, len(payloads))
+        present: list[bytes] = [p for p in payloads if p is not None] if not there.all() else payloads  # type: ignore[assignment]
+        return cls(b"\n".join(present), np.fromiter(map(len, present), np.int64, len(present)), there)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Payloads]) -> Payloads:
+        """Put some together, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            b"\n".join(p.data for p in parts if len(p.lengths)),
+            np.concatenate([p.lengths for p in parts]),
+            np.concatenate([p.there for p in parts]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.there)
+
+    @property
+    def starts(self) -> Indexes:
+        """Where in `data` those begin that are there."""
+        return np.cumsum(self.lengths + 1) - self.lengths - 1
+
+    def some(self, indexes: Sequence[int]) -> list[bytes]:
+        """Give some of them; nothing for one that is not there."""
+        places, starts = np.cumsum(self.there) - 1, self.starts
+        found = []
+        for index in indexes:
+            place = places[index]
+            start = int(starts[place]) if self.there[index] else 0
+            found.append(self.data[start : start + int(self.lengths[place])] if self.there[index] else b"")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class DecodedMessages:
     """Rows, records that were not read (`position` is the index of the message), and the index of each row's message."""
 
@@ -171,8 +220,9 @@ class MessageDecoder:
         }
         self.wanted = frozenset("headers" if c.include.startswith(HEADER) else c.include for c in self._included)
 
-    def decode(self, payloads: Sequence[bytes | None], told: Told) -> DecodedMessages:
+    def decode(self, payloads: Sequence[bytes | None] | Payloads, told: Told) -> DecodedMessages:
         """Read messages; `told` has for each word of `wanted` a value a message."""
+        payloads = payloads if isinstance(payloads, Payloads) else Payloads.of(payloads)
         count = len(payloads)
         reasons: dict[int, str] = {}
         rows, messages, weights = self._values(payloads, reasons)
@@ -191,24 +241,15 @@ class MessageDecoder:
         order = sorted(reasons)
         said = REJECTED_SCHEMA.empty_table()
         if order:
-            said = rejected(order, [reasons[i] for i in order], [payloads[i] or b"" for i in order])
+            said = rejected(order, [reasons[i] for i in order], payloads.some(order))
         return DecodedMessages(rows, said, messages, weights)
 
-    def _values(
-        self, payloads: Sequence[bytes | None], reasons: dict[int, str]
-    ) -> tuple[pa.Table, Indexes, pa.Array | None]:
+    def _values(self, payloads: Payloads, reasons: dict[int, str]) -> tuple[pa.Table, Indexes, pa.Array | None]:
         """Read the payloads; note what is wrong with a message in `reasons`."""
-        count = len(payloads)
-        places = np.arange(count)
-        missing = np.zeros(0, np.int64)
-        if None in payloads:
-            there = np.asarray(pa.array(payloads, pa.large_binary()).is_valid())
-            missing, places = places[~there], places[there]
-            if self._tombstones == "reject":
-                reasons.update(dict.fromkeys(missing.tolist(), "a message without a payload"))
-            payloads = [p for p in payloads if p is not None]
-        present: list[bytes] = payloads  # type: ignore[assignment]  # none of them is None
-        rows, messages, weights = self._present(present, places, reasons)
+        places, missing = np.flatnonzero(payloads.there), np.flatnonzero(~payloads.there)
+        if self._tombstones == "reject":
+            reasons.update(dict.fromkeys(missing.tolist(), "a message without a payload"))
+        rows, messages, weights = self._present(payloads, places, reasons)
         if len(missing) and self._tombstones == "null":
             self._check_nulls(missing, reasons)
             nothing = pa.table([pa.nulls(len(missing), f.type) for f in rows.schema], schema=rows.schema)
@@ -224,13 +265,11 @@ class MessageDecoder:
             reasons.update(dict.fromkeys(missing.tolist(), said))
 
     def _present(
-        self, payloads: list[bytes], places: Indexes, reasons: dict[int, str]
+        self, payloads: Payloads, places: Indexes, reasons: dict[int, str]
     ) -> tuple[pa.Table, Indexes, pa.Array | None]:
-        """Read payloads, the messages of which are at `places`."""
-        data = b"\n".join(payloads)
-        lengths = np.fromiter(map(len, payloads), np.int64, len(payloads))
-        starts = np.cumsum(lengths + 1) - lengths - 1
-        kept = np.ones(len(payloads), np.bool_)
+        """Read the payloads that are there, the messages of which are at `places`."""
+        data, lengths, starts = payloads.data, payloads.lengths, payloads.starts
+        kept = np.ones(len(lengths), np.bool_)
         if self._format != "raw":
             kept &= lengths > 0
         kept &= lengths <= self._record_bytes_max
@@ -251,16 +290,17 @@ class MessageDecoder:
         aside = _of(starts, found.rejected.column("position").to_numpy())
         reasons.update(zip(places[aside].tolist(), found.rejected.column("reason").to_pylist(), strict=True))
         if found.weights is not None or len(messages) + len(aside) < len(records):
-            self._note_blank(payloads, records, starts, np.concatenate((messages, aside)), places, reasons)
+            self._note_blank(records, starts, np.concatenate((messages, aside)), places, reasons)
         return rows, places[messages], found.weights
 
     def _note_blank(
-        self, payloads: list[bytes], records: Records, starts: Indexes, seen: Indexes, places: Indexes,
-        reasons: dict[int, str],
-    ) -> None:  # fmt: skip
+        self, records: Records, starts: Indexes, seen: Indexes, places: Indexes, reasons: dict[int, str]
+    ) -> None:
         """Reject what the decoder took for no record: of a sequence of bytes that is right, of messages it is not."""
-        for index in np.setdiff1d(_of(starts, records.starts), seen).tolist():
-            if self._format == "debezium" and payloads[index].strip(_BLANK) == b"null":
+        found = _of(starts, records.starts)
+        for place in np.flatnonzero(~np.isin(found, seen)).tolist():
+            index = int(found[place])
+            if self._format == "debezium" and records.bytes_of(place).strip(_BLANK) == b"null":
                 continue  # a tombstone
             reasons[int(places[index])] = "an empty message"
 

@@ -15,6 +15,7 @@ import pytest
 from streamsql.base.errors import StreamSQLError, Unavailable
 from streamsql.base.limits import Limits
 from streamsql.connectors import CONNECTORS, given_of, resolved
+from streamsql.connectors.kafka.source import BYTES_MAX
 from streamsql.connectors.readers import SourceReaders
 from streamsql.connectors.source import Batch, Source, Surroundings
 from streamsql.engine.positions import Position
@@ -276,16 +277,16 @@ def test_a_reader_that_does_not_ask_stops_what_is_read_ahead(broker, reading):
         "big", properties__queued__max__messages__kbytes="1024", properties__max__partition__fetch__bytes="200000"
     )
     source: Any = one.open()
-    until(lambda: len(source._waiting) > 32 or source._taken.full(), 60)
+    until(lambda: sum(c.byte_count for c in source._chunks) > BYTES_MAX // 2, 60)
     before = [-1]
 
     def still() -> bool:
-        seen, before[0] = before[0], source._next[0]
+        seen, before[0] = before[0], sum(map(len, source._chunks))
         time.sleep(0.3)
         return bool(seen == before[0])
 
     until(still)
-    assert source._next[0] < 600
+    assert sum(c.byte_count for c in source._chunks) <= BYTES_MAX
     one.until(lambda: len(one.rows) == 600)
 
 
