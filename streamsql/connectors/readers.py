@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from streamsql.connectors.source import Batch, LeavesTraces, Source, Surrounding
 from streamsql.engine import ingest, outbox, sources
 from streamsql.engine.epoch import Engine
 from streamsql.engine.finished import Notes
+from streamsql.engine.kept_values import Kept
 from streamsql.engine.positions import Move, Position, StreamProgress
 from streamsql.engine.receipts import Receipt
 from streamsql.engine.table_changes import KeyedChange
@@ -237,9 +239,10 @@ class Reader(threading.Thread):
                 if first.defaults:
                     rows = ingest.with_defaults(rows, stream, cursor)
                 weights = None if first.weights is None else np.concatenate([_weights(b) for b in batches])
-                came = None if weights is None else weights > 0
+                kept = _kept(batches)
+                came = None if weights is None else (weights > 0) & ~np.any([m > 0 for m in kept.values()], axis=0)
                 rows = ingest.conform(rows, given_columns, stream, schema, cursor, came=came)
-                self._submit(batches, rows, weights)
+                self._submit(batches, rows, weights, kept)
             return False
         finally:
             source.close()
@@ -320,8 +323,8 @@ class Reader(threading.Thread):
     def _wait(self, seconds: float | None) -> None:
         self._woken.wait(WAIT_SECONDS_MAX if seconds is None else min(seconds, WAIT_SECONDS_MAX))
 
-    def _submit(self, batches: list[Batch], rows: pa.Table, weights: Weights | None) -> None:
-        """Submit batches as one write; `rows` and `weights` are those of all of them."""
+    def _submit(self, batches: list[Batch], rows: pa.Table, weights: Weights | None, kept: Kept) -> None:
+        """Submit batches as one write; `rows`, `weights` and `kept` are those of all of them."""
         stream, count = self._stream, rows.num_rows
         moves = []
         for batch in batches:
@@ -342,7 +345,7 @@ class Reader(threading.Thread):
             write.rows.append((stream.name, rows))
         elif count or batches[0].truncated:
             given = np.ones(count, np.int8) if weights is None else weights
-            write.keyed = KeyedChange(stream, rows, given, batches[0].truncated)
+            write.keyed = KeyedChange(stream, rows, given, batches[0].truncated, kept)
         self._ahead += 1
         self._ahead_rows += count
         write.done.add_done_callback(lambda done: self._answered(done, count, reached))
@@ -367,6 +370,13 @@ def _goes_with(first: Batch, other: Batch) -> bool:
         and first.defaults == other.defaults
         and first.rows.schema.equals(other.rows.schema)
     )
+
+
+def _kept(batches: Sequence[Batch]) -> Kept:
+    names = dict.fromkeys(name for b in batches for name in b.kept)
+    return {
+        name: np.concatenate([b.kept.get(name, np.zeros(b.rows.num_rows, np.int8)) for b in batches]) for name in names
+    }
 
 
 def _weights(batch: Batch) -> Weights:

@@ -118,10 +118,13 @@ def test_updates_deletes_moved_keys_and_truncates_are_followed(
         same(other_database, table)
 
 
-def test_an_update_that_leaves_a_long_value_keeps_it(other_database: OtherDatabase, opened: list[CapturedTable]):
+@pytest.mark.parametrize("identity", ["FULL", "DEFAULT"])
+def test_an_update_that_leaves_a_long_value_keeps_it(
+    other_database: OtherDatabase, opened: list[CapturedTable], identity: str
+):
     other_database.execute(
         "CREATE TABLE t (id int PRIMARY KEY, note text, n int); ALTER TABLE t ALTER note SET STORAGE EXTERNAL; "
-        "ALTER TABLE t REPLICA IDENTITY FULL; INSERT INTO t VALUES (1, repeat('long', 10000), 1), (2, 'short', 1)"
+        f"ALTER TABLE t REPLICA IDENTITY {identity}; INSERT INTO t VALUES (1, repeat('long', 10000), 1), (2, 'short', 1)"
     )
     table = capture(other_database, opened, [KEY, TEXT, ColumnDefinition("n", "INTEGER")])
     same(other_database, table)
