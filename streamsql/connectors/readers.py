@@ -28,7 +28,8 @@ from streamsql.base.errors import AdminShutdown, BadRecord, StreamSQLError, Unav
 from streamsql.catalog.objects import Stream, Table, View
 from streamsql.connectors import connector_of, given_of
 from streamsql.connectors.backoff import Backoff
-from streamsql.connectors.source import Batch, LeavesTraces, Source, Surroundings
+from streamsql.connectors.forgetting import forget, forget_left_behind
+from streamsql.connectors.source import Batch, Source, Surroundings
 from streamsql.engine import ingest, outbox, sources
 from streamsql.engine.epoch import Engine
 from streamsql.engine.finished import Notes
@@ -64,6 +65,7 @@ class SourceReaders:
 
     def start(self) -> None:
         """Read from now on whatever the catalog has, and follow its changes."""
+        forget_left_behind(self._engine)
         self._engine.flows.on_change(self._follow)
         self._follow()
 
@@ -151,28 +153,20 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         with contextlib.suppress(AdminShutdown):
-            self._note(error=None, retrying=False)
-            while not self._stopping:
-                self._woken.clear()
-                if not self._at.reads:
-                    self._woken.wait()
-                elif self._attempt():
-                    self._ended = True
-                    break
+            self._read_on()
         if self._dropped:
-            self._forget()
+            with contextlib.suppress(AdminShutdown):
+                forget(self._engine, self._stream, self._surroundings)
 
-    def _forget(self) -> None:
-        connector = connector_of(self._stream.connector, {})
-        if not isinstance(connector, LeavesTraces):
-            return
-        given = given_of(self._stream.connector, {}, table=isinstance(self._stream, Table))
-        try:
-            connector.forget(given, self._stream.columns, self._surroundings)
-        except StreamSQLError as error:
-            log.warning(
-                "the origin still keeps something", stream=self._stream.name, error=error.message, hint=error.hint
-            )
+    def _read_on(self) -> None:
+        self._note(error=None, retrying=False)
+        while not self._stopping:
+            self._woken.clear()
+            if not self._at.reads:
+                self._woken.wait()
+            elif self._attempt():
+                self._ended = True
+                break
 
     @property
     def _at(self) -> StreamProgress:
