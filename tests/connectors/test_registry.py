@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import fastavro
 import pytest
@@ -23,6 +26,7 @@ from tests.connectors.servers import registry as servers
 from tests.connectors.servers.kafka import Broker
 from tests.running import RunningServer, until
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "avro"
 TRADE = json.dumps({
     "type": "record", "name": "Trade", "namespace": "shop", "fields": [
         {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
@@ -176,7 +180,7 @@ def test_avro_goes_from_a_topic_to_a_topic_and_schemas_grow(broker, registry, tm
         assert sorted(server.execute("SELECT reason, position FROM streamsql.rejected_rows")) == [
             (
                 "no schema id: the message does not begin with the byte 0 and four more, as Confluent's framing has it",
-                "4",
+                4,
             ),
             ("schema 99: the registry has no such schema", 3),
         ]
@@ -185,7 +189,7 @@ def test_avro_goes_from_a_topic_to_a_topic_and_schemas_grow(broker, registry, tm
         assert server.execute("SELECT rate, tags FROM t ORDER BY price LIMIT 1")[0][0] == 0.5
         registry.out_of_order = True
         broker.send("trades", framed(old, TRADE, {**trade, "price": 10.0}))
-        until(lambda: "answered 500" in str(server.execute("SELECT error FROM streamsql.sources WHERE name = 't'")))
+        until(lambda: "answered 500" in str(server.execute("SELECT status FROM streamsql.sources WHERE name = 't'")))
         registry.out_of_order = False
         until(lambda: server.execute("SELECT * FROM v ORDER BY symbol") == [("A", 3, 14.0), ("B", 1, 1.5)], 60)
         schema = fastavro.parse_schema(json.loads(registry.schemas[registry.subjects["totals-value"][0]]["schema"]))
@@ -198,3 +202,18 @@ def test_avro_goes_from_a_topic_to_a_topic_and_schemas_grow(broker, registry, tm
             return fastavro.schemaless_reader(io.BytesIO(body), schema)
 
         until(lambda: last() == wanted)
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(120)
+def test_the_example_gives_what_it_says(broker, registry, tmp_path):
+    broker.create("readings")
+    subprocess.run([sys.executable, EXAMPLE / "produce.py", broker.address, registry.url], check=True, timeout=60)
+    setup = (EXAMPLE / "setup.sql").read_text()
+    setup = setup.replace("localhost:9092", broker.address).replace("http://localhost:8081", registry.url)
+    wanted = [tuple(line.split("|")) for line in (EXAMPLE / "expected.txt").read_text().splitlines()]
+    with RunningServer(tmp_path) as server:
+        server.execute(*filter(str.strip, setup.split(";")))
+        until(lambda: [tuple(map(str, r)) for r in server.execute("SELECT * FROM rooms ORDER BY room")] == wanted)
+        until(lambda: len(broker.received("rooms")) >= len(wanted))
+    assert "rooms-value" in registry.subjects
