@@ -6,6 +6,7 @@ import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import fastavro
 import httpx
@@ -14,11 +15,11 @@ from confluent_kafka import Producer
 HERE = Path(__file__).parent
 
 
-def register(registry: str, schema: dict) -> int:
+def register(registry: str, schema: dict[str, Any]) -> int:
     """Have the registry take a schema; give its id."""
     answer = httpx.post(f"{registry}/subjects/readings-value/versions", json={"schema": json.dumps(schema)})
     answer.raise_for_status()
-    return answer.json()["id"]
+    return int(answer.json()["id"])
 
 
 def main(broker: str, registry: str) -> None:
