@@ -21,8 +21,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue, UndefinedColumn
+from streamsql.base.errors import InvalidParameterValue, UndefinedColumn
 from streamsql.catalog.objects import nearest
+from streamsql.connectors.joined import Payloads
+from streamsql.connectors.registry import REGISTRY_OPTIONS
+from streamsql.connectors.schemas import BINARY, BINARY_OPTIONS, binary_decoder, check_binary
 from streamsql.connectors.settings import Option, boolean, one_of
 from streamsql.connectors.source import Given, Metadata
 from streamsql.formats import casts
@@ -50,12 +53,12 @@ def _delimiter(text: str) -> str:
 
 FORMAT_OPTIONS: dict[str, Option] = {
     "format": Option(
-        one_of("json", "csv", "raw", "debezium"), "json",
+        one_of("json", "csv", "raw", "debezium", *BINARY), "json",
         says="what a message holds: `json` (an object), `csv` (a line without a header), `raw` (text or bytes as they are, "
-        "into the one column of type text or bytea), `debezium` (a change envelope in JSON)",
+        "into the one column of type text or bytea), `debezium` (a change envelope in JSON), `avro`, `protobuf`",
     ),
     "columns": Option(
-        str, "", says="where in a JSON record columns are, if not under their name: `id:user.id,at:meta.time`"
+        str, "", says="where in a record columns are, if not under their name: `id:user.id,at:meta.time`"
     ),
     "times": Option(
         one_of(*casts.TIME_UNITS), "auto",
@@ -69,57 +72,19 @@ FORMAT_OPTIONS: dict[str, Option] = {
         says="what becomes of a message without a payload: `reject` sets it aside as unreadable, `skip` leaves it out, `null` "
         "makes it a row whose columns are NULL but for the included ones",
     ),
+    **BINARY_OPTIONS,
+    **REGISTRY_OPTIONS,
 }  # fmt: skip
-_ONLY_OF = {"columns": ("json", "debezium"), "delimiter": ("csv",), "payload": ("debezium",), "flat": ("debezium",)}
-
-
-@dataclass(frozen=True, slots=True)
-class Payloads:
-    """Payloads one after the other, with a line end between each two: `lengths` has that of each, `there` which are not None.
-
-    One that is not there takes no room, and has no length.
-    """
-
-    data: bytes
-    lengths: Indexes
-    there: npt.NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, payloads: Sequence[bytes | None]) -> Payloads:
-        there = np.ones(len(payloads), np.bool_)
-        if None in payloads:
-            there = np.fromiter((p is not None for p in payloads), np.bool_, len(payloads))
-        present: list[bytes] = [p for p in payloads if p is not None] if not there.all() else payloads  # type: ignore[assignment]
-        return cls(b"\n".join(present), np.fromiter(map(len, present), np.int64, len(present)), there)
-
-    @classmethod
-    def joined(cls, parts: Sequence[Payloads]) -> Payloads:
-        """Put some together, in order."""
-        if len(parts) == 1:
-            return parts[0]
-        return cls(
-            b"\n".join(p.data for p in parts if len(p.lengths)),
-            np.concatenate([p.lengths for p in parts]),
-            np.concatenate([p.there for p in parts]),
-        )
-
-    def __len__(self) -> int:
-        return len(self.there)
-
-    @property
-    def starts(self) -> Indexes:
-        """Where in `data` those begin that are there."""
-        return np.cumsum(self.lengths + 1) - self.lengths - 1
-
-    def some(self, indexes: Sequence[int]) -> list[bytes]:
-        """Give some of them; nothing for one that is not there."""
-        places, starts = np.cumsum(self.there) - 1, self.starts
-        found = []
-        for index in indexes:
-            place = places[index]
-            start = int(starts[place]) if self.there[index] else 0
-            found.append(self.data[start : start + int(self.lengths[place])] if self.there[index] else b"")
-        return found
+_ONLY_OF = {
+    "columns": ("json", "debezium", *BINARY),
+    "delimiter": ("csv",),
+    "payload": ("debezium",),
+    "flat": ("debezium",),
+    "message": ("protobuf",),
+    **dict.fromkeys(("schema", "framing", *REGISTRY_OPTIONS), BINARY),
+}
+# any bytes may stand in these, and none at all
+_ANY_BYTES = frozenset({"raw", *BINARY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +107,8 @@ def check_format(given: Given, options: Mapping[str, Any], columns: Sequence[Col
                 position=given.places.get(option),
             )
     values = [c for c in columns if not c.include]
+    if name in BINARY:
+        check_binary(given, options)
     if name == "raw" and (len(values) != 1 or values[0].type not in {"VARCHAR", "BLOB"}):
         raise InvalidParameterValue(
             "raw messages need one column, of type text or bytea",
@@ -192,7 +159,7 @@ def _decoder(options: Mapping[str, Any], fields: tuple[Field, ...], record_bytes
             return DebeziumFormat(
                 fields, options["payload"], options["flat"], options["times"], record_bytes_max
             ).decoder()
-    raise FeatureNotSupported(f'format "{options["format"]}"')
+    return binary_decoder(options, fields)
 
 
 class MessageDecoder:
@@ -270,7 +237,7 @@ class MessageDecoder:
         """Read the payloads that are there, the messages of which are at `places`."""
         data, lengths, starts = payloads.data, payloads.lengths, payloads.starts
         kept = np.ones(len(lengths), np.bool_)
-        if self._format != "raw":
+        if self._format not in _ANY_BYTES:
             kept &= lengths > 0
         kept &= lengths <= self._record_bytes_max
         records = Records(data, starts, starts + lengths)
@@ -279,8 +246,9 @@ class MessageDecoder:
             long = np.flatnonzero(lengths > self._record_bytes_max)
             said = f"a message of more than record_bytes_max = {self._record_bytes_max} bytes"
             reasons.update(dict.fromkeys(places[long].tolist(), said))
-            reasons.update(dict.fromkeys(places[np.flatnonzero(lengths == 0)].tolist(), "an empty message"))
-        if self._format != "raw" and BYTE_ORDER_MARK in data:
+            if self._format not in _ANY_BYTES:
+                reasons.update(dict.fromkeys(places[np.flatnonzero(lengths == 0)].tolist(), "an empty message"))
+        if self._format not in _ANY_BYTES and BYTE_ORDER_MARK in data:
             records = _without_marks(records)
         if self._format == "csv" and len(records):
             records = _lone_records(records, starts, places, reasons)

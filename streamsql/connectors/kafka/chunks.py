@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from streamsql.connectors.messages import DecodedMessages, MessageDecoder, Payloads
+from streamsql.connectors.joined import Payloads
+from streamsql.connectors.messages import DecodedMessages, MessageDecoder
 from streamsql.connectors.source import Batch
 
 if TYPE_CHECKING:
