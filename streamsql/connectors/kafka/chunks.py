@@ -144,7 +144,7 @@ def parts(chunk: Chunk, found: DecodedMessages) -> list[Read]:
         batch = Batch(
             str(number), rows.slice(low, high - low), int(chunk.offsets[chunk.partitions == number].max()) + 1, rejected,
             None if weights is None else weights.slice(low, high - low),
-            own_watermark=True, defaults=weights is None,
+            own_watermark=True, defaults=found.defaults,
         )  # fmt: skip
         made.append(Read(batch, chunk.offsets[messages[low:high]]))
     return made
