@@ -241,7 +241,7 @@ def test_random_transactions_give_the_same_table_whatever_is_lost_and_cut(
             for _ in range(chance.randrange(1, 6)):
                 write_randomly(connection, chance)
             if chance.random() < 0.4:
-                table.step(lose=chance.random() < 0.5)
+                reading_through_cuts(table, lose=chance.random() < 0.5)
             if round_number % 5 == 0:
                 settled(other_database, table, chance)
             if chance.random() < 0.2:
@@ -274,10 +274,10 @@ def write_randomly(connection: psycopg.Connection[Any], chance: random.Random) -
         pass
 
 
-def reading_through_cuts(table: CapturedTable) -> None:
+def reading_through_cuts(table: CapturedTable, *, lose: bool = False) -> None:
     """Read once more; a connection that was cut is opened again, as the reader does."""
     try:
-        table.step()
+        table.step(lose=lose)
     except Unavailable:
         table.close()
 
