@@ -13,9 +13,11 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from streamsql.base.errors import DuplicateColumn, NotNullViolation, SQLSyntaxError, UndefinedColumn
+from streamsql.base.errors import About, DuplicateColumn, NotNullViolation, SQLSyntaxError, UndefinedColumn
 from streamsql.catalog.objects import Stream, Table, nearest, quoted
+from streamsql.engine.fitting import fitted
 from streamsql.engine.store import translated
 from streamsql.plan.insertion import default_of
 from streamsql.sql.render import duckdb_sql
@@ -144,15 +146,39 @@ def default_rows(count: int, relation: Stream | Table, cursor: duckdb.DuckDBPyCo
 
 
 def _checked(rows: pa.Table, relation: Stream | Table, came: npt.NDArray[np.bool_] | None = None) -> pa.Table:
-    for column in relation.columns:
-        values = rows.column(column.name)
+    for place, column in enumerate(relation.columns):
+        values = rows.column(place)
+        if column.declared is not None:
+            made = fitted(values, column.declared)
+            rows = rows if made is values else rows.set_column(place, rows.schema.field(place), made)
         if not (column.not_null or column.primary_key) or not values.null_count:
             continue
         if came is None or column.primary_key or values.filter(pa.array(came)).null_count:
+            missing = pc.index(values.is_null(), True).as_py()
             raise NotNullViolation(
-                f'null value in column "{column.name}" of relation "{relation.bare}" violates not-null constraint'
+                f'null value in column "{column.name}" of relation "{relation.bare}" violates not-null constraint',
+                detail=f"Failing row contains ({shown_row(rows, missing)}).",
+                about=About(schema=relation.schema, table=relation.bare, column=column.name),
             )
     return rows
+
+
+def shown_row(rows: pa.Table, place: int) -> str:
+    """Write a row's values as PostgreSQL does in the detail of an error."""
+    return ", ".join(_shown(value) for value in rows.slice(place, 1).to_pylist()[0].values())
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "t" if value else "f"
+    text = str(value)
+    return text if len(text) <= _SHOWN_CHARACTERS_MAX else f"{text[:_SHOWN_CHARACTERS_MAX]}..."
+
+
+# of one value in an error's detail, as in PostgreSQL
+_SHOWN_CHARACTERS_MAX = 64
 
 
 def _widened(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:

@@ -12,6 +12,7 @@ from streamsql.base.errors import (
     WrongObjectType,
 )
 from streamsql.catalog.objects import Stream, Table, nearest, quoted
+from streamsql.plan.fitting import fitted_sql
 from streamsql.plan.functions import refuse_functions, refuse_session_functions
 from streamsql.plan.insertion import default_of
 from streamsql.sql.parse import position_of
@@ -72,7 +73,8 @@ def _assignment(node: exp.Expr, statement: Insert, table: Table) -> str:
     value = node.expression
     if isinstance(value, exp.Column) and not value.table and value.name.lower() == "default":
         value = default_of(column)
-    return f"{quoted(name)} = CAST({duckdb_sql(_checked(value, statement))} AS {column.type})"
+    fitting = fitted_sql(f"CAST({duckdb_sql(_checked(value, statement))} AS {column.type})", column)
+    return f"{quoted(name)} = {fitting}"
 
 
 def _checked(value: exp.Expr, statement: Insert) -> exp.Expr:

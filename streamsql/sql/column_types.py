@@ -1,8 +1,8 @@
 """The types of columns: Postgres' names, and DuckDB's own, to the name that DuckDB's ``typeof`` prints.
 
 The stock parser reads the type; the tables below say what it is called here. A type that stands in no table does not
-exist. ``numeric`` without a precision is DECIMAL(38,10); the length of varchar(n) and char(n) is dropped, and so is the
-precision of a timestamp: DuckDB checks neither.
+exist. ``numeric`` without a precision is DECIMAL(38,10). DuckDB knows no length of varchar(n) and char(n), and no precision of
+a timestamp: `declared_types` does.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from sqlglot.errors import SqlglotError
 from sqlglot.tokens import Token, TokenType
 
 from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue, StreamSQLError, UndefinedObject
+from streamsql.base.types import Declared
+from streamsql.sql.declared_types import declared
 from streamsql.sql.names import quote_name
 from streamsql.sql.tokens import Cursor, syntax_error
 
@@ -75,7 +77,13 @@ def is_column_end(token: Token) -> bool:
 
 
 def expect_type(cursor: Cursor) -> str:
-    """Read a type, up to the next constraint, comma, closing parenthesis or ``WITH (``; give DuckDB's name for it.
+    """Read a type, and give DuckDB's name for it; as `expect_column_type` does."""
+    return expect_column_type(cursor)[0]
+
+
+def expect_column_type(cursor: Cursor) -> tuple[str, Declared | None]:
+    """Read a type, up to the next constraint, comma, closing parenthesis or ``WITH (``; give DuckDB's name for it, and what
+    that does not tell.
 
     Raises SQLSyntaxError, UndefinedObject (42704), FeatureNotSupported for serial.
     """
@@ -94,7 +102,7 @@ def expect_type(cursor: Cursor) -> str:
     return _named(cursor, tokens)
 
 
-def _named(cursor: Cursor, tokens: list[Token]) -> str:
+def _named(cursor: Cursor, tokens: list[Token]) -> tuple[str, Declared | None]:
     first = tokens[0]
     if first.text in ("pg_catalog", "public") and len(tokens) > 2 and tokens[1].text == ".":
         tokens = tokens[2:]
@@ -108,7 +116,7 @@ def _named(cursor: Cursor, tokens: list[Token]) -> str:
         suffix = "".join(token.text for token in tokens[1:])
         if suffix.replace("[]", ""):
             raise syntax_error(cursor.text, tokens[1])
-        return DUCKDB_WORDS[first.text] + suffix
+        return DUCKDB_WORDS[first.text] + suffix, None
     try:
         tree = Postgres().parser().parse_into(exp.DataType, tokens, cursor.text)[0]
     except (SqlglotError, StreamSQLError, ValueError, TypeError, AttributeError, IndexError, RecursionError) as error:
@@ -117,7 +125,7 @@ def _named(cursor: Cursor, tokens: list[Token]) -> str:
         raise syntax_error(cursor.text, tokens[1] if len(tokens) > 1 else first) from error
     if not isinstance(tree, exp.DataType):
         raise _missing(cursor, tokens)
-    return _duckdb_name(tree, cursor, tokens)
+    return _duckdb_name(tree, cursor, tokens), declared(tree, first.start + 1)
 
 
 def _missing(cursor: Cursor, tokens: list[Token]) -> UndefinedObject:

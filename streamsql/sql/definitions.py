@@ -18,7 +18,7 @@ from streamsql.base.errors import (
 from streamsql.base.limits import Limits, exceeded
 from streamsql.sql.changes import expect_columns
 from streamsql.sql.clauses import expect_query_options, expect_watermark_for
-from streamsql.sql.column_types import expect_type, is_column_end
+from streamsql.sql.column_types import expect_column_type, is_column_end
 from streamsql.sql.includes import accept_includes
 from streamsql.sql.query import parse_query, with_options
 from streamsql.sql.secrets import SecretReference
@@ -343,7 +343,7 @@ def _expect_column(cursor: Cursor, elements: _Elements, *, is_stream: bool) -> N
     _check_length(name, cursor.limits)
     if any(column.name == name for column in elements.columns):
         raise DuplicateColumn(f'column "{name}" specified more than once', position=position + 1)
-    column_type = expect_type(cursor)
+    column_type, declared = expect_column_type(cursor)
     not_null = nullable = False
     default: exp.Expression | None = None
     while not (cursor.peek is None or cursor.sees(",") or cursor.sees(")")):
@@ -367,7 +367,11 @@ def _expect_column(cursor: Cursor, elements: _Elements, *, is_stream: bool) -> N
             raise cursor.error()
         if not_null and nullable:
             raise SQLSyntaxError(f'conflicting NULL/NOT NULL declarations for column "{name}"', position=place + 1)
-    elements.columns.append(ColumnDefinition(name, column_type, not_null=not_null, default=default, position=position))
+    elements.columns.append(
+        ColumnDefinition(
+            name, column_type, not_null=not_null, default=default, position=position, declared=declared
+        )
+    )
 
 
 def _expect_default(cursor: Cursor) -> exp.Expression:

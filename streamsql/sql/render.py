@@ -144,7 +144,7 @@ def _columns(names: tuple[str, ...]) -> str:
 
 
 def _column(column: ColumnDefinition) -> str:
-    parts = [quote_name(column.name), _type(column.type)]
+    parts = [quote_name(column.name), _type(column.type) if column.declared is None else column.declared.shown]
     if column.default is not None:
         parts.append(f"DEFAULT {postgres_sql(column.default)}")
     if column.not_null and not column.primary_key:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
+from streamsql.base.types import Declared, WireColumn, wire_column
+
 
 class EmitMode(enum.Enum):
     """When a continuous query shows a result; see docs/semantics.md."""
@@ -80,7 +82,8 @@ class Query(Statement):
 class ColumnDefinition:
     """A column of CREATE STREAM or CREATE TABLE. `type` is DuckDB's name of the type, `default` an expression.
 
-    `include` is what it holds of a message beside its value, as ``INCLUDE`` names it: ``key``, ``header:name``; else "".
+    `declared` is what PostgreSQL calls the type, where DuckDB's name does not tell: ``varchar(10)``. `include` is what it holds
+    of a message beside its value, as ``INCLUDE`` names it: ``key``, ``header:name``; else "".
     """
 
     name: str
@@ -90,6 +93,13 @@ class ColumnDefinition:
     default: exp.Expr | None = None
     include: str = ""
     position: int = 0
+    declared: Declared | None = None
+
+    @property
+    def wire(self) -> WireColumn:
+        """How it is shown to clients."""
+        shown = wire_column(self.type)
+        return shown if self.declared is None else WireColumn(self.declared.type, shown.cast, self.declared.modifier)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from streamsql.base.types import BY_OID
+from streamsql.base.types import BY_OID, shown_type
 from streamsql.catalog.objects import View
 from streamsql.catalog.pg_catalog import oids
 from streamsql.catalog.pg_catalog.pg_index import constraint_text, index_text
@@ -20,7 +20,7 @@ from streamsql.catalog.pg_catalog.pg_namespace import schemas
 from streamsql.catalog.pg_catalog.pg_proc import functions
 from streamsql.catalog.pg_catalog.pg_tables import view_text
 from streamsql.catalog.pg_catalog.pg_type import BUILT_IN
-from streamsql.catalog.pg_catalog.shapes import comments, key_name, shown_name, shown_type, with_keys
+from streamsql.catalog.pg_catalog.shapes import comments, key_name, shown_name, with_keys
 from streamsql.catalog.relation import PG_CATALOG, READ_AS_PREFIX, Snapshot
 from streamsql.sql.names import quote_name
 
