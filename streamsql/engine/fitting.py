@@ -38,7 +38,11 @@ def _within(array: pa.Array, change: Callable[[pa.Array], pa.Array]) -> pa.Array
     if not pa.types.is_list(array.type):
         return change(array)
     inner = _within(array.values, change)
-    return array if inner is array.values else pa.ListArray.from_arrays(array.offsets, inner, array.type, mask=array.is_null())
+    return (
+        array
+        if inner is array.values
+        else pa.ListArray.from_arrays(array.offsets, inner, array.type, mask=array.is_null())
+    )
 
 
 def _cut(array: pa.Array, declared: Declared, size: int | None) -> pa.Array:

@@ -51,7 +51,7 @@ from streamsql.plan.windows import bind_window, is_window, windows_of_place
 from streamsql.plan.windows.adhoc_sessions import END, START, join_sessions
 from streamsql.plan.windows.tables import WINDOW_COLUMNS, without_window_tables
 from streamsql.sql.parse import position_of
-from streamsql.sql.render import duckdb_sql
+from streamsql.sql.render_trees import duckdb_sql
 from streamsql.sql.statements import ColumnDefinition, Statement
 
 # relations that hold verifiers, which only superusers may read, and what they are

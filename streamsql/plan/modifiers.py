@@ -1,6 +1,6 @@
 """The type modifiers of a query's columns: those of the columns of tables that it shows as they are, and of casts.
 
-    SELECT name, upper(name), 'x'::char(3) FROM t      ->      that of t.name, none, 7
+SELECT name, upper(name), 'x'::char(3) FROM t      ->      that of t.name, none, 7
 """
 
 from __future__ import annotations

@@ -61,7 +61,11 @@ DUCKDB_WORDS: dict[str, str] = {
     "timestamp_ms": "TIMESTAMP_MS",
     "timestamp_ns": "TIMESTAMP_NS",
 }
-_SERIAL = frozenset({"serial", "bigserial", "smallserial", "serial2", "serial4", "serial8"})
+# types that stand for an integer that a sequence numbers
+_SERIAL = {
+    "serial": "INTEGER", "serial4": "INTEGER", "bigserial": "BIGINT", "serial8": "BIGINT", "smallserial": "SMALLINT",
+    "serial2": "SMALLINT",
+}  # fmt: skip
 _DECIMAL_DIGITS_MAX = 38
 _COLUMN_ENDS = frozenset(
     {
@@ -74,6 +78,14 @@ _COLUMN_ENDS = frozenset(
 def is_column_end(token: Token) -> bool:
     """Say whether this token begins a column constraint, and so ends a type."""
     return token.token_type is not TokenType.IDENTIFIER and token.text in _COLUMN_ENDS
+
+
+def accept_serial(cursor: Cursor) -> str | None:
+    """Read serial or its kin, if that comes next; give DuckDB's name of the integer that it is."""
+    word = cursor.peek
+    if word is None or word.token_type is TokenType.IDENTIFIER or word.text not in _SERIAL:
+        return None
+    return _SERIAL[cursor.advance().text]
 
 
 def expect_type(cursor: Cursor) -> str:
@@ -109,9 +121,8 @@ def _named(cursor: Cursor, tokens: list[Token]) -> tuple[str, Declared | None]:
         first = tokens[0]
     if first.text in _SERIAL:
         raise FeatureNotSupported(
-            f"type {first.text} is not supported", hint="use BIGINT, and let the client number its rows",
-            position=first.start + 1,
-        )  # fmt: skip
+            f"type {first.text} is for columns of tables", hint="use BIGINT", position=first.start + 1
+        )
     if first.text in DUCKDB_WORDS:
         suffix = "".join(token.text for token in tokens[1:])
         if suffix.replace("[]", ""):

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from sqlglot import exp
 
 from streamsql.base.types import Declared, WireColumn, wire_column
+from streamsql.sql.constraints import Constraint
+from streamsql.sql.sequence_statements import Numbered
 
 
 class EmitMode(enum.Enum):
@@ -82,8 +84,9 @@ class Query(Statement):
 class ColumnDefinition:
     """A column of CREATE STREAM or CREATE TABLE. `type` is DuckDB's name of the type, `default` an expression.
 
-    `declared` is what PostgreSQL calls the type, where DuckDB's name does not tell: ``varchar(10)``. `include` is what it holds
-    of a message beside its value, as ``INCLUDE`` names it: ``key``, ``header:name``; else "".
+    `declared` is what PostgreSQL calls the type, where DuckDB's name does not tell: ``varchar(10)``. `numbered` is how a
+    sequence gives its values. `include` is what it holds of a message beside its value, as ``INCLUDE`` names it: ``key``,
+    ``header:name``; else "".
     """
 
     name: str
@@ -94,6 +97,7 @@ class ColumnDefinition:
     include: str = ""
     position: int = 0
     declared: Declared | None = None
+    numbered: Numbered | None = None
 
     @property
     def wire(self) -> WireColumn:
@@ -116,6 +120,7 @@ class CreateStream(Statement):
     if_not_exists: bool = False
     option_positions: dict[str, int] = field(default_factory=dict)
     inferred: bool = False
+    constraints: tuple[Constraint, ...] = ()
 
 
 class OnCommit(enum.Enum):
@@ -130,7 +135,8 @@ class OnCommit(enum.Enum):
 class CreateTable(Statement):
     """CREATE [TEMP] TABLE name (columns [, PRIMARY KEY (...)]) [ON COMMIT ...] [WITH (options)].
 
-    `on_commit` None: no temporary one. With options a connector fills it.
+    `on_commit` None: no temporary one. With options a connector fills it. `key_name` is the primary key's name. Once looked up,
+    `names` has the keys of the tables that foreign keys name, by the names there.
     """
 
     name: str
@@ -140,6 +146,9 @@ class CreateTable(Statement):
     on_commit: OnCommit | None = None
     options: dict[str, str] = field(default_factory=dict)
     option_positions: dict[str, int] = field(default_factory=dict)
+    key_name: str = ""
+    constraints: tuple[Constraint, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,8 +48,11 @@ def outcome(connection: psycopg.Connection[TupleRow], statement: str) -> tuple[A
 def test_tables_are_as_in_postgresql(server: RunningServer, postgres_port: int, path: Path):
     theirs = psycopg.connect(f"host=127.0.0.1 port={postgres_port} user=tester dbname=postgres", autocommit=True)
     with theirs, server.session() as ours:
+        different = []
         for statement, whole in statements(path):
             expected, found = outcome(theirs, statement), outcome(ours, statement)
             if not whole:
                 expected, found = expected[:1], found[:1]
-            assert found == expected, statement
+            if found != expected:
+                different.append(f"{statement}\n  PostgreSQL: {expected}\n  here:       {found}")
+    assert not different, "\n".join(["", *different])

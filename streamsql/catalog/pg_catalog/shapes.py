@@ -12,7 +12,7 @@ from streamsql.catalog.objects import Catalog, CatalogObject, Table, View
 from streamsql.catalog.pg_catalog import oids
 from streamsql.catalog.relation import Snapshot
 from streamsql.sql.names import quote_name
-from streamsql.sql.render import postgres_sql
+from streamsql.sql.render_trees import postgres_sql
 
 
 # PostgreSQL's names for people; other types are called what pg_type calls them
@@ -66,22 +66,6 @@ def shown_name(snapshot: Snapshot, made: CatalogObject, name: str | None = None)
 def primary_key(made: CatalogObject) -> tuple[str, ...]:
     """Name the columns of an object's primary key; none for most."""
     return made.primary_key if isinstance(made, Table) else ()
-
-
-def key_numbers(made: Table) -> list[int]:
-    """Number the columns of an object's primary key."""
-    numbers = {c.name: i for i, c in enumerate(made.columns, 1)}
-    return [numbers[name] for name in primary_key(made)]
-
-
-def with_keys(catalog: Catalog) -> Iterator[Table]:
-    """Give the tables that have a primary key."""
-    return (o for o in catalog if isinstance(o, Table) and o.primary_key)
-
-
-def key_name(made: CatalogObject) -> str:
-    """Name the primary key's index and constraint, as PostgreSQL does."""
-    return f"{made.bare}_pkey"
 
 
 def default_text(default: exp.Expr | None, wire_type: WireType) -> str | None:

@@ -43,5 +43,6 @@ CREATE TABLE nullable_not (a INT NOT NULL, b TEXT DEFAULT 'x', c BOOLEAN);
 INSERT INTO nullable_not (b, c) VALUES ('y', true);
 INSERT INTO nullable_not VALUES (1), (NULL);
 INSERT INTO nullable_not VALUES (1);
+-- differs: which row it is that fails is not told
 UPDATE nullable_not SET a = NULL;
 DROP TABLE nullable_not;
