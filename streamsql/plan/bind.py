@@ -24,7 +24,7 @@ from streamsql.base.errors import (
     WrongObjectType,
 )
 from streamsql.base.limits import Limits
-from streamsql.base.types import wire_column
+from streamsql.base.types import WireType
 from streamsql.catalog.objects import Catalog, Stream, Table, TimeBound, View, quoted
 from streamsql.plan import stages
 from streamsql.plan.aggregate_calls import Aggregate, without_negative_zero, written
@@ -34,7 +34,7 @@ from streamsql.plan.catalog_functions import rewrite_without_catalog
 from streamsql.plan.functions import refuse_functions, refuse_session_functions
 from streamsql.plan.grouping_sets import Groups, grouping_sql, groups_of
 from streamsql.plan.macros import expanded
-from streamsql.plan.nodes import ContinuousPlan, Describe, Grouping, Output, Window
+from streamsql.plan.nodes import ContinuousPlan, Describe, Grouping, Output, Window, as_told
 from streamsql.plan.output_names import name_outputs, output_name
 from streamsql.plan.parts import Part
 from streamsql.plan.places import located
@@ -42,7 +42,7 @@ from streamsql.plan.postgres_operators import apply, note
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.properties import check, refuse_distinct, refuse_shapes
 from streamsql.plan.ranking import as_ranked
-from streamsql.plan.result_types import Columns, ResultTypes
+from streamsql.plan.result_types import Columns, ResultTypes, column_type
 from streamsql.plan.sources import Derived, Sources, as_select, check_watermark, delay_of_origin, time_handed_on
 from streamsql.plan.windows import bind_window, is_window
 from streamsql.plan.windows.tables import WINDOW_COLUMNS, without_window_tables
@@ -82,6 +82,7 @@ class _Binder:
     growing: list[tuple[str, str]] = field(default_factory=list)
     derived: Derived | None = None
     inner: bool = False
+    told: list[WireType | None] | None = None
 
     def bind(self) -> ContinuousPlan:
         assert self.query.emit is not None
@@ -101,7 +102,9 @@ class _Binder:
         refuse_session_functions(tree, self.query, "a continuous query")
         name_outputs(tree, self.query)
         as_postgres_reads(tree, self.query)
-        note(tree, self.query, ResultTypes(self.query, self._columns_of), self.limits)
+        types = ResultTypes(self.query, self._columns_of)
+        self.told = types.told(tree)
+        note(tree, self.query, types, self.limits)
         apply(tree, self.query)
         try:
             plan = self._plan(tree, self.query.emit)
@@ -116,7 +119,7 @@ class _Binder:
 
     def _columns_of(self, table: exp.Table) -> Columns | None:
         made = self.derived or self.catalog.get(table.name)
-        return None if made is None else [(c.name, wire_column(c.type).type) for c in made.columns]
+        return None if made is None else [(c.name, column_type(c.type)) for c in made.columns]
 
     def _plan(self, tree: exp.Select, mode: EmitMode) -> ContinuousPlan:
         rewrite_without_catalog(tree, self.query)
@@ -295,10 +298,11 @@ class _Binder:
         select = ", ".join(_bare(i).sql("duckdb") for i in items)
         where = f" WHERE {condition}" if condition else ""
         columns = self.describe(f"SELECT {select} FROM {source.public_name} AS {alias}{where}")
-        return tuple(
-            Output(output_name(i, self.query), _bare(i).sql("duckdb"), c.type).shown
+        found = (
+            Output(output_name(i, self.query), _bare(i).sql("duckdb"), c.type)
             for i, c in zip(items, columns, strict=True)
         )
+        return as_told(found, self.told)
 
     def _typed(self, plan: ContinuousPlan, source: Relation) -> ContinuousPlan:
         """Let DuckDB check the whole query, and give the outputs their types."""
@@ -307,8 +311,8 @@ class _Binder:
         assert plan.grouping is not None
         groups = stages.whole_windows(plan, relation)
         columns = self.describe(stages.result(plan, groups, ordered=False))
-        outputs = tuple(replace(o, type=c.type).shown for o, c in zip(plan.outputs, columns, strict=True))
-        return replace(plan, outputs=outputs)
+        found = (replace(o, type=c.type) for o, c in zip(plan.outputs, columns, strict=True))
+        return replace(plan, outputs=as_told(found, self.told))
 
 
 def check_time_type(window: Window, position: int | None) -> None:
