@@ -12,7 +12,7 @@ from sqlglot import exp
 
 from streamsql.base import types as t
 from streamsql.base.errors import DatatypeMismatch
-from streamsql.base.types import WireType, type_name, wire_column
+from streamsql.base.types import WireType, type_name
 from streamsql.sql.statements import ColumnDefinition, Statement
 from streamsql.sql.trees import position_of
 
@@ -32,7 +32,7 @@ def mismatch(
     column: ColumnDefinition, given: WireType | None, value: exp.Expr, statement: Statement
 ) -> DatatypeMismatch | None:
     """Give the error of writing a value of this type to a column; None where that is allowed, or a type is not known."""
-    wanted = wire_column(column.type).type
+    wanted = column.wire.type
     kinds = (_KINDS.get(given) if given is not None else None, _KINDS.get(wanted))
     if given is None or None in kinds or kinds[0] == kinds[1] or kinds[1] == "text" or kinds in _CAST:
         return None
