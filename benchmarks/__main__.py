@@ -25,6 +25,7 @@ from benchmarks import (
     select,
     shared,
     state,
+    values,
 )
 from benchmarks.figures import Figure, markdown, save, show
 
@@ -46,6 +47,7 @@ BENCHMARKS: dict[str, Callable[[float], list[Figure]]] = {
     "hopping": hopping.run,
     "shared": shared.run,
     "state": state.run,
+    "values": values.run,
 }
 
 
