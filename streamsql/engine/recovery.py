@@ -61,6 +61,7 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS _engine.late_rows (epoch BIGINT, seq BIGINT, arrived_at TIMESTAMP, view VARCHAR, "
     "stream VARCHAR, reason VARCHAR, event_time TIMESTAMP, watermark TIMESTAMP, late_by INTERVAL, row_json VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.shared_states (number BIGINT, slot BIGINT, view VARCHAR, definition VARCHAR)",
+    "CREATE TABLE IF NOT EXISTS _engine.dropped_rows (stream BIGINT, column_name VARCHAR, rows BIGINT, largest BIGINT)",
     "CREATE TABLE IF NOT EXISTS _engine.identity (identity VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.comments (object VARCHAR, column_name VARCHAR, comment VARCHAR)",
 )

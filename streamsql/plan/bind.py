@@ -14,7 +14,6 @@ import sqlglot
 from sqlglot import exp
 
 from streamsql.base.errors import (
-    DatatypeMismatch,
     FeatureNotSupported,
     GroupingError,
     InvalidParameterValue,
@@ -31,8 +30,10 @@ from streamsql.plan.aggregate_calls import Aggregate, without_negative_zero, wri
 from streamsql.plan.aggregates import is_aggregate, plan_aggregate
 from streamsql.plan.bounds import Bounds, bounds_of, bounds_of_window
 from streamsql.plan.catalog_functions import rewrite_without_catalog
+from streamsql.plan.dialects import as_our_own
 from streamsql.plan.functions import refuse_functions, refuse_session_functions
 from streamsql.plan.grouping_sets import Groups, grouping_sql, groups_of
+from streamsql.plan.join_parts import declared
 from streamsql.plan.macros import expanded
 from streamsql.plan.nodes import ContinuousPlan, Describe, Grouping, Output, Window
 from streamsql.plan.output_names import name_outputs, output_name
@@ -43,15 +44,15 @@ from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.properties import check, refuse_distinct, refuse_shapes
 from streamsql.plan.ranking import as_ranked
 from streamsql.plan.result_types import Columns, ResultTypes
-from streamsql.plan.sources import Derived, Sources, as_select, check_watermark, delay_of_origin, time_handed_on
-from streamsql.plan.windows import bind_window, is_window
-from streamsql.plan.windows.tables import WINDOW_COLUMNS, without_window_tables
+from streamsql.plan.set_operations import as_select
+from streamsql.plan.sources import Derived, Sources, check_watermark, delay_of_origin, time_handed_on
+from streamsql.plan.windows import bind_window, check_time_type, is_window
+from streamsql.plan.windows.tables import WINDOW_COLUMNS
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
 
 Relation = Stream | Table | Derived
-
-EVENT_TIME_TYPES = {"TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "DATE", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"}
+CLOSING = "__closing"  # the key by which groups are closed where there is no window
 
 
 def bind(query: Query, catalog: Catalog, describe: Describe, limits: Limits) -> ContinuousPlan:
@@ -88,7 +89,7 @@ class _Binder:
         tree = self.query.tree.copy()
         if self.query.emit is EmitMode.APPEND:
             tree = as_ranked(as_select(tree))
-        without_window_tables(tree, self.query)
+        as_our_own(tree, self.query)
         if isinstance(tree, exp.Select):
             sources = Sources(self.query, self.catalog, self.describe, self._inner, self.limits)
             try:
@@ -141,13 +142,15 @@ class _Binder:
                 known = {time[0]: Bounds()}
             return self._over_origin(replace(plan, time=time), items, known)
         window = self._window(groups.window, typed)
+        if window is None and mode is EmitMode.APPEND and keys:
+            source, window = self._closed_by_key(source, groups, typed)
         if window is not None and window.session and groups.sets:
             raise FeatureNotSupported(
                 "there is no incremental form of grouping sets of sessions yet",
                 hint="write one query for each grouping",
                 position=position_of(tree.args["group"], self.query),
             )
-        rewrite = _Rewrite(self, groups, window, typed)
+        rewrite = _Rewrite(self, groups, None if window is not None and window.instant else window, typed)
         if tree.args.get("distinct") and not (plain_distinct(tree) and rewrite.tells_groups_apart(items)):
             refuse_distinct(tree, self.query)
         finals = [(output_name(item, self.query), rewrite.over_groups(item)) for item in items]
@@ -180,7 +183,11 @@ class _Binder:
             self.query.lateness.lateness_us if self.query.lateness is not None else 0,
         )
         known = {}
-        if window is not None and mode is EmitMode.APPEND:
+        if window is not None and window.instant:
+            key = sqlglot.parse_one(window.time_sql, read="duckdb")
+            items = [exp.column(CLOSING) if rewrite.is_same(i.unalias(), key) else i for i in items]
+            known = {CLOSING: bounds_of_window(window)["window_start"]}
+        elif window is not None and mode is EmitMode.APPEND:
             known = bounds_of_window(window)
         return self._over_origin(self._typed(draft, source), items, known)
 
@@ -226,8 +233,10 @@ class _Binder:
             return Groups((), None, ())
         # a name that is both is the source's column, as in Postgres
         aliases = {i.alias: i.this for i in items if isinstance(i, exp.Alias) and source.column(i.alias) is None}
+        own = any(is_window(self._key(n, items, aliases)) for n in group.walk() if isinstance(n, exp.Expr))
+        columns = WINDOW_COLUMNS if own or not any(source.column(n) for n in WINDOW_COLUMNS) else ()
         try:
-            return groups_of(group, lambda e: self._key(e, items, aliases), is_window, WINDOW_COLUMNS, self.limits)
+            return groups_of(group, lambda e: self._key(e, items, aliases), is_window, columns, self.limits)
         except StreamSQLError as error:
             calls = [node for node in group.find_all(exp.Anonymous) if is_window(node)]
             if error.position is None and calls:
@@ -261,6 +270,28 @@ class _Binder:
         window = bind_window(call, typed.of, self.limits, position)
         check_time_type(window, position)
         return window
+
+    def _closed_by_key(self, source: Relation, groups: Groups, typed: _Types) -> tuple[Relation, Window | None]:
+        """Find the key by which groups are closed where there is no window: an event time, or the start of a window below.
+
+        Gives the source with its watermark, and the instants of the key as windows; None where there is no such key.
+        """
+        found = source
+        if isinstance(source, Stream):
+            sources = Sources(self.query, self.catalog, self.describe, self._inner, self.limits)
+            used = {c.name for key in groups.keys for c in key.find_all(exp.Column)}
+            found = Derived(source.name, declared(sources.stream(source), used))
+        times = dict(found.origin.times) if isinstance(found, Derived) else {}
+        everywhere = [k for i, k in enumerate(groups.keys) if all(i in members for members in groups.sets)]
+        timed = [k for k in everywhere if bounds_of(k.unnest(), times) is not None]
+        timed.sort(key=lambda k: not (isinstance(k, exp.Column) and k.name.rpartition(".")[2] == WINDOW_COLUMNS[0]))
+        if not timed or not isinstance(found, Derived):
+            return source, None
+        self.derived = found
+        call = exp.Anonymous(this="window", expressions=[timed[0].copy(), exp.Literal.string("1 microsecond")])
+        window = self._window(call, typed)
+        assert window is not None
+        return found, replace(window, instant=True)
 
     def _delay(self, source: Relation, window: Window | None) -> int | None:
         """Find the watermark's delay: the query's own, or else the stream's if its column is the window's."""
@@ -309,16 +340,6 @@ class _Binder:
         columns = self.describe(stages.result(plan, groups, ordered=False))
         outputs = tuple(replace(o, type=c.type).shown for o, c in zip(plan.outputs, columns, strict=True))
         return replace(plan, outputs=outputs)
-
-
-def check_time_type(window: Window, position: int | None) -> None:
-    """Raise DatatypeMismatch where a window is not over time."""
-    if window.time_type not in EVENT_TIME_TYPES:
-        raise DatatypeMismatch(
-            f"window() takes a timestamp, not {window.time_type.lower()}",
-            hint="cast the first argument, as in window(to_timestamp(seconds), '1h')",
-            position=position,
-        )
 
 
 def plain_distinct(tree: exp.Select) -> bool:
@@ -411,6 +432,10 @@ class _Rewrite:
         if isinstance(call, exp.WithinGroup) or is_aggregate(call):
             return self._aggregate(node)
         return None
+
+    def is_same(self, one: exp.Expr, other: exp.Expr) -> bool:
+        """Tell whether two expressions over the source are the same."""
+        return self._plain(one) == self._plain(other)
 
     def _key_index(self, node: exp.Expr) -> int | None:
         plain = self._plain(node)
