@@ -5,6 +5,7 @@
 ``_engine.schemas``    the schemas besides ``public``
 ``_engine.epoch``      one row: the last epoch, when it was committed, the next arrival number, all progress as JSON
 ``_engine.shared_states``  which views share a state (`engine.shared`)
+``_engine.left_behind``  what was dropped, and its origin may still keep something for (`engine.left_behind`)
 ``_engine.identity``   one row: a text that no other database has, for what is kept of this one elsewhere
 ``_engine.late_rows``  rows that a query could not take in any more
 
@@ -38,6 +39,7 @@ from streamsql.catalog.objects import (
 )
 from streamsql.engine import access, finished, outbox, receipts
 from streamsql.engine.changes import Progress
+from streamsql.engine.constraints import with_checks
 from streamsql.engine.outbox import SinkProgress
 from streamsql.engine.partitions import PartitionProgress
 from streamsql.engine.positions import StreamProgress
@@ -63,6 +65,7 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS _engine.shared_states (number BIGINT, slot BIGINT, view VARCHAR, definition VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.dropped_rows (stream BIGINT, column_name VARCHAR, rows BIGINT, largest BIGINT)",
     "CREATE TABLE IF NOT EXISTS _engine.identity (identity VARCHAR)",
+    "CREATE TABLE IF NOT EXISTS _engine.left_behind (id BIGINT, name VARCHAR, definition VARCHAR, place VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.comments (object VARCHAR, column_name VARCHAR, comment VARCHAR)",
 )
 
@@ -166,7 +169,7 @@ def create_engine_tables(store: Store) -> None:
 
 def place_of(made: CatalogObject) -> dict[str, Any]:
     """Give what `_engine.objects` has of where an object stands."""
-    return {"schema": made.schema, "name": made.bare, "names": dict(made.names) if isinstance(made, View) else {}}
+    return {"schema": made.schema, "name": made.bare, "names": {} if isinstance(made, Stream) else dict(made.names)}
 
 
 def save_object(store: Store, made: CatalogObject | Sink) -> None:
@@ -285,7 +288,7 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
             found.catalog = found.catalog.with_sink(sink)
             continue
         else:
-            made = relation_of(statement, kept.id, statement.text)
+            made = with_checks(relation_of(statement, kept.id, statement.text), limits)
         found.catalog = found.catalog.with_object(replace(made, schema=kept.schema, label=kept.label))
     for name, column, comment in store.fetch("SELECT object, column_name, comment FROM _engine.comments"):
         found.catalog = found.catalog.with_comment(name, column, comment)
@@ -309,6 +312,13 @@ class _Kept:
         return cls(object_id, defined(text, key, at["names"], limits), at["schema"], at["name"])
 
 
+def read_relation(limits: Limits, object_id: int, key: str, text: str, place: str | None) -> Stream | Table:
+    """Make the catalog's object of what `_engine.objects` had of a stream or table."""
+    kept = _Kept.of(limits, object_id, key, text, place)
+    assert isinstance(kept.statement, (CreateStream, CreateTable)), kept.statement
+    return relation_of(kept.statement, object_id, kept.statement.text)
+
+
 def defined(
     text: str, key: str, names: Mapping[str, str], limits: Limits
 ) -> CreateMaterializedView | CreateSink | CreateStream | CreateTable:
@@ -318,7 +328,7 @@ def defined(
         return replace(statement, name=key, view=Key(names.get("view", statement.view)))
     assert isinstance(statement, (CreateMaterializedView, CreateStream, CreateTable)), statement
     made = resolved(statement, Remembered(Key(key), names))
-    return replace(made, names=names) if isinstance(made, CreateMaterializedView) else made
+    return replace(made, names=names) if isinstance(made, (CreateMaterializedView, CreateTable)) else made
 
 
 def remembered(view: View) -> str:
@@ -356,12 +366,12 @@ def relation_of(statement: CreateStream | CreateTable, object_id: int, text: str
     from streamsql.catalog.options import stream_options
 
     schema, label = parted(statement.name)
-    place = {"schema": schema or PUBLIC_SCHEMA, "label": label}
+    place: dict[str, Any] = {"schema": schema or PUBLIC_SCHEMA, "label": label}
     options = stream_options(statement)
     if isinstance(statement, CreateTable):
         return Table(
             object_id, statement.name, statement.columns, text, statement.primary_key, options.connector, options.fails,
-            **place,
+            statement.key_name, statement.names, constraints=statement.constraints, **place,
         )  # fmt: skip
     return Stream(
         object_id,
@@ -373,6 +383,7 @@ def relation_of(statement: CreateStream | CreateTable, object_id: int, text: str
         options.idle_timeout_us,
         options.connector,
         options.fails,
+        constraints=statement.constraints,
         **place,
     )
 

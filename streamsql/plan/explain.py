@@ -51,7 +51,8 @@ def _stages(plan: ContinuousPlan) -> list[list[str]]:
         if plan.laterals:
             linear[0] = f"Expand  (strategy: {Strategy.LINEAR.value})"
             linear.append(f"each row gives the rows of: {plan.lateral_text}")
-        return [[linear[0], f"output: {outputs}", *linear[1:]], scan]
+        shown = [f"output: {outputs}"] if outputs else []
+        return [[linear[0], *shown, *linear[1:]], scan]
     project = [f"Project  (strategy: {Strategy.LINEAR.value})", f"output: {outputs}"]
     if grouping.having:
         project.append(f"having: {grouping.having_text}")

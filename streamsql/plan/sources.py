@@ -21,6 +21,7 @@ from streamsql.plan.bounds import Bounds, bounds_of
 from streamsql.plan.laterals import laterals_as_joins
 from streamsql.plan.nodes import ContinuousPlan, Describe, Window
 from streamsql.plan.origins import Inner, Origin, Rank, StreamScan, Union, ViewScan
+from streamsql.plan.over import windowed
 from streamsql.plan.ranking import is_ranked, ranked
 from streamsql.plan.semijoins import join_conditions
 from streamsql.plan.set_operations import as_select, branches_of, matched, with_names
@@ -66,6 +67,8 @@ class Sources:
             return None
         if self.query.emit is EmitMode.APPEND:
             laterals_as_joins(tree)
+            if windowed.windows_in(tree):
+                return Derived(windowed.NAME, windowed.windowed(self, tree))
             join_conditions(tree)
         joins, named = tree.args.get("joins") or [], self._named(tree)
         item = from_.this
@@ -191,7 +194,9 @@ class Sources:
 
     def _query(self, body: exp.Expr, above: exp.Select | None = None, item: exp.Expr | None = None) -> Inner | Rank:
         if isinstance(body, exp.Select) and is_ranked(body):
-            return ranked(self, body, above, item.alias_or_name if item is not None else "")
+            made = ranked(self, body, above, item.alias_or_name if item is not None else "")
+            if made is not None:
+                return made
         return self.inner(body)
 
     def inner(self, body: exp.Expr) -> Inner:

@@ -201,7 +201,8 @@ def _since(
     if gone is None or found is None or gone[0] + kept < read or column is None:
         raise _rows_are_gone(view, name, kept, read)
     if gone[1] is None:  # none of them has a time
-        return None if plan.window is not None else Since(f"{found.column} IS NOT NULL", _told(view, name, kept, read, "all rows with a time"))
+        told = _told(view, name, kept, read, "all rows with a time")
+        return None if plan.window is not None else Since(f"{found.column} IS NOT NULL", told)
     last = gone[1] + found.reach_us
     shown = cursor.execute("SELECT strftime(make_timestamp(?), '%Y-%m-%d %H:%M:%S.%g')", [last]).fetchall()[0][0]
     moment = shown.removesuffix(".000")
