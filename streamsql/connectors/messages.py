@@ -21,8 +21,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue, UndefinedColumn
+from streamsql.base.errors import InvalidParameterValue, UndefinedColumn
 from streamsql.catalog.objects import nearest
+from streamsql.connectors.registry import REGISTRY_OPTIONS
+from streamsql.connectors.schemas import BINARY, BINARY_OPTIONS, binary_decoder, check_binary
 from streamsql.connectors.settings import Option, boolean, one_of
 from streamsql.connectors.source import Given, Metadata
 from streamsql.formats import casts
@@ -50,12 +52,12 @@ def _delimiter(text: str) -> str:
 
 FORMAT_OPTIONS: dict[str, Option] = {
     "format": Option(
-        one_of("json", "csv", "raw", "debezium"), "json",
+        one_of("json", "csv", "raw", "debezium", *BINARY), "json",
         says="what a message holds: `json` (an object), `csv` (a line without a header), `raw` (text or bytes as they are, "
-        "into the one column of type text or bytea), `debezium` (a change envelope in JSON)",
+        "into the one column of type text or bytea), `debezium` (a change envelope in JSON), `avro`, `protobuf`",
     ),
     "columns": Option(
-        str, "", says="where in a JSON record columns are, if not under their name: `id:user.id,at:meta.time`"
+        str, "", says="where in a record columns are, if not under their name: `id:user.id,at:meta.time`"
     ),
     "times": Option(
         one_of(*casts.TIME_UNITS), "auto",
@@ -69,8 +71,19 @@ FORMAT_OPTIONS: dict[str, Option] = {
         says="what becomes of a message without a payload: `reject` sets it aside as unreadable, `skip` leaves it out, `null` "
         "makes it a row whose columns are NULL but for the included ones",
     ),
+    **BINARY_OPTIONS,
+    **REGISTRY_OPTIONS,
 }  # fmt: skip
-_ONLY_OF = {"columns": ("json", "debezium"), "delimiter": ("csv",), "payload": ("debezium",), "flat": ("debezium",)}
+_ONLY_OF = {
+    "columns": ("json", "debezium", *BINARY),
+    "delimiter": ("csv",),
+    "payload": ("debezium",),
+    "flat": ("debezium",),
+    "message": ("protobuf",),
+    **dict.fromkeys(("schema", "framing", *REGISTRY_OPTIONS), BINARY),
+}
+# any bytes may stand in these, and none at all
+_ANY_BYTES = frozenset({"raw", *BINARY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +106,8 @@ def check_format(given: Given, options: Mapping[str, Any], columns: Sequence[Col
                 position=given.places.get(option),
             )
     values = [c for c in columns if not c.include]
+    if name in BINARY:
+        check_binary(given, options)
     if name == "raw" and (len(values) != 1 or values[0].type not in {"VARCHAR", "BLOB"}):
         raise InvalidParameterValue(
             "raw messages need one column, of type text or bytea",
@@ -143,7 +158,7 @@ def _decoder(options: Mapping[str, Any], fields: tuple[Field, ...], record_bytes
             return DebeziumFormat(
                 fields, options["payload"], options["flat"], options["times"], record_bytes_max
             ).decoder()
-    raise FeatureNotSupported(f'format "{options["format"]}"')
+    return binary_decoder(options, fields)
 
 
 class MessageDecoder:
@@ -231,7 +246,7 @@ class MessageDecoder:
         lengths = np.fromiter(map(len, payloads), np.int64, len(payloads))
         starts = np.cumsum(lengths + 1) - lengths - 1
         kept = np.ones(len(payloads), np.bool_)
-        if self._format != "raw":
+        if self._format not in _ANY_BYTES:
             kept &= lengths > 0
         kept &= lengths <= self._record_bytes_max
         records = Records(data, starts, starts + lengths)
@@ -240,8 +255,9 @@ class MessageDecoder:
             long = np.flatnonzero(lengths > self._record_bytes_max)
             said = f"a message of more than record_bytes_max = {self._record_bytes_max} bytes"
             reasons.update(dict.fromkeys(places[long].tolist(), said))
-            reasons.update(dict.fromkeys(places[np.flatnonzero(lengths == 0)].tolist(), "an empty message"))
-        if self._format != "raw" and BYTE_ORDER_MARK in data:
+            if self._format not in _ANY_BYTES:
+                reasons.update(dict.fromkeys(places[np.flatnonzero(lengths == 0)].tolist(), "an empty message"))
+        if self._format not in _ANY_BYTES and BYTE_ORDER_MARK in data:
             records = _without_marks(records)
         if self._format == "csv" and len(records):
             records = _lone_records(records, starts, places, reasons)

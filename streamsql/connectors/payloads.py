@@ -2,7 +2,8 @@
 
 What a message is depends on the view and the format:
 
-    json, csv, raw    of a view whose rows only ever come: a message a row
+    json, csv, raw, avro
+                      of a view whose rows only ever come: a message a row
                       of any other, by its key: the row as it is now, or a message without a payload where it has gone
     debezium          of any view: a change envelope, an update in one where the key tells which rows belong together
 """
@@ -20,19 +21,23 @@ import pyarrow.compute as pc
 
 from streamsql.base.errors import InvalidParameterValue
 from streamsql.connectors.messages import FORMAT_OPTIONS
+from streamsql.connectors.registry import REGISTRY_OPTIONS
+from streamsql.connectors.schemas import check_registry, record_name, registered, subject_of
 from streamsql.connectors.settings import Option, one_of
 from streamsql.connectors.sink import Delivery, Shape
 from streamsql.connectors.source import Given
 from streamsql.formats import casts
+from streamsql.formats.avro.writing import AvroWriter, check_names
 from streamsql.formats.csv import CsvFormat
 from streamsql.formats.format import Field
 from streamsql.formats.json import objects
 
 PAYLOAD_OPTIONS: dict[str, Option] = {
     "format": Option(
-        one_of("json", "csv", "raw", "debezium"), "json",
-        says="what a message holds: `json` (an object), `csv` (a line), `raw` (the one column, of type text or bytea), or "
-        "`debezium` (a change envelope). All but the last need a key where rows of the view change: the message is the row as "
+        one_of("json", "csv", "raw", "debezium", "avro"), "json",
+        says="what a message holds: `json` (an object), `csv` (a line), `raw` (the one column, of type text or bytea), "
+        "`avro` (a record, with the id that the schema has in the registry), or `debezium` (a change envelope). All but the "
+        "last need a key where rows of the view change: the message is the row as "
         "it is now, one without a payload says that it has gone",
     ),
     "key_format": Option(
@@ -40,6 +45,7 @@ PAYLOAD_OPTIONS: dict[str, Option] = {
         says="how the columns of `key` become the message's key: `json` (an object), `raw` (the text of the one column)",
     ),
     "delimiter": FORMAT_OPTIONS["delimiter"],
+    **REGISTRY_OPTIONS,
 }  # fmt: skip
 
 
@@ -68,6 +74,13 @@ def check_payloads(given: Given, options: Mapping[str, Any], shape: Shape) -> No
         raise InvalidParameterValue(
             "a raw key needs one column", hint="name it: key = 'a'", position=given.places.get("key_format", place)
         )
+    check_registry(given, options)
+    if options["format"] == "avro":
+        try:
+            check_names([Field(column.name, column.type) for column in shape.columns])
+        except InvalidParameterValue as error:
+            error.position = place
+            raise
     if "delimiter" in given.values and options["format"] != "csv":
         raise InvalidParameterValue(
             f'the option "delimiter" is for csv, not for {options["format"]}', position=given.places.get("delimiter")
@@ -82,6 +95,12 @@ class PayloadWriter:
         self._shape = shape
         self._fields = tuple(Field(c.name, c.type) for c in shape.columns)
         self._upserts = not shape.append_only and options["format"] != "debezium"
+        self._avro: AvroWriter | None = None
+        if options["format"] == "avro":
+            subject = subject_of(options)
+            assert subject is not None
+            self._avro = AvroWriter(self._fields, record_name(subject))
+            self._header = registered(options, subject, self._avro.schema)
 
     def write(self, delivery: Delivery) -> Payloads:
         """Give the messages of a delivery, in order."""
@@ -110,6 +129,10 @@ class PayloadWriter:
                 written = CsvFormat(self._fields, False, self._options["delimiter"]).lines(rows)
             case "raw":
                 written = rows.column(0).combine_chunks()
+            case "avro":
+                assert self._avro is not None
+                header, nothing = (pa.scalar(b, pa.large_binary()) for b in (self._header, b""))
+                return pc.binary_join_element_wise(header, self._avro.write(rows), nothing)
             case _:
                 written = objects(rows, self._fields)
         return written.cast(pa.large_binary())

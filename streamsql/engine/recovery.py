@@ -40,6 +40,7 @@ from streamsql.catalog.objects import (
 )
 from streamsql.engine import access, finished, outbox, receipts
 from streamsql.engine.changes import Progress
+from streamsql.engine.constraints import with_checks
 from streamsql.engine.outbox import SinkProgress
 from streamsql.engine.partitions import PartitionProgress
 from streamsql.engine.positions import StreamProgress
@@ -178,7 +179,7 @@ def create_engine_tables(store: Store) -> None:
 
 def place_of(made: CatalogObject) -> dict[str, Any]:
     """Give what `_engine.objects` has of where an object stands."""
-    return {"schema": made.schema, "name": made.bare, "names": dict(made.names) if isinstance(made, View) else {}}
+    return {"schema": made.schema, "name": made.bare, "names": {} if isinstance(made, Stream) else dict(made.names)}
 
 
 def save_object(store: Store, made: CatalogObject | Sink) -> None:
@@ -298,7 +299,7 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
             found.catalog = found.catalog.with_sink(sink)
             continue
         else:
-            made = relation_of(statement, kept.id, statement.text)
+            made = with_checks(relation_of(statement, kept.id, statement.text), limits)
         found.catalog = found.catalog.with_object(replace(made, schema=kept.schema, label=kept.label))
     for name, column, comment in store.fetch("SELECT object, column_name, comment FROM _engine.comments"):
         found.catalog = found.catalog.with_comment(name, column, comment)
@@ -331,7 +332,7 @@ def defined(
         return replace(statement, name=key, view=Key(names.get("view", statement.view)))
     assert isinstance(statement, (CreateMaterializedView, CreateStream, CreateTable)), statement
     made = resolved(statement, Remembered(Key(key), names))
-    return replace(made, names=names) if isinstance(made, CreateMaterializedView) else made
+    return replace(made, names=names) if isinstance(made, (CreateMaterializedView, CreateTable)) else made
 
 
 def remembered(view: View) -> str:
@@ -369,12 +370,12 @@ def relation_of(statement: CreateStream | CreateTable, object_id: int, text: str
     from streamsql.catalog.options import stream_options
 
     schema, label = parted(statement.name)
-    place = {"schema": schema or PUBLIC_SCHEMA, "label": label}
+    place: dict[str, Any] = {"schema": schema or PUBLIC_SCHEMA, "label": label}
     options = stream_options(statement)
     if isinstance(statement, CreateTable):
         return Table(
             object_id, statement.name, statement.columns, text, statement.primary_key, options.connector, options.fails,
-            **place,
+            statement.key_name, statement.names, constraints=statement.constraints, **place,
         )  # fmt: skip
     return Stream(
         object_id,
@@ -386,6 +387,7 @@ def relation_of(statement: CreateStream | CreateTable, object_id: int, text: str
         options.idle_timeout_us,
         options.connector,
         options.fails,
+        constraints=statement.constraints,
         **place,
     )
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from streamsql.base.errors import FeatureNotSupported, SerializationFailure, UndefinedTable, WrongObjectType
 from streamsql.catalog.objects import Catalog, Stream, Table, quoted
+from streamsql.engine.constraints import explaining
 from streamsql.engine.store import Store
 from streamsql.engine.views import ContinuousQuery
 
@@ -170,10 +171,16 @@ def applied(store: Store, changes: Sequence[TableChange], sequence: int, now_us:
     """
     counts = {}
     for number, change in enumerate(changes):
-        _apply(store, number, change, sequence, now_us)
+        with explaining(change.table):
+            _apply(store, number, change, sequence, now_us)
         sequence += change.own.num_rows
         counts[change.table.name] = change.row_count
     return counts
+
+
+def own_rows(number: int, table: Table) -> str:
+    """Name, for FROM, the rows that a registered change puts into a table, in the table's types."""
+    return f"(SELECT {typed_columns(table)} FROM {_OWN}{number})"
 
 
 def _apply(store: Store, number: int, change: TableChange, sequence: int, now_us: int) -> None:

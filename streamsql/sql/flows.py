@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from streamsql.base.errors import SQLSyntaxError
-from streamsql.sql.definitions import expect_new_name, expect_options
+from streamsql.sql.definitions import expect_options
 from streamsql.sql.flow_statements import AlterFlow, CreateSink, FlowAction, ResetStream
 from streamsql.sql.roles import parse_alter_object
 from streamsql.sql.statements import ObjectKind, Statement
+from streamsql.sql.table_elements import expect_new_name
 from streamsql.sql.tokens import Cursor
 from streamsql.sql.unsupported import refuse
 

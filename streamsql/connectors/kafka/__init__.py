@@ -19,6 +19,7 @@ from streamsql.connectors.kafka.sink import KafkaSink
 from streamsql.connectors.kafka.source import KafkaSource
 from streamsql.connectors.messages import FORMAT_OPTIONS, MessageDecoder, check_format
 from streamsql.connectors.payloads import PAYLOAD_OPTIONS, PayloadWriter, check_payloads
+from streamsql.connectors.sampling import infer_columns
 from streamsql.connectors.settings import (
     Option,
     boolean,
@@ -142,6 +143,9 @@ class Kafka:
         if not declared:
             raise InvalidParameterValue('the connector "kafka" needs columns', position=given.places.get("connector"))
         return tuple(declared)
+
+    def infer(self, given: Given, surroundings: Surroundings) -> tuple[ColumnDefinition, ...]:
+        return infer_columns(self, given, read_options(given, SOURCE_OPTIONS, NAME, surroundings), surroundings)
 
     def open(
         self,

@@ -10,6 +10,7 @@ from streamsql.connectors.incoming import ON_GAP, POLL, refuse_password, require
 from streamsql.connectors.messages import FORMAT_OPTIONS, check_format
 from streamsql.connectors.nats.client import CLIENT_OPTIONS, require_package
 from streamsql.connectors.outgoing import MODE, mode_of, template
+from streamsql.connectors.sampling import infer_columns
 from streamsql.connectors.settings import Option, boolean, read_options, refuse_table, timestamp
 from streamsql.connectors.sink import Guarantee, Shape, Sink
 from streamsql.connectors.source import Given, Metadata, Source, Surroundings
@@ -77,6 +78,11 @@ class NatsConnector:
         require_columns(given, declared, "nats")
         check_format(given, options, declared)
         return tuple(declared)
+
+    def infer(self, given: Given, surroundings: Surroundings) -> tuple[ColumnDefinition, ...]:
+        require_package()
+        options = read_options(given, OPTIONS, "nats", surroundings)
+        return infer_columns(self, given, options, surroundings)
 
     def open(
         self,

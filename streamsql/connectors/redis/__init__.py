@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from streamsql.base.errors import InvalidParameterValue
+from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue
 from streamsql.connectors.incoming import ON_GAP, POLL, refuse_password, require_columns
 from streamsql.connectors.messages import FORMAT_OPTIONS, check_format
 from streamsql.connectors.outgoing import MODE, Mode, mode_of
 from streamsql.connectors.redis.client import CLIENT_OPTIONS, require_package
+from streamsql.connectors.sampling import infer_columns
 from streamsql.connectors.settings import Option, integer, read_options, refuse_table
 from streamsql.connectors.sink import Guarantee, Shape, Sink
 from streamsql.connectors.source import Given, Metadata, Source, Surroundings
@@ -85,6 +86,16 @@ class RedisConnector:
                         hint="say which by the option field", position=given.places.get(name),
                     )  # fmt: skip
         return tuple(declared)
+
+    def infer(self, given: Given, surroundings: Surroundings) -> tuple[ColumnDefinition, ...]:
+        require_package()
+        options = read_options(given, OPTIONS, "redis", surroundings)
+        if options["field"] is None:
+            raise FeatureNotSupported(
+                "columns are inferred from messages in one field of an entry", hint="say which by the option field",
+                position=given.places.get("connector"),
+            )  # fmt: skip
+        return infer_columns(self, given, options, surroundings)
 
     def open(
         self,
