@@ -159,12 +159,13 @@ class Reader(threading.Thread):
                 forget(self._engine, self._stream, self._surroundings)
 
     def _read_on(self) -> None:
-        self._note(error=None, retrying=False)
+        self._note()
         while not self._stopping:
             self._woken.clear()
             if not self._at.reads:
                 self._woken.wait()
             elif self._attempt():
+                self._note(finished=True)
                 self._ended = True
                 break
 
@@ -186,16 +187,18 @@ class Reader(threading.Thread):
         except StreamSQLError as error:
             if not self._stopping:
                 log.error("source stopped", stream=self._stream.name, error=error.message)
-                self._note(error=error.message, retrying=False)
+                self._note(error=error.message)
         except Exception as error:  # noqa: BLE001  # a connector's own fault must not pass unnoticed in a thread
             log.error("source failed", stream=self._stream.name, error=repr(error))
-            self._note(error="an internal error; the server's log says more", retrying=False)
+            self._note(error="an internal error; the server's log says more")
         return False
 
-    def _note(self, *, error: str | None, retrying: bool) -> None:
+    def _note(self, *, error: str | None = None, retrying: bool = False, finished: bool = False) -> None:
         """Show how the source is doing."""
-        if (self._at.error, self._at.retrying) != (error, retrying):
-            self._engine.call(lambda: sources.note(self._engine, self._stream, error, retrying=retrying)).result()
+        at, engine = self._at, self._engine
+        if (at.error, at.retrying, at.finished) != (error, retrying, finished):
+            noted = engine.call(lambda: sources.note(engine, self._stream, error, retrying=retrying, finished=finished))
+            noted.result()
 
     def _read_all(self) -> bool:
         stream, engine = self._stream, self._engine
@@ -220,7 +223,7 @@ class Reader(threading.Thread):
                     continue
                 now = clock.now_us()
                 batches = self._next_batches(source, now)
-                self._note(error=None, retrying=False)
+                self._note()
                 if not batches:
                     due = source.due_us(now)
                     if due is None and not self._ahead:
