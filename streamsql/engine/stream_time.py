@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import duckdb
 import pyarrow as pa
 
 from streamsql.catalog.objects import Catalog, Stream, Table
+from streamsql.engine.ingest import completed
 from streamsql.engine.partitions import (
     PartitionProgress,
     TimeMove,
@@ -20,9 +22,14 @@ from streamsql.engine.watermark import NEVER, event_times
 from streamsql.engine.writes import Write
 
 
-def tagged(write: Write, catalog: Catalog, streams: Mapping[str, StreamProgress]) -> list[tuple[str, pa.Table]]:
-    """Give a write's rows; those of a stream with a connector carry the number of their partition."""
-    return [(name, _tagged(write, name, rows, catalog, streams)) for name, rows in write.rows]
+def tagged(
+    write: Write, catalog: Catalog, streams: Mapping[str, StreamProgress], cursor: duckdb.DuckDBPyConnection
+) -> list[tuple[str, pa.Table]]:
+    """Give a write's rows, with all columns; those of a stream with a connector carry the number of their partition."""
+    return [
+        (name, _tagged(write, name, completed(rows, catalog.relation(name), cursor), catalog, streams))
+        for name, rows in write.rows
+    ]
 
 
 def _tagged(

@@ -370,6 +370,13 @@ def _expect_column(cursor: Cursor, elements: _Elements, *, is_stream: bool) -> N
     elements.columns.append(ColumnDefinition(name, column_type, not_null=not_null, default=default, position=position))
 
 
+def expect_added_column(cursor: Cursor) -> ColumnDefinition:
+    """Read the column of ALTER STREAM ... ADD COLUMN."""
+    elements = _Elements()
+    _expect_column(cursor, elements, is_stream=True)
+    return elements.columns[0]
+
+
 def _expect_default(cursor: Cursor) -> exp.Expression:
     """Read an expression up to a comma, a closing parenthesis or the next constraint."""
     tokens: list[Token] = []

@@ -1,10 +1,12 @@
-"""CREATE SINK, and what is done with what flows: ALTER STREAM | TABLE | SINK ... PAUSE | RESUME, ALTER STREAM ... RESET TO."""
+"""CREATE SINK, and what is done with what flows: ALTER STREAM | TABLE | SINK ... PAUSE | RESUME, ALTER STREAM ... RESET TO
+and ADD COLUMN.
+"""
 
 from __future__ import annotations
 
 from streamsql.base.errors import SQLSyntaxError
-from streamsql.sql.definitions import expect_new_name, expect_options
-from streamsql.sql.flow_statements import AlterFlow, CreateSink, FlowAction, ResetStream
+from streamsql.sql.definitions import expect_added_column, expect_new_name, expect_options
+from streamsql.sql.flow_statements import AddColumn, AlterFlow, CreateSink, FlowAction, ResetStream
 from streamsql.sql.roles import parse_alter_object
 from streamsql.sql.statements import ObjectKind, Statement
 from streamsql.sql.tokens import Cursor
@@ -63,6 +65,8 @@ def parse_alter(cursor: Cursor) -> Statement:
         return AlterFlow(*cursor.source, kind=kind, name=name, name_position=position, action=action)
     if kind is ObjectKind.STREAM and cursor.accept("reset"):
         return _reset(cursor, name, position)
+    if kind is ObjectKind.STREAM and cursor.accept("add"):
+        return _add_column(cursor, name, position)
     if kind is ObjectKind.SINK:
         raise cursor.error()
     cursor.index = start
@@ -75,6 +79,14 @@ def _accept_action(cursor: Cursor) -> FlowAction | None:
     if not cursor.accept("resume"):
         return None
     return FlowAction.SKIP if cursor.accept("skip") else FlowAction.RESUME
+
+
+def _add_column(cursor: Cursor, name: str, position: int) -> AddColumn:
+    cursor.accept("column")
+    if_not_exists = cursor.accept("if", "not", "exists")
+    column = expect_added_column(cursor)
+    cursor.expect_end()
+    return AddColumn(*cursor.source, name=name, name_position=position, column=column, if_not_exists=if_not_exists)
 
 
 def _reset(cursor: Cursor, name: str, position: int) -> ResetStream:
