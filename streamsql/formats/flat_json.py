@@ -5,8 +5,8 @@
 
 What producers write has the same keys in the same order: the first record tells the constants between the values, and where
 quotes are tells where the values begin and end. A record counts here only if every constant in it is the same to the byte, no
-character needs a closer look (a backslash, a control character), and every value is plainly of its column's type. All others are
-*doubtful*, and left to the parser (`formats.json`), which gives the same rows for those that could have been read here.
+character needs a closer look (a backslash, a control character), and every value is plainly of its column's type. All others
+are *doubtful*, and left to the parser (`formats.json`), which gives the same rows for those that could have been read here.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ import pyarrow.compute as pc
 
 from streamsql.formats.format import Field
 from streamsql.formats.records import Records
-from streamsql.formats.varints import PADDING, Block, Integers, cut
+from streamsql.formats.varints import Block, Integers, cut
 
 Mask = npt.NDArray[np.bool_]
 
 _QUOTE, _BACKSLASH, _SPACE = ord('"'), ord("\\"), ord(" ")
 _KEYS_MAX = 100
+# arrays for so many stay in the processor's cache, and what numpy does by itself does not count
+_RECORDS_AT_A_TIME = 16_384
 # a time in full: 2026-01-01T00:00:00
 _TIME_BYTES_MIN = 19
 _INTEGERS = {"SMALLINT": pa.int16(), "INTEGER": pa.int32(), "BIGINT": pa.int64()}
@@ -64,11 +66,24 @@ def reads(fields: Sequence[Field]) -> bool:
 
 
 def plain_rows(records: Records, fields: Sequence[Field], schema: pa.Schema) -> tuple[pa.Table, Mask] | None:
-    """Give the rows of the records that are plain, and which these are; None where too few are, or none can be."""
-    try:
-        return _rows(records, fields, schema)
-    except (_DoubtError, pa.ArrowInvalid):
+    """Give the rows of the records that are plain, and which these are; None where these are less than half."""
+    parts: list[pa.Table] = []
+    plain = np.zeros(len(records), np.bool_)
+    for begin in range(0, len(records), _RECORDS_AT_A_TIME):
+        end = min(begin + _RECORDS_AT_A_TIME, len(records))
+        first = int(records.starts[begin])
+        data = records.data[first : int(records.stops[end - 1]) + 1]
+        part = Records(data, records.starts[begin:end] - first, records.stops[begin:end] - first)
+        try:
+            rows, plain[begin:end] = _rows(part, fields, schema)
+        except (_DoubtError, pa.ArrowInvalid):
+            if 2 * int(plain[:begin].sum()) < begin or not begin:
+                return None
+            continue
+        parts.append(rows)
+    if 2 * int(plain.sum()) < len(plain):
         return None
+    return pa.concat_tables(parts), plain
 
 
 def _rows(records: Records, fields: Sequence[Field], schema: pa.Schema) -> tuple[pa.Table, Mask]:
@@ -76,7 +91,8 @@ def _rows(records: Records, fields: Sequence[Field], schema: pa.Schema) -> tuple
     if 2 * int(plain.sum()) < len(records):
         raise _DoubtError
     template = _template(records.bytes_of(int(np.argmax(plain))))
-    block = Block(records.data)
+    # a word may be asked for so far behind the end
+    block = Block(records.data + bytes(max(len(c.text) for c in template.constants)))
     quotes, plain = _quotes(records, plain, template.quotes)
     kept = records.filter(plain)
     starts, same = _places(block, kept, quotes, template)
@@ -109,10 +125,13 @@ def _rows(records: Records, fields: Sequence[Field], schema: pa.Schema) -> tuple
 def _without_special(records: Records) -> Mask:
     """Tell which records have no backslash and no control character."""
     octets = np.frombuffer(records.data, np.uint8)
-    special = np.flatnonzero((octets < _SPACE) | (octets == _BACKSLASH))
     plain = np.ones(len(records), np.bool_)
-    if len(special) in {len(records), len(records) - 1} and (special == records.stops[: len(special)]).all():
-        return plain  # they are what parts records
+    control = octets < _SPACE
+    if b"\\" not in records.data:
+        parting = records.stops[records.stops < len(octets)]
+        if np.count_nonzero(control) == len(parting) and control[parting].all():
+            return plain  # they are what parts records
+    special = np.flatnonzero(control | (octets == _BACKSLASH))
     owners = np.searchsorted(records.starts, special, side="right") - 1
     inside = (owners >= 0) & (special < records.stops[np.maximum(owners, 0)])
     plain[owners[inside]] = False
@@ -172,7 +191,7 @@ def _quotes(records: Records, plain: Mask, count: int) -> tuple[Integers, Mask]:
     if plain.all() and len(quotes) == count * len(records):
         found = quotes.reshape(len(records), count)
         if (found[:, 0] >= records.starts).all() and (found[:, -1] < records.stops).all():
-            return np.ascontiguousarray(found.T), plain
+            return found.T, plain
     first = np.searchsorted(quotes, records.starts)
     plain = plain & (np.searchsorted(quotes, records.stops) - first == count)
     return quotes[np.arange(count)[:, None] + first[plain]], plain
@@ -186,17 +205,13 @@ def _places(block: Block, records: Records, quotes: Integers, template: _Templat
     before = records.starts
     for number, constant in enumerate(template.constants):
         if constant.quote is None:
-            begins = records.stops - len(constant.text)
+            np.subtract(records.stops, len(constant.text), out=starts[number])
         else:
-            begins = quotes[constant.quote] - constant.offset
-        same &= begins >= before
-        begins = np.maximum(begins, before)
+            np.subtract(quotes[constant.quote], constant.offset, out=starts[number])
+        begins = starts[number]
+        same &= begins >= before if number else begins == before
         same &= _is_at(block, begins, constant.text)
-        starts[number] = begins
         before = begins + len(constant.text)
-        if number == 0:
-            same &= begins == records.starts
-    same &= before == records.stops
     for number, is_text in enumerate(template.texts):
         if is_text:  # a value that is a string ends with the next quote
             own = template.constants[number]
@@ -206,14 +221,16 @@ def _places(block: Block, records: Records, quotes: Integers, template: _Templat
 
 
 def _is_at(block: Block, places: Integers, text: bytes) -> Mask:
-    """Tell where a text stands, eight bytes at a time."""
-    found = np.ones(len(places), np.bool_)
-    last = len(block.octets) - PADDING
+    """Tell where a text stands, eight bytes at a time. A place may lie before the bytes by less than the text is long."""
+    found: Mask | None = None
     for begin in range(0, len(text), 8):
         part = text[begin : begin + 8]
-        mask = np.uint64((1 << (8 * len(part))) - 1)
-        words = block.words("<u8", np.minimum(places + begin, last)).view(np.uint64)
-        found &= (words & mask) == np.uint64(int.from_bytes(part, "little"))
+        words = block.words("<u8", places + begin if begin else places).view(np.uint64)
+        if len(part) < 8:
+            words &= np.uint64((1 << (8 * len(part))) - 1)
+        same = words == np.uint64(int.from_bytes(part, "little"))
+        found = same if found is None else found & same
+    assert found is not None
     return found
 
 
@@ -240,24 +257,15 @@ def _bare(block: Block, begins: Integers, ends: Integers) -> pa.Array:
 def _whole(kind: pa.DataType) -> Callable[[Block, Integers, Integers], pa.Array]:
     def read(block: Block, begins: Integers, ends: Integers) -> pa.Array:
         values = _bare(block, begins, ends)
-        numbers = values.cast(kind)
-        # written back it is the same: no plus sign, no zeros before it, no 0x
-        if not pc.all(pc.equal(numbers.cast(values.type), values)).as_py():
-            raise _DoubtError
-        return numbers
+        _check_digits(block, begins, ends, values)
+        return values.cast(kind)
 
     return read
 
 
 def _number(block: Block, begins: Integers, ends: Integers) -> pa.Array:
     values = _bare(block, begins, ends)
-    octets = block.octets
-    signs = octets[begins] == ord("-")
-    first, second = octets[begins + signs], octets[begins + signs + 1]
-    digits = _digit(first) & _digit(octets[ends - 1])
-    zeros = (first == ord("0")) & _digit(second) & (begins + signs + 1 < ends)
-    if not (digits | np.asarray(values.is_null())).all() or zeros.any():
-        raise _DoubtError
+    _check_digits(block, begins, ends, values)
     for shape in (".e", ".E"):
         if pc.any(pc.match_substring(values, shape)).as_py():
             raise _DoubtError
@@ -265,6 +273,27 @@ def _number(block: Block, begins: Integers, ends: Integers) -> pa.Array:
     if not pc.all(pc.is_finite(numbers)).as_py():
         raise _DoubtError
     return numbers
+
+
+def _check_digits(block: Block, begins: Integers, ends: Integers, values: pa.Array) -> None:
+    """Raise where a number does not begin and end with digits, or begins with a zero that JSON does not have there.
+
+    Arrow, which reads it then, takes no more besides than numbers such as ``5.e1``, and 0x10.
+    """
+    octets = block.octets
+    first, last = octets[begins], octets[ends - 1]
+    signs = first == ord("-")
+    if signs.any():
+        begins = begins + signs
+        first = octets[begins]
+    good = _digit(first) & _digit(last)
+    if values.null_count:
+        good |= np.asarray(values.is_null())
+    zeros = np.flatnonzero(first == ord("0"))
+    after = octets[begins[zeros] + 1]
+    alone = (ends[zeros] == begins[zeros] + 1) & ~signs[zeros]  # what -0 is depends on its type
+    if not good.all() or not (alone | (after == ord("."))).all():
+        raise _DoubtError
 
 
 def _digit(octets: npt.NDArray[np.uint8]) -> Mask:

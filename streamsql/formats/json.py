@@ -37,6 +37,7 @@ _MARK = f"number-{secrets.token_hex(12)}-"
 _LONG = r'("(?:[^"\\]|\\.)*")|(-?[0-9][0-9.eE+-]{15,})'
 _IN_NUMBER = np.zeros(256, np.bool_)
 _IN_NUMBER[np.frombuffer(b"0123456789.", np.uint8)] = True
+_FLAT_WAITS_MAX = 64
 _MAYBE_LONG = "[0-9][0-9.]{15}"
 
 
@@ -105,6 +106,9 @@ class JsonDecoder(BlockDecoder):
     quick: bool = True
     few: bool = field(init=False)
     flat: bool = field(init=False)
+    # so many blocks more are not tried to be read as records that are alike
+    flat_waits: int = 0
+    flat_waited: int = 0
     # of each row that was read last, where its record begins
     positions: Positions = field(default_factory=lambda: np.zeros(0, np.int64))
 
@@ -130,7 +134,8 @@ class JsonDecoder(BlockDecoder):
                 self.positions = records.starts + start
                 return Decoded(few, NOTHING_REJECTED)
         if len(records) > few_json.RECORDS_MAX and self.flat:
-            found = self._flat(records, start)
+            self.flat_waits -= 1
+            found = self._flat(records, start) if self.flat_waits < 0 else None
             if found is not None:
                 return found
         return self._parsed(records, start)
@@ -141,9 +146,11 @@ class JsonDecoder(BlockDecoder):
             return None
         schema = casts.empty_rows(self.format.fields).schema
         found = flat_json.plain_rows(records, self.format.fields, schema)
-        self.flat = found is not None
         if found is None:
+            # asked again later, and ever more seldom
+            self.flat_waits = self.flat_waited = min(2 * self.flat_waited + 1, _FLAT_WAITS_MAX)
             return None
+        self.flat_waited = 0
         rows, plain = found
         if plain.all():
             self.positions = records.starts + start
