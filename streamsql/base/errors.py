@@ -12,8 +12,11 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     │                                 CharacterNotInRepertoire 22021 · SubstringError 22011
     │                                 InvalidLogarithmArgument 2201E · InvalidPowerArgument 2201F
     │                                 InvalidBucketCount 2201G · InvalidRegularExpression 2201B
-    │                                 InvalidRowCount 2201W
+    │                                 InvalidRowCount 2201W · StringDataRightTruncation 22001
+    │                                 SequenceLimitExceeded 2200H
     ├── IntegrityError (class 23)     NotNullViolation 23502 · UniqueViolation 23505 · CheckViolation 23514
+    │                                 ForeignKeyViolation 23503 · RestrictViolation 23001
+    ├── GeneratedAlways 428C9 · InvalidForeignKey 42830
     ├── InvalidCursorName 34000 · InvalidCursorDefinition 42P11 · InvalidStatementName 26000
     ├── ActiveTransaction 25001 · NoActiveTransaction 25P01 · IdleInTransaction 25P03 · InFailedTransaction 25P02
     ├── ReadOnlyTransaction 25006 · InvalidSavepoint 3B001 · SerializationFailure 40001
@@ -38,12 +41,29 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     └── InternalError                 XX000 · DataCorrupted XX001
 
 Message: lower case, no full stop. Detail: what was seen. Hint: what to do. Position: 1-based character index into the
-text that the client sent.
+text that the client sent. `About` names what the error is about, for those errors whose text PostgreSQL does not want parsed.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What an error is about, by name: fields that clients read instead of the message's text."""
+
+    schema: str | None = None
+    table: str | None = None
+    column: str | None = None
+    data_type: str | None = None
+    constraint: str | None = None
+
+    def fields(self) -> dict[str, str]:
+        """Give the fields of an ErrorResponse."""
+        letters = {"s": self.schema, "t": self.table, "c": self.column, "d": self.data_type, "n": self.constraint}
+        return {letter: name for letter, name in letters.items() if name is not None}
 
 
 class StreamSQLError(Exception):
@@ -63,6 +83,7 @@ class StreamSQLError(Exception):
         position: int | None = None,
         context: str | None = None,
         severity: str = "ERROR",
+        about: About | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -71,6 +92,7 @@ class StreamSQLError(Exception):
         self.position = position
         self.context = context
         self.severity = severity
+        self.about = about
 
     def fields(self) -> dict[str, str]:
         """Give the ErrorResponse fields by their one-letter codes (protocol, "Error and Notice Message Fields")."""
@@ -83,7 +105,7 @@ class StreamSQLError(Exception):
             found["P"] = str(self.position)
         if self.context is not None:
             found["W"] = self.context
-        return found
+        return found if self.about is None else found | self.about.fields()
 
 
 class ProtocolViolation(StreamSQLError):
@@ -125,6 +147,14 @@ class NumericOutOfRange(DataError):
 
 class BadRecord(DataError):
     """A record of a source cannot be read, and its stream is to stop at it."""
+
+
+class StringDataRightTruncation(DataError):
+    sqlstate = "22001"
+
+
+class SequenceLimitExceeded(DataError):
+    sqlstate = "2200H"
 
 
 class DivisionByZero(DataError):
@@ -185,6 +215,22 @@ class UniqueViolation(IntegrityError):
 
 class CheckViolation(IntegrityError):
     sqlstate = "23514"
+
+
+class ForeignKeyViolation(IntegrityError):
+    sqlstate = "23503"
+
+
+class RestrictViolation(IntegrityError):
+    sqlstate = "23001"
+
+
+class GeneratedAlways(StreamSQLError):
+    sqlstate = "428C9"
+
+
+class InvalidForeignKey(StreamSQLError):
+    sqlstate = "42830"
 
 
 class ActiveTransaction(StreamSQLError):

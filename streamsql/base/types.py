@@ -203,6 +203,51 @@ def wire_column(duckdb_type: str) -> WireColumn:
     return WireColumn(*found)
 
 
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A column's type where DuckDB's name of it does not tell all: PostgreSQL's, and its modifier (-1: none).
+
+    The modifier is that of ``pg_attribute.atttypmod``: of varchar(n) and char(n) it is n + 4, of timestamp(p) it is p.
+    """
+
+    type: WireType
+    modifier: int = -1
+
+    @property
+    def scalar(self) -> WireType:
+        """The type itself, or that of the elements."""
+        return self.type.element or self.type
+
+    @property
+    def size(self) -> int | None:
+        """How many characters may be stored, or digits of a second; None without a modifier."""
+        if self.modifier < 0:
+            return None
+        return self.modifier - 4 if self.scalar in (BPCHAR, VARCHAR) else self.modifier
+
+    @property
+    def shown(self) -> str:
+        """Name the type as ``format_type`` does."""
+        return shown_type(self.type, self.modifier)
+
+
+_TIME_WORDS = {"time": " without time zone", "timetz": " with time zone", "timestamp": " without time zone",
+               "timestamptz": " with time zone"}  # fmt: skip
+
+
+def shown_type(wire_type: WireType, modifier: int = -1) -> str:
+    """Name a type as ``format_type`` does: ``character varying(10)``."""
+    if wire_type.element is not None:
+        return f"{shown_type(wire_type.element, modifier)}[]"
+    if modifier >= 0 and wire_type is NUMERIC:
+        return f"numeric({(modifier - 4) >> 16},{(modifier - 4) & 0xFFFF})"
+    if modifier >= 4 and wire_type in (BPCHAR, VARCHAR):
+        return f"{type_name(wire_type)}({modifier - 4})"
+    if modifier >= 0 and wire_type.name in _TIME_WORDS:
+        return f"{wire_type.name.removesuffix('tz')}({modifier}){_TIME_WORDS[wire_type.name]}"
+    return type_name(wire_type)
+
+
 def _plain(duckdb_type: str) -> str:
     return duckdb_type[: duckdb_type.rindex("[")]
 

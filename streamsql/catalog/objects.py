@@ -15,6 +15,7 @@ import numpy.typing as npt
 from streamsql.base.errors import DuplicateObject, DuplicateTable, UndefinedObject, UndefinedTable, WrongObjectType
 from streamsql.catalog.access import PUBLIC_SCHEMA as PUBLIC_ID
 from streamsql.catalog.access import TEMPORARY_IDS_FROM, Access
+from streamsql.sql.constraints import Check, Constraint, ForeignKey, Unique
 from streamsql.sql.names import OWN_SCHEMA, key_of, parted
 from streamsql.sql.statements import ColumnDefinition, EmitMode, ObjectKind, Watermark
 
@@ -87,6 +88,13 @@ class Relation(Named):
 
     columns: tuple[ColumnDefinition, ...]
     text: str
+    constraints: tuple[Constraint, ...] = field(default=(), kw_only=True)
+    # by the constraint's name: the SELECT of the rows in `plan.checks.CHECKED` that violate it
+    check_sql: Mapping[str, str] = field(default_factory=dict, kw_only=True, compare=False)
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        return tuple(c for c in self.constraints if isinstance(c, Check))
 
     @property
     def rows_table(self) -> str:
@@ -117,11 +125,30 @@ class Stream(Relation):
 
 @dataclass(frozen=True, slots=True)
 class Table(Relation):
-    """A table: rows are kept until they are deleted. With a `connector` (as in `Stream`) rows are replaced by their key."""
+    """A table: rows are kept until they are deleted. With a `connector` (as in `Stream`) rows are replaced by their key.
+
+    `key_name` is its primary key's. `names` are the keys of the tables that its text names, by the names there.
+    """
 
     primary_key: tuple[str, ...] = ()
     connector: Mapping[str, str] = field(default_factory=dict)
     fails: bool = False
+    key_name: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def uniques(self) -> tuple[Unique, ...]:
+        """The keys besides the primary one."""
+        return tuple(c for c in self.constraints if isinstance(c, Unique))
+
+    @property
+    def keys(self) -> tuple[Unique, ...]:
+        """All keys, the primary one first."""
+        return ((Unique(self.key_name, self.primary_key),) if self.primary_key else ()) + self.uniques
+
+    @property
+    def foreign_keys(self) -> tuple[ForeignKey, ...]:
+        return tuple(c for c in self.constraints if isinstance(c, ForeignKey))
 
     @property
     def temporary(self) -> bool:
@@ -295,6 +322,10 @@ class Catalog:
                 position=position,
             )
         return found
+
+    def referencing(self, name: str) -> list[tuple[Table, ForeignKey]]:
+        """List the foreign keys that speak of this table, each with the table that it belongs to."""
+        return [(o, key) for o in self if isinstance(o, Table) for key in o.foreign_keys if key.table == name]
 
     def dependents(self, name: str) -> list[View]:
         """List the views that read this object, directly."""

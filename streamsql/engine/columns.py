@@ -28,7 +28,7 @@ from streamsql.engine.store import Store
 from streamsql.engine.view_definitions import Replacement, reorder
 from streamsql.plan.insertion import default_of
 from streamsql.sql.names import quote_name
-from streamsql.sql.render import duckdb_sql
+from streamsql.sql.render_trees import duckdb_sql
 from streamsql.sql.statements import CreateMaterializedView, CreateStream
 from streamsql.sql.tokens import tokenize
 

@@ -7,7 +7,7 @@ replaced only after the commit.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import duckdb
@@ -16,6 +16,7 @@ from streamsql.base.errors import (
     DependentObjectsExist,
     DuplicateColumn,
     DuplicateTable,
+    FeatureNotSupported,
     StreamSQLError,
     WrongObjectType,
 )
@@ -29,8 +30,9 @@ from streamsql.catalog.objects import (
     literal,
     quoted,
 )
-from streamsql.engine import finished, outbox, recovery
+from streamsql.engine import dropped, finished, foreign_keys, left_behind, outbox, recovery
 from streamsql.engine.access import save_access
+from streamsql.engine.constraints import with_checks
 from streamsql.engine.epoch import Engine
 from streamsql.engine.partitions import PARTITION_COLUMN
 from streamsql.engine.shared import SharedQuery, leave, left
@@ -39,6 +41,7 @@ from streamsql.engine.starting import with_free_key
 from streamsql.engine.subscriptions import Subscription
 from streamsql.engine.table_changes import refuse_if_append_mode, refuse_if_filled
 from streamsql.engine.views import ContinuousQuery
+from streamsql.sql.constraints import ForeignKey
 from streamsql.sql.statements import (
     CreateStream,
     CreateTable,
@@ -51,12 +54,34 @@ def create_relation(engine: Engine, statement: CreateStream | CreateTable, owner
     if exists(engine, statement.name, statement.if_not_exists):
         return None
     made = with_free_key(engine, recovery.relation_of(statement, engine.next_id(), statement.text))
+    if made.name != statement.name:
+        made = _speaking_of_itself(made, statement.name)
+    made = with_checks(made, engine.limits, statement, engine.describe)
+    if isinstance(made, Table):
+        foreign_keys.check_new(engine.catalog, made)
+    if any(c.numbered for c in made.columns):
+        raise FeatureNotSupported(
+            "a column that a sequence numbers is not supported", hint="let the client number its rows"
+        )
+    if made.connector and made.constraints:
+        raise FeatureNotSupported(
+            f"constraints of a {KIND_OF[type(made)].value.lower()} that a connector fills are not supported",
+            hint="a materialized view can leave rows out",
+        )
     with engine.store.transaction():
         engine.store.execute(_rows_table(made))
         names = ", ".join(quoted(c.name) for c in made.columns)
         engine.store.execute(f"CREATE VIEW {made.public_name} AS SELECT {names} FROM {made.rows_table}")
         save_made(engine, made, owner)
     return made
+
+
+def _speaking_of_itself(made: Stream | Table, name: str) -> Stream | Table:
+    """Give a relation whose key is another than its name's, with foreign keys that speak of it by that."""
+    constraints = tuple(
+        replace(c, table=made.name) if isinstance(c, ForeignKey) and c.table == name else c for c in made.constraints
+    )
+    return replace(made, constraints=constraints)
 
 
 def _rows_table(made: Stream | Table) -> str:
@@ -72,6 +97,8 @@ def _rows_table(made: Stream | Table) -> str:
         columns.append(f"{PARTITION_COLUMN} BIGINT")
     if isinstance(made, Table) and made.primary_key:
         columns.append(f"PRIMARY KEY ({', '.join(quoted(c) for c in made.primary_key)})")
+    if isinstance(made, Table):
+        columns += [f"UNIQUE ({', '.join(map(quoted, key.columns))})" for key in made.uniques]
     return f"CREATE TABLE {made.rows_table} ({', '.join(columns)})"
 
 
@@ -149,11 +176,21 @@ def drop_objects(engine: Engine, given: list[CatalogObject], *, cascade: bool) -
         views = [v for v in engine.catalog.dependents(item.name) if v.name not in known]
         depending = [f"materialized view {v.shown}" for v in views]
         depending += [f"sink {s.name}" for s in engine.catalog.sinks_of(item.name)]
+        depending += [
+            f"constraint {key.name} on table {table.shown}"
+            for table, key in engine.catalog.referencing(item.name) if table.name not in known
+        ]  # fmt: skip
+        kind = KIND_OF[type(item)].value.lower()
         if depending and not cascade:
             raise DependentObjectsExist(
-                f"cannot drop {KIND_OF[type(item)].value.lower()} {item.shown} because other objects depend on it",
-                detail="\n".join(f"{other} depends on {item.shown}" for other in depending),
+                f"cannot drop {kind} {item.shown} because other objects depend on it",
+                detail="\n".join(f"{other} depends on {kind} {item.shown}" for other in depending),
                 hint="use DROP ... CASCADE to drop the dependent objects too",
+            )
+        if any(table.name not in known for table, _ in engine.catalog.referencing(item.name)):
+            raise FeatureNotSupported(
+                f"DROP ... CASCADE of {item.shown}, which foreign keys speak of, is not supported",
+                hint="drop these tables first",
             )
         gone += views
     if gone:
@@ -182,11 +219,14 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
                 leave(engine.store, group, members)
             for item in sorted(gone, key=lambda o: not isinstance(o, View)):
                 engine.store.execute(f"DROP VIEW {item.public_name}")
+                if isinstance(item, (Stream, Table)):
+                    left_behind.note(engine.store, item)
                 engine.store.execute(f"DELETE FROM _engine.objects WHERE id = {item.id}")
                 engine.store.execute(f"DELETE FROM _engine.comments WHERE object = {literal(item.name)}")
                 if isinstance(item, (Stream, Table)):
                     engine.store.execute(f"DROP TABLE {item.rows_table}")
                     finished.forget(engine.store, item.id)
+                    dropped.forget(engine.store, item.id)
             for query in live:
                 query.drop()
                 engine.queries.pop(query.name)

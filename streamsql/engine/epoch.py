@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,13 +20,14 @@ import duckdb
 import pyarrow as pa
 
 from streamsql.base.clock import Clock
-from streamsql.base.errors import InternalError, StreamSQLError
+from streamsql.base.errors import InternalError, StreamSQLError, UniqueViolation
 from streamsql.base.faults import reached
 from streamsql.base.limits import Limits, exceeded
 from streamsql.base.metrics import Durations
 from streamsql.catalog.objects import OutputColumn, Stream, Table
-from streamsql.engine import chains, finished, outbox, receipts, recovery, stream_time
-from streamsql.engine.changes import Progress
+from streamsql.engine import chains, finished, foreign_keys, outbox, receipts, recovery, stream_time
+from streamsql.engine.changes import Changes, Progress
+from streamsql.engine.constraints import check_within, duplicate_within, explained, explaining
 from streamsql.engine.filters import Filters
 from streamsql.engine.flow import Arriving
 from streamsql.engine.flows import Flows
@@ -38,7 +40,7 @@ from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, needed_
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.retention import CHECK_US_MIN, Retention
 from streamsql.engine.shared import SharedQuery
-from streamsql.engine.sharing import part_failing
+from streamsql.engine.sharing import grown, part_all, part_failing
 from streamsql.engine.store import UTC, Delta, Store, translated
 from streamsql.engine.table_changes import TableChange, applied, by_key, refuse_if_filled, registered
 from streamsql.engine.touched_rows import Snapshot, mark_followed, rows_of
@@ -171,6 +173,8 @@ class Engine:
             for write in writes:
                 write.done.set_exception(failure)
             return
+        for group in grown(self):
+            self._run_safely(partial(part_all, self, group))
         for write in writes:
             write.done.set_result(self.epoch)
 
@@ -183,8 +187,8 @@ class Engine:
         beside = [write.receipt for write in writes if write.receipt is not None]
         streams, rows, now = self.streams, [], self.clock.now_us()
         for write in writes:  # one after the other, so that where epochs are cut does not show
-            streams = moved(self.catalog, streams, write.moves, now)
-            rows.append(stream_time.tagged(write, self.catalog, streams, self.describe_cursor))
+            before, streams = streams, moved(self.catalog, streams, write.moves, now)
+            rows.append(stream_time.tagged(write, self.catalog, before, streams, self.describe_cursor))
         streams = receipts.counted(streams, beside)
         batches, sequence = chains.numbered(rows, first)
         while True:
@@ -244,6 +248,7 @@ class Engine:
                     progress = rejected.apply(query, epoch, rows, now, query.progress, matching=query.id not in idle)
                     progresses += query.all_progress(progress)
             arriving = Arriving(epoch, now, sequence - 1, rejected.apply, batches)
+            foreign_keys.check_epoch(self.store, self.catalog, arrivals, changes)
             progresses += chains.follow(self.queries, arriving, progresses)
             changed.update((r.name, t.num_rows) for r, t in arrivals)
             changed.update((q.name, 0) for q, _ in progresses if q.changed)
@@ -286,7 +291,7 @@ class Engine:
                 followed = mark_followed(self.queries.values())
                 with self.store.transaction():
                     with self.store.in_zone(zone):
-                        count, rows = self._snapshot.change(table, sql, followed=table.name in followed)
+                        count, rows = self._change(table, sql, followed)
                     changed, largest = (
                         dict.fromkeys([table.name], count) if count else {},
                         stream_time.largest_of(self.streams),
@@ -299,6 +304,17 @@ class Engine:
                 continue
             self._committed(epoch, sequence, self.streams, sinks, progresses)
             return count
+
+    def _change(self, table: Table, sql: str, followed: set[str]) -> tuple[int, Changes]:
+        """Run a statement, and hold what it leaves against the table's constraints."""
+        with explaining(table):
+            count, rows = self._snapshot.change(table, sql, followed=table.name in followed)
+            if not sql.startswith("DELETE"):
+                check_within(self.store.fetch, table, table.rows_table)
+                foreign_keys.check_rows(self.store.fetch, self.catalog, table, table.rows_table)
+        if not sql.startswith("INSERT"):
+            foreign_keys.check_referencing(self.store.fetch, self.catalog, table)
+        return count, rows
 
     def _open_kept(self, relation: Stream | Table, rows: pa.Table) -> None:
         """Let SQL read the rows that arrived. Outside of a transaction: one that is rolled back takes the name with it."""
@@ -321,7 +337,15 @@ class Engine:
                 now,
             )
         except duckdb.Error as error:
-            raise translate(error) from error
+            raise self._refused(translate(error), relation) from error
+
+    def _refused(self, error: StreamSQLError, relation: Stream | Table) -> StreamSQLError:
+        """Say which constraint it is that rows which arrived do not keep."""
+        if isinstance(error, UniqueViolation) and isinstance(relation, Table):
+            twice = duplicate_within(self._kept[relation.id].batch, relation, self.store.cursor())
+            if twice is not None:
+                return twice
+        return explained(error, relation)
 
     def _trim(self, now: int) -> None:
         read_again, forgotten = needed_rows(self.queries.values())

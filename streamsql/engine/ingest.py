@@ -13,12 +13,15 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from streamsql.base.errors import DuplicateColumn, NotNullViolation, SQLSyntaxError, UndefinedColumn
+from streamsql.base.errors import DuplicateColumn, SQLSyntaxError, UndefinedColumn
 from streamsql.catalog.objects import Stream, Table, nearest, quoted
+from streamsql.engine.constraints import check_rows, null_violation
+from streamsql.engine.fitting import fitted
 from streamsql.engine.store import translated
 from streamsql.plan.insertion import default_of
-from streamsql.sql.render import duckdb_sql
+from streamsql.sql.render_trees import duckdb_sql
 from streamsql.sql.statements import ColumnDefinition
 
 
@@ -82,6 +85,8 @@ def arranged(
 
     Raises NotNullViolation.
     """
+    if relation.check_sql:
+        return None
     given = {c.name: rows.column(i) for i, c in enumerate(columns)}
     arrays: list[pa.ChunkedArray | pa.Array] = []
     for column in relation.columns:
@@ -115,6 +120,7 @@ def conform(
     made = arranged(rows, columns, relation, schema, came)
     if made is None:
         made = _checked(_cast(rows.rename_columns([c.name for c in columns]), relation, cursor), relation, came)
+    check_rows(made if came is None else made.filter(pa.array(came)), relation, cursor)
     return made
 
 
@@ -148,18 +154,22 @@ def with_defaults(rows: pa.Table, relation: Stream | Table, cursor: duckdb.DuckD
 
 def default_rows(count: int, relation: Stream | Table, cursor: duckdb.DuckDBPyConnection) -> pa.Table:
     """Make rows of nothing but defaults."""
-    return _checked(_cast(pa.table({"__row": pa.nulls(count, pa.int8())}), relation, cursor), relation)
+    made = _checked(_cast(pa.table({"__row": pa.nulls(count, pa.int8())}), relation, cursor), relation)
+    check_rows(made, relation, cursor)
+    return made
 
 
 def _checked(rows: pa.Table, relation: Stream | Table, came: npt.NDArray[np.bool_] | None = None) -> pa.Table:
-    for column in relation.columns:
-        values = rows.column(column.name)
+    for place, column in enumerate(relation.columns):
+        values = rows.column(place)
+        if column.declared is not None:
+            made = fitted(values, column.declared)
+            rows = rows if made is values else rows.set_column(place, rows.schema.field(place), made)
         if not (column.not_null or column.primary_key) or not values.null_count:
             continue
         if came is None or column.primary_key or values.filter(pa.array(came)).null_count:
-            raise NotNullViolation(
-                f'null value in column "{column.name}" of relation "{relation.bare}" violates not-null constraint'
-            )
+            first = rows.slice(pc.index(values.is_null(), True).as_py(), 1).to_pylist()[0]
+            raise null_violation(relation, column.name, tuple(first.values()))
     return rows
 
 

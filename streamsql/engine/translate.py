@@ -108,6 +108,7 @@ _BY_SQLSTATE: dict[str, type[StreamSQLError]] = {
         errors.DatetimeFieldOverflow, errors.FeatureNotSupported, errors.InvalidBucketCount, errors.InvalidLogarithmArgument,
         errors.InvalidParameterValue, errors.InvalidPowerArgument, errors.NumericOutOfRange, errors.ProgramLimitExceeded,
         errors.SubstringError, errors.InvalidTextRepresentation, errors.DivisionByZero, errors.CheckViolation,
+        errors.StringDataRightTruncation,
     )
 }  # fmt: skip
 _REGEX_FAULTS = (

@@ -25,18 +25,20 @@ from streamsql.base.errors import (
 )
 from streamsql.base.limits import Limits
 from streamsql.base.types import WireType, wire_column
-from streamsql.catalog.objects import PUBLIC_SCHEMA, ROWS_SCHEMA, SYSTEM_SCHEMA, Catalog, Table, nearest, quoted
+from streamsql.catalog.objects import PUBLIC_SCHEMA, ROWS_SCHEMA, SYSTEM_SCHEMA, Catalog, Table, View, nearest, quoted
 from streamsql.catalog.pg_catalog import FUNCTIONS
 from streamsql.catalog.pg_catalog.names import oid_of
 from streamsql.catalog.relation import PG_CATALOG, CatalogRelation, Snapshot
 from streamsql.catalog.rights import require_read
 from streamsql.catalog.standard import STANDARD
 from streamsql.plan import catalog_functions, postgres_operators, stages, type_check
-from streamsql.plan.bind import check_time_type
 from streamsql.plan.ctes import is_cte, visible_ctes
+from streamsql.plan.dialects import as_our_own
+from streamsql.plan.fitting import fitted_tree
 from streamsql.plan.functions import Asker, function_name, refuse_functions, refuse_session_functions, session_value
 from streamsql.plan.insertion import default_of
 from streamsql.plan.macros import write_out
+from streamsql.plan.modifiers import modifiers
 from streamsql.plan.nodes import Describe, Window
 from streamsql.plan.output_names import name_outputs
 from streamsql.plan.permission import TARGET, hide_rows, require_change
@@ -45,11 +47,12 @@ from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.properties import refuse_versions
 from streamsql.plan.result_types import Columns, ResultTypes
 from streamsql.plan.table_functions import as_subqueries
-from streamsql.plan.windows import bind_window, is_window, windows_of_place
+from streamsql.plan.windows import bind_window, check_time_type, is_window, windows_of_place
 from streamsql.plan.windows.adhoc_sessions import END, START, join_sessions
-from streamsql.plan.windows.tables import WINDOW_COLUMNS, without_window_tables
+from streamsql.plan.windows.rows import rows_of_windows
+from streamsql.plan.windows.tables import WINDOW_COLUMNS
 from streamsql.sql.parse import position_of
-from streamsql.sql.render import duckdb_sql
+from streamsql.sql.render_trees import duckdb_sql
 from streamsql.sql.statements import ColumnDefinition, Statement
 
 # relations that hold verifiers, which only superusers may read, and what they are
@@ -86,11 +89,12 @@ class Scope:
 class AdhocQuery:
     """An ad-hoc query: the SQL that DuckDB runs, and the types of its columns where PostgreSQL's are others (None: not so).
 
-    `types` is None where nothing is known of them.
+    `types` and `modifiers` (-1: none) are None where nothing is known of them.
     """
 
     sql: str
     types: list[WireType | None] | None
+    modifiers: list[int] | None = None
 
 
 def adhoc_sql(tree: exp.Expr, statement: Statement, scope: Scope) -> str:
@@ -111,7 +115,7 @@ def adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQuer
 def _adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQuery:
     tree = catalog_functions.unqualified_functions(tree.copy())
     refuse_versions(tree, statement)
-    without_window_tables(tree, statement)
+    as_our_own(tree, statement)
     as_subqueries(tree, statement)
     name_outputs(tree, statement)
     as_postgres_reads(tree, statement)
@@ -119,11 +123,14 @@ def _adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQue
     types = ResultTypes(statement, partial(_columns_of, scope=scope))
     type_check.check(tree, statement, types, scope.limits)
     told = types.told(tree)
+    modified = modifiers(tree, partial(_modifiers_of, scope=scope))
     postgres_operators.note(tree, statement, types, scope.limits)
     catalog_functions.rewrite(tree, statement, scope.names, types)
     postgres_operators.apply(tree, statement)
     tree = _answered(tree, statement, scope)
     _resolve_names(tree, statement, scope)
+    for select in list(_innermost_first(tree)):
+        _rewrite_window_rows(select, statement, scope)
     _read_functions(tree, statement, scope)
     refuse_functions(tree, statement)
     tree = write_out(tree)
@@ -136,7 +143,7 @@ def _adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQue
             hint="select window_start and window_end",
             position=position_of(stray, statement),
         )
-    return AdhocQuery(duckdb_sql(tree), told)
+    return AdhocQuery(duckdb_sql(tree), told, modified)
 
 
 def explained(error: StreamSQLError, tree: exp.Expr, statement: Statement, scope: Scope) -> StreamSQLError:
@@ -207,12 +214,16 @@ def _answered(tree: exp.Expr, statement: Statement, scope: Scope) -> exp.Expr:
 def _check_assigned(tree: exp.Expr, statement: Statement, table: Table) -> None:
     for assignment in tree.expressions if isinstance(tree, exp.Update) else []:
         column = assignment.this
-        if isinstance(column, exp.Column) and table.column(column.name) is None:
+        if not isinstance(column, exp.Column):
+            continue
+        known = table.column(column.name)
+        if known is None:
             raise UndefinedColumn(
                 f'column "{column.name}" of relation "{table.bare}" does not exist',
                 hint=nearest(column.name, [c.name for c in table.columns]),
                 position=position_of(column, statement),
             )
+        assignment.set("expression", fitted_tree(assignment.expression, known))
 
 
 def _resolve_names(tree: exp.Expr, statement: Statement, scope: Scope) -> None:
@@ -284,7 +295,19 @@ def _columns_of(table: exp.Table, scope: Scope) -> Columns | None:
     if relation is not None:
         return [(c.name, c.type) for c in relation.columns]
     made = scope.catalog.get(table.name) if not table.db else None
-    return None if made is None else [(c.name, wire_column(c.type).type) for c in made.columns]
+    if made is None:
+        return None
+    if isinstance(made, View):
+        return [(c.name, wire_column(c.type).type) for c in made.columns]
+    return [(c.name, c.wire.type) for c in made.columns]
+
+
+def _modifiers_of(table: exp.Table, scope: Scope) -> dict[str, int] | None:
+    """Give the type modifiers of a relation's columns."""
+    made = scope.catalog.get(table.name) if not table.db and not is_cte(table) else None
+    if made is None or isinstance(made, View):
+        return None
+    return {c.name: c.wire.modifier if c.declared is not None else -1 for c in made.columns}
 
 
 def _innermost_first(node: exp.Expr) -> Iterator[exp.Select]:
@@ -317,6 +340,41 @@ def _joined(select: exp.Select, value: str, name: str) -> str:
     return f"{quoted(name)}.w"
 
 
+def _rewrite_window_rows(select: exp.Select, statement: Statement, scope: Scope) -> None:
+    """Turn ``window(time, size [, slide])`` in FROM into a lateral subquery that gives the windows of each row."""
+    joins = select.args.get("joins") or []
+    for place, join in enumerate(joins):
+        item = join.this
+        call = item.this if isinstance(item, (exp.Table, exp.Lateral)) else None
+        if call is None or not is_window(call):
+            continue
+        type_of = _typing(select, joins[:place], call, scope)
+        window = bind_window(call, type_of, scope.limits, position_of(call, statement))
+        check_time_type(window, position_of(call, statement))
+        rows = sqlglot.parse_one(rows_of_windows(window, position_of(call, statement))[0], read="duckdb")
+        alias = item.args.get("alias") or exp.TableAlias(this=exp.to_identifier(call.name.lower(), quoted=True))
+        join.set("this", exp.Lateral(this=exp.Subquery(this=rows), alias=alias.copy()))
+        if not join.kind and not join.side:
+            join.set("kind", None if join.args.get("on") is not None else "CROSS")
+
+
+def _typing(select: exp.Select, joins: list[exp.Join], call: exp.Expr, scope: Scope) -> Callable[[exp.Expr], str]:
+    """Give what tells the type of an expression over a query's FROM and these joins."""
+
+    def type_of(node: exp.Expr) -> str:
+        probe = exp.select(node.copy())
+        if select.args.get("from_"):
+            probe = probe.from_(select.args["from_"].this.copy())
+        for join in joins:
+            probe.append("joins", join.copy())
+        around = [cte.copy() for cte in visible_ctes(call, recursive=False)]
+        if around:
+            probe.set("with_", exp.With(expressions=around))
+        return scope.describe(duckdb_sql(probe))[0].type
+
+    return type_of
+
+
 def _rewrite_window(select: exp.Select, statement: Statement, scope: Scope) -> None:
     """Turn ``GROUP BY window(time, size [, slide])`` into expressions, and a hopping one into a lateral join as well."""
     group = select.args.get("group")
@@ -328,17 +386,7 @@ def _rewrite_window(select: exp.Select, statement: Statement, scope: Scope) -> N
         if other != call:
             raise FeatureNotSupported("a query has one window", position=position_of(other, statement))
 
-    def type_of(node: exp.Expr) -> str:
-        probe = exp.select(node.copy())
-        if select.args.get("from_"):
-            probe = probe.from_(select.args["from_"].this.copy())
-        for join in select.args.get("joins") or []:
-            probe.append("joins", join.copy())
-        around = [cte.copy() for cte in visible_ctes(call, recursive=False)]
-        if around:
-            probe.set("with_", exp.With(expressions=around))
-        return scope.describe(duckdb_sql(probe))[0].type
-
+    type_of = _typing(select, select.args.get("joins") or [], call, scope)
     window = bind_window(call, type_of, scope.limits, position_of(call, statement))
     check_time_type(window, position_of(call, statement))
     if window.session:

@@ -70,6 +70,12 @@ _MODIFIED = (
     "CASE WHEN $1 IN (1042, 1014) AND $2 = -1 THEN CASE WHEN $1 = 1042 THEN 'bpchar' ELSE 'bpchar[]' END "
     "WHEN $1 IN (1700, 1231) AND $2 >= 0 THEN 'numeric(' || (($2 - 4) >> 16) || ',' || (($2 - 4) & 65535) || ')' "
     "|| CASE WHEN $1 = 1231 THEN '[]' ELSE '' END "
+    "WHEN $1 IN (1043, 1015, 1042, 1014) AND $2 >= 4 THEN CASE WHEN $1 IN (1043, 1015) THEN 'character varying(' "
+    "ELSE 'character(' END || ($2 - 4) || ')' || CASE WHEN $1 IN (1015, 1014) THEN '[]' ELSE '' END "
+    "WHEN $1 IN (1083, 1114, 1184, 1266, 1183, 1115, 1185, 1270) AND $2 >= 0 THEN "
+    "CASE WHEN $1 IN (1083, 1183, 1266, 1270) THEN 'time(' ELSE 'timestamp(' END || $2 || ')' || "
+    "CASE WHEN $1 IN (1083, 1114, 1183, 1115) THEN ' without time zone' ELSE ' with time zone' END || "
+    "CASE WHEN $1 IN (1183, 1115, 1185, 1270) THEN '[]' ELSE '' END "
     f"ELSE coalesce({_found(literal('type'))}, CASE WHEN $1 = 0 THEN '-' WHEN $1 IS NOT NULL THEN '???' END) END"
 )
 _KILOBYTES = (

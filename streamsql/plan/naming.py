@@ -36,6 +36,7 @@ from streamsql.catalog.rights import require_usage
 from streamsql.catalog.standard import STANDARD
 from streamsql.plan.ctes import is_cte
 from streamsql.plan.windows.tables import window_relation
+from streamsql.sql.constraints import Constraint, ForeignKey
 from streamsql.sql.flow_statements import AddColumn, AlterFlow, CreateSink, ResetStream
 from streamsql.sql.names import Key, joined, key_of, parted
 from streamsql.sql.parse import position_of
@@ -176,6 +177,10 @@ class _Resolver:
         elif isinstance(statement, _MAKING) and not isinstance(statement.name, Key):
             temporary = isinstance(statement, (CreateTable, CreateTableAs)) and statement.on_commit is not None
             changed["name"] = Key(self.lookup.new(*parted(statement.name), temporary=temporary))
+            if isinstance(statement, CreateTable):
+                changed["constraints"] = tuple(
+                    self._constraint(c, statement, changed["name"]) for c in statement.constraints
+                )
         for place in dataclasses.fields(statement):
             value = getattr(statement, place.name)
             if isinstance(value, exp.Expr):
@@ -187,6 +192,15 @@ class _Resolver:
         if all(_same(value, getattr(statement, name)) for name, value in changed.items()):
             return statement
         return dataclasses.replace(statement, **changed)
+
+    def _constraint(self, constraint: Constraint, statement: CreateTable, own: str) -> Constraint:
+        if not isinstance(constraint, ForeignKey):
+            return constraint
+        schema, name = parted(constraint.table)
+        own_schema, own_name = parted(statement.name)
+        if name == own_name and schema in (None, own_schema) and self._key(schema, name) is None:
+            return dataclasses.replace(constraint, table=Key(own))  # it speaks of itself
+        return dataclasses.replace(constraint, table=self._name(constraint.table, statement))
 
     def _name(self, written: str, statement: Statement | None) -> str:
         """Look a name up. As in PostgreSQL, all but what writes rows finds fault with the schema where that is missing."""
@@ -323,7 +337,7 @@ def resolved(statement: S, lookup: Lookup | Remembered) -> S:
     """Give a statement whose names are keys: the same one, where they are already. Raises StreamSQLError."""
     made = _Resolver(lookup)
     found = made.statement(statement)
-    if isinstance(found, CreateMaterializedView) and isinstance(lookup, Lookup):
+    if isinstance(found, (CreateMaterializedView, CreateTable)) and isinstance(lookup, Lookup):
         return dataclasses.replace(found, names=made.found)
     return found
 

@@ -56,6 +56,7 @@ class Window:
     CUMULATE: at each multiple of `size_us` start windows of one, two, ... `slide_us`, up to `size_us`. A window is known
     by its end less `size_us`: so they are the hopping windows, cut off at the last multiple of the size.
     SESSION: a row's own window is as long as the gap, which is `size_us`; windows of a key that overlap are one.
+    With `instant` the query has no window: it groups by an event time itself, and each is closed once the watermark is past it.
     """
 
     time_sql: str
@@ -66,6 +67,7 @@ class Window:
     pane_us: int
     kind: WindowKind = WindowKind.HOP
     ruler: Ruler = PLAIN
+    instant: bool = False
 
     def __post_init__(self) -> None:
         assert 0 < self.slide_us <= self.size_us, (self.slide_us, self.size_us)
@@ -113,13 +115,22 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Arm:
+    """A grouping set of its own keys, one of several queries' that share a state: SQL by key column, and places of parts."""
+
+    keys: tuple[str | None, ...]
+    parts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Grouping:
     """An aggregation: keys and parts are SQL over the source; groups have columns ``w``, ``k0``.., ``p0``.. .
 
     `sets` are the grouping sets, each the indexes of its keys (`plan.grouping_sets`): none for a plain GROUP BY. With them
     the groups have one more key, the number of the set. `calls` and `having_text` are what the user wrote, for EXPLAIN;
     `splits` are the floating-point expressions that parts sum (`aggregates.split_columns`);
-    `growing` are the (call, by what of a group it grows).
+    `growing` are the (call, by what of a group it grows). `arms` are there where the sets are different queries'
+    (`plan.sharing`), one a set.
     """
 
     keys: tuple[str, ...]
@@ -131,6 +142,7 @@ class Grouping:
     growing: tuple[tuple[str, str], ...] = ()
     sets: tuple[tuple[int, ...], ...] = ()
     splits: tuple[str, ...] = ()
+    arms: tuple[Arm, ...] = ()
 
     @property
     def from_start(self) -> tuple[int, ...]:
@@ -183,13 +195,12 @@ class Recomputed:
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """What one query shows of groups that it shares (`plan.sharing`): the places of its outputs and parts among all.
+    """What a query shows of groups that it shares (`plan.sharing`): the places of its outputs among all.
 
     `shown` is the place of the output that tells whether its HAVING holds; None: it shows every group.
     """
 
     outputs: tuple[int, ...]
-    parts: tuple[int, ...]
     shown: int | None
 
 
@@ -202,7 +213,9 @@ class ContinuousPlan:
     `alias` is the name by which the query's expressions call the source. `bound` gives the largest event time from the
     origin's watermark, where it can be followed (`plan.bounds`); `times` are the bounds of the query's own columns, by its
     own watermark. `time` is the event time that a query without a window hands on from its stream: a column and its delay.
-    `faces` are there where the plan stands for several queries, whose outputs it has all.
+    `faces` are there where the plan stands for several queries, whose outputs it has all. `laterals` is SQL behind the source
+    that gives each of its rows several, or none, which ``r`` names, in the order of `lateral_order` (`plan.laterals`); only a
+    query without a grouping has them.
     """
 
     source: str
@@ -222,6 +235,12 @@ class ContinuousPlan:
     time: tuple[str, int] | None = None
     state_ttl_us: int | None = None
     faces: tuple[Face, ...] = ()
+    laterals: str = ""
+    lateral_order: tuple[str, ...] = ()
+    lateral_text: str = ""
+
+    def __post_init__(self) -> None:
+        assert not (self.laterals and self.grouping), self.laterals
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ from streamsql.pgwire.values.calendar import has_zone
 from streamsql.pgwire.values.column import strings_of
 from streamsql.plan.nodes import Describe
 from streamsql.plan.result_types import named_type
-from streamsql.sql.render import duckdb_sql
+from streamsql.sql.render_trees import duckdb_sql
 
 # Where the place alone says the type: (node, argument) -> type.
 _PLACES: dict[tuple[type[exp.Expr], str], WireType] = {

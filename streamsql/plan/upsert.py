@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlglot import exp
 
 from streamsql.base.errors import (
@@ -9,18 +11,29 @@ from streamsql.base.errors import (
     InvalidColumnReference,
     SQLSyntaxError,
     UndefinedColumn,
+    UndefinedObject,
     WrongObjectType,
 )
 from streamsql.catalog.objects import Stream, Table, nearest, quoted
+from streamsql.plan.fitting import fitted_sql
 from streamsql.plan.functions import refuse_functions, refuse_session_functions
 from streamsql.plan.insertion import default_of
 from streamsql.sql.parse import position_of
-from streamsql.sql.render import duckdb_sql
+from streamsql.sql.render_trees import duckdb_sql
 from streamsql.sql.statements import Insert
 
 
-def conflict_sql(statement: Insert, relation: Stream | Table) -> str:
-    """Give the SQL of an INSERT's ON CONFLICT clause. Raises StreamSQLError, with a position where there is one."""
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """An ON CONFLICT clause: its SQL, the key that it is about (None: any), and whether it updates."""
+
+    sql: str
+    key: tuple[str, ...] | None
+    updates: bool
+
+
+def conflict_sql(statement: Insert, relation: Stream | Table) -> Conflict:
+    """Give an INSERT's ON CONFLICT clause. Raises StreamSQLError, with a position where there is one."""
     conflict = statement.conflict
     assert conflict is not None
     if not isinstance(relation, Table):
@@ -30,32 +43,45 @@ def conflict_sql(statement: Insert, relation: Stream | Table) -> str:
             position=statement.name_position + 1,
         )
     updates = str(conflict.args["action"].name).upper() == "DO UPDATE"
-    _check_key(conflict, statement, relation, required=updates)
-    key = ", ".join(quoted(c) for c in relation.primary_key)
+    target = conflict_key(statement, relation)
+    if target is None and updates:
+        raise SQLSyntaxError(
+            "ON CONFLICT DO UPDATE requires inference specification or constraint name",
+            hint="for example, ON CONFLICT (column_name)",
+        )
+    key = "" if target is None else f" ({', '.join(quoted(c) for c in target)})"
     if not updates:
-        return f"ON CONFLICT ({key}) DO NOTHING"
+        return Conflict(f"ON CONFLICT{key} DO NOTHING", target, updates)
     if not conflict.expressions:
         raise SQLSyntaxError("ON CONFLICT DO UPDATE needs SET", hint="write DO UPDATE SET column = EXCLUDED.column")
     assignments = ", ".join(_assignment(e, statement, relation) for e in conflict.expressions)
     where = conflict.args.get("where")
     condition = f" WHERE {duckdb_sql(_checked(where.this, statement))}" if where is not None else ""
-    return f"ON CONFLICT ({key}) DO UPDATE SET {assignments}{condition}"
+    return Conflict(f"ON CONFLICT{key} DO UPDATE SET {assignments}{condition}", target, updates)
 
 
-def _check_key(conflict: exp.OnConflict, statement: Insert, table: Table, *, required: bool) -> None:
+def conflict_key(statement: Insert, table: Table) -> tuple[str, ...] | None:
+    """Name the columns of the key that ON CONFLICT is about; None where it is about any. Raises StreamSQLError."""
+    conflict = statement.conflict
+    assert conflict is not None
+    constraint = conflict.args.get("constraint")
+    if constraint is not None:
+        found = next((k for k in table.keys if k.name == constraint.name), None)
+        if found is None:
+            raise UndefinedObject(f'constraint "{constraint.name}" for table "{table.bare}" does not exist')
+        return found.columns
     named = [k.this.name if isinstance(k, exp.Ordered) else k.name for k in conflict.args.get("conflict_keys") or []]
-    if required and not named:
-        raise SQLSyntaxError(
-            "ON CONFLICT DO UPDATE requires inference specification or constraint name",
-            hint="for example, ON CONFLICT (column_name)",
-        )
-    if not table.primary_key or (named and set(named) != set(table.primary_key)):
-        shown = f"its primary key is ({', '.join(table.primary_key)})" if table.primary_key else "it has no primary key"
+    if not named:
+        return None
+    matching = next((k for k in table.keys if set(k.columns) == set(named)), None)
+    if matching is None:
+        keys = " and ".join(f"({', '.join(k.columns)})" for k in table.keys)
         raise InvalidColumnReference(
             "there is no unique or exclusion constraint matching the ON CONFLICT specification",
-            detail=f'of table "{table.bare}": {shown}',
+            hint=f"its keys are {keys}" if keys else "the table has no key",
             position=statement.name_position + 1,
         )
+    return matching.columns
 
 
 def _assignment(node: exp.Expr, statement: Insert, table: Table) -> str:
@@ -72,7 +98,8 @@ def _assignment(node: exp.Expr, statement: Insert, table: Table) -> str:
     value = node.expression
     if isinstance(value, exp.Column) and not value.table and value.name.lower() == "default":
         value = default_of(column)
-    return f"{quoted(name)} = CAST({duckdb_sql(_checked(value, statement))} AS {column.type})"
+    fitting = fitted_sql(f"CAST({duckdb_sql(_checked(value, statement))} AS {column.type})", column)
+    return f"{quoted(name)} = {fitting}"
 
 
 def _checked(value: exp.Expr, statement: Insert) -> exp.Expr:

@@ -9,7 +9,17 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from streamsql.base.errors import StreamSQLError
-from streamsql.base.types import BOOL, DUCKDB_NAME, INT8, TEXT, WireColumn, WireType, canonical_arrow, wire_column
+from streamsql.base.types import (
+    BOOL,
+    BPCHAR,
+    DUCKDB_NAME,
+    INT8,
+    TEXT,
+    WireColumn,
+    WireType,
+    canonical_arrow,
+    wire_column,
+)
 from streamsql.pgwire.copy import CopyDecoder
 from streamsql.pgwire.copy_binary import BinaryCopyDecoder
 from streamsql.pgwire.copy_out import CopyEncoder
@@ -40,10 +50,12 @@ class ResultColumn:
         return ResultColumn(name, shown.type, shown.modifier, duckdb_type if needless else shown.cast, exact=needless)
 
     @staticmethod
-    def told(name: str, wire_type: WireType) -> ResultColumn:
+    def told(name: str, wire_type: WireType, modifier: int = -1) -> ResultColumn:
         """Make a column of a type that DuckDB does not know."""
         shown = shown_as(wire_type)
-        return ResultColumn(name, wire_type, cast=None if shown else _stored(wire_type), shown=shown)
+        if wire_type is BPCHAR and modifier >= 4:
+            shown = f"rpad({{}}, {modifier - 4}, ' ')"  # it is stored without its spaces
+        return ResultColumn(name, wire_type, modifier, cast=None if shown else _stored(wire_type), shown=shown)
 
 
 def _stored(wire_type: WireType) -> str:
@@ -92,7 +104,7 @@ class Rows:
 
     `release` lets go of what the rows come from. It is called once, at the end of the rows or when nobody wants more, even
     if `batches` was never asked for any. `locate` gives an error of the rows its place in the client's text. `shared` says that
-    other sessions are given the same batches.
+    other sessions are given the same batches. `notices` are sent before the rows.
     """
 
     columns: list[ResultColumn]
@@ -105,6 +117,7 @@ class Rows:
     release: Callable[[], Awaitable[object]] | None = None
     locate: Callable[[StreamSQLError], StreamSQLError] | None = None
     shared: bool = False
+    notices: list[dict[str, str]] = field(default_factory=list)
 
     def tag_of(self, count: int) -> str:
         """Give the tag of CommandComplete after so many rows."""

@@ -13,11 +13,14 @@ from dataclasses import dataclass, replace
 import duckdb
 import pyarrow as pa
 
+from streamsql.base.errors import FeatureNotSupported
 from streamsql.base.limits import Limits, exceeded
 from streamsql.catalog.access import TEMPORARY_IDS_FROM
 from streamsql.catalog.objects import TEMPORARY_SCHEMA, Catalog, Table, quoted
+from streamsql.engine.constraints import explaining, with_checks
 from streamsql.engine.store import Store, translated
 from streamsql.engine.table_changes import TableChange, kept_columns, remaining, typed_columns
+from streamsql.server.reads import describe_on
 from streamsql.sql.names import parted
 from streamsql.sql.statements import CreateTable, OnCommit
 
@@ -51,16 +54,19 @@ class TemporaryTable:
 Temporary = Mapping[str, TemporaryTable]
 
 
-def created(statement: CreateTable, store: Store) -> TemporaryTable:
+def created(statement: CreateTable, store: Store, limits: Limits) -> TemporaryTable:
     """Make an empty table of a CREATE TEMP TABLE."""
     number = TEMPORARY_IDS_FROM + next(_numbers) % _NUMBERS_MAX
     _, name = parted(statement.name)
     table = Table(
-        number, statement.name, statement.columns, statement.text, statement.primary_key,
-        schema=TEMPORARY_SCHEMA, label=name,
+        number, statement.name, statement.columns, statement.text, statement.primary_key, key_name=statement.key_name,
+        constraints=statement.constraints, schema=TEMPORARY_SCHEMA, label=name,
     )  # fmt: skip
     columns = ", ".join(f"CAST(NULL AS {c.type}) AS {quoted(c.name)}" for c in table.columns)
     cursor = store.cursor()
+    table = with_checks(table, limits, statement, describe_on(cursor))
+    if table.foreign_keys:
+        raise FeatureNotSupported("a foreign key of a temporary table is not supported", hint="use CREATE TABLE")
     with translated():
         rows = cursor.sql(
             f"SELECT {kept_columns(table)} FROM (SELECT {columns}, CAST(NULL AS BIGINT) AS __seq) LIMIT 0"
@@ -83,8 +89,7 @@ def merged(
     table, cursor = made.table, store.cursor()
     names = ", ".join(quoted(c.name) for c in table.columns)
     columns = [f"{quoted(c.name)} {c.type}" for c in table.columns]
-    if table.primary_key:
-        columns.append(f"PRIMARY KEY ({', '.join(quoted(c) for c in table.primary_key)})")
+    columns += [f"UNIQUE ({', '.join(map(quoted, key.columns))})" for key in table.keys]
     try:
         made.register(cursor)
         parts = [f"SELECT {names} FROM ({made.there()})"]
@@ -93,7 +98,7 @@ def merged(
         if written is not None:
             cursor.register("__written", written)
             parts.append(f"SELECT {names} FROM __written")
-        with translated():
+        with explaining(table):
             cursor.execute(f"CREATE TEMP TABLE {quoted(table.name)} ({', '.join(columns)})").fetchall()
             cursor.execute(f"INSERT INTO temp.{quoted(table.name)} {' UNION ALL '.join(parts)}").fetchall()
             rows = cursor.sql(

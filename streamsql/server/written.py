@@ -15,14 +15,17 @@ import duckdb
 import pyarrow as pa
 from sqlglot import exp
 
-from streamsql.base.errors import UniqueViolation
 from streamsql.catalog.objects import Stream, Table, quoted
+from streamsql.engine import foreign_keys
+from streamsql.engine.constraints import check_within, explaining, key_violation
 from streamsql.engine.store import translated
 from streamsql.engine.table_changes import TableChange, kept_columns, refuse_if_append_mode, typed_columns
 from streamsql.engine.upserts import check_once, upsert_sql
 from streamsql.plan.adhoc import Scope, aimed_at
+from streamsql.plan.upsert import Conflict
 from streamsql.server.context import Context
-from streamsql.sql.render import duckdb_sql
+from streamsql.sql.constraints import Unique
+from streamsql.sql.render_trees import duckdb_sql
 
 # a table of the connection that changes them: rows of the transaction's own
 _OWN_TABLE = "__changed"
@@ -31,27 +34,42 @@ _OWN_TABLE = "__changed"
 async def write(context: Context, relation: Stream | Table, rows: pa.Table) -> None:
     """Write the rows of an INSERT or COPY in the session's transaction.
 
-    A duplicate key is found when the rows are committed; but a client that has set a savepoint waits for the error now.
+    Inside of BEGIN ... COMMIT they are held against the table's keys at once, and once more when they are committed: another
+    transaction may be first.
     """
-    if context.transaction.has_savepoints and isinstance(relation, Table) and relation.primary_key and rows.num_rows:
-        await context.reads.compute(lambda: _check_unique(context, relation, rows))
+    keyed = isinstance(relation, Table) and (relation.keys or relation.foreign_keys)
+    if context.transaction.explicit and keyed and rows.num_rows:
+        assert isinstance(relation, Table)
+        table = relation
+        await context.reads.compute(lambda: _check(context, table, rows))
     context.transaction.write(relation.name, rows)
 
 
-def _check_unique(context: Context, table: Table, rows: pa.Table) -> None:
-    key = ", ".join(quoted(c) for c in table.primary_key)
+def _check(context: Context, table: Table, rows: pa.Table) -> None:
+    """Hold rows against the table's keys, and what they speak of. Raises UniqueViolation, ForeignKeyViolation."""
     with contextlib.closing(context.own_cursor()) as cursor:
-        stand_in = context.own_scope(cursor).stand_ins.get(table.name)
+        stand_ins = context.own_scope(cursor).stand_ins
+        there = quoted(stand_ins[table.name]) if table.name in stand_ins else table.public_name
         cursor.register("__given", rows)
-        found = cursor.execute(
-            f"SELECT {key} FROM __given GROUP BY {key} HAVING count(*) > 1 "
-            f"UNION ALL SELECT {key} FROM __given SEMI JOIN {stand_in or table.public_name} USING ({key}) LIMIT 1"
-        ).fetchall()
-    if found:
-        shown = ", ".join(f"{name}: {value}" for name, value in zip(table.primary_key, found[0], strict=True))
-        raise UniqueViolation(
-            "duplicate key value violates primary key constraint", detail=f"Key ({shown}) already exists."
-        )
+        for key in table.keys:
+            names = ", ".join(map(quoted, key.columns))
+            known = " AND ".join(f"{quoted(c)} IS NOT NULL" for c in key.columns)
+            found = cursor.execute(
+                f"SELECT {names} FROM __given WHERE {known} GROUP BY {names} HAVING count(*) > 1 "
+                f"UNION ALL SELECT {names} FROM __given SEMI JOIN {there} USING ({names}) LIMIT 1"
+            ).fetchall()
+            if found:
+                raise key_violation(table, key.name, key.columns, found[0])
+        for foreign in table.foreign_keys:
+            other = table if foreign.table == table.name else context.catalog.find(foreign.table)
+            read = quoted(stand_ins[other.name]) if other.name in stand_ins else other.public_name
+            if other is table:
+                names = ", ".join(quoted(c.name) for c in table.columns)
+                read = f"(SELECT {names} FROM {read} UNION ALL SELECT {names} FROM __given)"
+            sql = foreign_keys.orphans(context.catalog, table, foreign, "__given", read)
+            found = cursor.execute(f"{sql} LIMIT 1").fetchall()
+            if found:
+                raise foreign_keys.missing(context.catalog, table, foreign, found[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +97,23 @@ def change(context: Context, table: Table, resolve: Callable[[Scope], exp.Expr],
         return done
 
 
-def upsert(context: Context, table: Table, rows: pa.Table, clause: str, *, returning: bool = False) -> Written:
+def upsert(context: Context, table: Table, rows: pa.Table, conflict: Conflict, *, returning: bool = False) -> Written:
     """Run an INSERT with an ON CONFLICT clause in the session's transaction, as `change` does."""
     if not rows.num_rows:
         return Written(0, rows)
     with _opened(context, table) as cursor:
         cursor.register("__given", rows)
-        key = ", ".join(quoted(c) for c in table.primary_key)
-        about = f"SELECT * FROM __there SEMI JOIN __given USING ({key})"
+        about = f"SELECT * FROM __there AS t WHERE {' OR '.join(_is_given(key) for key in table.keys)}"
         gone, own = _moved(context, table, cursor, about)
-        check_once(table, clause, lambda sql: cursor.execute(sql).fetchall())
-        done = _run(cursor, table, own, upsert_sql(table, clause, _OWN_TABLE, {"__seq": "NULL"}), returning=returning)
+        check_once(conflict, lambda sql: cursor.execute(sql).fetchall())
+        done = _run(cursor, table, own, upsert_sql(table, conflict, _OWN_TABLE, {"__seq": "NULL"}), returning=returning)
         context.transaction.change(TableChange(table, gone, _own_rows(cursor, table)))
         return done
+
+
+def _is_given(key: Unique) -> str:
+    same = " AND ".join(f"t.{quoted(c)} = g.{quoted(c)}" for c in key.columns)
+    return f"EXISTS (SELECT 1 FROM __given AS g WHERE {same})"
 
 
 @contextlib.contextmanager
@@ -133,16 +155,18 @@ def _run(cursor: duckdb.DuckDBPyConnection, table: Table, own: pa.Table, sql: st
     """Run a statement on the transaction's own rows."""
     columns = [f"{quoted(c.name)} {c.type}{' NOT NULL' if c.not_null or c.primary_key else ''}" for c in table.columns]
     columns.append("__seq BIGINT")
-    if table.primary_key:
-        columns.append(f"PRIMARY KEY ({', '.join(quoted(c) for c in table.primary_key)})")
-    with translated():
+    columns += [f"UNIQUE ({', '.join(map(quoted, key.columns))})" for key in table.keys]
+    with explaining(table):
         cursor.execute(f"CREATE TEMP TABLE {_OWN_TABLE} ({', '.join(columns)})").fetchall()
         cursor.register("__own", own)
         cursor.execute(f"INSERT INTO {_OWN_TABLE} SELECT {typed_columns(table)}, __seq FROM __own").fetchall()
-        if not returning:
-            return Written(int(cursor.execute(sql).fetchall()[0][0]))
-        changed: pa.Table = cursor.execute(f"{sql} RETURNING {kept_columns(table)}").to_arrow_table()
-        return Written(changed.num_rows, changed.drop_columns(["__seq"]))
+        if returning:
+            changed: pa.Table = cursor.execute(f"{sql} RETURNING {kept_columns(table)}").to_arrow_table()
+            done = Written(changed.num_rows, changed.drop_columns(["__seq"]))
+        else:
+            done = Written(int(cursor.execute(sql).fetchall()[0][0]))
+        check_within(lambda text: cursor.execute(text).fetchall(), table, _OWN_TABLE)
+        return done
 
 
 def _own_rows(cursor: duckdb.DuckDBPyConnection, table: Table) -> pa.Table:

@@ -103,8 +103,6 @@ def _conflict(cursor: Cursor) -> tuple[list[Token], exp.OnConflict | None]:
     conflict = tree.args.get("conflict")
     if not isinstance(conflict, exp.OnConflict) or conflict.args.get("duplicate"):
         raise cursor.error(token)
-    if conflict.args.get("constraint"):
-        refuse("ON CONFLICT ON CONSTRAINT", "name the columns of the primary key", cursor)
     return tokens[:index], conflict
 
 

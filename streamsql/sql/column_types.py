@@ -1,8 +1,8 @@
 """The types of columns: Postgres' names, and DuckDB's own, to the name that DuckDB's ``typeof`` prints.
 
 The stock parser reads the type; the tables below say what it is called here. A type that stands in no table does not
-exist. ``numeric`` without a precision is DECIMAL(38,10); the length of varchar(n) and char(n) is dropped, and so is the
-precision of a timestamp: DuckDB checks neither.
+exist. ``numeric`` without a precision is DECIMAL(38,10). DuckDB knows no length of varchar(n) and char(n), and no precision of
+a timestamp: `declared_types` does.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from sqlglot.errors import SqlglotError
 from sqlglot.tokens import Token, TokenType
 
 from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue, StreamSQLError, UndefinedObject
+from streamsql.base.types import Declared
+from streamsql.sql.declared_types import declared
 from streamsql.sql.names import quote_name
 from streamsql.sql.tokens import Cursor, syntax_error
 
@@ -59,7 +61,11 @@ DUCKDB_WORDS: dict[str, str] = {
     "timestamp_ms": "TIMESTAMP_MS",
     "timestamp_ns": "TIMESTAMP_NS",
 }
-_SERIAL = frozenset({"serial", "bigserial", "smallserial", "serial2", "serial4", "serial8"})
+# types that stand for an integer that a sequence numbers
+_SERIAL = {
+    "serial": "INTEGER", "serial4": "INTEGER", "bigserial": "BIGINT", "serial8": "BIGINT", "smallserial": "SMALLINT",
+    "serial2": "SMALLINT",
+}  # fmt: skip
 _DECIMAL_DIGITS_MAX = 38
 _COLUMN_ENDS = frozenset(
     {
@@ -74,8 +80,22 @@ def is_column_end(token: Token) -> bool:
     return token.token_type is not TokenType.IDENTIFIER and token.text in _COLUMN_ENDS
 
 
+def accept_serial(cursor: Cursor) -> str | None:
+    """Read serial or its kin, if that comes next; give DuckDB's name of the integer that it is."""
+    word = cursor.peek
+    if word is None or word.token_type is TokenType.IDENTIFIER or word.text not in _SERIAL:
+        return None
+    return _SERIAL[cursor.advance().text]
+
+
 def expect_type(cursor: Cursor) -> str:
-    """Read a type, up to the next constraint, comma, closing parenthesis or ``WITH (``; give DuckDB's name for it.
+    """Read a type, and give DuckDB's name for it; as `expect_column_type` does."""
+    return expect_column_type(cursor)[0]
+
+
+def expect_column_type(cursor: Cursor) -> tuple[str, Declared | None]:
+    """Read a type, up to the next constraint, comma, closing parenthesis or ``WITH (``; give DuckDB's name for it, and what
+    that does not tell.
 
     Raises SQLSyntaxError, UndefinedObject (42704), FeatureNotSupported for serial.
     """
@@ -94,21 +114,20 @@ def expect_type(cursor: Cursor) -> str:
     return _named(cursor, tokens)
 
 
-def _named(cursor: Cursor, tokens: list[Token]) -> str:
+def _named(cursor: Cursor, tokens: list[Token]) -> tuple[str, Declared | None]:
     first = tokens[0]
     if first.text in ("pg_catalog", "public") and len(tokens) > 2 and tokens[1].text == ".":
         tokens = tokens[2:]
         first = tokens[0]
     if first.text in _SERIAL:
         raise FeatureNotSupported(
-            f"type {first.text} is not supported", hint="use BIGINT, and let the client number its rows",
-            position=first.start + 1,
-        )  # fmt: skip
+            f"type {first.text} is for columns of tables", hint="use BIGINT", position=first.start + 1
+        )
     if first.text in DUCKDB_WORDS:
         suffix = "".join(token.text for token in tokens[1:])
         if suffix.replace("[]", ""):
             raise syntax_error(cursor.text, tokens[1])
-        return DUCKDB_WORDS[first.text] + suffix
+        return DUCKDB_WORDS[first.text] + suffix, None
     try:
         tree = Postgres().parser().parse_into(exp.DataType, tokens, cursor.text)[0]
     except (SqlglotError, StreamSQLError, ValueError, TypeError, AttributeError, IndexError, RecursionError) as error:
@@ -117,7 +136,7 @@ def _named(cursor: Cursor, tokens: list[Token]) -> str:
         raise syntax_error(cursor.text, tokens[1] if len(tokens) > 1 else first) from error
     if not isinstance(tree, exp.DataType):
         raise _missing(cursor, tokens)
-    return _duckdb_name(tree, cursor, tokens)
+    return _duckdb_name(tree, cursor, tokens), declared(tree, first.start + 1)
 
 
 def _missing(cursor: Cursor, tokens: list[Token]) -> UndefinedObject:

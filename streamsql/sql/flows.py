@@ -4,11 +4,12 @@ and ADD COLUMN.
 
 from __future__ import annotations
 
-from streamsql.base.errors import SQLSyntaxError
-from streamsql.sql.definitions import expect_added_column, expect_new_name, expect_options
+from streamsql.base.errors import FeatureNotSupported, SQLSyntaxError
+from streamsql.sql.definitions import expect_options
 from streamsql.sql.flow_statements import AddColumn, AlterFlow, CreateSink, FlowAction, ResetStream
 from streamsql.sql.roles import parse_alter_object
 from streamsql.sql.statements import ObjectKind, Statement
+from streamsql.sql.table_elements import Elements, expect_column, expect_new_name
 from streamsql.sql.tokens import Cursor
 from streamsql.sql.unsupported import refuse
 
@@ -84,8 +85,15 @@ def _accept_action(cursor: Cursor) -> FlowAction | None:
 def _add_column(cursor: Cursor, name: str, position: int) -> AddColumn:
     cursor.accept("column")
     if_not_exists = cursor.accept("if", "not", "exists")
-    column = expect_added_column(cursor)
+    elements, column_at = Elements(), cursor.position
+    expect_column(cursor, elements, is_stream=True)
     cursor.expect_end()
+    (column,) = elements.columns
+    if elements.constraints or column.numbered is not None:
+        raise FeatureNotSupported(
+            "ADD COLUMN of a stream with a constraint or a sequence", hint="NOT NULL and DEFAULT may stand there",
+            position=column_at + 1,
+        )  # fmt: skip
     return AddColumn(*cursor.source, name=name, name_position=position, column=column, if_not_exists=if_not_exists)
 
 

@@ -1,7 +1,7 @@
 """Statements back to text: the canonical form, which parses to an equal statement.
 
-Used for EXPLAIN, for SHOW, and for durable definitions. Trees are written in Postgres' dialect; `duckdb_sql` writes a
-tree for DuckDB to run. Equal means all but `text` and positions; `same` says so.
+Used for EXPLAIN, for SHOW, and for durable definitions. Trees are written in Postgres'
+dialect. Equal means all but `text` and positions; `same` says so.
 """
 
 from __future__ import annotations
@@ -11,16 +11,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlglot import exp
-from sqlglot.dialects.duckdb import DuckDB
-from sqlglot.dialects.postgres import Postgres
-
-from streamsql.base.errors import FeatureNotSupported, ProgramLimitExceeded
+from streamsql.sql.constraints import render_constraint
 from streamsql.sql.durations import render_duration
 from streamsql.sql.flow_statements import AddColumn, AlterFlow, CreateSink, ResetStream
 from streamsql.sql.includes import render_includes
 from streamsql.sql.names import quote_name, quote_path, quote_string
 from streamsql.sql.render_roles import ROLE_RENDERERS
+from streamsql.sql.render_trees import postgres_sql
 from streamsql.sql.secrets import SecretReference
 from streamsql.sql.statements import (
     CloseCursor,
@@ -65,32 +62,11 @@ from streamsql.sql.statements import (
 )
 from streamsql.sql.values import LiteralRows
 
-_FLOAT = re.compile(r'"(?:[^"]|"")*"|\bFLOAT\b')
+_OTHERS = re.compile(r'"(?:[^"]|"")*"|\b(?:FLOAT|VARCHAR)\b')
+_NAMES = {"FLOAT": "REAL", "VARCHAR": "TEXT"}
 _POSITIONS = frozenset(
     {"text", "position", "name_position", "name_positions", "mode_position", "option_positions", "view_position"}
 )
-
-
-def duckdb_sql(tree: exp.Expr) -> str:
-    """Write a tree (read as Postgres) in DuckDB's dialect. Raises ProgramLimitExceeded for too deep a tree."""
-    return _written(tree, DuckDB())
-
-
-def postgres_sql(tree: exp.Expr) -> str:
-    """Write a tree in Postgres' dialect. Raises ProgramLimitExceeded for too deep a tree."""
-    return _written(tree, Postgres())
-
-
-def _written(tree: exp.Expr, dialect: Postgres | DuckDB) -> str:
-    try:
-        return dialect.generate(tree, copy=True, comments=False)
-    except RecursionError as error:
-        raise ProgramLimitExceeded(
-            "the nesting of a statement is too deep", hint="write the expression with less nesting"
-        ) from error
-    except (ValueError, TypeError, AttributeError) as error:
-        # a function called with arguments that its signature does not have
-        raise FeatureNotSupported("this expression cannot be translated", detail=str(error)[:200]) from error
 
 
 def render(statement: Statement) -> str:
@@ -144,23 +120,32 @@ def _columns(names: tuple[str, ...]) -> str:
 
 
 def _column(column: ColumnDefinition) -> str:
-    parts = [quote_name(column.name), _type(column.type)]
+    parts = [quote_name(column.name), _type(column.type) if column.declared is None else column.declared.shown]
+    numbered = column.numbered
+    if numbered is not None and not numbered.is_identity:
+        parts[1] = _SERIAL[column.type]
     if column.default is not None:
         parts.append(f"DEFAULT {postgres_sql(column.default)}")
-    if column.not_null and not column.primary_key:
+    if numbered is not None and numbered.is_identity:
+        parts.append(numbered.render())
+    elif column.not_null and not column.primary_key and numbered is None:
         parts.append("NOT NULL")
     return " ".join(parts)
 
 
+_SERIAL = {"SMALLINT": "SMALLSERIAL", "INTEGER": "SERIAL", "BIGINT": "BIGSERIAL"}
+
+
 def _type(duckdb_type: str) -> str:
-    """Write DuckDB's FLOAT as REAL: in Postgres FLOAT is double precision."""
-    return _FLOAT.sub(lambda found: "REAL" if found[0] == "FLOAT" else found[0], duckdb_type)
+    """Write a type of DuckDB's as PostgreSQL calls it: FLOAT is double precision there, and a VARCHAR may have a length."""
+    return _OTHERS.sub(lambda found: _NAMES.get(found[0], found[0]), duckdb_type)
 
 
 def _create_stream(statement: CreateStream) -> str:
     elements = [_column(column) for column in statement.columns if not column.include]
     if statement.watermark is not None:
         elements.append(f"WATERMARK {_watermark(statement.watermark)}")
+    elements += map(render_constraint, statement.constraints)
     name = _if(statement.if_not_exists, "NOT EXISTS") + quote_path(statement.name)
     text = f"CREATE STREAM {name}" + (" SCHEMA INFERRED" if statement.inferred else "")
     text += f" ({', '.join(elements)})" if elements else ""
@@ -197,7 +182,9 @@ def _option_name(name: str) -> str:
 def _create_table(statement: CreateTable) -> str:
     elements = [_column(column) for column in statement.columns]
     if statement.primary_key:
-        elements.append(f"PRIMARY KEY{_columns(statement.primary_key)}")
+        name = f"CONSTRAINT {quote_name(statement.key_name)} " if statement.key_name else ""
+        elements.append(f"{name}PRIMARY KEY{_columns(statement.primary_key)}")
+    elements += map(render_constraint, statement.constraints)
     options = f" WITH ({_options(statement.options)})" if statement.options else ""
     return f"{_create_table_head(statement)} ({', '.join(elements)}){options}{_on_commit(statement)}"
 

@@ -13,6 +13,10 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
+from streamsql.base.types import Declared, WireColumn, wire_column
+from streamsql.sql.constraints import Constraint
+from streamsql.sql.sequence_statements import Numbered
+
 
 class EmitMode(enum.Enum):
     """When a continuous query shows a result; see docs/semantics.md."""
@@ -80,7 +84,9 @@ class Query(Statement):
 class ColumnDefinition:
     """A column of CREATE STREAM or CREATE TABLE. `type` is DuckDB's name of the type, `default` an expression.
 
-    `include` is what it holds of a message beside its value, as ``INCLUDE`` names it: ``key``, ``header:name``; else "".
+    `declared` is what PostgreSQL calls the type, where DuckDB's name does not tell: ``varchar(10)``. `numbered` is how a
+    sequence gives its values. `include` is what it holds of a message beside its value, as ``INCLUDE`` names it: ``key``,
+    ``header:name``; else "".
     """
 
     name: str
@@ -90,6 +96,14 @@ class ColumnDefinition:
     default: exp.Expr | None = None
     include: str = ""
     position: int = 0
+    declared: Declared | None = None
+    numbered: Numbered | None = None
+
+    @property
+    def wire(self) -> WireColumn:
+        """How it is shown to clients."""
+        shown = wire_column(self.type)
+        return shown if self.declared is None else WireColumn(self.declared.type, shown.cast, self.declared.modifier)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +120,7 @@ class CreateStream(Statement):
     if_not_exists: bool = False
     option_positions: dict[str, int] = field(default_factory=dict)
     inferred: bool = False
+    constraints: tuple[Constraint, ...] = ()
 
 
 class OnCommit(enum.Enum):
@@ -120,7 +135,8 @@ class OnCommit(enum.Enum):
 class CreateTable(Statement):
     """CREATE [TEMP] TABLE name (columns [, PRIMARY KEY (...)]) [ON COMMIT ...] [WITH (options)].
 
-    `on_commit` None: no temporary one. With options a connector fills it.
+    `on_commit` None: no temporary one. With options a connector fills it. `key_name` is the primary key's name. Once looked up,
+    `names` has the keys of the tables that foreign keys name, by the names there.
     """
 
     name: str
@@ -130,6 +146,9 @@ class CreateTable(Statement):
     on_commit: OnCommit | None = None
     options: dict[str, str] = field(default_factory=dict)
     option_positions: dict[str, int] = field(default_factory=dict)
+    key_name: str = ""
+    constraints: tuple[Constraint, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ EXPECTED = {
     "error": [
         '42703 ERROR: column "nosuch" does not exist',
         '42P01 ERROR: relation "nowhere" does not exist',
-        "23505 ERROR: duplicate key value violates primary key constraint",
+        '23505 ERROR: duplicate key value violates unique constraint "j_pkey"',
         '23502 ERROR: null value in column "name" of relation "j" violates not-null constraint',
         "22012 ERROR: division by zero",
         '22P02 ERROR: invalid input syntax for type integer: "x"',

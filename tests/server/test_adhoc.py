@@ -325,7 +325,7 @@ def test_an_object_with_dependents_is_dropped_with_cascade_only(connection: Conn
     connection.execute("CREATE MATERIALIZED VIEW above AS SELECT count(*) FROM base EMIT UPDATE")
     with pytest.raises(psycopg.errors.DependentObjectsStillExist) as refused:
         connection.execute("DROP STREAM base")
-    assert refused.value.diag.message_detail == "materialized view above depends on base"
+    assert refused.value.diag.message_detail == "materialized view above depends on stream base"
     with pytest.raises(psycopg.errors.WrongObjectType):
         connection.execute("DROP TABLE base")
     connection.execute("DROP STREAM base CASCADE")

@@ -15,7 +15,8 @@ from streamsql.base.errors import DuplicateColumn, StreamSQLError, UndefinedPara
 from streamsql.base.limits import Limits
 from streamsql.sql.names import RESERVED
 from streamsql.sql.parse import parse
-from streamsql.sql.render import duckdb_sql, render, same
+from streamsql.sql.render import render, same
+from streamsql.sql.render_trees import duckdb_sql
 from streamsql.sql.statements import Query
 
 LIMITS = Limits()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from streamsql.base.types import WireType
+from streamsql.base.types import WireType, shown_type
 from streamsql.catalog.information_schema.granted import granted, tables
-from streamsql.catalog.pg_catalog.shapes import NUMBER_DIGITS, TEXT_OCTETS_MAX, shapes, shown_type
+from streamsql.catalog.pg_catalog.shapes import NUMBER_DIGITS, TEXT_OCTETS_MAX, shapes
 from streamsql.catalog.relation import Row, Snapshot, standard
 
 _TIMES = frozenset({"interval", "time", "timestamp", "timestamptz"})
@@ -44,6 +44,8 @@ def _of_type(wire_type: WireType, modifier: int) -> dict[str, object]:
     found: dict[str, object] = {"data_type": shown_type(wire_type)}
     if name in _TEXTS:
         found["character_octet_length"] = TEXT_OCTETS_MAX
+        if modifier >= 4:
+            found |= {"character_maximum_length": modifier - 4, "character_octet_length": 4 * (modifier - 4)}
     if name in NUMBER_DIGITS:
         found |= {"numeric_precision": NUMBER_DIGITS[name], "numeric_precision_radix": 2}
         if name.startswith("int"):
@@ -53,7 +55,7 @@ def _of_type(wire_type: WireType, modifier: int) -> dict[str, object]:
         if modifier >= 0:
             found |= {"numeric_precision": (modifier - 4) >> 16, "numeric_scale": (modifier - 4) & 0xFFFF}
     if name in _TIMES or name == "date":
-        found["datetime_precision"] = 6 if name in _TIMES else 0
+        found["datetime_precision"] = 0 if name == "date" else 6 if modifier < 0 else modifier
     return found
 
 

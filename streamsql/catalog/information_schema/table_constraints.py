@@ -1,13 +1,17 @@
-"""table_constraints, key_column_usage and their like: primary keys, and NOT NULL as the checks that PostgreSQL makes of it."""
+"""table_constraints, key_column_usage and their like: constraints, and NOT NULL as the checks that PostgreSQL makes of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from streamsql.catalog.objects import CatalogObject, View
+from sqlglot import exp
+
+from streamsql.catalog.objects import CatalogObject, Table, View
 from streamsql.catalog.pg_catalog import oids
-from streamsql.catalog.pg_catalog.shapes import key_name, namespace, shapes, with_keys
+from streamsql.catalog.pg_catalog.keys import TableKey, all_keys, others, referenced
+from streamsql.catalog.pg_catalog.shapes import namespace, shapes
 from streamsql.catalog.relation import Row, Snapshot, standard
+from streamsql.sql.constraints import Check, ForeignKey, shown_condition
 
 
 def _table(snapshot: Snapshot, made: CatalogObject) -> dict[str, object]:
@@ -30,26 +34,86 @@ def _not_null(snapshot: Snapshot) -> Iterator[tuple[str, CatalogObject, str]]:
 
 def _constraints(snapshot: Snapshot) -> Iterator[Row]:
     always = {"is_deferrable": "NO", "initially_deferred": "NO", "enforced": "YES"}
-    for made in with_keys(snapshot.catalog):
-        kind = {"constraint_type": "PRIMARY KEY"}
-        yield {**_constraint(snapshot, made, key_name(made)), **_table(snapshot, made), **kind, **always}
+    for key in all_keys(snapshot.catalog):
+        kind = {"constraint_type": "PRIMARY KEY" if key.primary else "UNIQUE"}
+        distinct = {} if key.primary else {"nulls_distinct": "YES"}
+        yield {
+            **_constraint(snapshot, key.table, key.name),
+            **_table(snapshot, key.table),
+            **kind,
+            **always,
+            **distinct,
+        }
+    for made, constraint in others(snapshot.catalog):
+        kind = {"constraint_type": "CHECK" if isinstance(constraint, Check) else "FOREIGN KEY"}
+        yield {**_constraint(snapshot, made, constraint.name), **_table(snapshot, made), **kind, **always}
     for name, relation, _ in _not_null(snapshot):
         kind = {"constraint_type": "CHECK"}
         yield {**_constraint(snapshot, relation, name), **_table(snapshot, relation), **kind, **always}
 
 
 def _checks(snapshot: Snapshot) -> Iterator[Row]:
+    for made, constraint in others(snapshot.catalog):
+        if isinstance(constraint, Check):
+            clause = f"({shown_condition(constraint.expression)})"
+            yield {**_constraint(snapshot, made, constraint.name), "check_clause": clause}
     for name, relation, column in _not_null(snapshot):
         yield {**_constraint(snapshot, relation, name), "check_clause": f"{column} IS NOT NULL"}
 
 
+def _foreign(snapshot: Snapshot) -> Iterator[tuple[Table, ForeignKey, TableKey]]:
+    for made, constraint in others(snapshot.catalog):
+        if isinstance(constraint, ForeignKey) and isinstance(made, Table):
+            there = referenced(snapshot.catalog, made, constraint)
+            if there is not None:
+                yield made, constraint, there
+
+
 def _key_columns(snapshot: Snapshot) -> Iterator[Row]:
-    for made in with_keys(snapshot.catalog):
-        for place, column in enumerate(made.primary_key, 1):
+    for key in all_keys(snapshot.catalog):
+        for place, column in enumerate(key.key.columns, 1):
             yield {
-                **_constraint(snapshot, made, key_name(made)), **_table(snapshot, made), "column_name": column,
+                **_constraint(snapshot, key.table, key.name), **_table(snapshot, key.table), "column_name": column,
                 "ordinal_position": place,
             }  # fmt: skip
+    for made, foreign, there in _foreign(snapshot):
+        columns = foreign.key or there.table.primary_key
+        for place, column in enumerate(foreign.columns, 1):
+            yield {
+                **_constraint(snapshot, made, foreign.name), **_table(snapshot, made), "column_name": column,
+                "ordinal_position": place, "position_in_unique_constraint": there.key.columns.index(columns[place - 1]) + 1,
+            }  # fmt: skip
+
+
+def _used_columns(snapshot: Snapshot) -> Iterator[Row]:
+    for key in all_keys(snapshot.catalog):
+        for column in key.key.columns:
+            yield {**_constraint(snapshot, key.table, key.name), **_table(snapshot, key.table), "column_name": column}
+    for made, constraint in others(snapshot.catalog):
+        if isinstance(constraint, Check):
+            for column in sorted({c.name for c in constraint.expression.find_all(exp.Column)}):
+                yield {**_constraint(snapshot, made, constraint.name), **_table(snapshot, made), "column_name": column}
+    for made, foreign, there in _foreign(snapshot):
+        for column in foreign.key or there.table.primary_key:
+            yield {
+                **_constraint(snapshot, made, foreign.name), **_table(snapshot, there.table), "column_name": column,
+            }  # fmt: skip
+
+
+def _used_tables(snapshot: Snapshot) -> Iterator[Row]:
+    for key in all_keys(snapshot.catalog):
+        yield {**_constraint(snapshot, key.table, key.name), **_table(snapshot, key.table)}
+    for made, foreign, there in _foreign(snapshot):
+        yield {**_constraint(snapshot, made, foreign.name), **_table(snapshot, there.table)}
+
+
+def _references(snapshot: Snapshot) -> Iterator[Row]:
+    for made, foreign, there in _foreign(snapshot):
+        yield {
+            **_constraint(snapshot, made, foreign.name), "unique_constraint_catalog": snapshot.database,
+            "unique_constraint_schema": there.table.schema, "unique_constraint_name": there.name,
+            "match_option": "NONE", "update_rule": foreign.on_update.words, "delete_rule": foreign.on_delete.words,
+        }  # fmt: skip
 
 
 RELATIONS = (
@@ -79,13 +143,14 @@ RELATIONS = (
         "constraint_column_usage",
         """table_catalog name, table_schema name, table_name name, column_name name, constraint_catalog name,
     constraint_schema name, constraint_name name""",
-        _key_columns,
+        _used_columns,
     ),
     standard(
         13305,
         "constraint_table_usage",
         """table_catalog name, table_schema name, table_name name, constraint_catalog name, constraint_schema name,
     constraint_name name""",
+        _used_tables,
     ),
     standard(
         13339,
@@ -93,5 +158,6 @@ RELATIONS = (
         """constraint_catalog name, constraint_schema name, constraint_name name, unique_constraint_catalog name,
     unique_constraint_schema name, unique_constraint_name name, match_option varchar, update_rule varchar,
     delete_rule varchar""",
+        _references,
     ),
 )

@@ -12,15 +12,14 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from streamsql.base.types import BY_OID
+from streamsql.base.types import BY_OID, shown_type
 from streamsql.catalog.objects import View
-from streamsql.catalog.pg_catalog import oids
-from streamsql.catalog.pg_catalog.pg_index import constraint_text, index_text
+from streamsql.catalog.pg_catalog import keys, oids
 from streamsql.catalog.pg_catalog.pg_namespace import schemas
 from streamsql.catalog.pg_catalog.pg_proc import functions
 from streamsql.catalog.pg_catalog.pg_tables import view_text
 from streamsql.catalog.pg_catalog.pg_type import BUILT_IN
-from streamsql.catalog.pg_catalog.shapes import comments, key_name, shown_name, shown_type, with_keys
+from streamsql.catalog.pg_catalog.shapes import comments, shown_name
 from streamsql.catalog.relation import PG_CATALOG, READ_AS_PREFIX, Snapshot
 from streamsql.sql.names import quote_name
 
@@ -87,12 +86,15 @@ def _of_objects(snapshot: Snapshot) -> Iterator[Entry]:
             yield (f"comment:{number}" if number else "comment"), oids.relation(made.id), text
         if isinstance(made, View):
             yield "view", oids.relation(made.id), view_text(made)
-    for made in with_keys(snapshot.catalog):
-        yield "class", oids.index(made.id), shown_name(snapshot, made, key_name(made))
-        yield "index", oids.index(made.id), index_text(made)
-        yield "constraint", oids.constraint(made.id), constraint_text(made)
-        for place, column in enumerate(made.primary_key, 1):
-            yield f"index:{place}", oids.index(made.id), quote_name(column)
+    for key in keys.all_keys(snapshot.catalog):
+        yield "class", key.index, shown_name(snapshot, key.table, key.name)
+        yield "index", key.index, keys.index_text(key)
+        yield "constraint", key.constraint, keys.key_text(key)
+        for place, column in enumerate(key.key.columns, 1):
+            yield f"index:{place}", key.index, quote_name(column)
+    for relation, constraint in keys.others(snapshot.catalog):
+        oid = oids.named(relation.id, "constraint", constraint.name)
+        yield "constraint", oid, keys.constraint_text(snapshot, relation, constraint)
 
 
 def _of_types() -> Iterator[Entry]:

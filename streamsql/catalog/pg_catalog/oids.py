@@ -1,13 +1,17 @@
 """The OIDs of the user's objects: made from their ids, so that they are the same after a restart.
 
 An object's OIDs follow each other: its own, its row type's, that type's array's, its primary key's index's and constraint's.
+Those of other constraints are made from the object's id and their names.
 """
 
 from __future__ import annotations
 
+import zlib
+
 FIRST = 16384  # as in PostgreSQL: below are the system's
 _PER_OBJECT = 8
 _FIRST_DEFAULT = 1 << 30
+_FIRST_NAMED = 1 << 29
 _COLUMNS_MAX = 2048
 
 CATALOG_SCHEMA = 11
@@ -46,6 +50,11 @@ def index(object_id: int) -> int:
 
 def constraint(object_id: int) -> int:
     return relation(object_id) + 4
+
+
+def named(object_id: int, kind: str, name: str) -> int:
+    """The OID of what an object has by name: an index, a constraint."""
+    return _FIRST_NAMED + zlib.crc32(f"{object_id} {kind} {name}".encode()) % _FIRST_NAMED
 
 
 def default(object_id: int, number: int) -> int:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from streamsql.base.types import WireType
 from streamsql.catalog.pg_catalog import oids
+from streamsql.catalog.pg_catalog.keys import all_keys
 from streamsql.catalog.pg_catalog.pg_type import BUILT_IN
-from streamsql.catalog.pg_catalog.shapes import Shape, dimensions, key_numbers, shapes, with_keys
+from streamsql.catalog.pg_catalog.shapes import Shape, dimensions, shapes
 from streamsql.catalog.relation import Row, Snapshot, table
 
 
@@ -15,11 +16,11 @@ def _attributes(snapshot: Snapshot) -> Iterator[Row]:
     for made in snapshot.catalog:
         for shape in shapes(made):
             yield _of_shape(oids.relation(made.id), shape.number, shape)
-    for made in with_keys(snapshot.catalog):
-        columns = shapes(made)
-        for place, number in enumerate(key_numbers(made), 1):
+    for key in all_keys(snapshot.catalog):
+        columns = shapes(key.table)
+        for place, number in enumerate(key.numbers, 1):
             shape = columns[number - 1]
-            yield {**_of_shape(oids.index(made.id), place, shape), "attnotnull": False, "atthasdef": False}
+            yield {**_of_shape(key.index, place, shape), "attnotnull": False, "atthasdef": False}
     for relation in snapshot.relations.values():
         for number, column in enumerate(relation.columns, 1):
             yield {

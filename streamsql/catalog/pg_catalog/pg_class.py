@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from streamsql.catalog.objects import CatalogObject, View
+from streamsql.catalog.objects import Catalog, CatalogObject, Table, View
 from streamsql.catalog.pg_catalog import oids
+from streamsql.catalog.pg_catalog.keys import all_keys
 from streamsql.catalog.pg_catalog.pg_roles import acl
-from streamsql.catalog.pg_catalog.shapes import key_name, namespace, primary_key, with_keys
+from streamsql.catalog.pg_catalog.shapes import namespace
 from streamsql.catalog.relation import PG_CATALOG, CatalogRelation, Row, Snapshot, table
 
 _ALWAYS: dict[str, object] = {
@@ -26,29 +27,31 @@ _BARRIERS = frozenset({"pg_stats", "pg_stats_ext", "pg_stats_ext_exprs"})
 def _rows(snapshot: Snapshot) -> Iterator[Row]:
     for made in snapshot.catalog:
         yield {
-            **_of_object(made), "relnamespace": namespace(snapshot.catalog, made),
+            **_of_object(snapshot.catalog, made), "relnamespace": namespace(snapshot.catalog, made),
             "relowner": snapshot.catalog.access.owner_of(made.id), "relacl": acl(snapshot, made.id),
         }  # fmt: skip
-    for made in with_keys(snapshot.catalog):
+    for key in all_keys(snapshot.catalog):
         yield {
             **_ALWAYS,
-            "relowner": snapshot.catalog.access.owner_of(made.id),
-            "oid": oids.index(made.id), "relname": key_name(made), "relnamespace": namespace(snapshot.catalog, made),
-            "relkind": "i", "relam": oids.BTREE, "relnatts": len(made.primary_key), "reltuples": 0.0,
-            "relfilenode": oids.index(made.id),
+            "relowner": snapshot.catalog.access.owner_of(key.table.id),
+            "oid": key.index, "relname": key.name, "relnamespace": namespace(snapshot.catalog, key.table),
+            "relkind": "i", "relam": oids.BTREE, "relnatts": len(key.key.columns), "reltuples": 0.0,
+            "relfilenode": key.index,
         }  # fmt: skip
     for relation in snapshot.relations.values():
         yield _of_system(relation)
 
 
-def _of_object(made: CatalogObject) -> Row:
+def _of_object(catalog: Catalog, made: CatalogObject) -> Row:
     oid = oids.relation(made.id)
     return {
         **_ALWAYS,
         "oid": oid, "relname": made.bare, "reltype": oids.row_type(made.id),
-        "relam": oids.HEAP, "relfilenode": oid, "relhasindex": bool(primary_key(made)),
+        "relam": oids.HEAP, "relfilenode": oid, "relhasindex": isinstance(made, Table) and bool(made.keys),
         "relkind": "m" if isinstance(made, View) else "r", "relnatts": len(made.columns),
         "relhasrules": isinstance(made, View), "relreplident": "d",
+        "relchecks": 0 if isinstance(made, View) else len(made.checks),
+        "relhastriggers": isinstance(made, Table) and bool(made.foreign_keys or catalog.referencing(made.name)),
     }  # fmt: skip
 
 

@@ -1,56 +1,75 @@
-"""pg_index, pg_constraint and pg_indexes: the primary keys of tables, the only constraints that have a name here."""
+"""pg_index, pg_constraint and pg_indexes: the keys of tables, and the other constraints of tables and streams."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from streamsql.catalog.objects import Table
+from sqlglot import exp
+
+from streamsql.catalog.objects import Catalog, Table
 from streamsql.catalog.pg_catalog import oids
+from streamsql.catalog.pg_catalog.keys import all_keys, index_text, numbers_of, others, referenced
 from streamsql.catalog.pg_catalog.pg_type import BUILT_IN
-from streamsql.catalog.pg_catalog.shapes import key_name, key_numbers, namespace, shapes, with_keys
+from streamsql.catalog.pg_catalog.shapes import namespace, shapes
 from streamsql.catalog.relation import Row, Snapshot, table, view
-from streamsql.sql.names import quote_name
-
-
-def index_text(made: Table) -> str:
-    """Write the statement that would make a primary key's index, as ``pg_get_indexdef`` does."""
-    columns = ", ".join(map(quote_name, made.primary_key))
-    table = f"{quote_name(made.schema)}.{quote_name(made.bare)}"
-    return f"CREATE UNIQUE INDEX {quote_name(key_name(made))} ON {table} USING btree ({columns})"
-
-
-def constraint_text(made: Table) -> str:
-    """Write a primary key as ``pg_get_constraintdef`` does."""
-    return f"PRIMARY KEY ({', '.join(map(quote_name, made.primary_key))})"
+from streamsql.sql.constraints import Check, ForeignKey, shown_condition
 
 
 def _indexes(snapshot: Snapshot) -> Iterator[Row]:
-    for made in with_keys(snapshot.catalog):
-        numbers = key_numbers(made)
-        columns = shapes(made)
+    for key in all_keys(snapshot.catalog):
+        numbers = key.numbers
+        columns = shapes(key.table)
         collations = [BUILT_IN[columns[n - 1].type.oid]["typcollation"] for n in numbers]
         yield {
-            "indexrelid": oids.index(made.id), "indrelid": oids.relation(made.id), "indnatts": len(numbers),
-            "indnkeyatts": len(numbers), "indisunique": True, "indisprimary": True, "indimmediate": True,
+            "indexrelid": key.index, "indrelid": oids.relation(key.table.id), "indnatts": len(numbers),
+            "indnkeyatts": len(numbers), "indisunique": True, "indisprimary": key.primary, "indimmediate": True,
             "indisvalid": True, "indisready": True, "indislive": True, "indkey": numbers, "indcollation": collations,
             "indclass": [0] * len(numbers), "indoption": [0] * len(numbers),
         }  # fmt: skip
 
 
 def _constraints(snapshot: Snapshot) -> Iterator[Row]:
-    for made in with_keys(snapshot.catalog):
+    catalog = snapshot.catalog
+    always: dict[str, object] = {"convalidated": True, "conislocal": True}
+    for key in all_keys(catalog):
         yield {
-            "oid": oids.constraint(made.id), "conname": key_name(made), "connamespace": namespace(snapshot.catalog, made),
-            "contype": "p", "convalidated": True, "conrelid": oids.relation(made.id),
-            "conindid": oids.index(made.id), "confupdtype": " ", "confdeltype": " ", "confmatchtype": " ",
-            "conislocal": True, "connoinherit": True, "conkey": key_numbers(made),
+            **always, **_NO_ACTIONS, "oid": key.constraint, "conname": key.name,
+            "connamespace": namespace(catalog, key.table), "contype": "p" if key.primary else "u",
+            "conrelid": oids.relation(key.table.id), "conindid": key.index, "connoinherit": True, "conkey": key.numbers,
         }  # fmt: skip
+    for made, constraint in others(catalog):
+        row: dict[str, object] = {
+            **always, **_NO_ACTIONS, "oid": oids.named(made.id, "constraint", constraint.name),
+            "conname": constraint.name, "connamespace": namespace(catalog, made),
+            "conrelid": oids.relation(made.id),
+        }  # fmt: skip
+        if isinstance(constraint, Check):
+            columns = tuple(dict.fromkeys(c.name for c in constraint.expression.find_all(exp.Column, bfs=False)))
+            yield {**row, "contype": "c", "conkey": numbers_of(made, columns),
+                   "conbin": shown_condition(constraint.expression)}  # fmt: skip
+        elif isinstance(constraint, ForeignKey) and isinstance(made, Table):
+            yield {**row, **_foreign(catalog, made, constraint)}
+
+
+_NO_ACTIONS = {"confupdtype": " ", "confdeltype": " ", "confmatchtype": " "}
+
+
+def _foreign(catalog: Catalog, made: Table, constraint: ForeignKey) -> Row:
+    there = referenced(catalog, made, constraint)
+    if there is None:
+        return {}
+    columns = constraint.key or there.table.primary_key
+    return {
+        "contype": "f", "connoinherit": True, "conkey": numbers_of(made, constraint.columns),
+        "conindid": there.index, "confrelid": oids.relation(there.table.id), "confkey": numbers_of(there.table, columns),
+        "confupdtype": constraint.on_update.value, "confdeltype": constraint.on_delete.value, "confmatchtype": "s",
+    }  # fmt: skip
 
 
 def _shown(snapshot: Snapshot) -> Iterator[Row]:
-    for made in with_keys(snapshot.catalog):
+    for key in all_keys(snapshot.catalog):
         yield {
-            "schemaname": made.schema, "tablename": made.bare, "indexname": key_name(made), "indexdef": index_text(made),
+            "schemaname": key.table.schema, "tablename": key.table.bare, "indexname": key.name, "indexdef": index_text(key),
         }  # fmt: skip
 
 

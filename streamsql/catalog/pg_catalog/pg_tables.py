@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from streamsql.catalog.objects import CatalogObject, View
-from streamsql.catalog.pg_catalog.shapes import primary_key
+from streamsql.catalog.objects import CatalogObject, Table, View
 from streamsql.catalog.relation import Row, Snapshot, view
 
 
@@ -28,7 +27,7 @@ def _tables(snapshot: Snapshot) -> Iterator[Row]:
         if not isinstance(made, View):
             yield {
                 "schemaname": made.schema, "tablename": made.bare, "tableowner": _owner(snapshot, made),
-                "hasindexes": bool(primary_key(made)), **nothing,
+                "hasindexes": isinstance(made, Table) and bool(made.keys), **nothing,
             }  # fmt: skip
     for relation in snapshot.relations.values():
         if relation.kind == "r":

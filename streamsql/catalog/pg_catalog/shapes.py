@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from streamsql.base.types import WireType, type_name, wire_column
+from streamsql.base.types import WireColumn, WireType, shown_type, wire_column
 from streamsql.catalog.objects import Catalog, CatalogObject, Table, View
 from streamsql.catalog.pg_catalog import oids
 from streamsql.catalog.relation import Snapshot
 from streamsql.sql.names import quote_name
-from streamsql.sql.render import postgres_sql
+from streamsql.sql.render_trees import postgres_sql
 
 
 # PostgreSQL's names for people; other types are called what pg_type calls them
@@ -31,16 +31,15 @@ class Shape:
 def shapes(made: CatalogObject) -> list[Shape]:
     """List an object's columns."""
     if isinstance(made, View):
-        return [_shape(i, c.name, c.type, False, None) for i, c in enumerate(made.columns, 1)]
+        return [_shape(i, c.name, wire_column(c.type), False, None) for i, c in enumerate(made.columns, 1)]
     key = primary_key(made)
     return [
-        _shape(i, c.name, c.type, c.not_null or c.primary_key or c.name in key, c.default)
+        _shape(i, c.name, c.wire, c.not_null or c.primary_key or c.name in key, c.default)
         for i, c in enumerate(made.columns, 1)
     ]
 
 
-def _shape(number: int, name: str, duckdb_type: str, not_null: bool, default: exp.Expr | None) -> Shape:
-    shown = wire_column(duckdb_type)
+def _shape(number: int, name: str, shown: WireColumn, not_null: bool, default: exp.Expr | None) -> Shape:
     return Shape(number, name, shown.type, shown.modifier, not_null, default_text(default, shown.type))
 
 
@@ -69,22 +68,6 @@ def primary_key(made: CatalogObject) -> tuple[str, ...]:
     return made.primary_key if isinstance(made, Table) else ()
 
 
-def key_numbers(made: Table) -> list[int]:
-    """Number the columns of an object's primary key."""
-    numbers = {c.name: i for i, c in enumerate(made.columns, 1)}
-    return [numbers[name] for name in primary_key(made)]
-
-
-def with_keys(catalog: Catalog) -> Iterator[Table]:
-    """Give the tables that have a primary key."""
-    return (o for o in catalog if isinstance(o, Table) and o.primary_key)
-
-
-def key_name(made: CatalogObject) -> str:
-    """Name the primary key's index and constraint, as PostgreSQL does."""
-    return f"{made.bare}_pkey"
-
-
 def default_text(default: exp.Expr | None, wire_type: WireType) -> str | None:
     """Write a column's default as ``pg_get_expr`` does."""
     if default is None:
@@ -95,15 +78,6 @@ def default_text(default: exp.Expr | None, wire_type: WireType) -> str | None:
     if isinstance(default, exp.Literal) and default.is_string:
         return f"{text}::{shown_type(wire_type)}"
     return text
-
-
-def shown_type(wire_type: WireType, modifier: int = -1) -> str:
-    """Name a type as ``format_type`` does."""
-    if wire_type.element is not None:
-        return f"{shown_type(wire_type.element, modifier)}[]"
-    if wire_type.name == "numeric" and modifier >= 0:
-        return f"numeric({(modifier - 4) >> 16},{(modifier - 4) & 0xFFFF})"
-    return type_name(wire_type)
 
 
 def dimensions(wire_type: WireType) -> int:

@@ -28,7 +28,7 @@ from streamsql.plan.touched.path import Path, is_kept
 from streamsql.plan.touched.plans import TOUCHED, Linear, Source, Touched, changes_name, rendered, scan_name
 from streamsql.plan.touched.reader import Reader
 from streamsql.plan.touched.text import at_scan, named, safe
-from streamsql.sql.render import duckdb_sql
+from streamsql.sql.render_trees import duckdb_sql
 
 # parts of a key: more make it finer and wider
 KEYS_MAX = 6

@@ -11,7 +11,7 @@ from streamsql.plan.touched.blocks import Block, Item, NotKeyed, Scan, scans, to
 from streamsql.plan.touched.keys import correlations, is_key, own_keys, trace_output, trace_rows
 from streamsql.plan.touched.plans import Source, scan_name
 from streamsql.plan.touched.text import at_scan, named, safe
-from streamsql.sql.render import duckdb_sql
+from streamsql.sql.render_trees import duckdb_sql
 
 
 def is_kept(block: Block, key: exp.Expr | int) -> bool:

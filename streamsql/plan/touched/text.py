@@ -6,7 +6,7 @@ import sqlglot
 from sqlglot import exp
 
 from streamsql.plan.touched.blocks import NotKeyed, Scan
-from streamsql.sql.render import duckdb_sql
+from streamsql.sql.render_trees import duckdb_sql
 
 
 def named(key: exp.Expr, names: dict[str, str]) -> exp.Expr:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import sqlglot
 from sqlglot import exp
 
-from streamsql.sql.render import duckdb_sql
+from streamsql.sql.render_trees import duckdb_sql
 
 # the table of the query without LIMIT, in SQL that reads it
 INNER = '"__inner"'

@@ -23,6 +23,7 @@ from streamsql.pgwire.copy_options import check_listed, copy_options
 from streamsql.plan.adhoc import adhoc_query
 from streamsql.plan.permission import TARGET
 from streamsql.plan.places import located, place_of_word
+from streamsql.server import written
 from streamsql.server.context import Context, Values
 from streamsql.server.gathered import modifier_of
 from streamsql.server.results import CopyIn
@@ -103,7 +104,7 @@ async def finish(context: Context, copy: CopyIn) -> int:
     if copy.where is not None:
         where = copy.where
         rows = await context.reads.run(lambda cursor: _let_in(rows, where, cursor), context.cancel)
-    context.transaction.write(relation.name, rows)
+    await written.write(context, relation, rows)
     return int(rows.num_rows)
 
 

@@ -27,7 +27,7 @@ async def temporary(context: Context, statement: CreateTable, values: Values) ->
     if not _is_new(context, statement.name, if_not_exists=statement.if_not_exists):
         return Done("CREATE TABLE", [exists_notice(statement.name)])
     await check_defaults(context, statement)
-    made = await context.reads.compute(lambda: created(statement, context.engine.store))
+    made = await context.reads.compute(lambda: created(statement, context.engine.store, context.limits))
     context.transaction.set_temporary({**context.transaction.temporary, statement.name: made})
     return Done("CREATE TABLE")
 

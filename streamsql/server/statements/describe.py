@@ -7,7 +7,7 @@ from streamsql.engine.translate import type_name
 from streamsql.server.context import Context, Values
 from streamsql.server.results import ResultColumn, Rows, static_columns, static_rows
 from streamsql.sql.durations import render_duration
-from streamsql.sql.render import duckdb_sql
+from streamsql.sql.render_trees import duckdb_sql
 from streamsql.sql.statements import Describe
 
 _COLUMNS = (("column", str), ("type", str), ("nullable", str), ("default", str), ("watermark", str))

@@ -13,12 +13,11 @@ from sqlglot.tokens import TokenType
 
 from streamsql.base.errors import DatatypeMismatch, InvalidTextRepresentation, StreamSQLError
 from streamsql.base.limits import Limits, exceeded
-from streamsql.base.types import WireType, wire_column
+from streamsql.base.types import WireType, shown_type
 from streamsql.catalog.objects import Stream, Table, quoted
 from streamsql.catalog.rights import require
 from streamsql.engine.ingest import arranged, check_width, conform, default_rows, target_columns
 from streamsql.engine.store import translated
-from streamsql.engine.translate import type_name
 from streamsql.pgwire.values import BadValue, parse_text
 from streamsql.plan.adhoc import Scope, adhoc_sql
 from streamsql.plan.insertion import in_types
@@ -50,7 +49,7 @@ def types_of(
     columns = _targets(relation, statement, context.limits)
     if statement.parameter_columns is not None:
         columns = _leading(columns, len(statement.parameter_columns), statement)
-    targets = [wire_column(c.type).type for c in columns]
+    targets = [c.wire.type for c in columns]
     describe = context.scope(cursor).describe
     return tuple(infer_types(statement.source, statement.parameter_count, declared, describe, targets))
 
@@ -125,7 +124,7 @@ def _literals(texts: pa.Array, kind: str, column: ColumnDefinition, zone: str) -
 
     What gives text is left to DuckDB's cast. Raises BadValue, or DatatypeMismatch.
     """
-    shown = wire_column(column.type)
+    shown = column.wire
     name = shown.type.name
     if kind == "null":
         return pa.nulls(len(texts))
@@ -143,7 +142,7 @@ def _literals(texts: pa.Array, kind: str, column: ColumnDefinition, zone: str) -
     if kind == "boolean" and name == "bool":
         return parse_text(texts, shown.type)
     raise DatatypeMismatch(
-        f'column "{column.name}" is of type {type_name(column.type)} but expression is of type '
+        f'column "{column.name}" is of type {shown_type(shown.type)} but expression is of type '
         f"{'boolean' if kind == 'boolean' else _number_type(texts)}",
         hint="rewrite or cast the expression",
     )

@@ -173,7 +173,10 @@ def bind(query: Query, types: tuple[WireType, ...], scope: Scope, given: Given) 
         raise explained(error, query.tree, query, scope) from error
     # a value may have a narrower type than a typed NULL, so the columns are cast to what the client was told
     told = made.types if made.types is not None and len(made.types) == len(found) else [None] * len(found)
-    columns = tuple(_column(c, wire_type, exact=bool(types)) for c, wire_type in zip(found, told, strict=True))
+    sizes = made.modifiers if made.modifiers is not None and len(made.modifiers) == len(found) else [-1] * len(found)
+    columns = tuple(
+        _column(c, wire_type, size, exact=bool(types)) for c, wire_type, size in zip(found, told, sizes, strict=True)
+    )
     if any(c.shown for c in columns):
         scope.provide(None)
     lasting = given.lasting and not asks_settings(query.tree, query)
@@ -184,12 +187,14 @@ def bind(query: Query, types: tuple[WireType, ...], scope: Scope, given: Given) 
     return Bound(made.sql, columns, given.tables, lasting, lookup)
 
 
-def _column(described: OutputColumn, told: WireType | None, *, exact: bool) -> ResultColumn:
+def _column(described: OutputColumn, told: WireType | None, modifier: int, *, exact: bool) -> ResultColumn:
     """Make a column as DuckDB describes it, or else as PostgreSQL would."""
     column = ResultColumn.of(described.name, described.type, exact=exact)
     if told is NUMERIC and column.type in (INT2, INT4, INT8):
         return ResultColumn(described.name, NUMERIC, cast="DECIMAL(38,0)")  # extract(year FROM x) has no fraction
-    return column if told is None or told is column.type else ResultColumn.told(described.name, told)
+    if told is not None and told is not column.type:
+        return ResultColumn.told(described.name, told, modifier)
+    return column if modifier < 0 else dataclasses.replace(column, modifier=modifier)
 
 
 def _renamed(tree: exp.Expr, found: list[OutputColumn]) -> list[OutputColumn]:

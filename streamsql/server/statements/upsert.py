@@ -19,7 +19,7 @@ from streamsql.sql.statements import Insert
 async def execute(context: Context, statement: Insert, values: Values) -> Done | Rows:
     relation = context.catalog.relation(statement.name, statement.name_position + 1)
     _require(context, statement, relation)
-    clause = conflict_sql(statement, relation)
+    conflict = conflict_sql(statement, relation)
     assert isinstance(relation, Table)
     assert statement.conflict is not None
     rows = await rows_of(context, statement, values, relation)
@@ -27,12 +27,12 @@ async def execute(context: Context, statement: Insert, values: Values) -> Done |
         if statement.returning is not None:
             return await and_committed(
                 context, statement.returning, relation, "INSERT 0",
-                lambda: written.upsert(context, relation, rows, clause, returning=True),
+                lambda: written.upsert(context, relation, rows, conflict, returning=True),
             )  # fmt: skip
         if context.transaction.explicit or relation.temporary:
-            count = (await context.reads.compute(lambda: written.upsert(context, relation, rows, clause))).count
+            count = (await context.reads.compute(lambda: written.upsert(context, relation, rows, conflict))).count
         else:
-            count = await context.on_engine(lambda: upserts.upsert(context.engine, relation, rows, clause))
+            count = await context.on_engine(lambda: upserts.upsert(context.engine, relation, rows, conflict))
     except StreamSQLError as error:
         raise located(error, statement.conflict, statement) from error
     return Done(f"INSERT 0 {count}")
