@@ -187,8 +187,8 @@ class Engine:
         beside = [write.receipt for write in writes if write.receipt is not None]
         streams, rows, now = self.streams, [], self.clock.now_us()
         for write in writes:  # one after the other, so that where epochs are cut does not show
-            streams = moved(self.catalog, streams, write.moves, now)
-            rows.append(stream_time.tagged(write, self.catalog, streams))
+            before, streams = streams, moved(self.catalog, streams, write.moves, now)
+            rows.append(stream_time.tagged(write, self.catalog, before, streams))
         streams = receipts.counted(streams, beside)
         batches, sequence = chains.numbered(rows, first)
         while True:

@@ -27,7 +27,7 @@ class StreamProgress:
     `rows_rejected` counts the records that were sent for it and could not be read.
 
     `positions` tell, for each partition of what a connector reads, up to where it is read; `error` why it reads no more, or
-    what it waits for where it is `retrying`.
+    what it waits for where it is `retrying`. `finished`: the source has come to its end, and no row will ever come.
     """
 
     rows_in: int = 0
@@ -38,6 +38,7 @@ class StreamProgress:
     rows_rejected: int = 0
     paused: bool = False
     retrying: bool = False
+    finished: bool = False
     partitions: Mapping[str, PartitionProgress] = field(default_factory=dict)
     resets: int = 0  # so often its reader has been told to begin elsewhere, since the server started
     skips: bool = False  # the next batch with records that cannot be read is taken all the same
@@ -52,8 +53,8 @@ class StreamProgress:
 class Move:
     """A step of a stream's connector in one partition; `before` None where nothing had been read.
 
-    `rows` is how many rows of a table it tells of: those of streams are counted as they arrive. `own_watermark`: the
-    partition's event time goes on by itself.
+    `rows` is how many of the write's rows it leads past, in the order of its moves. `own_watermark`: the partition's event
+    time goes on by itself.
     """
 
     stream: str
@@ -76,7 +77,7 @@ def moved(
             raise NotInPrerequisiteState(f'stream "{move.stream}" is gone')
         if at.positions.get(move.partition) != move.before:
             raise NotInPrerequisiteState(f'rows for "{move.stream}" do not follow on what is committed')
-        rows_in = at.rows_in + move.rows
+        rows_in = at.rows_in + (move.rows if isinstance(found, Table) else 0)  # those of streams count as they arrive
         if move.own_watermark and move.partition not in at.partitions:
             made = PartitionProgress(number_of(move.partition, at.partitions), now_us)
             at = replace(at, partitions={**at.partitions, move.partition: made})

@@ -105,8 +105,7 @@ class Results(Sink):
             if unordered:
                 change = self._with_order(rows, names)
             if self.keeps_result:
-                self._store.register("__emitted", change.rows)
-                self._store.execute(f"INSERT INTO {self.tables.result} SELECT * FROM __emitted")
+                self._store.insert(self.tables.result, change.rows)
             self.emitted.append(change)
         self._rows_out += rows.num_rows
         return int(rows.num_rows)

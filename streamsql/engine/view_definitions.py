@@ -13,7 +13,7 @@ from streamsql.base.errors import DependentObjectsExist, InvalidObjectDefinition
 from streamsql.base.faults import reached
 from streamsql.catalog.access import OWNER, Access
 from streamsql.catalog.objects import Catalog, Stream, View, literal
-from streamsql.engine import finished, outbox, recovery
+from streamsql.engine import dropped, finished, outbox, recovery
 from streamsql.engine.changes import Progress
 from streamsql.engine.definitions import exists, save_made, set_access
 from streamsql.engine.epoch import Engine
@@ -251,6 +251,7 @@ class _Replacement:
         self.asides = {}
         engine.store.execute(f"DELETE FROM {stream.rows_table}")
         finished.forget(engine.store, stream.id)
+        dropped.forget(engine.store, stream.id)
         at = engine.streams.get(stream.name) or StreamProgress()
         begun = StreamProgress(positions=positions, paused=at.paused, resets=at.resets + 1)
         engine.streams = {**engine.streams, stream.name: begun}

@@ -32,8 +32,8 @@ from streamsql.catalog.relation import PG_CATALOG, CatalogRelation, Snapshot
 from streamsql.catalog.rights import require_read
 from streamsql.catalog.standard import STANDARD
 from streamsql.plan import catalog_functions, postgres_operators, stages, type_check
-from streamsql.plan.bind import check_time_type
 from streamsql.plan.ctes import is_cte, visible_ctes
+from streamsql.plan.dialects import as_our_own
 from streamsql.plan.fitting import fitted_tree
 from streamsql.plan.functions import Asker, function_name, refuse_functions, refuse_session_functions, session_value
 from streamsql.plan.insertion import default_of
@@ -47,9 +47,10 @@ from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.properties import refuse_versions
 from streamsql.plan.result_types import Columns, ResultTypes
 from streamsql.plan.table_functions import as_subqueries
-from streamsql.plan.windows import bind_window, is_window, windows_of_place
+from streamsql.plan.windows import bind_window, check_time_type, is_window, windows_of_place
 from streamsql.plan.windows.adhoc_sessions import END, START, join_sessions
-from streamsql.plan.windows.tables import WINDOW_COLUMNS, without_window_tables
+from streamsql.plan.windows.rows import rows_of_windows
+from streamsql.plan.windows.tables import WINDOW_COLUMNS
 from streamsql.sql.parse import position_of
 from streamsql.sql.render_trees import duckdb_sql
 from streamsql.sql.statements import ColumnDefinition, Statement
@@ -114,7 +115,7 @@ def adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQuer
 def _adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQuery:
     tree = catalog_functions.unqualified_functions(tree.copy())
     refuse_versions(tree, statement)
-    without_window_tables(tree, statement)
+    as_our_own(tree, statement)
     as_subqueries(tree, statement)
     name_outputs(tree, statement)
     as_postgres_reads(tree, statement)
@@ -128,6 +129,8 @@ def _adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQue
     postgres_operators.apply(tree, statement)
     tree = _answered(tree, statement, scope)
     _resolve_names(tree, statement, scope)
+    for select in list(_innermost_first(tree)):
+        _rewrite_window_rows(select, statement, scope)
     _read_functions(tree, statement, scope)
     refuse_functions(tree, statement)
     tree = write_out(tree)
@@ -337,6 +340,41 @@ def _joined(select: exp.Select, value: str, name: str) -> str:
     return f"{quoted(name)}.w"
 
 
+def _rewrite_window_rows(select: exp.Select, statement: Statement, scope: Scope) -> None:
+    """Turn ``window(time, size [, slide])`` in FROM into a lateral subquery that gives the windows of each row."""
+    joins = select.args.get("joins") or []
+    for place, join in enumerate(joins):
+        item = join.this
+        call = item.this if isinstance(item, (exp.Table, exp.Lateral)) else None
+        if call is None or not is_window(call):
+            continue
+        type_of = _typing(select, joins[:place], call, scope)
+        window = bind_window(call, type_of, scope.limits, position_of(call, statement))
+        check_time_type(window, position_of(call, statement))
+        rows = sqlglot.parse_one(rows_of_windows(window, position_of(call, statement))[0], read="duckdb")
+        alias = item.args.get("alias") or exp.TableAlias(this=exp.to_identifier(call.name.lower(), quoted=True))
+        join.set("this", exp.Lateral(this=exp.Subquery(this=rows), alias=alias.copy()))
+        if not join.kind and not join.side:
+            join.set("kind", None if join.args.get("on") is not None else "CROSS")
+
+
+def _typing(select: exp.Select, joins: list[exp.Join], call: exp.Expr, scope: Scope) -> Callable[[exp.Expr], str]:
+    """Give what tells the type of an expression over a query's FROM and these joins."""
+
+    def type_of(node: exp.Expr) -> str:
+        probe = exp.select(node.copy())
+        if select.args.get("from_"):
+            probe = probe.from_(select.args["from_"].this.copy())
+        for join in joins:
+            probe.append("joins", join.copy())
+        around = [cte.copy() for cte in visible_ctes(call, recursive=False)]
+        if around:
+            probe.set("with_", exp.With(expressions=around))
+        return scope.describe(duckdb_sql(probe))[0].type
+
+    return type_of
+
+
 def _rewrite_window(select: exp.Select, statement: Statement, scope: Scope) -> None:
     """Turn ``GROUP BY window(time, size [, slide])`` into expressions, and a hopping one into a lateral join as well."""
     group = select.args.get("group")
@@ -348,17 +386,7 @@ def _rewrite_window(select: exp.Select, statement: Statement, scope: Scope) -> N
         if other != call:
             raise FeatureNotSupported("a query has one window", position=position_of(other, statement))
 
-    def type_of(node: exp.Expr) -> str:
-        probe = exp.select(node.copy())
-        if select.args.get("from_"):
-            probe = probe.from_(select.args["from_"].this.copy())
-        for join in select.args.get("joins") or []:
-            probe.append("joins", join.copy())
-        around = [cte.copy() for cte in visible_ctes(call, recursive=False)]
-        if around:
-            probe.set("with_", exp.With(expressions=around))
-        return scope.describe(duckdb_sql(probe))[0].type
-
+    type_of = _typing(select, select.args.get("joins") or [], call, scope)
     window = bind_window(call, type_of, scope.limits, position_of(call, statement))
     check_time_type(window, position_of(call, statement))
     if window.session:

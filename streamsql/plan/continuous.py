@@ -22,6 +22,7 @@ from streamsql.catalog.relation import CatalogRelation, Snapshot
 from streamsql.catalog.rights import require_read
 from streamsql.plan.adhoc import Scope, adhoc_sql
 from streamsql.plan.bind import bind
+from streamsql.plan.dialects import as_our_own
 from streamsql.plan.functions import Asker, refuse_session_functions
 from streamsql.plan.nodes import EPOCH_US, ContinuousPlan, Describe, Output, Recomputed
 from streamsql.plan.places import located
@@ -31,7 +32,6 @@ from streamsql.plan.touched.choose import choose
 from streamsql.plan.touched.plans import Linear
 from streamsql.plan.touched.top import top_of
 from streamsql.plan.ttl import Marks, check_used, forgetting, refuse_with_time
-from streamsql.plan.windows.tables import without_window_tables
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
 
@@ -57,7 +57,7 @@ def plan_query(query: Query, catalog: Catalog, describe: Describe, limits: Limit
 def _planned(query: Query, catalog: Catalog, describe: Describe, limits: Limits) -> ContinuousPlan:
     mode = query.emit or EmitMode.UPDATE
     query = replace(query, emit=mode, tree=query.tree.copy())
-    without_window_tables(query.tree, query)
+    as_our_own(query.tree, query)
     bound_by_time = query.watermark is not None or query.lateness is not None
     reads_streams = all(_appends(catalog.get(n)) for n in _sources(query, catalog))
     forgets = query.state_ttl is not None and mode is not EmitMode.APPEND and not bound_by_time
@@ -164,7 +164,7 @@ def _no_catalog(relation: CatalogRelation | None) -> None:
 def named_relations(query: Query) -> list[str]:
     """List the names that a query reads from, in the order of its text: also of its CTEs."""
     tree = query.tree.copy()
-    without_window_tables(tree, query)
+    as_our_own(tree, query)
     return list(dict.fromkeys(t.name for t in tree.find_all(exp.Table) if t.db in {"", "public"}))
 
 

@@ -48,7 +48,11 @@ def _stages(plan: ContinuousPlan) -> list[list[str]]:
     if plan.recomputed is not None:
         return [_recomputed(plan.recomputed, outputs), scan]
     if grouping is None:
-        return [[linear[0], f"output: {outputs}", *linear[1:]], scan]
+        if plan.laterals:
+            linear[0] = f"Expand  (strategy: {Strategy.LINEAR.value})"
+            linear.append(f"each row gives the rows of: {plan.lateral_text}")
+        shown = [f"output: {outputs}"] if outputs else []
+        return [[linear[0], *shown, *linear[1:]], scan]
     project = [f"Project  (strategy: {Strategy.LINEAR.value})", f"output: {outputs}"]
     if grouping.having:
         project.append(f"having: {grouping.having_text}")
@@ -59,7 +63,9 @@ def _stages(plan: ContinuousPlan) -> list[list[str]]:
         sets = (f"({', '.join(grouping.keys[i] for i in members)})" for members in grouping.sets)
         details.append(f"grouping sets: {', '.join(sets)}")
     details.append(f"aggregates: {', '.join(grouping.calls) or 'none'}")
-    if window is not None:
+    if window is not None and window.instant:
+        details.insert(0, f"a group is closed once the watermark is past its {window.time_sql}")
+    elif window is not None:
         name, shape = _window(window)
         details.insert(0, f"window: {window.time_sql}, {shape}")
     stages = [project, [f"{name}  (strategy: {Strategy.COMBINE.value})", *details]]
@@ -150,10 +156,15 @@ def _state(plan: ContinuousPlan) -> list[str]:
     if grouping is None:
         return ["none"]
     session = grouping.window is not None and grouping.window.session
+    instant = grouping.window is not None and grouping.window.instant
     named = {f"k{i}": key for i, key in enumerate([*grouping.keys, "grouping set"])}
     named |= {"w": "session start" if session else "pane start", "f": "first window", "e": "session end"}
-    keys = ", ".join(named[c] for c in group_columns(grouping))
-    bound = "dropped when the window closes" if plan.state_bounded else "unbounded: kept for ever"
+    keys = ", ".join(named[c] for c in group_columns(grouping) if not (instant and c == "w"))
+    bound = (
+        f"dropped when the {'group' if instant else 'window'} closes"
+        if plan.state_bounded
+        else "unbounded: kept for ever"
+    )
     tables = [f"{len(grouping.parts)} partial states for each ({keys}); {bound}"]
     if plan.mode is not EmitMode.APPEND:
         shown = ", ".join((named | {"w": "window start", "e": "window end"})[c] for c in result_keys(grouping))

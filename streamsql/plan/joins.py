@@ -34,6 +34,7 @@ from streamsql.plan.join_parts import (
     unbounded,
     within,
 )
+from streamsql.plan.laterals import expanded, is_lateral
 from streamsql.plan.origins import UNBOUNDED, IntervalJoin
 from streamsql.plan.postgres_operators import apply, note
 from streamsql.plan.postgres_types import as_postgres_reads
@@ -88,7 +89,9 @@ class Planner:
         origin = self.sources.origin_of(item, self.named, set())
         if origin is None:
             raise FeatureNotSupported(
-                "a function in FROM cannot be joined in append mode", position=position_of(item, self.query)
+                "a function cannot be the first relation of FROM in append mode",
+                hint="put the stream first: FROM s, unnest(s.list) AS t(item)",
+                position=position_of(item, self.query),
             )
         alias = item.alias_or_name
         return Joined(origin, [Entry(alias, c.name, c.name, c.type) for c in origin.columns])
@@ -99,6 +102,8 @@ class Planner:
         position = position_of(join.this, self.query)
         if isinstance(join.this, exp.Table) and join.this.args.get("version") is not None:
             return versioned(self, left, join)
+        if is_lateral(join.this):
+            return expanded(self, left, join)
         if join.method == "ASOF":
             return asof(self, left, join)
         kind = self._kind(join)
@@ -203,11 +208,11 @@ class Planner:
         self, left: Joined, right: Joined, entries: list[Entry]
     ) -> tuple[list[Entry], tuple[tuple[str, str], ...]]:
         """Give the columns that a join shows, and which of which side they are."""
-        needed = [e for e in entries if self._needed(e)]
+        needed = [e for e in entries if self.needed(e)]
         chosen = tuple(("right" if e in right.entries and e not in left.entries else "left", e.column) for e in needed)
         return [replace(e, column=f"{e.alias}.{e.name}") for e in needed], chosen
 
-    def _needed(self, entry: Entry) -> bool:
+    def needed(self, entry: Entry) -> bool:
         """Tell whether something above the join may name a column."""
         if self.stars:
             return True

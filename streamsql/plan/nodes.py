@@ -56,6 +56,7 @@ class Window:
     CUMULATE: at each multiple of `size_us` start windows of one, two, ... `slide_us`, up to `size_us`. A window is known
     by its end less `size_us`: so they are the hopping windows, cut off at the last multiple of the size.
     SESSION: a row's own window is as long as the gap, which is `size_us`; windows of a key that overlap are one.
+    With `instant` the query has no window: it groups by an event time itself, and each is closed once the watermark is past it.
     """
 
     time_sql: str
@@ -66,6 +67,7 @@ class Window:
     pane_us: int
     kind: WindowKind = WindowKind.HOP
     ruler: Ruler = PLAIN
+    instant: bool = False
 
     def __post_init__(self) -> None:
         assert 0 < self.slide_us <= self.size_us, (self.slide_us, self.size_us)
@@ -211,7 +213,9 @@ class ContinuousPlan:
     `alias` is the name by which the query's expressions call the source. `bound` gives the largest event time from the
     origin's watermark, where it can be followed (`plan.bounds`); `times` are the bounds of the query's own columns, by its
     own watermark. `time` is the event time that a query without a window hands on from its stream: a column and its delay.
-    `faces` are there where the plan stands for several queries, whose outputs it has all.
+    `faces` are there where the plan stands for several queries, whose outputs it has all. `laterals` is SQL behind the source
+    that gives each of its rows several, or none, which ``r`` names, in the order of `lateral_order` (`plan.laterals`); only a
+    query without a grouping has them.
     """
 
     source: str
@@ -231,6 +235,12 @@ class ContinuousPlan:
     time: tuple[str, int] | None = None
     state_ttl_us: int | None = None
     faces: tuple[Face, ...] = ()
+    laterals: str = ""
+    lateral_order: tuple[str, ...] = ()
+    lateral_text: str = ""
+
+    def __post_init__(self) -> None:
+        assert not (self.laterals and self.grouping), self.laterals
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -174,10 +174,13 @@ def check(plan: ContinuousPlan, query: Query, *, inner: bool = False) -> None:
     if plan.mode is not EmitMode.APPEND:
         return
     if plan.window is None:
+        times = plan.origin.times if plan.origin is not None else ()
+        column = next((name for name, _ in times if not name.startswith("__")), "time")
         raise InvalidTableDefinition(
             "EMIT APPEND needs a window",
-            detail="append mode shows each result once, when it is final; without a window a group can always change",
-            hint="GROUP BY window(time, size), or use EMIT UPDATE to see a group's new value whenever it changes",
+            detail="append mode shows each result once, when it is final; without a window, or a time with a watermark among "
+            "its keys, a group can always change",
+            hint=f"GROUP BY window({column}, size), or use EMIT UPDATE to see a group's new value whenever it changes",
             position=position,
         )
     if plan.watermark_delay_us is None and plan.origin is not None:
