@@ -130,6 +130,8 @@ class Store:
         self._inserts: dict[tuple[str, pa.Schema], tuple[str, Delta]] = {}
         self._new_inserts: list[tuple[str, pa.Schema]] = []  # of the current transaction
         self._zone = UTC
+        # what has made the database unusable until it is opened again, as a disk that is full does
+        self.broken: str | None = None
         self.commits = 0  # counted before each begins, so that who sees none begin since has missed none
         self._database = str(self._rows("SELECT current_database()")[0][0])
 
@@ -154,9 +156,17 @@ class Store:
             for key in self._new_inserts:  # which takes the names with it
                 self._inserts.pop(key, None)
             self._new_inserts.clear()
+            self._look()
             if isinstance(error, duckdb.Error):
                 raise translate(error) from error
             raise
+
+    def _look(self) -> None:
+        """Find out, after a failure, whether the database can go on."""
+        try:
+            self._rows("SELECT 1")
+        except duckdb.FatalException as error:
+            self.broken = str(error)
 
     @contextlib.contextmanager
     def in_zone(self, zone: str) -> Iterator[None]:
@@ -281,7 +291,8 @@ class Store:
 
     def close(self) -> None:
         self._statements.clear()
-        self._connection.close()
+        with contextlib.suppress(duckdb.FatalException):
+            self._connection.close()
 
 
 def arrow_of(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
