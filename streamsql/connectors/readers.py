@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import structlog
 
-from streamsql.base.errors import AdminShutdown, BadRecord, StreamSQLError, Unavailable
+from streamsql.base.errors import AdminShutdown, BadRecord, DiskFull, StreamSQLError, Unavailable
 from streamsql.catalog.objects import Stream, Table, View
 from streamsql.connectors import connector_of, given_of
 from streamsql.connectors.backoff import Backoff
@@ -354,6 +354,8 @@ class Reader(threading.Thread):
         error = done.exception()
         if error is None:
             self._committed.append((rows, reached))
+        elif self._refused is None and isinstance(error, DiskFull):
+            self._refused = Unavailable(error.message)  # tried again: there may be room later
         elif self._refused is None:
             self._refused = error if isinstance(error, StreamSQLError) else StreamSQLError(str(error))
         self._ahead -= 1

@@ -43,6 +43,8 @@ SHARED_ROWS_MAX = 1_000
 SHAPES_MAX = 10_000
 # catalogs, users and databases whose system relations are kept
 SNAPSHOTS_MAX = 32
+# so many subscribers of a view are told at once of a change; between them others have their turn, such as who made the change
+RUNG_AT_ONCE_MAX = 32
 # a text of this length takes milliseconds to parse, which other sessions should not wait for
 PARSED_INLINE_CHARACTERS_MAX = 20_000
 
@@ -146,8 +148,11 @@ class Bell:
 
     def _set(self) -> None:
         self._rung = False  # before the events are taken: who rings from now on is heard again
-        while self._due:
+        for _ in range(min(len(self._due), RUNG_AT_ONCE_MAX)):
             self._due.popleft().set()
+        if self._due:
+            self._rung = True
+            asyncio.get_running_loop().call_soon(self._set)
 
 
 class Known:
