@@ -27,6 +27,7 @@ from benchmarks import (
     select,
     shared,
     state,
+    values,
 )
 from benchmarks.figures import Figure, markdown, save, show
 
@@ -50,6 +51,7 @@ BENCHMARKS: dict[str, Callable[[float], list[Figure]]] = {
     "hopping": hopping.run,
     "shared": shared.run,
     "state": state.run,
+    "values": values.run,
 }
 
 

@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import structlog
 
-from streamsql.base.errors import AdminShutdown, BadRecord, StreamSQLError, Unavailable
+from streamsql.base.errors import AdminShutdown, BadRecord, DiskFull, StreamSQLError, Unavailable
 from streamsql.catalog.objects import Stream, Table, View
 from streamsql.connectors import connector_of, given_of
 from streamsql.connectors.backoff import Backoff
@@ -93,7 +93,7 @@ class SourceReaders:
                     self._readers[number] = Reader(self._engine, stream, *self._allowed)
                     self._readers[number].start()
                 else:
-                    there.wake()
+                    there.follow(stream)
 
 
 class Reader(threading.Thread):
@@ -139,8 +139,9 @@ class Reader(threading.Thread):
         """Tell whether it came to the end of its source, which has been told to begin elsewhere since."""
         return self._ended and self._at.resets != self._resets
 
-    def wake(self) -> None:
-        """Let it look whether it was paused, resumed or has room."""
+    def follow(self, stream: Stream | Table) -> None:
+        """Let it look whether it was paused or resumed; and open the source again, if the stream has other columns."""
+        self._stream = stream
         self._woken.set()
 
     def stop(self, *, dropped: bool = False) -> None:
@@ -216,7 +217,7 @@ class Reader(threading.Thread):
         cursor = engine.store.cursor()
         try:
             schema = ingest.arrow_schema(stream, cursor)
-            while self._may_go_on(source):
+            while self._stream.columns == stream.columns and self._may_go_on(source):
                 self._woken.clear()
                 if self._has_to_wait():
                     self._wait(None)
@@ -353,6 +354,8 @@ class Reader(threading.Thread):
         error = done.exception()
         if error is None:
             self._committed.append((rows, reached))
+        elif self._refused is None and isinstance(error, DiskFull):
+            self._refused = Unavailable(error.message)  # tried again: there may be room later
         elif self._refused is None:
             self._refused = error if isinstance(error, StreamSQLError) else StreamSQLError(str(error))
         self._ahead -= 1

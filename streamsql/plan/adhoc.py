@@ -7,7 +7,7 @@ becomes plain expressions, and questions about the session (``version()``, ``cur
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -24,7 +24,7 @@ from streamsql.base.errors import (
     UndefinedTable,
 )
 from streamsql.base.limits import Limits
-from streamsql.base.types import WireType, wire_column
+from streamsql.base.types import WireType
 from streamsql.catalog.objects import PUBLIC_SCHEMA, ROWS_SCHEMA, SYSTEM_SCHEMA, Catalog, Table, View, nearest, quoted
 from streamsql.catalog.pg_catalog import FUNCTIONS
 from streamsql.catalog.pg_catalog.names import oid_of
@@ -32,6 +32,7 @@ from streamsql.catalog.relation import PG_CATALOG, CatalogRelation, Snapshot
 from streamsql.catalog.rights import require_read
 from streamsql.catalog.standard import STANDARD
 from streamsql.plan import catalog_functions, postgres_operators, stages, type_check
+from streamsql.plan.assignment import mismatch
 from streamsql.plan.ctes import is_cte, visible_ctes
 from streamsql.plan.dialects import as_our_own
 from streamsql.plan.fitting import fitted_tree
@@ -45,7 +46,7 @@ from streamsql.plan.permission import TARGET, hide_rows, require_change
 from streamsql.plan.places import located
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.properties import refuse_versions
-from streamsql.plan.result_types import Columns, ResultTypes
+from streamsql.plan.result_types import Columns, ResultTypes, column_type
 from streamsql.plan.table_functions import as_subqueries
 from streamsql.plan.windows import bind_window, check_time_type, is_window, windows_of_place
 from streamsql.plan.windows.adhoc_sessions import END, START, join_sessions
@@ -149,7 +150,7 @@ def _adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQue
 def explained(error: StreamSQLError, tree: exp.Expr, statement: Statement, scope: Scope) -> StreamSQLError:
     """Give an error about a query its place in the client's text, and the types of arguments."""
     types = ResultTypes(statement, partial(_columns_of, scope=scope))
-    return located(type_check.with_argument_types(error, tree, statement, types), tree, statement)
+    return located(type_check.with_argument_types(error, tree, statement, types, scope.limits), tree, statement)
 
 
 def change_sql(tree: exp.Expr, statement: Statement, table: Table, scope: Scope) -> str:
@@ -168,7 +169,14 @@ def change_tree(tree: exp.Expr, statement: Statement, table: Table, scope: Scope
     """Give an UPDATE or DELETE with its names looked up, to be aimed at rows. Raises as `adhoc_sql` does."""
     tree = catalog_functions.unqualified_functions(tree.copy())
     refuse_functions(tree, statement)
+    _check_assigned(tree, statement, table)
     as_postgres_reads(tree, statement)
+    types = ResultTypes(statement, partial(_columns_of, scope=scope))
+    type_check.check(tree, statement, types, scope.limits)
+    _check_types(tree, statement, table, types)
+    postgres_operators.note(tree, statement, types, scope.limits)
+    catalog_functions.rewrite_without_catalog(tree, statement)
+    postgres_operators.apply(tree, statement)
     hidden = next((c for c in tree.find_all(exp.Column) if c.name.startswith("__")), None)
     if hidden is not None:
         raise UndefinedColumn(f'column "{hidden.name}" does not exist', position=position_of(hidden, statement))
@@ -177,8 +185,8 @@ def change_tree(tree: exp.Expr, statement: Statement, table: Table, scope: Scope
     target.meta[TARGET] = True
     require_change(tree, target, table, scope.catalog, scope.asker.role)
     _resolve_names(tree, statement, replace(scope, provide=_refuse_standard))
-    _check_assigned(tree, statement, table)
-    return _answered(tree, statement, scope)
+    _fit_assigned(tree, table)
+    return write_out(_answered(tree, statement, scope))
 
 
 def check_default(column: ColumnDefinition, statement: Statement, scope: Scope) -> None:
@@ -214,16 +222,40 @@ def _answered(tree: exp.Expr, statement: Statement, scope: Scope) -> exp.Expr:
 def _check_assigned(tree: exp.Expr, statement: Statement, table: Table) -> None:
     for assignment in tree.expressions if isinstance(tree, exp.Update) else []:
         column = assignment.this
-        if not isinstance(column, exp.Column):
-            continue
-        known = table.column(column.name)
-        if known is None:
+        if isinstance(column, exp.Column) and table.column(column.name) is None:
             raise UndefinedColumn(
                 f'column "{column.name}" of relation "{table.bare}" does not exist',
                 hint=nearest(column.name, [c.name for c in table.columns]),
                 position=position_of(column, statement),
             )
-        assignment.set("expression", fitted_tree(assignment.expression, known))
+
+
+def _fit_assigned(tree: exp.Expr, table: Table) -> None:
+    for assignment in tree.expressions if isinstance(tree, exp.Update) else []:
+        column = table.column(assignment.this.name) if isinstance(assignment.this, exp.Column) else None
+        if column is not None:
+            assignment.set("expression", fitted_tree(assignment.expression, column))
+
+
+def _check_types(tree: exp.Expr, statement: Statement, table: Table, types: ResultTypes) -> None:
+    for assignment in tree.expressions if isinstance(tree, exp.Update) else []:
+        column = table.column(assignment.this.name) if isinstance(assignment.this, exp.Column) else None
+        if column is None:
+            continue
+        error = mismatch(column, types.type_of(assignment.expression), assignment.expression, statement)
+        if error is not None:
+            raise error
+
+
+def check_inserted(source: exp.Expr, statement: Statement, columns: Sequence[ColumnDefinition], scope: Scope) -> None:
+    """Raise DatatypeMismatch where a query gives a column of an INSERT what is of another type."""
+    types = ResultTypes(statement, partial(_columns_of, scope=scope))
+    given = types.outputs(source)
+    items = source.expressions if isinstance(source, exp.Select) else []
+    for index, (column, (_, wire_type)) in enumerate(zip(columns, given or (), strict=False)):
+        error = mismatch(column, wire_type, items[index] if index < len(items) else exp.null(), statement)
+        if error is not None:
+            raise error
 
 
 def _resolve_names(tree: exp.Expr, statement: Statement, scope: Scope) -> None:
@@ -298,8 +330,8 @@ def _columns_of(table: exp.Table, scope: Scope) -> Columns | None:
     if made is None:
         return None
     if isinstance(made, View):
-        return [(c.name, wire_column(c.type).type) for c in made.columns]
-    return [(c.name, c.wire.type) for c in made.columns]
+        return [(c.name, column_type(c.type)) for c in made.columns]
+    return [(c.name, c.wire.type if c.declared is not None else column_type(c.type)) for c in made.columns]
 
 
 def _modifiers_of(table: exp.Table, scope: Scope) -> dict[str, int] | None:

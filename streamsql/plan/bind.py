@@ -21,7 +21,7 @@ from streamsql.base.errors import (
     WrongObjectType,
 )
 from streamsql.base.limits import Limits
-from streamsql.base.types import wire_column
+from streamsql.base.types import WireType
 from streamsql.catalog.objects import Catalog, Stream, Table, TimeBound, View, quoted
 from streamsql.plan import stages
 from streamsql.plan.aggregates import is_aggregate
@@ -31,7 +31,7 @@ from streamsql.plan.dialects import as_our_own
 from streamsql.plan.functions import refuse_functions, refuse_session_functions
 from streamsql.plan.grouping_sets import Groups, groups_of
 from streamsql.plan.join_parts import declared
-from streamsql.plan.nodes import ContinuousPlan, Describe, Grouping, Output, Window
+from streamsql.plan.nodes import ContinuousPlan, Describe, Grouping, Output, Window, as_told
 from streamsql.plan.output_names import name_outputs, output_name
 from streamsql.plan.over_groups import Rewrite, Types
 from streamsql.plan.parts import Part
@@ -40,7 +40,7 @@ from streamsql.plan.postgres_operators import apply, note
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.properties import check, refuse_distinct, refuse_shapes
 from streamsql.plan.ranking import as_ranked
-from streamsql.plan.result_types import Columns, ResultTypes
+from streamsql.plan.result_types import Columns, ResultTypes, column_type
 from streamsql.plan.set_operations import as_select
 from streamsql.plan.sources import Derived, Sources, check_watermark, delay_of_origin, time_handed_on
 from streamsql.plan.windows import bind_window, check_time_type, is_window
@@ -80,6 +80,7 @@ class Binder:
     growing: list[tuple[str, str]] = field(default_factory=list)
     derived: Derived | None = None
     inner: bool = False
+    told: list[WireType | None] | None = None
 
     def bind(self) -> ContinuousPlan:
         assert self.query.emit is not None
@@ -99,7 +100,9 @@ class Binder:
         refuse_session_functions(tree, self.query, "a continuous query")
         name_outputs(tree, self.query)
         as_postgres_reads(tree, self.query)
-        note(tree, self.query, ResultTypes(self.query, self._columns_of), self.limits)
+        types = ResultTypes(self.query, self._columns_of)
+        self.told = types.told(tree)
+        note(tree, self.query, types, self.limits)
         apply(tree, self.query)
         try:
             plan = self._plan(tree, self.query.emit)
@@ -114,7 +117,7 @@ class Binder:
 
     def _columns_of(self, table: exp.Table) -> Columns | None:
         made = self.derived or self.catalog.get(table.name)
-        return None if made is None else [(c.name, wire_column(c.type).type) for c in made.columns]
+        return None if made is None else [(c.name, column_type(c.type)) for c in made.columns]
 
     def _plan(self, tree: exp.Select, mode: EmitMode) -> ContinuousPlan:
         rewrite_without_catalog(tree, self.query)
@@ -322,10 +325,11 @@ class Binder:
         select = ", ".join(_bare(i).sql("duckdb") for i in items)
         where = f" WHERE {condition}" if condition else ""
         columns = self.describe(f"SELECT {select} FROM {source.public_name} AS {alias}{where}")
-        return tuple(
-            Output(output_name(i, self.query), _bare(i).sql("duckdb"), c.type).shown
+        found = (
+            Output(output_name(i, self.query), _bare(i).sql("duckdb"), c.type)
             for i, c in zip(items, columns, strict=True)
         )
+        return as_told(found, self.told)
 
     def _typed(self, plan: ContinuousPlan, source: Relation) -> ContinuousPlan:
         """Let DuckDB check the whole query, and give the outputs their types."""
@@ -334,8 +338,8 @@ class Binder:
         assert plan.grouping is not None
         groups = stages.whole_windows(plan, relation)
         columns = self.describe(stages.result(plan, groups, ordered=False))
-        outputs = tuple(replace(o, type=c.type).shown for o, c in zip(plan.outputs, columns, strict=True))
-        return replace(plan, outputs=outputs)
+        found = (replace(o, type=c.type) for o, c in zip(plan.outputs, columns, strict=True))
+        return replace(plan, outputs=as_told(found, self.told))
 
 
 def plain_distinct(tree: exp.Select) -> bool:

@@ -20,16 +20,16 @@ from streamsql.base.limits import Limits
 from streamsql.catalog.objects import Catalog, CatalogObject, Stream, View
 from streamsql.catalog.relation import CatalogRelation, Snapshot
 from streamsql.catalog.rights import require_read
-from streamsql.plan.adhoc import Scope, adhoc_sql
+from streamsql.plan.adhoc import Scope, adhoc_query
 from streamsql.plan.bind import bind
 from streamsql.plan.dialects import as_our_own
 from streamsql.plan.functions import Asker, refuse_session_functions
-from streamsql.plan.nodes import EPOCH_US, ContinuousPlan, Describe, Output, Recomputed
+from streamsql.plan.nodes import EPOCH_US, ContinuousPlan, Describe, Output, Recomputed, as_told
 from streamsql.plan.places import located
 from streamsql.plan.properties import refuse_sampling, refuse_versions, refuse_volatile
 from streamsql.plan.touched.blocks import NotKeyed
 from streamsql.plan.touched.choose import choose
-from streamsql.plan.touched.plans import Linear
+from streamsql.plan.touched.plans import Linear, Touched
 from streamsql.plan.touched.top import top_of
 from streamsql.plan.ttl import Marks, check_used, forgetting, refuse_with_time
 from streamsql.sql.parse import position_of
@@ -109,15 +109,27 @@ def _recomputed(
         asked = lambda sql: describe(sql.replace(EPOCH_US, "0"))  # noqa: E731  # what it is asked of has no parameters
     scope = Scope(catalog, asked, limits, Asker(""), frozenset(), Snapshot(catalog, "", ""), _no_catalog)
     try:
-        sql = adhoc_sql(tree, query, scope)
+        made = adhoc_query(tree, query, scope)
+        sql = made.sql
         columns = describe(Recomputed(sql, sources, temporal, reason).at(0))
     except StreamSQLError as error:
         raise located(error, query.tree, query) from error
-    outputs = tuple(Output(c.name, f"o{i}", c.type).shown for i, c in enumerate(columns))
-    names = ", ".join(f"o{i}" for i in range(len(outputs)))
-    shown = ", ".join(f"{o.sql} AS o{i}" for i, o in enumerate(outputs))
-    recomputed = Recomputed(f"SELECT {shown} FROM ({sql}) AS q({names})", sources, temporal, reason, marks=marks)
-    recomputed = _in_part(recomputed, sql, shown, len(outputs), catalog, describe)
+    found = [Output(c.name, f"o{i}", c.type) for i, c in enumerate(columns)]
+
+    def planned(outputs: tuple[Output, ...]) -> Recomputed:
+        names = ", ".join(f"o{i}" for i in range(len(outputs)))
+        shown = ", ".join(f"{o.sql} AS o{i}" for i, o in enumerate(outputs))
+        recomputed = Recomputed(f"SELECT {shown} FROM ({sql}) AS q({names})", sources, temporal, reason, marks=marks)
+        return _in_part(recomputed, sql, shown, len(outputs), catalog, describe)
+
+    outputs = as_told(found, None)
+    recomputed = planned(outputs)
+    # a key is compared with the sources' values, and keeps their type
+    keys = recomputed.part.places if isinstance(recomputed.part, Touched) else ()
+    told = [None if o.sql in keys else w for o, w in zip(found, made.types or [None] * len(found), strict=True)]
+    if as_told(found, told) != outputs:
+        outputs = as_told(found, told)
+        recomputed = planned(outputs)
     return ContinuousPlan(
         ", ".join(sources), "", None, None, outputs, mode, None, query.every_us, limit, recomputed=recomputed
     )

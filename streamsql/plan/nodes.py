@@ -7,12 +7,13 @@ Plans are values: they hold no rows and no state, and equal text over an equal c
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamsql.base.types import NUMERIC, WireType
 from streamsql.catalog.objects import OutputColumn, TimeBound
 from streamsql.plan.parts import Part
 from streamsql.plan.rulers import PLACES, PLAIN, Ruler
@@ -98,6 +99,18 @@ class Window:
 # DuckDB type of an output -> the type that it is kept as
 _KEPT_AS = {"BIT": "VARCHAR", "TIME WITH TIME ZONE": "VARCHAR", "UHUGEINT": "DECIMAL(38,0)"}
 
+_FLOATS = frozenset({"FLOAT", "DOUBLE"})
+_NUMBERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", *_FLOATS})
+# PostgreSQL's numbers, and the types that they are kept as; of those that are numeric here, integers of any length
+_KEPT_NUMBERS = {
+    "int2": "SMALLINT", "int4": "INTEGER", "int8": "BIGINT", "numeric": "HUGEINT", "float4": "FLOAT", "float8": "DOUBLE",
+}  # fmt: skip
+
+
+def as_quotient(sql: str) -> str:
+    """Give the numeric of a floating-point number with the digits that it is written with; a plain cast makes up more."""
+    return f"CAST(CAST({sql} AS VARCHAR) AS DECIMAL(38,16))"
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -112,6 +125,22 @@ class Output:
         """The output as it is kept and shown: Arrow loses values of some types, or DuckDB does not take them back from it."""
         kept = _KEPT_AS.get(self.type)
         return self if kept is None else Output(self.name, f"CAST({self.sql} AS {kept})", kept)
+
+    def told(self, wire_type: WireType | None) -> Output:
+        """The output as it is kept and shown, as a number of PostgreSQL's type: a `sum` of integers is a bigint."""
+        wanted = _KEPT_NUMBERS.get(wire_type.name) if wire_type is not None else None
+        if wanted is None or self.type not in _NUMBERS or self.type == wanted:
+            return self.shown
+        if wire_type is NUMERIC and self.type in _FLOATS:
+            return Output(self.name, as_quotient(self.sql), "DECIMAL(38,16)")
+        return Output(self.name, f"CAST({self.sql} AS {wanted})", wanted)
+
+
+def as_told(outputs: Iterable[Output], told: Sequence[WireType | None] | None) -> tuple[Output, ...]:
+    """Give outputs as they are kept and shown; `told` are PostgreSQL's types for them, None where they are not known."""
+    found = tuple(outputs)
+    known = told if told is not None and len(told) == len(found) else [None] * len(found)
+    return tuple(output.told(wire_type) for output, wire_type in zip(found, known, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
