@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from streamsql.base.errors import InvalidParameterValue, InvalidTableDefinition, Unavailable, WrongObjectType
 from streamsql.connectors import CONNECTORS
 from streamsql.connectors.readers import SourceReaders
+from streamsql.engine.writes import Write
 from tests.connectors.told import Told, batch
 from tests.driver import Database
 from tests.running import until
@@ -217,3 +219,31 @@ def test_clients_cannot_change_a_table_that_is_kept_as_its_origin(told: Told, st
         with pytest.raises(WrongObjectType, match='cannot change table "t"'):
             database.execute(statement)
         assert database.query("SELECT * FROM t") == [("1", "a", "10")]
+
+
+def test_batches_that_are_there_together_are_one_write(told: Told, monkeypatch: pytest.MonkeyPatch):
+    told.batches = {"p": [batch([{"n": 1}]), batch([{"n": 2}])], "q": [batch([{"n": 3}])]}
+    with Database() as database:
+        submit, writes = database.engine.submit, list[Write]()
+
+        def seen(write: Write) -> Future[int]:
+            writes.append(write)
+            return submit(write)
+
+        monkeypatch.setattr(database.engine, "submit", seen)
+        with reading(database):
+            database.execute("CREATE STREAM s (n INT) WITH (connector = 'told')")
+            taken(database, "q", 1)
+        assert [[(m.partition, m.before, m.after, m.rows) for m in write.moves] for write in writes] == [
+            [("p", None, 1, 1), ("p", 1, 2, 1), ("q", None, 1, 1)]
+        ]
+        assert database.query("SELECT n FROM s") == [("1",), ("2",), ("3",)]
+
+
+def test_what_came_before_a_record_that_stops_the_stream_is_kept(told: Told):
+    told.batches["p"] = [batch([{"n": 1}]), batch([{"n": 2}]), batch([], bad=["{"]), batch([{"n": 4}])]
+    with Database() as database, reading(database):
+        database.execute("CREATE STREAM s (n INT) WITH (connector = 'told', on_error = 'fail')")
+        until(lambda: (status(database) or "").startswith("stopped: a record cannot be read"))
+        taken(database, "p", 2)
+        assert database.query("SELECT n FROM s") == [("1",), ("2",)]

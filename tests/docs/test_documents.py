@@ -6,56 +6,22 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.docs.transcripts import psql, statement_of, transcript_parts, trimmed
 from tests.running import RunningServer
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PROMPT = "streamsql=> "
-MORE = "streamsql-> "
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RunningServer]:
     with RunningServer(tmp_path) as running:
         yield running
-
-
-def psql(server: RunningServer, sql: str) -> str:
-    """Run one statement as psql shows it to a person; gives what it prints, errors too."""
-    program = shutil.which("psql")
-    assert program is not None, "psql is needed (Debian's postgresql-client)"
-    done = subprocess.run(
-        [program, "-X", "-d", server.dsn, "-c", sql], capture_output=True, text=True, timeout=60, check=False
-    )
-    return done.stdout + done.stderr
-
-
-def transcript_parts(block: str) -> list[tuple[str, str]]:
-    """Take a transcript apart into statements, as typed with their prompts, and what is shown after each."""
-    parts: list[tuple[list[str], list[str]]] = []
-    for line in block.splitlines():
-        if line.startswith(PROMPT):
-            parts.append(([line], []))
-        elif line.startswith(MORE):
-            parts[-1][0].append(line)
-        else:
-            parts[-1][1].append(line)
-    return [("\n".join(typed), "\n".join(shown)) for typed, shown in parts]
-
-
-def statement_of(typed: str) -> str:
-    return "\n".join(line[len(PROMPT) :] for line in typed.splitlines())
-
-
-def trimmed(text: str) -> str:
-    return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
 
 
 def test_the_readmes_transcript_is_what_psql_prints(server: RunningServer, request: pytest.FixtureRequest) -> None:
