@@ -55,7 +55,7 @@ REGISTRY_OPTIONS: dict[str, Option] = {
     "registry_ca": Option(
         str, None, says="the certificates (PEM) by which the registry's is checked; without it those of the system"
     ),
-    "subject": Option(str, None, says="the registry's subject; of Kafka the default is the topic with `-value`"),
+    "registry_subject": Option(str, None, says="the registry's subject; of Kafka the default is the topic with `-value`"),
 }  # fmt: skip
 
 

@@ -58,9 +58,9 @@ def check_binary(given: Given, options: Mapping[str, Any]) -> None:
             "the schema is said twice: by a registry, and in the definition", position=given.places.get("schema")
         )
     _check_address(given)
-    if written and options["framing"] == "none" and options["subject"] is None and not options.get("topic"):
+    if written and options["framing"] == "none" and options["registry_subject"] is None and not options.get("topic"):
         raise InvalidParameterValue(
-            "messages without the id of a schema need the option subject", position=given.places.get("framing")
+            "messages without the id of a schema need the option registry_subject", position=given.places.get("framing")
         )
     if options["schema"] is not None:  # it stands there, and not in a file
         try:
@@ -91,7 +91,7 @@ def check_registry(given: Given, options: Mapping[str, Any]) -> None:
 def _check_address(given: Given) -> None:
     written = _WRITTEN & given.values.keys()
     if not written:
-        for option in ("subject", "registry_username", "registry_password", "registry_ca"):
+        for option in ("registry_subject", "registry_username", "registry_password", "registry_ca"):
             if option in given.values:
                 raise InvalidParameterValue(
                     f'the option "{option}" needs the option "registry"', position=given.places.get(option)
@@ -143,7 +143,7 @@ def binary_decoder(options: Mapping[str, Any], fields: tuple[Field, ...]) -> Bin
 def subject_of(options: Mapping[str, Any]) -> str | None:
     """Name the registry's subject: as the option says, or after the topic."""
     topic = options.get("topic")
-    return options["subject"] or (f"{topic}-value" if topic else None)
+    return options["registry_subject"] or (f"{topic}-value" if topic else None)
 
 
 def _schema(options: Mapping[str, Any], registry: Registry | None) -> SchemaText:

@@ -90,7 +90,7 @@ def test_what_passes_is_told_from_what_does_not(registry):
         ({"format": "avro", "registry": "http://a:b@x"}, "a secret does not stand in a definition"),
         ({"format": "avro", "schema": "{"}, "the Avro schema is not JSON"),
         ({"format": "avro", "schema": TRADE, "registry": "http://x"}, "said twice"),
-        ({"format": "avro", "schema": TRADE, "subject": "s"}, 'needs the option "registry"'),
+        ({"format": "avro", "schema": TRADE, "registry_subject": "s"}, 'needs the option "registry"'),
         ({"format": "avro", "schema": TRADE, "message": "M"}, 'the option "message" is for protobuf, not for avro'),
         ({"format": "json", "registry": "http://x"}, 'the option "registry" is for avro and protobuf, not for json'),
         ({"format": "protobuf", "schema": 'syntax = "proto3";'}, "has no message"),
