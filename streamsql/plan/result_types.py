@@ -387,7 +387,7 @@ def _concatenated(one: WireType | None, other: WireType | None) -> WireType | No
 def _argument(aggregate: exp.Expr) -> exp.Expr | None:
     """Give what is added up, without its DISTINCT."""
     argument: exp.Expr | None = aggregate.this
-    return argument.expressions[0] if isinstance(argument, exp.Distinct) else argument
+    return next(iter(argument.expressions), None) if isinstance(argument, exp.Distinct) else argument
 
 
 def _aggregate(node: exp.Expr, of: WireType | None) -> WireType | None:
