@@ -93,7 +93,7 @@ class SourceReaders:
                     self._readers[number] = Reader(self._engine, stream, *self._allowed)
                     self._readers[number].start()
                 else:
-                    there.wake()
+                    there.follow(stream)
 
 
 class Reader(threading.Thread):
@@ -139,8 +139,9 @@ class Reader(threading.Thread):
         """Tell whether it came to the end of its source, which has been told to begin elsewhere since."""
         return self._ended and self._at.resets != self._resets
 
-    def wake(self) -> None:
-        """Let it look whether it was paused, resumed or has room."""
+    def follow(self, stream: Stream | Table) -> None:
+        """Let it look whether it was paused or resumed; and open the source again, if the stream has other columns."""
+        self._stream = stream
         self._woken.set()
 
     def stop(self, *, dropped: bool = False) -> None:
@@ -216,7 +217,7 @@ class Reader(threading.Thread):
         cursor = engine.store.cursor()
         try:
             schema = ingest.arrow_schema(stream, cursor)
-            while self._may_go_on(source):
+            while self._stream.columns == stream.columns and self._may_go_on(source):
                 self._woken.clear()
                 if self._has_to_wait():
                     self._wait(None)

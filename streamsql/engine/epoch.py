@@ -76,7 +76,7 @@ class Engine:
         self._retention, self._filters, self._snapshot = Retention(store, limits), Filters(store), Snapshot(store)
         self._kept: dict[int, Delta] = {}
         recovery.create_engine_tables(store)
-        self._describe_cursor = store.cursor()
+        self.describe_cursor = store.cursor()
         found = recovery.recover(store, self.describe, limits)
         self.catalog = found.catalog
         self.flows = Flows(found.catalog)
@@ -129,7 +129,7 @@ class Engine:
     def describe(self, sql: str) -> list[OutputColumn]:
         """Give the columns of a SELECT without running it. For the thread that binds: the engine's own, or at the start."""
         with translated():
-            relation = self._describe_cursor.sql(sql)
+            relation = self.describe_cursor.sql(sql)
             return [OutputColumn(n, str(t)) for n, t in zip(relation.columns, relation.types, strict=True)]
 
     # ---- the engine's thread ----
@@ -211,7 +211,7 @@ class Engine:
         streams, rows, now = self.streams, [], self.clock.now_us()
         for write in writes:  # one after the other, so that where epochs are cut does not show
             before, streams = streams, moved(self.catalog, streams, write.moves, now)
-            rows.append(stream_time.tagged(write, self.catalog, before, streams))
+            rows.append(stream_time.tagged(write, self.catalog, before, streams, self.describe_cursor))
         streams = receipts.counted(streams, beside)
         batches, sequence = chains.numbered(rows, first)
         while True:
@@ -345,6 +345,10 @@ class Engine:
             self._kept[relation.id] = Delta(rows.slice(0, 0))
             self.store.register(f"__kept {relation.id}", self._kept[relation.id])
         self._kept[relation.id].batch = rows
+
+    def forget_kept(self, relation: Stream | Table) -> None:
+        """Let the rows of a relation come in another shape from now on."""
+        self._kept.pop(relation.id, None)
 
     def _keep(self, relation: Stream | Table, now: int) -> None:
         if isinstance(relation, Stream) and relation.retention_us == 0:

@@ -87,7 +87,9 @@ def refuse_volatile(tree: exp.Expr, query: Query) -> None:
             raise FeatureNotSupported(
                 f"{node.sql('postgres').lower()} cannot be used in a continuous query",
                 detail="its value would depend on when a row was processed, and the result with it",
-                hint="put the time into the rows as a column",
+                hint="put the time into the rows as a column"
+                if function_name(node, query) != "proctime"
+                else "use it in a window, in append mode: GROUP BY window(PROCTIME(), '10 s') EMIT APPEND",
                 position=position_of(node, query),
             )
 

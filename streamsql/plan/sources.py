@@ -17,6 +17,7 @@ from sqlglot import exp
 from streamsql.base.errors import DuplicateColumn, FeatureNotSupported
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import Catalog, OutputColumn, Stream, Table, View
+from streamsql.plan.arrivals import by_arrival, refuse_in_joins
 from streamsql.plan.bounds import Bounds, bounds_of
 from streamsql.plan.laterals import laterals_as_joins
 from streamsql.plan.nodes import ContinuousPlan, Describe, Window
@@ -76,9 +77,11 @@ class Sources:
             # in update mode a subquery's rows come and go
             if joins or named or not isinstance(self._relation(item, {}), View):
                 return None
-        elif not joins and isinstance(self._relation(item, named), (Stream, Table)):
+        elif not joins and isinstance(found := self._relation(item, named), (Stream, Table)):
             tree.set("with_", None)
-            return None
+            scan = by_arrival(tree, found, self.query) if isinstance(found, Stream) else None
+            return None if scan is None else Derived(found.name, scan)
+        refuse_in_joins(tree, self.query)
         if not joins:
             return self._single(tree, item, named)
         from streamsql.plan.joins import joined

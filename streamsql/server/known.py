@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -30,7 +30,7 @@ from streamsql.server.results import ResultColumn
 from streamsql.server.templates import Templates
 from streamsql.sql.parse import parse
 from streamsql.sql.secrets import holds_secret
-from streamsql.sql.statements import Statement
+from streamsql.sql.statements import ColumnDefinition, Statement
 
 T = TypeVar("T")
 
@@ -162,7 +162,8 @@ class Known:
         self._limits = limits
         self._reads = reads
         self._texts: OrderedDict[str, list[Statement]] = OrderedDict()
-        self._schemas: dict[int, pa.Schema] = {}
+        # with the columns that they are of, which may become more
+        self._schemas: dict[int, tuple[Sequence[ColumnDefinition], pa.Schema]] = {}
         self._standard: OrderedDict[tuple[Hashable, ...], tuple[Catalog, dict[str, pa.Table]]] = OrderedDict()
         self.one_at_a_time = asyncio.Lock()  # for statements that would only make each other start again
         self.types: Findings[tuple[WireType, ...]] = Findings()
@@ -212,14 +213,16 @@ class Known:
         """Give the Arrow schema of a relation's rows; looked up once. For any thread."""
         if isinstance(relation, Table) and relation.temporary:  # there is no end of them
             return arrow_schema(relation, cursor)
-        known = self._schemas.get(relation.id)
+        known = self.schema_if_known(relation)
         if known is None:
-            known = self._schemas[relation.id] = arrow_schema(relation, cursor)
+            known = arrow_schema(relation, cursor)
+            self._schemas[relation.id] = relation.columns, known
         return known
 
     def schema_if_known(self, relation: Stream | Table) -> pa.Schema | None:
         """Give the Arrow schema of a relation's rows if it was looked up before."""
-        return self._schemas.get(relation.id)
+        columns, known = self._schemas.get(relation.id, ((), None))
+        return known if columns is relation.columns else None
 
     def close(self) -> None:
         """Let go of what is kept in memory, wait for the reads that run, and close their connections."""
