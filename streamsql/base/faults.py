@@ -18,6 +18,7 @@ POINTS = (
     "epoch.before_commit",
     "epoch.after_commit",
     "view.created",
+    "state.shared",
     "retention.trimmed",
     "checkpoint.before",
     "checkpoint.after",

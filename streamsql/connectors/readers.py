@@ -45,6 +45,8 @@ log = structlog.get_logger()
 Weights = npt.NDArray[np.int8]
 # Writes on their way before the reader waits for one: more would be no faster, and each costs the engine something.
 AHEAD_WRITES_MAX = 4
+# The same of writes that are not half full: what comes while the engine takes one in is read at once when it has.
+AHEAD_SMALL_WRITES_MAX = 1
 # Batches in one write.
 BATCHES_MAX = 256
 # A reader that waits looks up at least so often; whatever changes wakes it at once.
@@ -113,6 +115,7 @@ class Reader(threading.Thread):
         self._positions: dict[str, Position] = {}
         self._resets = 0
         self._ended = False
+        self._ending = threading.Lock()
         self._woken = threading.Event()
         self._surroundings = Surroundings(
             allowed_paths,
@@ -137,7 +140,14 @@ class Reader(threading.Thread):
     @property
     def ended_before_reset(self) -> bool:
         """Tell whether it came to the end of its source, which has been told to begin elsewhere since."""
-        return self._ended and self._at.resets != self._resets
+        with self._ending:
+            return self._ended and self._at.resets != self._resets
+
+    def _ends(self) -> bool:
+        """End, unless the source has been told to begin elsewhere meanwhile; who tells it sees either of the two."""
+        with self._ending:
+            self._ended = self._at.resets == self._resets
+            return self._ended
 
     def follow(self, stream: Stream | Table) -> None:
         """Let it look whether it was paused or resumed; and open the source again, if the stream has other columns."""
@@ -167,8 +177,8 @@ class Reader(threading.Thread):
                 self._woken.wait()
             elif self._attempt():
                 self._note(finished=True)
-                self._ended = True
-                break
+                if self._ends():
+                    break
 
     @property
     def _at(self) -> StreamProgress:
@@ -311,7 +321,9 @@ class Reader(threading.Thread):
 
     def _has_to_wait(self) -> bool:
         engine = self._engine
-        if self._ahead_rows >= engine.limits.source_ahead_rows_max or self._ahead >= AHEAD_WRITES_MAX:
+        small = 2 * self._ahead_rows < self._ahead * engine.limits.source_batch_rows_max
+        writes_max = AHEAD_SMALL_WRITES_MAX if small else AHEAD_WRITES_MAX
+        if self._ahead_rows >= engine.limits.source_ahead_rows_max or self._ahead >= writes_max:
             return True  # the next commit wakes it
         if engine.queue.full:
             engine.queue.when_room(self._woken.set)

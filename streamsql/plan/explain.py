@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from streamsql.plan.explain_origins import origin_lines
 from streamsql.plan.nodes import ContinuousPlan, Recomputed, Strategy, Window, WindowKind
 from streamsql.plan.stages import group_columns, result_keys
@@ -16,13 +18,20 @@ _SHOWN = {
 }
 
 
-def explain(plan: ContinuousPlan) -> list[str]:
-    """Describe a plan; the lines are indented as the stages feed each other, the source last."""
+def explain(plan: ContinuousPlan, alike: Sequence[str] = ()) -> list[str]:
+    """Describe a plan; the lines are indented as the stages feed each other, the source last.
+
+    `alike` are the views that keep the same groups, with which a view of the plan can share its state.
+    """
     every = f", at most every {render_duration(plan.every_us)}" if plan.every_us else ""
     lines = [f"Emit {plan.mode.value.lower()}: {_SHOWN[plan.mode]}{every}"]
     lines += _lines(plan, 0)
     lines.append(f"Watermark: {_watermark(plan)}")
     lines += [f"State table: {line}" for line in _state(plan)]
+    if alike:
+        lines.append(
+            f"Shared state: a view shares its groups with {', '.join(alike)}, once both have taken in the same rows"
+        )
     lines.append(f"Output: {'retracts' if plan.retracts else 'append-only'}")
     return lines
 
