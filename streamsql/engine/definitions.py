@@ -6,7 +6,7 @@ replaced only after the commit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -23,14 +23,16 @@ from streamsql.base.errors import (
 from streamsql.catalog.access import OWNER, Access
 from streamsql.catalog.objects import (
     KIND_OF,
+    PUBLIC_SCHEMA,
     CatalogObject,
+    Sequence,
     Stream,
     Table,
     View,
     literal,
     quoted,
 )
-from streamsql.engine import finished, foreign_keys, outbox, recovery
+from streamsql.engine import finished, foreign_keys, outbox, recovery, sequences
 from streamsql.engine.access import save_access
 from streamsql.engine.constraints import with_checks
 from streamsql.engine.epoch import Engine
@@ -42,6 +44,7 @@ from streamsql.engine.subscriptions import Subscription
 from streamsql.engine.table_changes import refuse_if_append_mode, refuse_if_filled
 from streamsql.engine.views import ContinuousQuery
 from streamsql.sql.constraints import ForeignKey
+from streamsql.sql.names import parted
 from streamsql.sql.statements import (
     CreateStream,
     CreateTable,
@@ -59,20 +62,20 @@ def create_relation(engine: Engine, statement: CreateStream | CreateTable, owner
     made = with_checks(made, engine.limits, statement, engine.describe)
     if isinstance(made, Table):
         foreign_keys.check_new(engine.catalog, made)
-    if any(c.numbered for c in made.columns):
+    if made.connector and (made.constraints or any(c.numbered for c in made.columns)):
         raise FeatureNotSupported(
-            "a column that a sequence numbers is not supported", hint="let the client number its rows"
-        )
-    if made.connector and made.constraints:
-        raise FeatureNotSupported(
-            f"constraints of a {KIND_OF[type(made)].value.lower()} that a connector fills are not supported",
+            "constraints and numbered columns of what a connector fills are not supported",
             hint="a materialized view can leave rows out",
         )
     with engine.store.transaction():
         engine.store.execute(_rows_table(made))
         names = ", ".join(quoted(c.name) for c in made.columns)
         engine.store.execute(f"CREATE VIEW {made.public_name} AS SELECT {names} FROM {made.rows_table}")
-        save_made(engine, made, owner)
+        numbering = sequences.owned(engine, made)
+        for sequence in numbering:
+            sequences.save(engine.store, sequence)
+            engine.sequences.add(sequence)
+        save_made(engine, made, owner, numbering)
     return made
 
 
@@ -103,19 +106,23 @@ def _rows_table(made: Stream | Table) -> str:
 
 
 def exists(engine: Engine, key: str, may: bool) -> bool:
-    found = engine.catalog.called(key)
-    if found is not None and not may:
-        raise DuplicateTable(f'relation "{found.bare}" already exists')
-    return found is not None
+    schema, name = parted(key)
+    found = engine.catalog.is_taken(schema or PUBLIC_SCHEMA, name)
+    if found and not may:
+        raise DuplicateTable(f'relation "{name}" already exists')
+    return found
 
 
-def save_made(engine: Engine, made: CatalogObject, owner: int = OWNER) -> None:
-    """Make an object durable and known, as the last act of its transaction."""
+def save_made(engine: Engine, made: CatalogObject, owner: int = OWNER, numbering: Iterable[Sequence] = ()) -> None:
+    """Make an object, with the sequences of its columns, durable and known, as the last act of its transaction."""
     before = engine.catalog
-    engine.catalog = before.with_object(made)
+    engine.catalog = before.with_object(made).with_sequences(numbering)
     try:
         if owner != OWNER:
-            set_access(engine, before.access.with_owner(made.id, owner))
+            access = before.access.with_owner(made.id, owner)
+            for sequence in numbering:
+                access = access.with_owner(sequence.id, owner)
+            set_access(engine, access)
         recovery.save_object(engine.store, made)
         engine.save()
     except BaseException:
@@ -231,8 +238,11 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
             catalog, engine.sinks = outbox.remove(engine.store, catalog, sinks, cut_off)
             for name in names:
                 engine.streams.pop(name, None)
-            engine.catalog = catalog.with_access(before.access)
-            set_access(engine, catalog.access.without_objects(o.id for o in gone))
+            ids = {o.id for o in gone}
+            numbering = [s.id for s in catalog.sequences.values() if s.owned_by is not None and s.owned_by[0] in ids]
+            sequences.forget(engine.store, numbering)
+            engine.catalog = catalog.without_sequences(numbering).with_access(before.access)
+            set_access(engine, catalog.access.without_objects([*ids, *numbering]))
             engine.save()
     except BaseException:
         engine.catalog, engine.queries, engine.streams, engine.sinks = before, kept, streams, sinks

@@ -38,6 +38,7 @@ from streamsql.engine.receipts import Receipt
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, needed_rows, recompute_readers
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.retention import CHECK_US_MIN, Retention
+from streamsql.engine.sequences import SequencePlaces
 from streamsql.engine.shared import SharedQuery
 from streamsql.engine.sharing import part_failing
 from streamsql.engine.store import UTC, Delta, Store, translated
@@ -72,6 +73,7 @@ class Engine:
         recovery.create_engine_tables(store)
         self._describe_cursor = store.cursor()
         found = recovery.recover(store, self.describe, limits)
+        self.sequences = SequencePlaces(store)
         self.catalog = found.catalog
         self.flows = Flows(found.catalog)
         self.identity = str(store.fetch("SELECT identity FROM _engine.identity")[0][0])
@@ -95,6 +97,7 @@ class Engine:
         self.queue.stop()
         if self._thread.ident is not None:
             self._thread.join()
+        self.sequences.settle()
         self.store.checkpoint()
         self.store.close()
 

@@ -38,6 +38,7 @@ from streamsql.server.statements import (
     refresh,
     role,
     schema,
+    sequence,
     session,
     show,
     subscribe,
@@ -49,6 +50,7 @@ from streamsql.server.statements import (
 from streamsql.sql import flow_statements as f
 from streamsql.sql import role_statements as r
 from streamsql.sql import schema_statements as n
+from streamsql.sql import sequences as q
 from streamsql.sql import statements as s
 
 Describe = Callable[[Context, Any, Values], Awaitable["list[ResultColumn] | None"]]
@@ -122,6 +124,9 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     n.CreateSchema: Handler(schema.create, at_once=True),
     n.DropSchema: Handler(schema.drop, at_once=True),
     n.MoveObject: Handler(schema.move, at_once=True),
+    q.AlterSequence: Handler(sequence.alter, at_once=True),
+    q.CreateSequence: Handler(sequence.create, at_once=True),
+    q.DropSequence: Handler(sequence.drop, at_once=True),
     r.AlterOwner: Handler(owner.alter, at_once=True),
     r.AlterRole: Handler(role.alter, at_once=True),
     r.AlterRoleSet: Handler(role.set_variable, at_once=True),
