@@ -33,7 +33,7 @@ from benchmarks.figures import Figure, say
 from benchmarks.servers import folder
 from streamsql.base.clock import SystemClock
 from streamsql.base.limits import Limits
-from streamsql.engine import definitions
+from streamsql.engine import definitions, view_definitions
 from streamsql.engine.epoch import Engine
 from streamsql.engine.live import start_live_query, stop_live_query
 from streamsql.engine.store import Store
@@ -108,7 +108,7 @@ def create(engine: Engine, sql: str) -> None:
     statement = parse(sql, engine.limits)[0]
     if isinstance(statement, CreateMaterializedView):
         view = statement
-        engine.call(lambda: definitions.create_view(engine, view)).result()
+        engine.call(lambda: view_definitions.create_view(engine, view)).result()
     else:
         assert isinstance(statement, (CreateStream, CreateTable))
         relation = statement

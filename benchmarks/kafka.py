@@ -231,7 +231,7 @@ def _latency(broker: Broker, scale: float) -> list[Figure]:
 
 
 def _send_paced(broker: Broker, total: int) -> None:
-    producer = _producer(broker, **{"linger.ms": 0})
+    producer = _producer(broker)
     begun, sent = time.monotonic(), 0
     while sent < total:
         due = min(total, int((time.monotonic() - begun) * PACE_PER_SECOND))

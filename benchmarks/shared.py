@@ -1,10 +1,12 @@
 """1, 10 and 100 queries over one stream: how an epoch's cost grows with their number.
 
-Estimate. A query costs an epoch 1 ms in append mode and 2 to 4 ms in update mode, nearly all of it DuckDB setting up five
+Estimate. A query costs an epoch 1 ms in append mode and 2 to 4 ms in update mode, nearly all of it DuckDB setting up four
 statements; a hundred that share nothing cost a hundred times that. What is shared:
 
 - groups: views with the same stream, condition, window and keys are kept by one query with the aggregates of all. Each of
   them costs the time of its own aggregates, and 0.1 ms to note what has changed of it;
+- tables: views without a window that have other keys are grouping sets of one query. A row is multiplied by their number, and
+  each costs 0.1 ms to note what has changed of it;
 - conditions: all are asked in one statement, 0.02 ms each, and a small epoch runs only the queries that let a row through. What
   is left for each other query is to note that time went by: 0.05 ms;
 - live queries that ask the same are one query with many readers: 0.01 ms each, to wake them.

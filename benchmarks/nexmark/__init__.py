@@ -30,7 +30,7 @@ from streamsql.catalog.objects import Stream
 from streamsql.connectors import CONNECTORS, resolved
 from streamsql.connectors.readers import SourceReaders
 from streamsql.connectors.source import Given
-from streamsql.engine import definitions
+from streamsql.engine import definitions, view_definitions
 from streamsql.engine.epoch import Engine
 from streamsql.engine.store import Store
 from streamsql.engine.writes import Write
@@ -92,7 +92,7 @@ def _execute(engine: Engine, text: str) -> None:
     statement = parse(text, engine.limits)[0]
     match statement:
         case CreateMaterializedView():
-            engine.call(lambda: definitions.create_view(engine, statement)).result()
+            engine.call(lambda: view_definitions.create_view(engine, statement)).result()
         case CreateStream():
             engine.call(lambda: definitions.create_relation(engine, resolved(statement))).result()
         case CreateTable():

@@ -23,7 +23,7 @@ POINTS = (
     "checkpoint.after",
 )
 # what is reached only where a connector fills a stream
-SOURCE_POINTS = ("stream.reset",)
+SOURCE_POINTS = ("stream.reset", "stream.before_forget")
 # what is reached only where there are sinks
 SINK_POINTS = ("epoch.outbox_written", "sink.created", "sink.before_delivery", "sink.after_delivery", "sink.delivered")
 

@@ -73,6 +73,9 @@ class Limits:
     lookup_bytes_max: int = _bound(256 << 20, "rows of views that are kept in memory, found by their keys")
     readers_max: int = _bound(8, "ad-hoc reads that run at once; more wait")
     queries_max: int = _bound(1_000, "continuous queries and views that run at once")
+    shared_rows_max: int = _bound(
+        100_000, "groups that views with different keys keep in one table; each reader of one looks through all"
+    )
     window_panes_max: int = _bound(100_000, "panes of one hopping window: size / gcd(size, slide)")
     grouping_sets_max: int = _bound(256, "grouping sets of one query: each row counts once in each of them")
     rank_rows_max: int = _bound(

@@ -3,7 +3,8 @@
 A deliverer reads whole epochs from the outbox on a connection of its own, gives them to its sink, and when that has them for
 good, lets the engine drop them. It never holds the engine: what is not delivered waits on disk, up to `outbox_rows_max`, and
 from there on sources wait and clients are refused. What the other side says that it holds already is left out, so a crash
-between a delivery and its note repeats nothing where the sink keeps such notes (`sink.Sink.delivered`).
+between a delivery and its note repeats nothing where the sink keeps such notes (`sink.Sink.delivered`). There the engine is
+told of deliveries a few times a second, else of each at once.
 """
 
 from __future__ import annotations
@@ -14,24 +15,25 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import duckdb
-import numpy as np
 import structlog
 
 from streamsql.base.errors import AdminShutdown, StreamSQLError, Unavailable
 from streamsql.base.faults import reached
 from streamsql.catalog.objects import Sink as SinkObject
-from streamsql.catalog.objects import quoted
 from streamsql.connectors import SINKS, given_of_sink
 from streamsql.connectors.backoff import Backoff
+from streamsql.connectors.outboxes import Outgoing
 from streamsql.connectors.shapes import shape_of
-from streamsql.connectors.sink import Delivery, Sink
+from streamsql.connectors.sink import Sink
 from streamsql.connectors.source import Surroundings
-from streamsql.engine import outbox, sinks
+from streamsql.engine import sinks
 from streamsql.engine.epoch import Engine
 from streamsql.engine.outbox import SinkProgress
 
 log = structlog.get_logger()
+
+# So long the engine may not know of a delivery of which the other side keeps a note: it costs the engine a transaction.
+NOTE_SECONDS = 0.05
 
 
 class Deliverers:
@@ -98,6 +100,9 @@ class Deliverer(threading.Thread):
         self._stopping = False
         self._backoff = Backoff()
         self._open: Sink | None = None
+        self._keeps_notes = False
+        self._note_due: float | None = None  # when to tell the engine of what has been delivered
+        self._unnoted = 0  # rows of it
         self._epoch = engine.sinks[sink.name].delivered_epoch
         view = engine.catalog.view(sink.view)
         self._columns = view.columns
@@ -124,24 +129,35 @@ class Deliverer(threading.Thread):
     def run(self) -> None:
         cursor = self._engine.store.cursor()
         try:
+            outgoing = Outgoing(cursor, self._sink, self._columns, self._engine.limits.sink_batch_rows_max)
             while not self._stopping:
                 self._woken.clear()
                 at = self._engine.sinks.get(self._sink.name)
                 if at is None:
                     return
-                seconds = self._attempt(cursor, at) if at.runs and at.rows_waiting else None
+                seconds = self._attempt(outgoing, at) if at.runs and at.rows_waiting > self._unnoted else None
                 if seconds != 0:
-                    self._woken.wait(seconds)
+                    self._woken.wait(self._until_note(seconds))
+                if self._note_due is not None and time.monotonic() >= self._note_due:
+                    self._let_go(self._epoch)
+            if self._note_due is not None:
+                self._let_go(self._epoch)
         except AdminShutdown:
             return
         finally:
             self._close()
             cursor.close()
 
-    def _attempt(self, cursor: duckdb.DuckDBPyConnection, at: SinkProgress) -> float | None:
+    def _until_note(self, seconds: float | None) -> float | None:
+        if self._note_due is None:
+            return seconds
+        left = max(self._note_due - time.monotonic(), 0)
+        return left if seconds is None else min(left, seconds)
+
+    def _attempt(self, outgoing: Outgoing, at: SinkProgress) -> float | None:
         """Deliver once; give how long to wait then: 0 not at all, None until woken."""
         try:
-            more = self._deliver(cursor)
+            more = self._deliver(outgoing, at)
         except AdminShutdown:
             raise
         except Unavailable as error:
@@ -188,51 +204,32 @@ class Deliverer(threading.Thread):
         with contextlib.suppress(AdminShutdown):
             engine.call(note).result()
 
-    def _deliver(self, cursor: duckdb.DuckDBPyConnection) -> bool:
+    def _deliver(self, outgoing: Outgoing, at: SinkProgress) -> bool:
         """Deliver the oldest epochs; tell whether there were any."""
         if self._open is None:
             connector = SINKS[self._sink.connector["connector"]]
             self._open = connector.open(given_of_sink(self._sink.connector, {}), self._shape, self._surroundings)
             held = self._open.delivered()
+            self._keeps_notes = held is not None
             if held is not None and held > self._epoch:
                 self._let_go(held)
-        delivery = self._next(cursor)
+        delivery = outgoing.after(self._epoch, at.rows_waiting - self._unnoted)
         if delivery is None:
             return False
         reached("sink.before_delivery")
         self._open.deliver(delivery)
         reached("sink.after_delivery")
-        self._let_go(delivery.last_epoch)
+        self._epoch = delivery.last_epoch
+        self._unnoted += delivery.rows.num_rows
+        if self._keeps_notes:
+            self._note_due = self._note_due or time.monotonic() + NOTE_SECONDS
+        else:
+            self._let_go(self._epoch)
         return True
 
     def _let_go(self, epoch: int) -> None:
         self._engine.call(lambda: sinks.delivered(self._engine, self._sink, epoch)).result()
-        self._epoch = epoch
-
-    def _next(self, cursor: duckdb.DuckDBPyConnection) -> Delivery | None:
-        """Read the oldest epochs that have not been delivered: as many as `sink_batch_rows_max` allows, but one at least."""
-        table, rows_max = outbox.table_of(self._sink), self._engine.limits.sink_batch_rows_max
-        found = cursor.execute(
-            f"SELECT min(__epoch), coalesce(max(__epoch) FILTER (WHERE before + n <= {rows_max}), min(__epoch)) FROM ("
-            f"SELECT __epoch, n, sum(n) OVER (ORDER BY __epoch) - n AS before FROM ("
-            f"SELECT __epoch, count(*) AS n FROM {table} WHERE __epoch > {self._epoch} GROUP BY __epoch))"
-        ).fetchall()[0]
-        if found[0] is None:
-            return None
-        first, last = found
-        names = ", ".join(f"o{i} AS {quoted(c.name)}" for i, c in enumerate(self._columns))
-        rows = cursor.sql(
-            f"SELECT {names}, __weight, __epoch, __number FROM {table} WHERE __epoch BETWEEN {first} AND {last} "
-            "ORDER BY __epoch, __number"
-        ).to_arrow_table()
-        return Delivery(
-            rows.drop_columns(["__weight", "__epoch", "__number"]),
-            np.asarray(rows.column("__weight")).astype(np.int8),
-            np.asarray(rows.column("__epoch")),
-            np.asarray(rows.column("__number")),
-            first,
-            last,
-        )
+        self._epoch, self._unnoted, self._note_due = epoch, 0, None
 
     def _close(self) -> None:
         opened, self._open = self._open, None

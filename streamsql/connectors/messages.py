@@ -23,6 +23,8 @@ import pyarrow as pa
 
 from streamsql.base.errors import InvalidParameterValue, UndefinedColumn
 from streamsql.catalog.objects import nearest
+from streamsql.connectors.joined import Payloads
+from streamsql.connectors.message_bytes import BytesReader, KeyReader
 from streamsql.connectors.registry import REGISTRY_OPTIONS
 from streamsql.connectors.schemas import BINARY, BINARY_OPTIONS, binary_decoder, check_binary
 from streamsql.connectors.settings import Option, boolean, one_of
@@ -67,9 +69,9 @@ FORMAT_OPTIONS: dict[str, Option] = {
     "payload": Option(boolean, False, says="of `debezium`: the envelope stands under the key `payload`, beside its schema"),
     "flat": Option(boolean, False, says="of `debezium`: flattened records, of which `__deleted` tells that a row went"),
     "tombstones": Option(
-        one_of("reject", "skip", "null"), "reject",
-        says="what becomes of a message without a payload: `reject` sets it aside as unreadable, `skip` leaves it out, `null` "
-        "makes it a row whose columns are NULL but for the included ones",
+        one_of("reject", "skip", "null"), None,
+        says="what becomes of a message without a payload: `reject` (the default) sets it aside as unreadable, `skip` leaves "
+        "it out, `null` makes it a row whose columns are NULL but for the included ones",
     ),
     **BINARY_OPTIONS,
     **REGISTRY_OPTIONS,
@@ -94,6 +96,7 @@ class DecodedMessages:
     rejected: pa.Table
     messages: Indexes
     weights: pa.Array | None = None
+    defaults: bool = True  # as in `source.Batch`
 
 
 def check_format(given: Given, options: Mapping[str, Any], columns: Sequence[ColumnDefinition]) -> None:
@@ -172,7 +175,11 @@ class MessageDecoder:
         record_bytes_max: int = 64 << 20,
     ) -> None:
         self._format: str = options["format"]
-        self._tombstones: str = "skip" if self._format == "debezium" else options["tombstones"]
+        key = [c for c in columns if c.primary_key]
+        # what a row that goes is known by is a table's key
+        self._tombstones: str = options["tombstones"] or ("delete" if key and "key_format" in options else "reject")
+        if self._format == "debezium":
+            self._tombstones = "skip"
         self._fields = fields_of(options, columns)
         self._decoder = _decoder(options, self._fields, record_bytes_max)
         self._empty = casts.empty_rows(self._fields)
@@ -180,17 +187,25 @@ class MessageDecoder:
         self._metadata = metadata
         self._record_bytes_max = record_bytes_max
         self._readers = {
-            c.name: _BytesReader(c, options["times"])
+            c.name: BytesReader(c, options["times"])
             for c in self._included
             if c.include.startswith(HEADER) or metadata[c.include].bytes
         }
         self.wanted = frozenset("headers" if c.include.startswith(HEADER) else c.include for c in self._included)
+        self._keys: KeyReader | None = None
+        in_key = [c for c in key if not c.include]
+        if self._tombstones == "delete" and in_key:
+            self._keys = KeyReader(in_key, options["key_format"], options["times"], record_bytes_max)
+            self.wanted |= {"key"}
 
-    def decode(self, payloads: Sequence[bytes | None], told: Told) -> DecodedMessages:
+    def decode(self, payloads: Sequence[bytes | None] | Payloads, told: Told) -> DecodedMessages:
         """Read messages; `told` has for each word of `wanted` a value a message."""
+        payloads = payloads if isinstance(payloads, Payloads) else Payloads.of(payloads)
         count = len(payloads)
         reasons: dict[int, str] = {}
         rows, messages, weights = self._values(payloads, reasons)
+        if self._tombstones == "delete":
+            rows, messages, weights = self._with_deleted(rows, messages, payloads, told, reasons)
         columns = self._told(told, count, reasons)
         if reasons:
             bad = np.fromiter(reasons, np.int64, len(reasons))
@@ -206,24 +221,15 @@ class MessageDecoder:
         order = sorted(reasons)
         said = REJECTED_SCHEMA.empty_table()
         if order:
-            said = rejected(order, [reasons[i] for i in order], [payloads[i] or b"" for i in order])
-        return DecodedMessages(rows, said, messages, weights)
+            said = rejected(order, [reasons[i] for i in order], payloads.some(order))
+        return DecodedMessages(rows, said, messages, weights, defaults=self._format != "debezium")
 
-    def _values(
-        self, payloads: Sequence[bytes | None], reasons: dict[int, str]
-    ) -> tuple[pa.Table, Indexes, pa.Array | None]:
+    def _values(self, payloads: Payloads, reasons: dict[int, str]) -> tuple[pa.Table, Indexes, pa.Array | None]:
         """Read the payloads; note what is wrong with a message in `reasons`."""
-        count = len(payloads)
-        places = np.arange(count)
-        missing = np.zeros(0, np.int64)
-        if None in payloads:
-            there = np.asarray(pa.array(payloads, pa.large_binary()).is_valid())
-            missing, places = places[~there], places[there]
-            if self._tombstones == "reject":
-                reasons.update(dict.fromkeys(missing.tolist(), "a message without a payload"))
-            payloads = [p for p in payloads if p is not None]
-        present: list[bytes] = payloads  # type: ignore[assignment]  # none of them is None
-        rows, messages, weights = self._present(present, places, reasons)
+        places, missing = np.flatnonzero(payloads.there), np.flatnonzero(~payloads.there)
+        if self._tombstones == "reject":
+            reasons.update(dict.fromkeys(missing.tolist(), "a message without a payload"))
+        rows, messages, weights = self._present(payloads, places, reasons)
         if len(missing) and self._tombstones == "null":
             self._check_nulls(missing, reasons)
             nothing = pa.table([pa.nulls(len(missing), f.type) for f in rows.schema], schema=rows.schema)
@@ -232,6 +238,30 @@ class MessageDecoder:
             rows, messages = pa.concat_tables([rows, nothing]).take(pa.array(order)), messages[order]
         return rows, messages, weights
 
+    def _with_deleted(
+        self, rows: pa.Table, messages: Indexes, payloads: Payloads, told: Told, reasons: dict[int, str]
+    ) -> tuple[pa.Table, Indexes, pa.Array]:
+        """Put in the rows of a table that messages without a payload delete: of these no more than the key is known."""
+        missing = np.flatnonzero(~payloads.there)
+        weights = np.ones(len(messages), np.int8)
+        if len(missing):
+            found = pa.table({})
+            if self._keys is not None:
+                wrong: dict[int, str] = {}
+                found, read = self._keys.read([told["key"][i] for i in missing.tolist()], wrong)  # type: ignore[misc]
+                reasons.update((int(missing[i]), said) for i, said in wrong.items())
+                missing = missing[read]
+            columns = [
+                found.column(f.name).cast(f.type) if f.name in found.column_names else pa.nulls(len(missing), f.type)
+                for f in rows.schema
+            ]
+            rows = pa.concat_tables([rows, pa.table(columns, schema=rows.schema)])
+            messages = np.concatenate((messages, missing))
+            weights = np.concatenate((weights, np.full(len(missing), -1, np.int8)))
+            order = np.argsort(messages, kind="stable")
+            rows, messages, weights = rows.take(pa.array(order)), messages[order], weights[order]
+        return rows, messages, pa.array(weights)
+
     def _check_nulls(self, missing: Indexes, reasons: dict[int, str]) -> None:
         needed = next((f.name for f in self._fields if f.not_null), None)
         if needed is not None:
@@ -239,13 +269,11 @@ class MessageDecoder:
             reasons.update(dict.fromkeys(missing.tolist(), said))
 
     def _present(
-        self, payloads: list[bytes], places: Indexes, reasons: dict[int, str]
+        self, payloads: Payloads, places: Indexes, reasons: dict[int, str]
     ) -> tuple[pa.Table, Indexes, pa.Array | None]:
-        """Read payloads, the messages of which are at `places`."""
-        data = b"\n".join(payloads)
-        lengths = np.fromiter(map(len, payloads), np.int64, len(payloads))
-        starts = np.cumsum(lengths + 1) - lengths - 1
-        kept = np.ones(len(payloads), np.bool_)
+        """Read the payloads that are there, the messages of which are at `places`."""
+        data, lengths, starts = payloads.data, payloads.lengths, payloads.starts
+        kept = np.ones(len(lengths), np.bool_)
         if self._format not in _ANY_BYTES:
             kept &= lengths > 0
         kept &= lengths <= self._record_bytes_max
@@ -267,16 +295,17 @@ class MessageDecoder:
         aside = _of(starts, found.rejected.column("position").to_numpy())
         reasons.update(zip(places[aside].tolist(), found.rejected.column("reason").to_pylist(), strict=True))
         if found.weights is not None or len(messages) + len(aside) < len(records):
-            self._note_blank(payloads, records, starts, np.concatenate((messages, aside)), places, reasons)
+            self._note_blank(records, starts, np.concatenate((messages, aside)), places, reasons)
         return rows, places[messages], found.weights
 
     def _note_blank(
-        self, payloads: list[bytes], records: Records, starts: Indexes, seen: Indexes, places: Indexes,
-        reasons: dict[int, str],
-    ) -> None:  # fmt: skip
+        self, records: Records, starts: Indexes, seen: Indexes, places: Indexes, reasons: dict[int, str]
+    ) -> None:
         """Reject what the decoder took for no record: of a sequence of bytes that is right, of messages it is not."""
-        for index in np.setdiff1d(_of(starts, records.starts), seen).tolist():
-            if self._format == "debezium" and payloads[index].strip(_BLANK) == b"null":
+        found = _of(starts, records.starts)
+        for place in np.flatnonzero(~np.isin(found, seen)).tolist():
+            index = int(found[place])
+            if self._format == "debezium" and records.bytes_of(place).strip(_BLANK) == b"null":
                 continue  # a tombstone
             reasons[int(places[index])] = "an empty message"
 
@@ -376,48 +405,3 @@ def _shown(value: bytes | None) -> str | None:
         return value.decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
     except UnicodeDecodeError:
         return "\\x" + value.hex()
-
-
-class _BytesReader:
-    """Reads keys or headers, which are bytes, as a column's type."""
-
-    def __init__(self, column: ColumnDefinition, times: str) -> None:
-        self._column = column
-        field = Field(column.name, column.type)
-        source = "__text"
-        if column.type == "JSON":
-            value = f"CAST(TRY_CAST({source} AS JSON) AS VARCHAR)"
-            read = casts.Read(source, value, value)
-        else:
-            read = casts.text_read(source, field, times)
-        self._reading = casts.Reading([field], [read], refuse_nul=True)
-
-    def read(self, values: pa.Array, reasons: dict[int, str]) -> pa.Array:
-        """Give a value for each, and note for which there is none."""
-        if self._column.type == "BLOB":
-            return values
-        try:
-            text = values.cast(pa.string())
-        except pa.ArrowInvalid:
-            text = self._that_are_text(values, reasons)
-        rows, said = self._reading.run("__records", pa.table({"__text": text}))
-        if said.null_count < len(said):
-            wrong = np.flatnonzero(np.asarray(said.is_valid()))
-            reasons.update(zip(wrong.tolist(), said.drop_null().to_pylist(), strict=True))
-        return rows.column(0).combine_chunks()
-
-    def _that_are_text(self, values: pa.Array, reasons: dict[int, str]) -> pa.Array:
-        found: list[str | None] = []
-        for index, value in enumerate(values.to_pylist()):
-            try:
-                found.append(None if value is None else value.decode())
-            except UnicodeDecodeError:
-                found.append(None)
-                reasons[index] = (
-                    f'column "{self._column.name}": {_word(self._column)} is not UTF-8: declare it as BYTEA'
-                )
-        return pa.array(found, pa.string())
-
-
-def _word(column: ColumnDefinition) -> str:
-    return column.include.partition(":")[0].upper()

@@ -1,8 +1,8 @@
 """Reads the sources of streams and tables that have a connector: one thread each, from CREATE to DROP, from start to stop.
 
-A reader asks its source for a batch, submits it together with the positions that it leads to, and goes on without waiting for
-the commit, until `source_ahead_rows_max` rows are on their way or the engine's queue is full: then it pauses. What is committed
-is told to the source.
+A reader asks its source for batches, submits those that are there together with the positions that they lead to, and goes on
+without waiting for the commit, until `source_ahead_rows_max` rows or a few writes are on their way, or the engine's queue is
+full: then it pauses. So where the engine is behind, the next write has more rows. What is committed is told to the source.
 
 What cannot be reached now is opened again from what is committed, later and later. A reader whose write is refused stops: what
 it reads after that would leave a gap (`engine.positions`); so does one whose source fails, and one of a stream with
@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -27,17 +28,25 @@ from streamsql.base.errors import AdminShutdown, BadRecord, StreamSQLError, Unav
 from streamsql.catalog.objects import Stream, Table, View
 from streamsql.connectors import connector_of, given_of
 from streamsql.connectors.backoff import Backoff
-from streamsql.connectors.source import Batch, LeavesTraces, Source, Surroundings
+from streamsql.connectors.forgetting import forget, forget_left_behind
+from streamsql.connectors.source import Batch, Source, Surroundings
 from streamsql.engine import ingest, outbox, sources
 from streamsql.engine.epoch import Engine
 from streamsql.engine.finished import Notes
+from streamsql.engine.kept_values import Kept
 from streamsql.engine.positions import Move, Position, StreamProgress
 from streamsql.engine.receipts import Receipt
 from streamsql.engine.table_changes import KeyedChange
 from streamsql.engine.writes import Write
+from streamsql.formats.format import NOTHING_REJECTED
 
 log = structlog.get_logger()
 
+Weights = npt.NDArray[np.int8]
+# Writes on their way before the reader waits for one: more would be no faster, and each costs the engine something.
+AHEAD_WRITES_MAX = 4
+# Batches in one write.
+BATCHES_MAX = 256
 # A reader that waits looks up at least so often; whatever changes wakes it at once.
 WAIT_SECONDS_MAX = 5.0
 
@@ -56,6 +65,7 @@ class SourceReaders:
 
     def start(self) -> None:
         """Read from now on whatever the catalog has, and follow its changes."""
+        forget_left_behind(self._engine)
         self._engine.flows.on_change(self._follow)
         self._follow()
 
@@ -117,9 +127,12 @@ class Reader(threading.Thread):
         self._stopping = self._dropped = False
         self._backoff = Backoff()
         self._refused: StreamSQLError | None = None
+        self._failure: StreamSQLError | None = None  # what came after batches that are to be submitted first
+        self._held: Batch | None = None  # what was read and could not be in one write with what came before
+        self._skipped = False
         self._ahead: int = 0  # writes that are not answered yet
         self._ahead_rows = 0
-        self._committed: deque[tuple[int, str, Position]] = deque()
+        self._committed: deque[tuple[int, dict[str, Position]]] = deque()
 
     @property
     def ended_before_reset(self) -> bool:
@@ -140,28 +153,20 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         with contextlib.suppress(AdminShutdown):
-            self._note(error=None, retrying=False)
-            while not self._stopping:
-                self._woken.clear()
-                if not self._at.reads:
-                    self._woken.wait()
-                elif self._attempt():
-                    self._ended = True
-                    break
+            self._read_on()
         if self._dropped:
-            self._forget()
+            with contextlib.suppress(AdminShutdown):
+                forget(self._engine, self._stream, self._surroundings)
 
-    def _forget(self) -> None:
-        connector = connector_of(self._stream.connector, {})
-        if not isinstance(connector, LeavesTraces):
-            return
-        given = given_of(self._stream.connector, {}, table=isinstance(self._stream, Table))
-        try:
-            connector.forget(given, self._stream.columns, self._surroundings)
-        except StreamSQLError as error:
-            log.warning(
-                "the origin still keeps something", stream=self._stream.name, error=error.message, hint=error.hint
-            )
+    def _read_on(self) -> None:
+        self._note(error=None, retrying=False)
+        while not self._stopping:
+            self._woken.clear()
+            if not self._at.reads:
+                self._woken.wait()
+            elif self._attempt():
+                self._ended = True
+                break
 
     @property
     def _at(self) -> StreamProgress:
@@ -214,21 +219,24 @@ class Reader(threading.Thread):
                     self._wait(None)
                     continue
                 now = clock.now_us()
-                batch = source.read(engine.limits.source_batch_rows_max, now)
+                batches = self._next_batches(source, now)
                 self._note(error=None, retrying=False)
-                if batch is None:
+                if not batches:
                     due = source.due_us(now)
                     if due is None and not self._ahead:
                         return True
                     self._wait(None if due is None else (due - now) / 1e6)
                     continue
-                self._check(batch)
-                given_columns = [c for c in stream.columns if c.name in batch.rows.column_names]
-                rows = batch.rows.select([c.name for c in given_columns])
-                if batch.defaults:
+                first, given = batches[0], pa.concat_tables([b.rows for b in batches])
+                given_columns = [c for c in stream.columns if c.name in given.column_names]
+                rows = given.select([c.name for c in given_columns])
+                if first.defaults:
                     rows = ingest.with_defaults(rows, stream, cursor)
-                came = None if batch.weights is None else _weights(batch) > 0
-                self._submit(batch, ingest.conform(rows, given_columns, stream, schema, cursor, came=came))
+                weights = None if first.weights is None else np.concatenate([_weights(b) for b in batches])
+                kept = _kept(batches)
+                came = None if weights is None else (weights > 0) & ~np.any([m > 0 for m in kept.values()], axis=0)
+                rows = ingest.conform(rows, given_columns, stream, schema, cursor, came=came)
+                self._submit(batches, rows, weights, kept)
             return False
         finally:
             source.close()
@@ -240,13 +248,40 @@ class Reader(threading.Thread):
             self._wait(None)
             self._woken.clear()
         self._committed.clear()
-        self._ahead_rows, self._refused = 0, None
+        self._ahead_rows, self._refused, self._failure, self._held, self._skipped = 0, None, None, None, False
+
+    def _next_batches(self, source: Source, now_us: int) -> list[Batch]:
+        """Give what is there now and can be one write; an error that comes after some of it is raised the next time."""
+        if self._failure is not None:
+            raise self._failure
+        rows_max = self._engine.limits.source_batch_rows_max
+        found, rows = [] if self._held is None else [self._held], 0
+        self._held = None
+        while len(found) < BATCHES_MAX and 2 * rows < rows_max:
+            try:
+                batch = source.read(rows_max - rows, now_us)
+                if batch is not None:
+                    self._check(batch)
+            except StreamSQLError as error:
+                if not found:
+                    raise
+                self._failure = error
+                break
+            if batch is None:
+                break
+            if found and not _goes_with(found[0], batch):
+                self._held = batch
+                break
+            found.append(batch)
+            rows += batch.rows.num_rows
+        return found
 
     def _check(self, batch: Batch) -> None:
         """Raise at a record that cannot be read, where the stream is to stop at it."""
         if not batch.rejected.num_rows or not self._fails:
             return
-        if self._at.skips:
+        if self._at.skips and not self._skipped:
+            self._skipped = True
             return
         first = batch.rejected.slice(0, 1).to_pylist()[0]
         raise BadRecord(
@@ -258,9 +293,9 @@ class Reader(threading.Thread):
         """Tell the source what is committed; tell whether there is more to do. Raises what a write was refused with."""
         positions: dict[str, Position] = {}
         while self._committed:
-            rows, partition, position = self._committed.popleft()
+            rows, reached = self._committed.popleft()
             self._ahead_rows -= rows
-            positions[partition] = position
+            positions.update(reached)
         if positions:
             source.committed(positions)
             self._backoff.succeeded()
@@ -272,7 +307,7 @@ class Reader(threading.Thread):
 
     def _has_to_wait(self) -> bool:
         engine = self._engine
-        if self._ahead_rows >= engine.limits.source_ahead_rows_max:
+        if self._ahead_rows >= engine.limits.source_ahead_rows_max or self._ahead >= AHEAD_WRITES_MAX:
             return True  # the next commit wakes it
         if engine.queue.full:
             engine.queue.when_room(self._woken.set)
@@ -282,44 +317,63 @@ class Reader(threading.Thread):
     def _wait(self, seconds: float | None) -> None:
         self._woken.wait(WAIT_SECONDS_MAX if seconds is None else min(seconds, WAIT_SECONDS_MAX))
 
-    def _submit(self, batch: Batch, rows: pa.Table) -> None:
-        stream, partition, count = self._stream, batch.partition, rows.num_rows
-        table = stream if isinstance(stream, Table) else None
-        move = Move(
-            stream.name,
-            stream.id,
-            partition,
-            self._positions.get(partition),
-            batch.position,
-            rows=count if table is not None else 0,
-            own_watermark=batch.own_watermark,
-        )
+    def _submit(self, batches: list[Batch], rows: pa.Table, weights: Weights | None, kept: Kept) -> None:
+        """Submit batches as one write; `rows`, `weights` and `kept` are those of all of them."""
+        stream, count = self._stream, rows.num_rows
+        moves = []
+        for batch in batches:
+            before, length = self._positions.get(batch.partition), batch.rows.num_rows
+            moves.append(
+                Move(stream.name, stream.id, batch.partition, before, batch.position, length, batch.own_watermark)
+            )
+            self._positions[batch.partition] = batch.position
+        reached = {batch.partition: batch.position for batch in batches}
         receipt = None
-        if batch.rejected.num_rows or batch.finished:
-            receipt = Receipt(stream.name, batch.rejected, stream_id=stream.id, finished=batch.finished)
-        write = Write([], moves=(move,), receipt=receipt)
-        if table is None:
+        rejected = [b.rejected for b in batches if b.rejected.num_rows]
+        finished = {name: text for b in batches for name, text in b.finished.items()}
+        if rejected or finished:
+            told = pa.concat_tables(rejected) if rejected else NOTHING_REJECTED
+            receipt = Receipt(stream.name, told, stream_id=stream.id, finished=finished)
+        write = Write([], moves=tuple(moves), receipt=receipt)
+        if isinstance(stream, Stream):
             write.rows.append((stream.name, rows))
-        elif count or batch.truncated:
-            write.keyed = KeyedChange(table, rows, _weights(batch), batch.truncated)
+        elif count or batches[0].truncated:
+            given = np.ones(count, np.int8) if weights is None else weights
+            write.keyed = KeyedChange(stream, rows, given, batches[0].truncated, kept)
         self._ahead += 1
         self._ahead_rows += count
-        self._positions[partition] = batch.position
-        write.done.add_done_callback(lambda done: self._answered(done, count, partition, batch.position))
+        write.done.add_done_callback(lambda done: self._answered(done, count, reached))
         self._engine.submit(write)
 
-    def _answered(self, done: Future[int], rows: int, partition: str, position: Position) -> None:
+    def _answered(self, done: Future[int], rows: int, reached: dict[str, Position]) -> None:
         """Note, on the engine's thread, what became of a write."""
         error = done.exception()
         if error is None:
-            self._committed.append((rows, partition, position))
+            self._committed.append((rows, reached))
         elif self._refused is None:
             self._refused = error if isinstance(error, StreamSQLError) else StreamSQLError(str(error))
         self._ahead -= 1
         self._woken.set()
 
 
-def _weights(batch: Batch) -> npt.NDArray[np.int8]:
+def _goes_with(first: Batch, other: Batch) -> bool:
+    """Tell whether two batches can be one write, one after the other."""
+    return (
+        not other.truncated
+        and (first.weights is None) == (other.weights is None)
+        and first.defaults == other.defaults
+        and first.rows.schema.equals(other.rows.schema)
+    )
+
+
+def _kept(batches: Sequence[Batch]) -> Kept:
+    names = dict.fromkeys(name for b in batches for name in b.kept)
+    return {
+        name: np.concatenate([b.kept.get(name, np.zeros(b.rows.num_rows, np.int8)) for b in batches]) for name in names
+    }
+
+
+def _weights(batch: Batch) -> Weights:
     if batch.weights is None:
         return np.ones(batch.rows.num_rows, np.int8)
     return np.asarray(batch.weights).astype(np.int8)

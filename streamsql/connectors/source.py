@@ -28,6 +28,7 @@ from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
+from streamsql.engine.kept_values import Kept
 from streamsql.engine.positions import Position, Positions
 from streamsql.formats.format import NOTHING_REJECTED
 from streamsql.sql.statements import ColumnDefinition
@@ -52,6 +53,8 @@ class Batch:
     own_watermark: bool = False
     # of a format's record, a column that is not there and one that is null are the same: it takes its default
     defaults: bool = False
+    # values of a table's rows that are not there, since they are as before (`engine.kept_values`): a number a row, by column
+    kept: Kept = field(default_factory=dict)
     # rows of a table are all gone before these come (TRUNCATE at the origin, or a new snapshot)
     truncated: bool = False
     # parts of the partition that are read to their end, each with a text of its own, in place of what the position would else

@@ -32,7 +32,11 @@ from streamsql.catalog.objects import (
     literal,
     quoted,
 )
+<<<<<<< HEAD
 from streamsql.engine import finished, foreign_keys, outbox, recovery, sequences
+=======
+from streamsql.engine import finished, foreign_keys, left_behind, outbox, recovery
+>>>>>>> main
 from streamsql.engine.access import save_access
 from streamsql.engine.constraints import with_checks
 from streamsql.engine.epoch import Engine
@@ -226,6 +230,8 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
                 leave(engine.store, group, members)
             for item in sorted(gone, key=lambda o: not isinstance(o, View)):
                 engine.store.execute(f"DROP VIEW {item.public_name}")
+                if isinstance(item, (Stream, Table)):
+                    left_behind.note(engine.store, item)
                 engine.store.execute(f"DELETE FROM _engine.objects WHERE id = {item.id}")
                 engine.store.execute(f"DELETE FROM _engine.comments WHERE object = {literal(item.name)}")
                 if isinstance(item, (Stream, Table)):

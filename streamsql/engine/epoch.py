@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -40,7 +41,7 @@ from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.retention import CHECK_US_MIN, Retention
 from streamsql.engine.sequences import SequencePlaces
 from streamsql.engine.shared import SharedQuery
-from streamsql.engine.sharing import part_failing
+from streamsql.engine.sharing import grown, part_all, part_failing
 from streamsql.engine.store import UTC, Delta, Store, translated
 from streamsql.engine.table_changes import TableChange, applied, by_key, refuse_if_filled, registered
 from streamsql.engine.touched_rows import Snapshot, mark_followed, rows_of
@@ -175,6 +176,8 @@ class Engine:
             for write in writes:
                 write.done.set_exception(failure)
             return
+        for group in grown(self):
+            self._run_safely(partial(part_all, self, group))
         for write in writes:
             write.done.set_result(self.epoch)
 
@@ -187,8 +190,8 @@ class Engine:
         beside = [write.receipt for write in writes if write.receipt is not None]
         streams, rows, now = self.streams, [], self.clock.now_us()
         for write in writes:  # one after the other, so that where epochs are cut does not show
-            streams = moved(self.catalog, streams, write.moves, now)
-            rows.append(stream_time.tagged(write, self.catalog, streams))
+            before, streams = streams, moved(self.catalog, streams, write.moves, now)
+            rows.append(stream_time.tagged(write, self.catalog, before, streams))
         streams = receipts.counted(streams, beside)
         batches, sequence = chains.numbered(rows, first)
         while True:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import Catalog
 from streamsql.engine import recovery
 from streamsql.engine.recomputed import query_of
 from streamsql.engine.shared import SharedQuery, Slot, saved_slots
+from streamsql.engine.sharing import types_of_keys
 from streamsql.engine.store import Store
 from streamsql.engine.views import ContinuousQuery
 from streamsql.plan.nodes import Describe
+from streamsql.plan.sharing import Sharer
 
 
 def opened(store: Store, found: recovery.Recovered, describe: Describe, limits: Limits) -> dict[str, ContinuousQuery]:
@@ -35,18 +38,22 @@ def _groups(
 ) -> list[SharedQuery]:
     made = []
     for number, slots in saved_slots(store).items():
-        plans = []
+        made_of = []
         for view, definition in slots:
             if view is not None:
-                plans.append(Slot(view, definition, queries[view].plan))
-                continue
-            statement = recovery.read_again(definition, limits)
-            _, plan = recovery.view_of(statement, 0, statement.text, catalog, describe, limits)
-            plans.append(Slot(statement.name, definition, plan))
-        group = SharedQuery(number, plans, store, limits)
+                name, plan = view, queries[view].plan
+            else:
+                statement = recovery.read_again(definition, limits)
+                name = statement.name
+                _, plan = recovery.view_of(statement, 0, statement.text, catalog, describe, limits)
+            made_of.append(Slot(name, definition, Sharer(plan, types_of_keys(catalog, plan, describe))))
+        group = SharedQuery(number, made_of, store, limits)
         for place, (view, _) in enumerate(slots):
             if view is not None:
                 group.adopt(place, queries[view])
                 group.progress = queries[view].progress
+        if group.has_sets:
+            count = store.fetch(f"SELECT count(*) FROM {group.tables.state}")[0][0]
+            group.progress = replace(group.progress, state_rows=count)
         made.append(group)
     return made

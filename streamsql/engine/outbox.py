@@ -121,11 +121,9 @@ def _append(store: Store, sink: Sink, changes: Iterable[Change], epoch: int) -> 
         rows = shown.rows.append_column("__weight", weights)
         if shown.weights is not None:  # what goes stands before what takes its place
             rows = rows.take(pa.array(np.argsort(np.asarray(rows.column("__weight")), kind="stable")))
-        store.register("__outgoing", rows)
-        store.execute(
-            f"INSERT INTO {table_of(sink)} SELECT *, {epoch}, {number} - 1 + row_number() OVER () FROM __outgoing"
-        )
-        store.unregister("__outgoing")
+        rows = rows.append_column("__epoch", pa.array(np.full(count, epoch, np.int64)))
+        rows = rows.append_column("__number", pa.array(np.arange(number, number + count, dtype=np.int64)))
+        store.insert(table_of(sink), rows)
         number += count
     return number
 
@@ -174,7 +172,7 @@ def remove(
 
 def let_go(store: Store, sink: Sink, epoch: int) -> int:
     """Drop the changes up to an epoch, within the caller's transaction; gives how many rows they were."""
-    return store.execute(f"DELETE FROM {table_of(sink)} WHERE __epoch <= {epoch}")
+    return store.run(f"DELETE FROM {table_of(sink)} WHERE __epoch <= $1", epoch)
 
 
 def progress_of(catalog: Catalog, sinks: Mapping[str, SinkProgress]) -> list[dict[str, Any]]:

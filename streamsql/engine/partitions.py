@@ -126,10 +126,14 @@ def number_of(name: str, known: Mapping[str, PartitionProgress]) -> int:
     return known[name].number if name in known else len(known) + 1
 
 
-def with_numbers(rows: pa.Table, number: int, count: int = 0) -> pa.Table:
-    """Give rows that carry the number of their partition, and of how many there are."""
-    numbers = pa.array(np.full(rows.num_rows, (count << _NUMBER_BITS) + number, np.int64))
-    return rows.append_column(PARTITION_COLUMN, numbers)
+def tag(number: int, count: int) -> int:
+    """Give what a row carries whose partition has this number, where there were so many when it came."""
+    return (count << _NUMBER_BITS) + number
+
+
+def with_tags(rows: pa.Table, tags: npt.NDArray[np.int64]) -> pa.Table:
+    """Give rows that carry their tags."""
+    return rows.append_column(PARTITION_COLUMN, pa.array(tags.astype(np.int64, copy=False)))
 
 
 def numbers_of(rows: pa.Table) -> npt.NDArray[np.int64]:

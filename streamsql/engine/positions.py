@@ -52,8 +52,8 @@ class StreamProgress:
 class Move:
     """A step of a stream's connector in one partition; `before` None where nothing had been read.
 
-    `rows` is how many rows of a table it tells of: those of streams are counted as they arrive. `own_watermark`: the
-    partition's event time goes on by itself.
+    `rows` is how many of the write's rows it leads past, in the order of its moves. `own_watermark`: the partition's event
+    time goes on by itself.
     """
 
     stream: str
@@ -76,7 +76,7 @@ def moved(
             raise NotInPrerequisiteState(f'stream "{move.stream}" is gone')
         if at.positions.get(move.partition) != move.before:
             raise NotInPrerequisiteState(f'rows for "{move.stream}" do not follow on what is committed')
-        rows_in = at.rows_in + move.rows
+        rows_in = at.rows_in + (move.rows if isinstance(found, Table) else 0)  # those of streams count as they arrive
         if move.own_watermark and move.partition not in at.partitions:
             made = PartitionProgress(number_of(move.partition, at.partitions), now_us)
             at = replace(at, partitions={**at.partitions, move.partition: made})

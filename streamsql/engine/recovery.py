@@ -5,6 +5,7 @@
 ``_engine.schemas``    the schemas besides ``public``
 ``_engine.epoch``      one row: the last epoch, when it was committed, the next arrival number, all progress as JSON
 ``_engine.shared_states``  which views share a state (`engine.shared`)
+``_engine.left_behind``  what was dropped, and its origin may still keep something for (`engine.left_behind`)
 ``_engine.identity``   one row: a text that no other database has, for what is kept of this one elsewhere
 ``_engine.late_rows``  rows that a query could not take in any more
 
@@ -63,6 +64,7 @@ _TABLES = (
     "stream VARCHAR, reason VARCHAR, event_time TIMESTAMP, watermark TIMESTAMP, late_by INTERVAL, row_json VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.shared_states (number BIGINT, slot BIGINT, view VARCHAR, definition VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.identity (identity VARCHAR)",
+    "CREATE TABLE IF NOT EXISTS _engine.left_behind (id BIGINT, name VARCHAR, definition VARCHAR, place VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.comments (object VARCHAR, column_name VARCHAR, comment VARCHAR)",
 )
 
@@ -309,6 +311,13 @@ class _Kept:
             json.loads(place) if place is not None else {"schema": PUBLIC_SCHEMA, "name": key, "names": {}}
         )
         return cls(object_id, defined(text, key, at["names"], limits), at["schema"], at["name"])
+
+
+def read_relation(limits: Limits, object_id: int, key: str, text: str, place: str | None) -> Stream | Table:
+    """Make the catalog's object of what `_engine.objects` had of a stream or table."""
+    kept = _Kept.of(limits, object_id, key, text, place)
+    assert isinstance(kept.statement, (CreateStream, CreateTable)), kept.statement
+    return relation_of(kept.statement, object_id, kept.statement.text)
 
 
 def defined(

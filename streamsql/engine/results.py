@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from streamsql.engine.changes import Change, Progress, sorts
 from streamsql.engine.operators.base import Operator, Sink, Tables
@@ -21,14 +21,23 @@ from streamsql.plan.nodes import ContinuousPlan
 ORDERED_ROWS_MAX = 4_096
 
 
+MASK = npt.NDArray[np.bool_]
+
+
 class Shown:
     """Which of the merged groups go as they were (`gone`), and which come as they are."""
 
-    def __init__(self, gone: pa.ChunkedArray, came: pa.ChunkedArray) -> None:
+    def __init__(self, gone: MASK, came: MASK) -> None:
         self.gone = gone
         self.came = came
-        self.count: int = pc.sum(came).as_py() or 0
-        self.any = bool(self.count or pc.any(gone).as_py())
+        self.count = int(np.count_nonzero(came))
+        self.any = bool(self.count or gone.any())
+
+
+def mask_of(column: pa.ChunkedArray) -> MASK:
+    """Give a column of booleans, NULL as false."""
+    found: MASK = column.fill_null(False).to_numpy()
+    return found
 
 
 class Results(Sink):
@@ -96,8 +105,7 @@ class Results(Sink):
             if unordered:
                 change = self._with_order(rows, names)
             if self.keeps_result:
-                self._store.register("__emitted", change.rows)
-                self._store.execute(f"INSERT INTO {self.tables.result} SELECT * FROM __emitted")
+                self._store.insert(self.tables.result, change.rows)
             self.emitted.append(change)
         self._rows_out += rows.num_rows
         return int(rows.num_rows)
@@ -111,9 +119,9 @@ class Results(Sink):
         return Change(self._epoch, self._store.arrow(f"SELECT {', '.join(names)} FROM __emitted ORDER BY {order}"))
 
     def change(self, merged: pa.Table) -> None:
-        changed = merged.column("__changed")
-        gone = pc.and_(changed, merged.column("__was_shown"))
-        came = pc.and_(changed, merged.column("__shown"))
+        changed = mask_of(merged.column("__changed"))
+        gone = changed & mask_of(merged.column("__was_shown"))
+        came = changed & mask_of(merged.column("__shown"))
         self.show(merged, range(len(self.plan.outputs)), Shown(gone, came))
 
     def show(self, merged: pa.Table, outputs: Sequence[int], shown: Shown) -> None:
@@ -126,8 +134,8 @@ class Results(Sink):
             return
         names = stages.output_columns(self.plan)
         gone, came = shown.gone, shown.came
-        old = merged.select([f"old_o{i}" for i in outputs]).rename_columns(names).filter(gone)
-        new = merged.select([f"o{i}" for i in outputs]).rename_columns(names).filter(came)
+        old = merged.select([f"old_o{i}" for i in outputs]).rename_columns(names).filter(pa.array(gone))
+        new = merged.select([f"o{i}" for i in outputs]).rename_columns(names).filter(pa.array(came))
         rows = pa.concat_tables([old, new])
         # the order of the groups, the old values of each before the new
         at = np.concatenate([2 * np.flatnonzero(gone), 2 * np.flatnonzero(came) + 1])

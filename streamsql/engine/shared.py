@@ -1,13 +1,14 @@
-"""One state for several views: those that group the same rows of a stream in the same way (`plan.sharing`).
+"""One state for several views: those that group the same rows of a stream (`plan.sharing`).
 
 ::
 
     CREATE MATERIALIZED VIEW a AS SELECT k, count(*) FROM s GROUP BY k          one query takes the rows in, and keeps
     CREATE MATERIALIZED VIEW b AS SELECT k, max(x) FROM s GROUP BY k            k, count(*), max(x); a and b are SELECTs over it
 
-A view starts with a state of its own. Where another has taken in the same rows, both states hold the same groups and are joined
-into one; `part` takes a view's columns out again. So sharing changes what an epoch costs, and nothing else. Rows that an
-expression fails on are left out of that view alone, so views part before such a row is looked for.
+A view starts with a state of its own. Where another has taken in the same rows and groups them alike, both states hold the same
+groups and are joined into one; where it groups them otherwise, the groups of both are put into one table, told apart by
+``ks``. `part` takes a view's columns and rows out again. So sharing changes what an epoch costs, and nothing else. Rows that
+an expression fails on are left out of that view alone, so views part before such a row is looked for.
 
 ``_engine.shared_states`` holds what is needed to make the shared plan again: the views' definitions in the order in which they
 came, also of those that are gone, whose columns stay until more than half of all are gone.
@@ -15,21 +16,22 @@ came, also of those that are gone, whose columns stay until more than half of al
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import PUBLIC_SCHEMA, literal, quoted
 from streamsql.engine.changes import Progress
-from streamsql.engine.results import Results, Shown
+from streamsql.engine.results import Results, Shown, mask_of
 from streamsql.engine.store import Store
 from streamsql.engine.views import ContinuousQuery, tables_of
 from streamsql.plan import stages
-from streamsql.plan.nodes import ContinuousPlan, Face
-from streamsql.plan.sharing import shared
+from streamsql.plan.nodes import Face, Grouping
+from streamsql.plan.sharing import Share, Sharer, shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +40,18 @@ class Slot:
 
     view: str
     definition: str
-    plan: ContinuousPlan
+    sharer: Sharer
 
 
 class SharedQuery(ContinuousQuery):
     """Takes rows in for all its members, and tells each what has changed of what it shows."""
 
     def __init__(self, number: int, slots: Sequence[Slot], store: Store, limits: Limits) -> None:
-        plan, self.faces = shared([slot.plan for slot in slots])
+        plan, self.shares = shared([slot.sharer for slot in slots])
         super().__init__(number, f"{number}#shared", plan, store, limits, temporary=False)
         self.slots = tuple(slots)
         self.members: dict[int, ContinuousQuery] = {}  # by the number of their slot
+        self._came: dict[int, int] = {}  # so many groups are new in the epoch, by the number of their set
 
     def adopt(self, number: int, member: ContinuousQuery) -> None:
         """Let a query of its own, whose tables are no more, be a member."""
@@ -56,23 +59,33 @@ class SharedQuery(ContinuousQuery):
         member.shared = self
         member.tables = replace(member.tables, state=self.tables.state, result=self.tables.result)
 
-    def face(self, number: int) -> Face:
-        return self.plan.faces[self.faces[number]]
+    @property
+    def has_sets(self) -> bool:
+        """Tell whether its members have different groups."""
+        assert self.plan.grouping is not None
+        return bool(self.plan.grouping.arms)
+
+    def face(self, share: Share) -> Face:
+        return self.plan.faces[share.face]
 
     def number_of(self, member: Results) -> int:
         return next(number for number, query in self.members.items() if query is member)
 
+    def share_of(self, member: Results) -> Share:
+        return self.shares[self.number_of(member)]
+
     def result_of(self, member: Results) -> str:
         """What holds a member's result, as it stands in FROM."""
-        face = self.face(self.number_of(member))
-        grouping = self.plan.grouping
-        assert grouping is not None
-        columns = ", ".join([*stages.result_keys(grouping), *(f"o{o} AS o{i}" for i, o in enumerate(face.outputs))])
-        where = "" if face.shown is None else f" WHERE o{face.shown}"
-        return (
-            f"(SELECT {columns} FROM {self.tables.state}{where} "
-            f"UNION ALL SELECT {columns} FROM {self.tables.result}{where})"
-        )
+        share = self.share_of(member)
+        face = self.face(share)
+        keys = own_keys(member, share, stages.result_keys)
+        columns = ", ".join([*keys, *(f"o{o} AS o{i}" for i, o in enumerate(face.outputs))])
+        conditions = [*in_set(share), *([] if face.shown is None else [f"o{face.shown}"])]
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        kept = f"SELECT {columns} FROM {self.tables.state}{where}"
+        if share.number is not None:  # without a window no group is ever closed
+            return f"({kept})"
+        return f"({kept} UNION ALL SELECT {columns} FROM {self.tables.result}{where})"
 
     # ---- the epoch ----
 
@@ -90,23 +103,29 @@ class SharedQuery(ContinuousQuery):
 
     def _begin(self, epoch: int, progress: Progress) -> None:
         super()._begin(epoch, progress)
+        self._came = {}
         for member in self.members.values():
             member.begin_shared(epoch)
 
     def change(self, merged: pa.Table) -> None:
-        found: dict[int, Shown] = {}
+        sets = _Sets(merged) if self.has_sets else None
+        if sets is not None:
+            merged, self._came = sets.merged, sets.came
+        found = {at: self._shown(merged, at) for at in {self.shares[number].face for number in self.members}}
         for number, member in self.members.items():
-            at = self.faces[number]
-            if at not in found:
-                found[at] = self._shown(merged, at)
-            member.show(merged, self.plan.faces[at].outputs, found[at])
+            share = self.shares[number]
+            rows = slice(0, merged.num_rows) if sets is None else sets.rows_of(share.number)
+            if rows.start < rows.stop:
+                gone, came = found[share.face]
+                shown = Shown(gone[rows], came[rows])
+                part = merged if sets is None else merged.slice(rows.start, rows.stop - rows.start)
+                member.show(part, self.face(share).outputs, shown)
 
-    def _shown(self, merged: pa.Table, at: int) -> Shown:
-        face, changed = self.plan.faces[at], merged.column(f"__changed{at}")
-        if face.shown is None:
-            return Shown(pc.and_(changed, merged.column("__was_shown")), pc.and_(changed, merged.column("__shown")))
-        was = pc.fill_null(merged.column(f"old_o{face.shown}"), False)
-        return Shown(pc.and_(changed, was), pc.and_(changed, merged.column(f"o{face.shown}")))
+    def _shown(self, merged: pa.Table, at: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Which groups go, and which come, as queries of one face show them."""
+        face, changed = self.plan.faces[at], mask_of(merged.column(f"__changed{at}"))
+        was, now = ("__was_shown", "__shown") if face.shown is None else (f"old_o{face.shown}", f"o{face.shown}")
+        return changed & mask_of(merged.column(was)), changed & mask_of(merged.column(now))
 
     def failing(self, rows: pa.Table) -> list[ContinuousQuery]:
         """Give the members whose aggregates fail on these rows."""
@@ -116,8 +135,45 @@ class SharedQuery(ContinuousQuery):
 
     def all_progress(self, progress: Progress) -> list[tuple[ContinuousQuery, Progress]]:
         found: list[tuple[ContinuousQuery, Progress]] = [(self, progress)]
-        found += [(member, member.finish_shared(progress)) for member in self.members.values()]
+        for number, member in self.members.items():
+            own, at = progress, self.shares[number].number
+            if at is not None:
+                own = replace(progress, state_rows=member.progress.state_rows + self._came.get(at, 0))
+            found.append((member, member.finish_shared(own)))
         return found
+
+
+class _Sets:
+    """Merged groups, in the order of their sets: the rows of each, and how many of them are new."""
+
+    def __init__(self, merged: pa.Table) -> None:
+        numbers = np.asarray(merged.column("ks"))
+        order = np.argsort(numbers, kind="stable")
+        self.merged = merged.take(order)
+        numbers = numbers[order]
+        found, starts = np.unique(numbers, return_index=True)
+        stops = [*starts[1:].tolist(), len(numbers)]
+        self._rows = {n: slice(a, b) for n, a, b in zip(found.tolist(), starts.tolist(), stops, strict=True)}
+        new = np.asarray(self.merged.column("__row").is_null())
+        self.came = {number: int(np.count_nonzero(new[rows])) for number, rows in self._rows.items()}
+
+    def rows_of(self, number: int | None) -> slice:
+        assert number is not None
+        return self._rows.get(number, slice(0, 0))
+
+
+def in_set(share: Share) -> list[str]:
+    """The condition, if there is need of one, for the rows of a group's tables to be a member's."""
+    return [] if share.number is None else [f"ks = {share.number}"]
+
+
+def own_keys(member: Results, share: Share, names: Callable[[Grouping], list[str]]) -> list[str]:
+    """The columns of a group's tables that tell a member's groups apart, by the names that they have in its own."""
+    grouping = member.plan.grouping
+    assert grouping is not None
+    if share.number is None:
+        return names(grouping)
+    return [f"k{place} AS k{i}" for i, place in enumerate(share.keys)]
 
 
 # ---- tables: what follows runs on the engine's thread, within a transaction of the caller's ----
@@ -133,77 +189,21 @@ def show_view(store: Store, query: ContinuousQuery) -> None:
 
 def own_tables(store: Store, group: SharedQuery, member: ContinuousQuery) -> None:
     """Give a member tables of its own, with its columns."""
-    face, tables = group.face(group.number_of(member)), tables_of(member.name, member.id, temporary=False)
-    grouping = group.plan.grouping
-    assert grouping is not None
+    share, tables = group.share_of(member), tables_of(member.name, member.id, temporary=False)
+    face = group.face(share)
     outputs = [f"o{o} AS o{i}" for i, o in enumerate(face.outputs)]
     flag = "true" if face.shown is None else f"o{face.shown}"
-    columns = [*stages.group_columns(grouping), *(f"s{s} AS s{i}" for i, s in enumerate(face.parts)), *outputs]
+    parts = [f"s{s} AS s{i}" for i, s in enumerate(share.parts)]
+    columns = [*own_keys(member, share, stages.group_columns), *parts, *outputs]
+    where = " AND ".join(in_set(share) or ["true"])
     store.execute(
-        f"CREATE TABLE {tables.state} AS SELECT {', '.join(columns)}, {flag} AS __shown FROM {group.tables.state}"
+        f"CREATE TABLE {tables.state} AS SELECT {', '.join(columns)}, {flag} AS __shown "
+        f"FROM {group.tables.state} WHERE {where}"
     )
-    keys = [*stages.result_keys(grouping), *outputs]
-    store.execute(f"CREATE TABLE {tables.result} AS SELECT {', '.join(keys)} FROM {group.tables.result} WHERE {flag}")
-
-
-def joined_tables(store: Store, group: SharedQuery, old: ContinuousQuery, new: ContinuousQuery) -> int:
-    """Make the tables of a group from those of what kept its first members, and of one more; give how many rows of state."""
-    grouping, plan = group.plan.grouping, group.plan
-    assert grouping is not None
-    of_old = (
-        _columns_of_group(old)
-        if isinstance(old, SharedQuery)
-        else _columns_of_view(group.face(0), len(old.plan.outputs))
-    )
-    of_new = _columns_of_view(group.face(len(group.slots) - 1), len(new.plan.outputs))
-    parts = [f"s{i}" for i in range(len(grouping.parts))]
-    outputs = stages.output_columns(plan)
-    keys, result_keys = stages.group_columns(grouping), stages.result_keys(grouping)
-
-    def pick(name: str) -> str:
-        return f"a.{of_old[name]} AS {name}" if name in of_old else f"b.{of_new[name]} AS {name}"
-
-    def either(name: str, data_type: str) -> str:
-        given = [f"{side}.{of[name]}" for side, of in (("a", of_old), ("b", of_new)) if name in of]
-        return f"CAST(coalesce({', '.join([*given, 'NULL'])}) AS {data_type}) AS {name}"
-
-    same = " AND ".join(f"a.{k} IS NOT DISTINCT FROM b.{k}" for k in keys) or "true"
-    items = [*(f"a.{k} AS {k}" for k in keys), *map(pick, [*parts, *outputs])]
-    count = store.execute(
-        f"CREATE OR REPLACE TABLE {group.tables.state} AS SELECT {', '.join(items)}, true AS __shown "
-        f"FROM {old.tables.state} AS a JOIN {new.tables.state} AS b ON {same}"
-    )
-    # the results of closed windows, in which groups that HAVING hides are missing
-    left, right = (f"(SELECT *, true AS __shown FROM {q.tables.result})" for q in (old, new))
-    same = " AND ".join(f"a.{k} IS NOT DISTINCT FROM b.{k}" for k in result_keys) or "false"
-    flags = {f"o{face.shown}" for face in plan.faces if face.shown is not None}
-    shown = [
-        f"coalesce({either(n, o.type).rpartition(' AS ')[0]}, false) AS {n}" if n in flags else either(n, o.type)
-        for n, o in zip(outputs, plan.outputs, strict=True)
-    ]
-    items = [*(f"coalesce(a.{k}, b.{k}) AS {k}" for k in result_keys), *shown]
+    keys = [*own_keys(member, share, stages.result_keys), *outputs]
     store.execute(
-        f"CREATE OR REPLACE TABLE {group.tables.result} AS SELECT {', '.join(items)} "
-        f"FROM {left} AS a FULL JOIN {right} AS b ON {same}"
+        f"CREATE TABLE {tables.result} AS SELECT {', '.join(keys)} FROM {group.tables.result} WHERE {flag} AND {where}"
     )
-    return count
-
-
-def _columns_of_group(group: ContinuousQuery) -> dict[str, str]:
-    """Name the columns that a group has, which keep their names."""
-    grouping = group.plan.grouping
-    assert grouping is not None
-    names = [*(f"s{i}" for i in range(len(grouping.parts))), *stages.output_columns(group.plan)]
-    return {name: name for name in names}
-
-
-def _columns_of_view(face: Face, outputs: int) -> dict[str, str]:
-    """Name the columns that a view of its own has, by what they are called in a group."""
-    named = {f"s{s}": f"s{i}" for i, s in enumerate(face.parts)}
-    named |= {f"o{face.outputs[i]}": f"o{i}" for i in range(outputs)}
-    if face.shown is not None:
-        named[f"o{face.shown}"] = "__shown"
-    return named
 
 
 def save_slots(store: Store, group: SharedQuery) -> None:

@@ -125,6 +125,8 @@ class Store:
         self._connection.execute("SET lock_configuration = true").fetchall()
         self._statements: dict[tuple[str, int], str] = {}
         self._statement_count = 0
+        self._inserts: dict[tuple[str, pa.Schema], tuple[str, Delta]] = {}
+        self._new_inserts: list[tuple[str, pa.Schema]] = []  # of the current transaction
         self._zone = UTC
         self.commits = 0  # counted before each begins, so that who sees none begin since has missed none
         self._database = str(self._rows("SELECT current_database()")[0][0])
@@ -141,11 +143,15 @@ class Store:
             reached("epoch.before_commit")
             self.commits += 1
             self._rows("COMMIT")
+            self._new_inserts.clear()
             reached("epoch.after_commit")
         except BaseException as error:
             with contextlib.suppress(duckdb.Error):
                 self._rows("ROLLBACK")
                 self._back_in_utc()
+            for key in self._new_inserts:  # which takes the names with it
+                self._inserts.pop(key, None)
+            self._new_inserts.clear()
             if isinstance(error, duckdb.Error):
                 raise translate(error) from error
             raise
@@ -201,6 +207,22 @@ class Store:
         """Run a query that comes again every epoch, as `run` does; give its rows."""
         return self._connection.execute(self._prepared(sql, values, size)).to_arrow_table()
 
+    def insert(self, table: str, rows: pa.Table) -> None:
+        """Append rows to a table that gets some every epoch; by position they have its columns. Within a transaction."""
+        key = table, rows.schema
+        if key not in self._inserts:
+            self._statement_count += 1
+            made = f"__rows {self._statement_count}", Delta(rows.slice(0, 0))
+            self._connection.register(*made)
+            self._inserts[key] = made
+            self._new_inserts.append(key)
+        name, delta = self._inserts[key]
+        delta.batch = rows
+        try:
+            self.run(f'INSERT INTO {table} SELECT * FROM "{name}"')
+        finally:
+            delta.clear()
+
     def _prepared(self, sql: str, values: tuple[int | str | None, ...], size: int) -> str:
         key = (sql, size.bit_length() // 3)
         name = self._statements.get(key)
@@ -221,6 +243,9 @@ class Store:
         for name in self._statements.values():
             self._rows(f"DEALLOCATE {name}")
         self._statements.clear()
+        for name, _ in self._inserts.values():
+            self._connection.unregister(name)
+        self._inserts.clear()
 
     def register(self, name: str, rows: pa.Table | Delta) -> None:
         """Let SQL on this connection read `rows` by `name`, until the name is registered anew."""

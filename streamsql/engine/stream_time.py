@@ -5,35 +5,52 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 
 from streamsql.catalog.objects import Catalog, Stream, Table
 from streamsql.engine.partitions import (
     PartitionProgress,
     TimeMove,
-    number_of,
     numbers_of,
-    with_numbers,
+    tag,
+    with_tags,
 )
 from streamsql.engine.positions import StreamProgress
 from streamsql.engine.watermark import NEVER, event_times
 from streamsql.engine.writes import Write
 
 
-def tagged(write: Write, catalog: Catalog, streams: Mapping[str, StreamProgress]) -> list[tuple[str, pa.Table]]:
-    """Give a write's rows; those of a stream with a connector carry the number of their partition."""
-    return [(name, _tagged(write, name, rows, catalog, streams)) for name, rows in write.rows]
+def tagged(
+    write: Write, catalog: Catalog, before: Mapping[str, StreamProgress], after: Mapping[str, StreamProgress]
+) -> list[tuple[str, pa.Table]]:
+    """Give a write's rows; those of a stream with a connector carry the number of their partition.
+
+    `before` and `after` are how far streams are without the write's moves and with them.
+    """
+    return [(name, _tagged(write, name, rows, catalog, before, after)) for name, rows in write.rows]
 
 
 def _tagged(
-    write: Write, name: str, rows: pa.Table, catalog: Catalog, streams: Mapping[str, StreamProgress]
-) -> pa.Table:
+    write: Write, name: str, rows: pa.Table, catalog: Catalog, before: Mapping[str, StreamProgress],
+    after: Mapping[str, StreamProgress],
+) -> pa.Table:  # fmt: skip
     relation = catalog.get(name)
     if not isinstance(relation, Stream) or not relation.connector:
         return rows
-    own = next((m.partition for m in write.moves if m.stream == name and m.own_watermark), None)
-    at = streams.get(name) or StreamProgress()
-    return with_numbers(rows, 0 if own is None else number_of(own, at.partitions), len(at.partitions))
+    known = (before.get(name) or StreamProgress()).partitions
+    count, tags, lengths = len(known), [], []
+    for move in write.moves:
+        if move.stream != name:
+            continue
+        number = after[name].partitions[move.partition].number if move.own_watermark else 0
+        count = max(count, number)  # as they get their numbers one after the other
+        tags.append(tag(number, count))
+        lengths.append(move.rows)
+    if not tags:
+        return with_tags(rows, np.full(rows.num_rows, tag(0, count)))
+    assert sum(lengths) == rows.num_rows, (write.moves, rows.num_rows)
+    return with_tags(rows, np.repeat(tags, lengths))
 
 
 def arrived(relation: Stream | Table, rows: pa.Table, before: StreamProgress, now_us: int) -> StreamProgress:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import duckdb
 import numpy as np
@@ -19,6 +19,7 @@ import pyarrow as pa
 from streamsql.base.errors import FeatureNotSupported, SerializationFailure, UndefinedTable, WrongObjectType
 from streamsql.catalog.objects import Catalog, Stream, Table, quoted
 from streamsql.engine.constraints import explaining
+from streamsql.engine.kept_values import Kept, filled
 from streamsql.engine.store import Store
 from streamsql.engine.views import ContinuousQuery
 
@@ -53,13 +54,14 @@ class KeyedChange:
     """What a connector tells of a table, in order: rows in the table's Arrow schema (`engine.ingest`), and their weights.
 
     A row of weight +1 takes the place of the one with its key, if there is one; -1 takes it away, and needs no more than
-    the key of it. `truncated`: all rows were gone before these came.
+    the key of it. `truncated`: all rows were gone before these came. `kept` tells which values are as before, and not there.
     """
 
     table: Table
     rows: pa.Table
     weights: npt.NDArray[np.int8]
     truncated: bool = False
+    kept: Kept = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         assert self.table.primary_key
@@ -80,8 +82,12 @@ def by_key(store: Store, catalog: Catalog, change: KeyedChange) -> TableChange:
         gone = store.arrow(f"SELECT {kept_columns(table)} FROM {there.rows_table}{where}")
     finally:
         store.unregister("__told")
+    rows = change.rows
+    if change.kept:
+        known = gone.slice(0, 0) if change.truncated else gone
+        rows = filled(rows, change.weights, change.kept, table.primary_key, known, table.bare)
     kept = np.sort(last[change.weights[last] > 0])
-    own = change.rows.take(pa.array(kept))
+    own = rows.take(pa.array(kept))
     return TableChange(table, gone, own.append_column("__seq", pa.nulls(own.num_rows, pa.int64())))
 
 

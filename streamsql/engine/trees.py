@@ -8,6 +8,7 @@ from collections.abc import Callable
 from streamsql.engine.operators.asof_join import AsofJoinNode
 from streamsql.engine.operators.interval_join import IntervalJoinNode
 from streamsql.engine.operators.lookup import LookupNode
+from streamsql.engine.operators.over import OverNode
 from streamsql.engine.operators.rank import RankNode
 from streamsql.engine.origins import InnerNode, Node, StreamNode, UnionNode, ViewNode
 from streamsql.engine.store import Store
@@ -54,6 +55,9 @@ class _Tree:
             case plans.Rank():
                 ranked = self.add(origin.input)
                 return RankNode(origin, store, len(self.nodes), ranked, owner, temporary=owner.temporary)
+            case plans.Over():
+                below = self.add(origin.input)
+                return OverNode(origin, store, len(self.nodes), below, owner, temporary=owner.temporary)
             case plans.IntervalJoin():
                 inputs = (self.add(origin.left), self.add(origin.right))
                 index = len(self.nodes)

@@ -1,26 +1,26 @@
 """Text to values of the wanted types, by DuckDB: one SELECT over all records of a block, which says of each what is wrong.
 
-Each thread has a connection of its own to a database that holds nothing. A value is read more strictly than CAST does it:
-what is no whole number is not rounded to one, what is too large for a float is not infinity. Times may also be numbers, counted
-from the Unix epoch in the unit that `times` names; ``auto`` tells the unit by the size (up to 1e11 seconds, 1e14
-milliseconds, 1e17 microseconds, else nanoseconds). A time with a zone becomes UTC, one without is UTC.
+A value is read more strictly than CAST does it: what is no whole number is not rounded to one, what is too large for a float is
+not infinity. Times may also be numbers, counted from the Unix epoch in the unit that `times` names; ``auto`` tells the unit by
+the size (up to 1e11 seconds, 1e14 milliseconds, 1e17 microseconds, else nanoseconds). A time with a zone becomes UTC, one
+without is UTC.
 """
 
 from __future__ import annotations
 
 import functools
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsql.base.types import wire_column
+from streamsql.formats import queries
 from streamsql.formats.format import Field
 
+query = queries.query
 INTEGERS = frozenset(
     {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT"}
 )
@@ -30,39 +30,6 @@ TIME_UNITS = ("auto", "s", "ms", "us", "ns")
 # types that do not come back from Arrow as they went: they go on as text, once it is known to be right
 _AS_TEXT = frozenset({"BIT", "TIME WITH TIME ZONE", "UHUGEINT", "JSON"})
 _SHOWN_CHARACTERS_MAX = 100
-
-_local = threading.local()
-_database: list[duckdb.DuckDBPyConnection] = []
-_lock = threading.Lock()
-
-
-def connection() -> duckdb.DuckDBPyConnection:
-    """Give this thread's connection. It reads no files, and nothing of Python's but what is registered."""
-    found: duckdb.DuckDBPyConnection | None = getattr(_local, "connection", None)
-    if found is None:
-        with _lock:
-            if not _database:
-                made = duckdb.connect(":memory:", config={
-                    "enable_external_access": False, "python_enable_replacements": False,
-                    "autoload_known_extensions": False, "autoinstall_known_extensions": False, "threads": 1,
-                })  # fmt: skip
-                made.execute("SET GLOBAL TimeZone = 'UTC'").fetchall()
-                made.execute("SET lock_configuration = true").fetchall()
-                _database.append(made)
-            found = _local.connection = _database[0].cursor()
-    return found
-
-
-def query(sql: str, tables: Mapping[str, pa.Table]) -> pa.Table:
-    """Run a SELECT over Arrow tables by their names; rows keep their order. Raises duckdb.Error."""
-    database = connection()
-    for name, table in tables.items():
-        database.register(name, table)
-    try:
-        return database.sql(sql).to_arrow_table()
-    finally:
-        for name in tables:
-            database.unregister(name)
 
 
 def text_literal(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A few JSON records, read in Python: DuckDB takes ten milliseconds to set up a query, however little it reads.
+"""A few JSON records, read in Python: DuckDB takes more than a millisecond to set up a query, however little it reads.
 
 Only what is beyond doubt is read here: every record an object, every value plainly of its column's type. Wherever a record
 is anything else, all of them are left to DuckDB (`formats.json`), which gives the same rows, and says what is wrong.
@@ -18,7 +18,7 @@ from streamsql.formats.format import Field
 from streamsql.formats.records import Records
 
 # from so many records on DuckDB is faster
-RECORDS_MAX = 500
+RECORDS_MAX = 150
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,6})?", re.ASCII)
 
 

@@ -87,7 +87,7 @@ class _Binder:
         assert self.query.emit is not None
         tree = self.query.tree.copy()
         if self.query.emit is EmitMode.APPEND:
-            tree = as_ranked(as_select(tree))
+            tree = as_select(tree) if self.inner else as_ranked(as_select(tree))
         without_window_tables(tree, self.query)
         if isinstance(tree, exp.Select):
             sources = Sources(self.query, self.catalog, self.describe, self._inner, self.limits)

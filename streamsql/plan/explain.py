@@ -48,7 +48,8 @@ def _stages(plan: ContinuousPlan) -> list[list[str]]:
     if plan.recomputed is not None:
         return [_recomputed(plan.recomputed, outputs), scan]
     if grouping is None:
-        return [[linear[0], f"output: {outputs}", *linear[1:]], scan]
+        shown = [f"output: {outputs}"] if outputs else []
+        return [[linear[0], *shown, *linear[1:]], scan]
     project = [f"Project  (strategy: {Strategy.LINEAR.value})", f"output: {outputs}"]
     if grouping.having:
         project.append(f"having: {grouping.having_text}")

@@ -11,6 +11,7 @@ from streamsql.plan.origins import (
     IntervalJoin,
     Lookup,
     Origin,
+    Over,
     Rank,
     StreamScan,
     Union,
@@ -59,6 +60,8 @@ def origin_lines(origin: Origin, depth: int, of_plan: Callable[[ContinuousPlan, 
             ]
         case Rank():
             head = _rank(origin)
+        case Over():
+            head = _over(origin)
         case _:
             raise AssertionError(origin)
     lines = [f"{indent}-> {head[0]}", *(f"{indent}     {line}" for line in head[1:])]
@@ -91,6 +94,47 @@ def _rank(rank: Rank) -> list[str]:
     elif rank.remembers:
         lines.append("state: the keys that were shown; unbounded: kept for ever")
     return lines
+
+
+def _over(over: Over) -> list[str]:
+    """Describe window functions: when a row is shown, and what is kept of its key."""
+    lines = [f"WindowFunctions  (strategy: {Strategy.COMBINE.value})", f"keys: {over.text}"]
+    lines += [f"computes: {call}" for call in over.calls]
+    waits = [f"the watermark is past it{_after(over.ahead.us or 0).replace(' + ', ' by more than ')}"]
+    if over.ahead.rows:
+        waits.append(f"{_some(over.ahead.rows, 'row')} after it of its key are final")
+    if over.ahead.times:
+        waits.append(f"rows of {_some(over.ahead.times, 'later time')} of its key are final")
+    waiting = bool(over.ahead.rows or over.ahead.times)
+    if over.when is When.ARRIVAL:
+        lines.append("a row is shown at once" if not waiting else f"a row is shown once {waits[-1]}")
+    elif over.when is When.TIME:
+        lines.append(f"a row is shown once {' and '.join(waits)}")
+    else:
+        lines.append(f"a row is shown {over.when.value}")
+    if over.time is not None:
+        lines.append(f"watermark: as a bound of {over.time_text}; rows behind it are late")
+        lines.append(f"state: rows until the watermark is past their {over.time_text}")
+    until = f", until the watermark is past their {over.forget_text}" if over.forget is not None else ""
+    for_ever = until or "; unbounded: kept for ever"
+    if over.counted and over.when is not When.CLOSE:
+        what = "the aggregates" if over.parts else "the number of rows"
+        lines.append(f"state: {what} of each key{for_ever}")
+    reach = over.back | over.ahead
+    if over.keeps and reach.us:
+        lines.append(f"state: the rows of the last {render_duration((over.back.us or 0) + (over.ahead.us or 0))}")
+    if over.keeps and reach.rows:
+        lines.append(
+            f"state: the last {_some((over.back.rows or 0) + (over.ahead.rows or 0), 'row')} of each key{for_ever}"
+        )
+    if over.keeps and reach.times:
+        number = (over.back.times or 0) + (over.ahead.times or 0)
+        lines.append(f"state: the rows of the last {_some(number, 'time')} of each key{for_ever}")
+    return lines
+
+
+def _some(count: int, noun: str) -> str:
+    return noun if count == 1 else f"{count} {noun}s"
 
 
 def _join(join: IntervalJoin) -> list[str]:

@@ -113,13 +113,22 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Arm:
+    """A grouping set of its own keys, one of several queries' that share a state: SQL by key column, and places of parts."""
+
+    keys: tuple[str | None, ...]
+    parts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Grouping:
     """An aggregation: keys and parts are SQL over the source; groups have columns ``w``, ``k0``.., ``p0``.. .
 
     `sets` are the grouping sets, each the indexes of its keys (`plan.grouping_sets`): none for a plain GROUP BY. With them
     the groups have one more key, the number of the set. `calls` and `having_text` are what the user wrote, for EXPLAIN;
     `splits` are the floating-point expressions that parts sum (`aggregates.split_columns`);
-    `growing` are the (call, by what of a group it grows).
+    `growing` are the (call, by what of a group it grows). `arms` are there where the sets are different queries'
+    (`plan.sharing`), one a set.
     """
 
     keys: tuple[str, ...]
@@ -131,6 +140,7 @@ class Grouping:
     growing: tuple[tuple[str, str], ...] = ()
     sets: tuple[tuple[int, ...], ...] = ()
     splits: tuple[str, ...] = ()
+    arms: tuple[Arm, ...] = ()
 
     @property
     def from_start(self) -> tuple[int, ...]:
@@ -183,13 +193,12 @@ class Recomputed:
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """What one query shows of groups that it shares (`plan.sharing`): the places of its outputs and parts among all.
+    """What a query shows of groups that it shares (`plan.sharing`): the places of its outputs among all.
 
     `shown` is the place of the output that tells whether its HAVING holds; None: it shows every group.
     """
 
     outputs: tuple[int, ...]
-    parts: tuple[int, ...]
     shown: int | None
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from streamsql.catalog.objects import OutputColumn, TimeBound, quoted
 from streamsql.plan.nodes import ContinuousPlan
+from streamsql.plan.parts import Part
 
 # How far rows of a join may lie apart in time where nothing bounds it, in microseconds.
 UNBOUNDED = 1 << 60
@@ -50,8 +51,8 @@ class Origin:
 
     @property
     def keeps_rows(self) -> bool:
-        """Tell whether a watermark matters to the origin itself: it joins or ranks."""
-        return any(isinstance(n, (IntervalJoin, Lookup, Rank)) for n in self.walk())
+        """Tell whether a watermark matters to the origin itself: it joins, ranks, or has window functions."""
+        return any(isinstance(n, (IntervalJoin, Lookup, Over, Rank)) for n in self.walk())
 
     @property
     def shape(self) -> str:
@@ -229,3 +230,78 @@ class Rank(Origin):
     @property
     def unbounded(self) -> bool:
         return self.remembers and self.forget is None and self.ttl_us is None
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far from a row the frames of window functions go, in one direction: rows, microseconds, times of its key.
+
+    None: not at all. All of them are what must be there; what a frame takes of it, DuckDB decides.
+    """
+
+    rows: int | None = None
+    us: int | None = None
+    times: int | None = None
+
+    def __bool__(self) -> bool:
+        return any((self.rows, self.us, self.times)) or self.us is not None
+
+    def __or__(self, other: Reach) -> Reach:
+        return Reach(_farther(self.rows, other.rows), _farther(self.us, other.us), _farther(self.times, other.times))
+
+
+def _farther(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else max(one, other)
+
+
+@dataclass(frozen=True, slots=True)
+class Over(Origin):
+    """The rows of an input, each with the values of window functions over the rows of its key (`plan.over`).
+
+    The columns are the input's, and one for each of `values`: SQL over the rows as `plan.over.stages` lays them out. `windows`
+    are the window expressions that the values are made of; `orders` their ORDER BY lists, as SQL.
+    `parts` are what is kept of the rows that a frame begins with and that are gone; `in_rows` are those of them of which
+    a state is made for each row; `splits` the floating-point expressions that parts sum. `peers` are the orders whose
+    peers are counted. `counted` tells whether anything is kept of such rows at all, if only how many they are.
+
+    A row is shown when it is final, `when`: `time` is the column whose bound tells, a row below it is late. `back` is how far
+    frames go back, `ahead` how far they go on: so long a row waits. `forget` is the key whose bound tells when a key can be
+    forgotten. The texts are what the user wrote, for EXPLAIN; `labels` are the user's names of the input's columns, ''
+    where there is none.
+    """
+
+    input: Origin
+    keys: tuple[str, ...]
+    orders: tuple[str, ...]
+    windows: tuple[str, ...]
+    values: tuple[str, ...]
+    parts: tuple[Part, ...]
+    in_rows: tuple[int, ...]
+    splits: tuple[str, ...]
+    peers: tuple[int, ...]
+    counted: bool
+    back: Reach
+    ahead: Reach
+    when: When
+    time: str | None
+    forget: str | None
+    calls: tuple[str, ...]
+    text: str
+    time_text: str
+    forget_text: str
+    labels: tuple[str, ...]
+
+    @property
+    def inputs(self) -> tuple[Origin, ...]:
+        return (self.input,)
+
+    @property
+    def keeps(self) -> bool:
+        """Tell whether rows stay that have been final."""
+        return self.when is not When.CLOSE and (bool(self.back) or bool(self.ahead))
+
+    @property
+    def unbounded(self) -> bool:
+        """Tell whether something of each key is kept for ever."""
+        each = self.counted or self.back.rows or self.back.times or self.ahead.rows or self.ahead.times
+        return self.when is not When.CLOSE and self.forget is None and bool(each)

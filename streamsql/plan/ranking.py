@@ -24,6 +24,7 @@ from streamsql.base.limits import exceeded
 from streamsql.catalog.objects import OutputColumn, quoted
 from streamsql.plan.nodes import ContinuousPlan
 from streamsql.plan.origins import Inner, Rank, When
+from streamsql.plan.over.windowed import windows_in
 from streamsql.plan.semijoins import conjuncts
 from streamsql.plan.windows import is_window
 from streamsql.plan.windows.tables import WINDOW_COLUMNS
@@ -52,10 +53,21 @@ class _Ranking:
 
 
 def is_ranked(body: exp.Expr) -> bool:
-    """Tell whether a query ranks its rows: by DISTINCT, QUALIFY, or a window function in its SELECT list."""
+    """Tell whether a query ranks its rows: by DISTINCT, or by the one window function in its SELECT list or QUALIFY.
+
+    All other window functions are those of `plan.over`.
+    """
     if not isinstance(body, exp.Select):
         return False
-    return bool(body.args.get("distinct") or body.args.get("qualify") or _call(body) is not None)
+    if body.args.get("distinct"):
+        return True
+    calls = windows_in(body)
+    if len(calls) != 1 or type(calls[0].this) not in _RANKINGS or calls[0].args.get("spec"):
+        return False
+    if body.args.get("qualify"):
+        bound = _bound_of_qualify(body, calls[0])
+        return bound is not None and bound[1]
+    return _call(body) is not None
 
 
 def as_ranked(tree: exp.Expr) -> exp.Expr:
@@ -94,17 +106,20 @@ def _call(body: exp.Select) -> exp.Expr | None:
     return next((i for i in body.expressions if isinstance(i.unalias(), exp.Window)), None)
 
 
-def ranked(sources: Sources, body: exp.Select, above: exp.Select | None, alias: str) -> Rank:
+def ranked(sources: Sources, body: exp.Select, above: exp.Select | None, alias: str) -> Rank | None:
     """Plan a query that ranks its rows. The bound of the rank is taken out of the condition of the query `above` it.
 
-    Raises FeatureNotSupported where no row would ever be final.
+    None where it numbers all rows as they come: what is for `plan.over`. Raises FeatureNotSupported where no row would ever
+    be final.
     """
     query = sources.query
+    condition = None if above is None else above.args.get("where")
     ranking = _ranking(body, query)
     inner = body.copy()
     for clause in ("distinct", "qualify", "order", "windows"):
         inner.set(clause, None)
-    count = _count_of_qualify(body, ranking, query) if body.args.get("qualify") else None
+    bound = _bound_of_qualify(body, ranking.node) if body.args.get("qualify") else None
+    count = None if bound is None else bound[0]
     if body.args.get("distinct"):
         count = 1
     elif above is not None and ranking.name is not None and count is None:
@@ -125,6 +140,10 @@ def ranked(sources: Sources, body: exp.Select, above: exp.Select | None, alias: 
     shown = [c for c in origin.columns if c.name not in hidden]
     key_names = tuple(c.name for c in shown) if plain else tuple(k.alias for k in keys)
     made = _rank(origin, ranking, key_names, count, query, sources)
+    if made is None:
+        if above is not None:
+            above.set("where", condition)
+        return None
     columns, chosen = list(shown), [c.name for c in shown]
     if ranking.name is not None:
         place = _place(body, len(shown))
@@ -160,18 +179,9 @@ def _ranking(body: exp.Select, query: Query) -> _Ranking:
         return _of_distinct(body, distinct, query)
     if body.args.get("order"):
         raise _refused("ORDER BY", body.args["order"], query)
-    calls = [n for n in body.find_all(exp.Window) if n.find_ancestor(exp.Select) is body and n.arg_key != "windows"]
-    if len(calls) != 1:
-        raise _refused("more than one window function", calls[1], query)
-    call, name = calls[0], (item.alias if isinstance(item, exp.Alias) else "") if item is not None else None
-    function = _RANKINGS.get(type(call.this))
-    if function is None or call.args.get("spec"):
-        raise FeatureNotSupported(
-            f"there is no incremental form of {call.this.sql('postgres').lower()} OVER in append mode",
-            detail="row_number(), rank() and dense_rank() number the rows of a key; all others are kept in update mode",
-            hint="use EMIT UPDATE: the query is then run again when what it reads has changed",
-            position=position_of(call, query),
-        )
+    (call,) = calls = windows_in(body)
+    name = (item.alias if isinstance(item, exp.Alias) else "") if item is not None else None
+    function = _RANKINGS[type(call.this)]
     call = _named_window(body, call)
     order = call.args.get("order")
     if item is not None and not name:
@@ -277,16 +287,15 @@ def _take_bound(above: exp.Select, name: str, alias: str) -> int | None:
     return found
 
 
-def _count_of_qualify(body: exp.Select, ranking: _Ranking, query: Query) -> int:
-    condition = body.args["qualify"].this
+def _bound_of_qualify(body: exp.Select, call: exp.Expr) -> tuple[int, bool] | None:
+    """Read QUALIFY as the bound of the rank that `call` gives, also by its name in the SELECT list."""
+    item = _call(body)
+    name = item.alias if isinstance(item, exp.Alias) else None
 
     def is_rank(node: exp.Expr) -> bool:
-        return node is ranking.node or (isinstance(node, exp.Column) and node.name == ranking.name)
+        return node is call or (isinstance(node, exp.Column) and node.name == name)
 
-    bound = _bound(condition.unnest(), is_rank)
-    if bound is None or not bound[1]:
-        raise _refused("such a QUALIFY", condition, query)
-    return bound[0]
+    return _bound(body.args["qualify"].this.unnest(), is_rank)
 
 
 # ---- when rows are final ----
@@ -294,8 +303,8 @@ def _count_of_qualify(body: exp.Select, ranking: _Ranking, query: Query) -> int:
 
 def _rank(
     origin: Inner, ranking: _Ranking, keys: tuple[str, ...], count: int | None, query: Query, sources: Sources
-) -> Rank:
-    """Find when a row is final, and how long its key must be remembered."""
+) -> Rank | None:
+    """Find when a row is final, and how long its key must be remembered; None where each row has a number of its own then."""
     times = dict(origin.times)
     timed = [k for k in keys if k in times]
     names = {c.name: c.type for c in origin.columns}
@@ -320,14 +329,11 @@ def _rank(
     elif plain and first is not None and first[0] in times and not first[1]:
         when, time = When.TIME, first[0]
     if when is When.CLOSE and forget is None:
+        if first is not None and (first == ("__seq", False) or (first[0] in times and not first[1])):
+            return None
         raise _never_final(origin, ranking, query)
     if count is None and when is not When.CLOSE:
-        raise FeatureNotSupported(
-            f"{ranking.function}() needs a bound in append mode",
-            detail="without one every row of a key would have to be counted for ever",
-            hint=f"say how many rows of each key you want: WHERE {ranking.name or 'rn'} <= 3",
-            position=position_of(ranking.node, query),
-        )
+        return None
     if count is not None and when is not When.CLOSE and count > sources.limits.rank_rows_max:
         raise exceeded(sources.limits, "rank_rows_max", f"the bound of {ranking.function}()")
     bounds = {

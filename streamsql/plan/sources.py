@@ -20,6 +20,7 @@ from streamsql.catalog.objects import Catalog, OutputColumn, Stream, Table, View
 from streamsql.plan.bounds import Bounds, bounds_of
 from streamsql.plan.nodes import ContinuousPlan, Describe, Window
 from streamsql.plan.origins import Inner, Origin, Rank, StreamScan, Union, ViewScan
+from streamsql.plan.over import windowed
 from streamsql.plan.ranking import is_ranked, ranked
 from streamsql.plan.semijoins import join_conditions
 from streamsql.plan.windows import times_wanted
@@ -63,6 +64,8 @@ class Sources:
         if from_ is None:
             return None
         if self.query.emit is EmitMode.APPEND:
+            if windowed.windows_in(tree):
+                return Derived(windowed.NAME, windowed.windowed(self, tree))
             join_conditions(tree)
         joins, named = tree.args.get("joins") or [], self._named(tree)
         item = from_.this
@@ -186,7 +189,9 @@ class Sources:
 
     def _query(self, body: exp.Expr, above: exp.Select | None = None, item: exp.Expr | None = None) -> Inner | Rank:
         if isinstance(body, exp.Select) and is_ranked(body):
-            return ranked(self, body, above, item.alias_or_name if item is not None else "")
+            made = ranked(self, body, above, item.alias_or_name if item is not None else "")
+            if made is not None:
+                return made
         return self.inner(body)
 
     def inner(self, body: exp.Expr) -> Inner:

@@ -67,7 +67,12 @@ def _where(plan: ContinuousPlan, *others: str) -> str:
 
 def key_columns(grouping: Grouping) -> list[str]:
     """Names of the groups' keys; with grouping sets the number of the set is the last."""
-    return [f"k{i}" for i in range(len(grouping.keys) + bool(grouping.sets))]
+    return [*(f"k{i}" for i in range(len(grouping.keys))), *([set_key(grouping)] if grouping.sets else [])]
+
+
+def set_key(grouping: Grouping) -> str:
+    """Name of the key that is the grouping set's number; where sets are of several queries, more keys may come."""
+    return "ks" if grouping.arms else f"k{len(grouping.keys)}"
 
 
 def group_columns(grouping: Grouping) -> list[str]:
@@ -87,9 +92,15 @@ def result_keys(grouping: Grouping) -> list[str]:
     return [c for c in group_columns(grouping) if c != "f"]
 
 
-def partials(plan: ContinuousPlan, delta: str, extra: str = "") -> str:
-    """Partial states of the delta's rows, in the state's columns."""
+def partials(plan: ContinuousPlan, delta: str, extra: str = "", *, apart: bool = False) -> str:
+    """Partial states of the delta's rows, in the state's columns.
+
+    `apart` groups by each set of several queries' by itself, with the parts that it needs: for many rows that is faster than to
+    multiply them by the sets, for few it is slower.
+    """
     grouping = _grouping(plan)
+    if apart and grouping.arms:
+        return _partials_of_arms(plan, delta)
     states = [f"{part.partial} AS s{i}" for i, part in enumerate(grouping.parts)]
     selected = []
     if not grouping.sets or len(grouping.from_start) < len(grouping.sets):
@@ -100,6 +111,20 @@ def partials(plan: ContinuousPlan, delta: str, extra: str = "") -> str:
         items = ", ".join([*_keys_of_no_set(grouping, number), *states])
         selected.append(f"SELECT {items} FROM {_admitted(plan, delta, extra, with_sets=False)}")
     return " UNION ALL ".join(selected)
+
+
+def _partials_of_arms(plan: ContinuousPlan, delta: str) -> str:
+    grouping = _grouping(plan)
+    rows = _admitted(plan, delta, with_sets=False)
+    selected = []
+    for number, arm in enumerate(grouping.arms):
+        keys = [f"{key} AS k{place}" for place, key in enumerate(arm.keys) if key is not None]
+        states = [f"{grouping.parts[i].partial} AS s{i}" for i in arm.parts]
+        items = ", ".join([*keys, f"{number}::BIGINT AS {set_key(grouping)}", *states])
+        group_by = ", ".join(str(place + 1) for place in range(len(keys)))
+        selected.append(f"SELECT {items} FROM {rows} GROUP BY {group_by}")
+    columns = ", ".join([*group_columns(grouping), *(f"s{i}" for i in range(len(grouping.parts)))])
+    return f"SELECT {columns} FROM ({' UNION ALL BY NAME '.join(selected)})"
 
 
 def timed_rows(plan: ContinuousPlan, delta: str) -> str:
@@ -157,7 +182,7 @@ def _group_items(grouping: Grouping) -> list[str]:
         if not grouping.window.tumbling:
             items.append(f"{FROM_COLUMN} AS {'e' if grouping.window.session else 'f'}")
     items += [f"{_key(grouping, i)} AS k{i}" for i in range(len(grouping.keys))]
-    return items + ([f"{SET_COLUMN} AS k{len(grouping.keys)}"] if grouping.sets else [])
+    return items + ([f"{SET_COLUMN} AS {set_key(grouping)}"] if grouping.sets else [])
 
 
 def _key(grouping: Grouping, index: int) -> str:
@@ -229,20 +254,35 @@ def _with_values(grouping: Grouping, states: str) -> str:
     return f"SELECT *{values} FROM ({states})"
 
 
-def touched_groups(plan: ContinuousPlan, delta: str, kept: str) -> str:
+def touched_groups(plan: ContinuousPlan, delta: str, kept: str, *, apart: bool = False) -> str:
     """What is kept of the groups that the delta's rows belong to, with ``__row``, the kept row's number."""
     grouping = _grouping(plan)
     columns = group_columns(grouping)
     if not columns:
         return f"SELECT *, rowid AS __row FROM {kept}"
     touched = f"SELECT {', '.join(_group_items(grouping))} FROM {_source_of_sets(plan, delta)}{_where(plan)}"
+    if apart and grouping.arms:
+        touched = _keys_of_arms(plan, delta)
     for number in grouping.from_start:
         touched += f" UNION ALL SELECT {', '.join(_keys_of_no_set(grouping, number))}"
     on = " AND ".join(f"g.{c} IS NOT DISTINCT FROM d.{c}" for c in columns)
     return f"SELECT g.*, g.rowid AS __row FROM {kept} AS g SEMI JOIN ({touched}) AS d ON {on}"
 
 
-def merged_groups(plan: ContinuousPlan, delta: str, state: str, touched: str | None, *, ordered: bool) -> str:
+def _keys_of_arms(plan: ContinuousPlan, delta: str) -> str:
+    grouping = _grouping(plan)
+    selected = []
+    for number, arm in enumerate(grouping.arms):
+        keys = ", ".join(f"{key or 'NULL'} AS k{place}" for place, key in enumerate(arm.keys))
+        selected.append(
+            f"SELECT DISTINCT {keys}, {number}::BIGINT AS {set_key(grouping)} FROM {source(plan, delta)}{_where(plan)}"
+        )
+    return " UNION ALL ".join(selected)
+
+
+def merged_groups(
+    plan: ContinuousPlan, delta: str, state: str, touched: str | None, *, ordered: bool, apart: bool = False
+) -> str:
     """The groups of the delta, merged with what was kept of them: read from the state, or from `touched_groups`.
 
     Gives the columns of `kept_groups`, then ``__row`` (the kept row, or NULL), its outputs as ``old_o0``.., ``__was_shown``,
@@ -264,7 +304,8 @@ def merged_groups(plan: ContinuousPlan, delta: str, state: str, touched: str | N
         *(f"g.{o} AS old_{o}" for o in outputs),
         "coalesce(g.__shown, false) AS __was_shown",
     ]
-    merged = f"SELECT {', '.join(items)} FROM ({partials(plan, delta)}) AS d LEFT JOIN ({kept}) AS g ON {on}"
+    came = partials(plan, delta, apart=apart)
+    merged = f"SELECT {', '.join(items)} FROM ({came}) AS d LEFT JOIN ({kept}) AS g ON {on}"
     old = ["__row", *(f"old_{o}" for o in outputs), "__was_shown"]
     columns_out = [*kept_columns(plan, compute=True), *old]
     groups = f"SELECT {', '.join(columns_out)} FROM ({_with_values(grouping, merged)})"

@@ -18,7 +18,7 @@ from sqlglot import exp
 from streamsql.base.errors import FeatureNotSupported, InvalidTableDefinition
 from streamsql.catalog.objects import Catalog, Stream, quoted
 from streamsql.plan.nodes import EPOCH_US, ContinuousPlan
-from streamsql.plan.origins import IntervalJoin, Rank
+from streamsql.plan.origins import IntervalJoin, Origin, Over, Rank
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import Query
 
@@ -110,6 +110,8 @@ def kept_for_ever(plan: ContinuousPlan) -> list[str]:
     for node in plan.origin.walk() if plan.origin is not None else ():
         if isinstance(node, Rank) and node.unbounded:
             found.append(f"the keys that were shown ({node.text})")
+        if isinstance(node, Over) and node.unbounded:
+            found.append(f"what window functions need of each key ({node.text})")
         if isinstance(node, IntervalJoin) and node.kind.startswith("ASOF"):
             continue  # one version of each key: as large as the table of them
         if isinstance(node, IntervalJoin):
@@ -120,6 +122,12 @@ def kept_for_ever(plan: ContinuousPlan) -> list[str]:
 def bound_missing(plan: ContinuousPlan) -> str:
     """Say what would bound it."""
     nodes = list(plan.origin.walk()) if plan.origin is not None else []
+    if any(isinstance(n, Over) and n.unbounded for n in nodes):
+        return "have a time among the keys, as in PARTITION BY k, date_trunc('day', ts)"
+    return f"{_bound_missing(nodes)}; or say how long it is to be kept: WITH (state_ttl = '1 day')"
+
+
+def _bound_missing(nodes: list[Origin]) -> str:
     ranks = [n for n in nodes if isinstance(n, Rank) and n.unbounded]
     if ranks:
         time = next((name for name, _ in ranks[0].input.times if not name.startswith("__")), "a time with a watermark")

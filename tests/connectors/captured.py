@@ -13,6 +13,7 @@ import pyarrow as pa
 from streamsql.base.errors import StreamSQLError
 from streamsql.connectors.postgres.source import PostgresConnector, PostgresSource
 from streamsql.connectors.source import Batch, Given, Surroundings
+from streamsql.engine.kept_values import MOVED
 from streamsql.engine.positions import Position
 from streamsql.sql.statements import ColumnDefinition
 
@@ -83,12 +84,15 @@ class CapturedTable:
         if batch.truncated:
             self.rows.clear()
         assert isinstance(batch.weights, pa.Array)
-        for row, weight in zip(rows, batch.weights.to_pylist(), strict=True):
+        went: tuple[Any, ...] = ()
+        for place, (row, weight) in enumerate(zip(rows, batch.weights.to_pylist(), strict=True)):
             key = tuple(row[i] for i in self.key)
             if weight > 0:
-                self.rows[key] = row
+                how = [int(batch.kept[c.name][place]) if c.name in batch.kept else 0 for c in self.columns]
+                before = went if MOVED in how else self.rows.get(key, ())
+                self.rows[key] = tuple(before[i] if how[i] else value for i, value in enumerate(row))
             else:
-                self.rows.pop(key)
+                went = self.rows.pop(key)
 
     def read_until(self, condition: Callable[[], bool], chance: random.Random | None = None) -> None:
         """Read until something is true; with a `chance`, batches are lost and the source is opened again now and then."""

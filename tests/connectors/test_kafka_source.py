@@ -15,6 +15,7 @@ import pytest
 from streamsql.base.errors import StreamSQLError, Unavailable
 from streamsql.base.limits import Limits
 from streamsql.connectors import CONNECTORS, given_of, resolved
+from streamsql.connectors.kafka.source import BYTES_MAX
 from streamsql.connectors.readers import SourceReaders
 from streamsql.connectors.source import Batch, Source, Surroundings
 from streamsql.engine.positions import Position
@@ -276,16 +277,16 @@ def test_a_reader_that_does_not_ask_stops_what_is_read_ahead(broker, reading):
         "big", properties__queued__max__messages__kbytes="1024", properties__max__partition__fetch__bytes="200000"
     )
     source: Any = one.open()
-    until(lambda: len(source._waiting) > 32 or source._taken.full(), 60)
+    until(lambda: sum(c.byte_count for c in source._chunks) > BYTES_MAX // 2, 60)
     before = [-1]
 
     def still() -> bool:
-        seen, before[0] = before[0], source._next[0]
+        seen, before[0] = before[0], sum(map(len, source._chunks))
         time.sleep(0.3)
         return bool(seen == before[0])
 
     until(still)
-    assert source._next[0] < 600
+    assert sum(c.byte_count for c in source._chunks) <= BYTES_MAX
     one.until(lambda: len(one.rows) == 600)
 
 
@@ -393,4 +394,43 @@ def test_a_stream_is_read_again_from_a_time_or_from_offsets(broker: Broker):
             until(partial(shows, database, expected), 30)
         broker.send("resets", [b'{"n":99}'])
         until(lambda: database.query("SELECT * FROM v") == [("1", "99")], 30)
+        readers.stop()
+
+
+def test_a_table_has_the_last_row_of_each_key_and_none_that_was_deleted(broker):
+    for topic in ("by_object", "by_text"):
+        broker.create(topic)
+    broker.send("by_object", [(b'{"id":%d}' % n, b'{"id":%d,"n":%d}' % (n, n)) for n in range(6)])
+    broker.send("by_object", [(b'{"id":1}', None), (b'{"id":2}', b'{"id":2,"n":22}'), (b"no", None), (None, None)])
+    broker.send("by_object", [(b'{"id":3}', None), (b'{"id":3}', b'{"id":3}'), (b'{"id":9}', None)])
+    broker.send("by_text", [(b"1", b'{"id":1,"n":1}'), (b"2", b'{"id":2,"n":2}'), (b"1", None), (b"x", None)])
+    where = f"connector = 'kafka', brokers = '{broker.address}'"
+    with Database() as database:
+        readers = SourceReaders(database.engine)
+        readers.start()
+        database.execute(f"CREATE TABLE a (id INT PRIMARY KEY, n INT DEFAULT 7) WITH ({where}, topic = 'by_object')")
+        database.execute(
+            f"CREATE TABLE b (id INT PRIMARY KEY, n INT) WITH ({where}, topic = 'by_text', key_format = 'raw')"
+        )
+        positions = "SELECT count(*) FROM streamsql.sources WHERE positions IN ('{\"0\":13}', '{\"0\":4}')"
+        until(lambda: database.query(positions) == [("2",)])
+        assert sorted(database.query("SELECT * FROM a")) == [
+            ("0", "0"),
+            ("2", "22"),
+            ("3", "7"),
+            ("4", "4"),
+            ("5", "5"),
+        ]
+        assert database.query("SELECT * FROM b") == [("2", "2")]
+        assert database.query("SELECT stream, position, reason FROM streamsql.rejected_rows ORDER BY 1, 2") == [
+            ("a", "8", "no payload, and in the key: invalid JSON"),
+            ("a", "9", "neither a payload nor a key"),
+            ("b", "3", 'no payload, and in the key: column "id": invalid input for type int4: "x"'),
+        ]
+        for option, message in (
+            ("tombstones = 'delete'", "a stream's rows are not deleted"),
+            ("key_format = 'raw'", 'the option "key_format" is for tables whose rows are deleted by key'),
+        ):
+            with pytest.raises(StreamSQLError, match=message):
+                database.execute(f"CREATE STREAM s (n INT) WITH ({where}, topic = 'by_text', {option})")
         readers.stop()

@@ -214,7 +214,7 @@ def test_a_definition_with_include_is_written_with_its_types_and_read_again():
         "CREATE STREAM s (a INT) INCLUDE KEY, HEADER 'Trace-Id' AS trace, TIMESTAMP AS at TIMESTAMP WITH (connector = 'broker')"
     )
     assert render(statement) == (
-        "CREATE STREAM s (a INTEGER) INCLUDE KEY AS key VARCHAR, HEADER 'Trace-Id' AS trace VARCHAR, "
+        "CREATE STREAM s (a INTEGER) INCLUDE KEY AS key TEXT, HEADER 'Trace-Id' AS trace TEXT, "
         "TIMESTAMP AS at TIMESTAMP WITH (connector = 'broker')"
     )
     again = parse(statement.text, Limits())[0]

@@ -128,7 +128,7 @@ def test_rows_that_do_not_follow_on_what_is_committed_are_refused():
         stream, batch = database.engine.catalog.relation("bids"), rows("bid", 100)
 
         def submit(before: int | None, after: int, stream_id: int = stream.id) -> int:
-            move = Move("bids", stream_id, "0", before, after)
+            move = Move("bids", stream_id, "0", before, after, rows=batch.num_rows)
             return database.engine.submit(Write([("bids", batch)], moves=(move,))).result()
 
         submit(None, 10)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import psycopg
 import pytest
 
@@ -129,3 +131,21 @@ def test_a_killed_server_between_two_databases_loses_and_repeats_nothing(
             connection.execute(sql.encode())
         slots = f"SELECT 1 FROM pg_replication_slots WHERE database = '{other_database.name}'"
         until(lambda: not other_database.rows(f"{slots} UNION ALL SELECT 1 FROM pg_publication"))
+
+
+def test_a_slot_of_a_dropped_table_is_dropped_by_the_next_start(tmp_path: Path, other_database: OtherDatabase):
+    other_database.execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+    slots = f"SELECT 1 FROM pg_replication_slots WHERE database = '{other_database.name}'"
+    options = f"connector = 'postgres', {other_database.written_options}"
+    dying = Server(tmp_path / "data", "stream.before_forget")
+    with dying.connect() as session:
+        session.execute(f"CREATE TABLE t (id INT PRIMARY KEY) WITH ({options})".encode())
+        until(lambda: session.execute("SELECT count(*) FROM t").fetchone() == (1,))
+        with contextlib.suppress(psycopg.OperationalError):  # it may die before it answers
+            session.execute("DROP TABLE t")
+    assert dying.was_killed()
+    assert other_database.rows(slots)
+    with serving(tmp_path / "data"):
+        until(lambda: not other_database.rows(slots))
+    with duckdb.connect(str(tmp_path / "data" / "state.duckdb"), read_only=True) as database:
+        assert database.execute("SELECT count(*) FROM _engine.left_behind").fetchall() == [(0,)]

@@ -38,11 +38,19 @@ class Feed:
         self.database = database
         self.positions: Counter[str] = Counter()
 
-    def push(self, rows: Rows) -> None:
-        """Write the rows, a write for each run of the same partition, in one epoch."""
+    def push(self, rows: Rows, together: int = 1) -> None:
+        """Write the rows in one epoch; a write has so many runs of the same partition, a client's rows are alone."""
         engine = self.database.engine
         stream = engine.catalog.relation("s")
-        writes = [self._write(stream.id, partition, seconds) for partition, seconds in _runs(rows)]
+        writes: list[Write] = []
+        for partition, seconds in _runs(rows):
+            made = self._write(stream.id, partition, seconds)
+            if writes and 0 < len(writes[-1].moves) < together and made.moves:
+                before = writes[-1]
+                pieces = [table for _, table in (*before.rows, *made.rows)]
+                made = Write([("s", pa.concat_tables(pieces))], moves=(*before.moves, *made.moves))
+                writes.pop()
+            writes.append(made)
         self.database.on_engine(lambda: engine._run_writes(writes))
         for write in writes:
             write.done.result()
@@ -55,9 +63,8 @@ class Feed:
         name = f"p{partition}"
         before = self.positions[name] or None
         self.positions[name] += 1
-        return Write(
-            [("s", table)], moves=(Move("s", stream_id, name, before, self.positions[name], own_watermark=True),)
-        )
+        move = Move("s", stream_id, name, before, self.positions[name], rows=len(seconds), own_watermark=True)
+        return Write([("s", table)], moves=(move,))
 
 
 def _runs(rows: Rows) -> Iterable[tuple[int, list[int]]]:
@@ -104,8 +111,8 @@ def test_event_time_is_what_a_look_at_each_row_gives(rows: Rows, cuts: list[int]
 
 
 @settings(max_examples=25, deadline=None)
-@given(ROWS.filter(bool), st.lists(st.integers(1, 39), max_size=4))
-def test_windows_close_by_the_least_partition_however_rows_are_cut(rows: Rows, cuts: list[int]):
+@given(ROWS.filter(bool), st.lists(st.integers(1, 39), max_size=4), st.integers(1, 4))
+def test_windows_close_by_the_least_partition_however_rows_are_cut(rows: Rows, cuts: list[int], together: int):
     before, last = row_by_row(rows)
     closed = Counter(s // 10 * 10 for (_, s), mark in zip(rows, before, strict=True) if s // 10 * 10 + 10 > mark)
     expected = sorted((START + timedelta(seconds=w), n) for w, n in closed.items() if w + 10 <= last)
@@ -115,7 +122,7 @@ def test_windows_close_by_the_least_partition_however_rows_are_cut(rows: Rows, c
         database.execute(VIEW.format("v"))
         feed, start = Feed(database), 0
         for end in [*sorted({c for c in cuts if c < len(rows)}), len(rows)]:
-            feed.push(rows[start:end])
+            feed.push(rows[start:end], together)
             start = end
         assert sorted(database.values("SELECT * FROM v")) == expected
         database.execute(VIEW.format("later"))  # from the rows that are kept

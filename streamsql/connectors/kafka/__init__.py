@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from streamsql.base.errors import InvalidParameterValue
 from streamsql.connectors.kafka.options import (
@@ -92,6 +93,17 @@ SOURCE_OPTIONS: dict[str, Option] = {
         says="a consumer group that is told of committed offsets, for tools that watch lag; it is never asked",
     ),
     **FORMAT_OPTIONS,
+    "tombstones": Option(
+        one_of("reject", "skip", "null", "delete"), None,
+        says="what becomes of a message without a payload: `delete` (a table's default) deletes the row of its key, `reject` "
+        "(a stream's default) sets it aside as unreadable, `skip` leaves it out, `null` makes it a row whose columns are NULL "
+        "but for the included ones",
+    ),
+    "key_format": Option(
+        one_of("json", "raw"), "json",
+        says="of a table: how the message's key names the row to delete, if the primary key is not included by `INCLUDE KEY`: "
+        "`json` (an object with the columns of the primary key), `raw` (the text of its one column)",
+    ),
     **SOURCE_PROPERTIES,
 }  # fmt: skip
 
@@ -140,6 +152,7 @@ class Kafka:
                     f'the option "{name}" needs startup = "{word}"', position=given.places.get(name)
                 )
         check_format(given, options, declared)
+        _check_tombstones(given, options, declared)
         if not declared:
             raise InvalidParameterValue('the connector "kafka" needs columns', position=given.places.get("connector"))
         return tuple(declared)
@@ -181,6 +194,28 @@ class Kafka:
             return source.begins
         finally:
             source.close()
+
+
+def _check_tombstones(given: Given, options: Mapping[str, Any], declared: Sequence[ColumnDefinition]) -> None:
+    """Check the options about the rows that messages without a payload delete."""
+    place = given.places.get("tombstones")
+    if options["tombstones"] == "delete" and not given.table:
+        raise InvalidParameterValue(
+            "a stream's rows are not deleted", hint="make it a table, with a PRIMARY KEY", position=place
+        )
+    if options["tombstones"] is not None and options["format"] == "debezium":
+        raise InvalidParameterValue("of debezium, tombstones are skipped", position=place)
+    in_key = [c for c in declared if c.primary_key and not c.include]
+    deletes = given.table and options["tombstones"] in {None, "delete"} and options["format"] != "debezium"
+    if "key_format" in given.values and not (deletes and in_key):
+        raise InvalidParameterValue(
+            'the option "key_format" is for tables whose rows are deleted by key',
+            position=given.places.get("key_format"),
+        )
+    if options["key_format"] == "raw" and len(in_key) > 1:
+        raise InvalidParameterValue(
+            "a raw key is one column, and the primary key is several", position=given.places.get("key_format")
+        )
 
 
 class KafkaSinks:

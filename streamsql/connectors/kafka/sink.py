@@ -64,6 +64,8 @@ class KafkaSink:
             "linger.ms": 5,
             "partitioner": "murmur2_random",
             "queue.buffering.max.messages": 1_000_000,
+            # a broker refuses the first request of a transaction until it has ended the one before, a few milliseconds long
+            "retry.backoff.ms": 2,
             **self._config,
             "enable.idempotence": True,
             "acks": "all",

@@ -3,9 +3,9 @@
 A position is the offset of the next message of a partition. It is kept by the engine, in the epoch of the rows before it; the
 consumer group is told of it only if ``group`` names one, for people who watch lag, and never asked.
 
-Two threads work ahead of the reader: one takes messages from librdkafka, which fetches in threads of its own, the next turns
-them into rows. Each waits where the one after it is behind, so that what is read ahead stays within
-``properties.queued.max.messages.kbytes`` and a few batches.
+A thread takes messages from librdkafka, which fetches in threads of its own; the reader's thread turns into rows whatever has
+come since it last asked. So it is a few messages where it keeps up, and more at a time the further it is behind. What is read
+ahead stays within ``properties.queued.max.messages.kbytes``, `BYTES_MAX` and a few batches.
 
 Brokers that are down, restarted or moved are librdkafka's matter: it connects again by itself, and rows go on. What the
 broker no longer has (retention was faster than the stream) stops the stream, with the offsets that are missing.
@@ -14,23 +14,18 @@ broker no longer has (retention was faster than the stream) stops the stream, wi
 from __future__ import annotations
 
 import contextlib
-import itertools
-import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 import structlog
 
 from streamsql.base.errors import DataCorrupted, StreamSQLError, Unavailable, UndefinedObject
+from streamsql.connectors.kafka.chunks import Chunk, Read, parts
 from streamsql.connectors.kafka.options import ANSWER_SECONDS_MAX, client_config, require_client, translated
-from streamsql.connectors.messages import DecodedMessages, MessageDecoder
+from streamsql.connectors.messages import MessageDecoder
 from streamsql.connectors.source import Batch, Surroundings
 from streamsql.engine.positions import Position, Positions
 
@@ -39,21 +34,13 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-# Messages that are taken at a time, and about how many bytes: more gain nothing.
+# Messages that wait to be turned into rows, and about how many bytes: more at a time gain nothing.
 MESSAGES_MAX = 65_536
 BYTES_MAX = 16 << 20
-# Batches of one partition that wait for the reader before no more are made.
-WAITING_MAX = 32
+# Messages that are taken from librdkafka at a time: while they are few they stay in the processor's cache, at half the cost.
+CHUNK = 1_000
 LOOK_UP_SECONDS = 0.2
 _ASK_AGAIN_US = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """Rows of one partition; `places` are the offsets of each row's message, `end` is the offset after the last message."""
-
-    batch: Batch
-    places: npt.NDArray[np.int64]
 
 
 class KafkaSource:
@@ -69,8 +56,8 @@ class KafkaSource:
         self._surroundings = surroundings
         self._told: str | None = None  # the last error that librdkafka has told of by itself
         self._next: dict[int, int] = {}
-        self._taken: queue.Queue[list[Message]] = queue.Queue(1)
-        self._waiting: deque[_Read] = deque()
+        self._chunks: list[Chunk] = []
+        self._waiting: deque[Read] = deque()
         self._room = threading.Condition()
         self._to_tell: dict[str, Position] = {}
         self._failure: StreamSQLError | None = None
@@ -81,13 +68,8 @@ class KafkaSource:
         except BaseException:
             self._consumer.close()
             raise
-        names = ("fetch", self._fetch), ("decode", self._decode)
-        self._threads = [
-            threading.Thread(target=self._guarded, args=(run,), name=f"kafka {what} {surroundings.name}", daemon=True)
-            for what, run in names
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._thread = threading.Thread(target=self._guarded, name=f"kafka fetch {surroundings.name}", daemon=True)
+        self._thread.start()
 
     # ---- opening ----
 
@@ -96,6 +78,8 @@ class KafkaSource:
 
         config = {
             "queued.max.messages.kbytes": 65_536,
+            # what is full is looked at again at once: by default librdkafka lets it run empty for the rest of a second
+            "fetch.queue.backoff.ms": 10,
             **client_config(self._options),
             "group.id": self._options["group"] or f"streamsql-{self._surroundings.name}",
             "isolation.level": self._options["isolation"],
@@ -157,12 +141,10 @@ class KafkaSource:
                 begin = self._startup(partitions)
             except KafkaException as error:
                 raise translated(error.args[0], f'where topic "{self._topic}" begins') from error
-            empty = self._decoder.decode([], self._beside([])).rows
+            nothing = Chunk.of([], self._decoder.wanted)
             for number, offset in begin.items():
                 # at once durable, so that after a restart the same messages come
-                self._waiting.append(
-                    _Read(Batch(str(number), empty, offset, own_watermark=True), np.zeros(0, np.int64))
-                )
+                self._waiting.append(Read.of_nothing(nothing.decoded(self._decoder), number, offset))
         self.begins: Positions = {str(number): offset for number, offset in begin.items()}
         self._next = {number: begin.get(number, OFFSET_BEGINNING) for number in partitions}
         self._consumer.assign([TopicPartition(self._topic, number, offset) for number, offset in self._next.items()])
@@ -197,13 +179,13 @@ class KafkaSource:
                 raise translated(answer.error, "offsets of a time")
         return {a.partition: a.offset if a.offset >= 0 else ends[a.partition] for a in answers}
 
-    # ---- the threads ----
+    # ---- the thread that takes messages ----
 
-    def _guarded(self, run: Any) -> None:
+    def _guarded(self) -> None:
         from confluent_kafka import KafkaException
 
         try:
-            run()
+            self._fetch()
         except StreamSQLError as error:
             self._failure = self._failure or error
         except KafkaException as error:
@@ -220,7 +202,7 @@ class KafkaSource:
         """
         from confluent_kafka import Message
 
-        consumer, size = self._consumer, 256
+        consumer, wanted = self._consumer, self._decoder.wanted
         every = self._options["discovery"] / 1e6
         ask_at = time.monotonic() + every
         while not self._closing:
@@ -233,18 +215,22 @@ class KafkaSource:
                 return
             if not messages:
                 continue
-            messages += consumer.consume(size, 0)
+            messages += consumer.consume(CHUNK - 1, 0)
             if any(map(Message.error, messages)):
                 messages = self._without_errors(messages)
-                if not messages:
-                    continue
-            # so many that they come to the bytes of a batch, if they are as long as these
-            length = max(1, sum(map(len, messages)) // len(messages))
-            size = max(1, min(MESSAGES_MAX - 1, BYTES_MAX // length, 4 * len(messages) + 256))
-            while not self._closing:
-                with contextlib.suppress(queue.Full):
-                    self._taken.put(messages, timeout=LOOK_UP_SECONDS)
-                    break
+            if messages:
+                self._hand_on(Chunk.of(messages, wanted))
+
+    def _hand_on(self, chunk: Chunk) -> None:
+        """Give messages to the reader once it has room for them."""
+        with self._room:
+            while not self._closing and (
+                sum(map(len, self._chunks)) + len(chunk) > MESSAGES_MAX
+                or (self._chunks and sum(c.byte_count for c in self._chunks) + chunk.byte_count > BYTES_MAX)
+            ):
+                self._room.wait(LOOK_UP_SECONDS)
+            self._chunks.append(chunk)
+        self._surroundings.wake()
 
     def _tell_group(self) -> None:
         """Tell the group that ``group`` names what is committed, for those who watch it."""
@@ -269,63 +255,6 @@ class KafkaSource:
             log.info("kafka partitions added", stream=self._surroundings.name, partitions=added)
             self._next.update(dict.fromkeys(added, OFFSET_BEGINNING))
             self._consumer.incremental_assign([TopicPartition(self._topic, n, OFFSET_BEGINNING) for n in added])
-
-    def _decode(self) -> None:
-        while not self._closing:
-            try:
-                messages = self._taken.get(timeout=LOOK_UP_SECONDS)
-            except queue.Empty:
-                if self._failure is not None:
-                    return
-                continue
-            made = self._rows(messages)
-            with self._room:
-                while len(self._waiting) > WAITING_MAX and not self._closing:
-                    self._room.wait(LOOK_UP_SECONDS)
-                self._waiting.extend(made)
-            self._surroundings.wake()
-
-    def _rows(self, messages: list[Message]) -> list[_Read]:
-        from confluent_kafka import Message
-
-        count = len(messages)
-        partitions = np.fromiter(map(Message.partition, messages), np.int64, count)
-        if (partitions[1:] < partitions[:-1]).any():
-            messages.sort(key=Message.partition)  # type: ignore[arg-type]  # each has one; the sort is stable
-            partitions.sort()
-        offsets = np.fromiter(map(Message.offset, messages), np.int64, count)
-        found = self._decoder.decode(
-            list(map(Message.value, messages)),
-            self._beside(messages, partitions, offsets),
-        )
-        bounds = [0, *(np.flatnonzero(np.diff(partitions)) + 1).tolist(), count]
-        made = []
-        for low, high in itertools.pairwise(bounds):
-            number, end = int(partitions[low]), int(offsets[high - 1]) + 1
-            self._next[number] = end
-            made.append(_part(found, str(number), low, high, offsets, end))
-        return made
-
-    def _beside(
-        self, messages: Sequence[Message], partitions: Any = (), offsets: Any = ()
-    ) -> dict[str, Any]:  # fmt: skip
-        """Give what the stream includes beside the values."""
-        from confluent_kafka import Message
-
-        told: dict[str, Any] = {}
-        wanted = self._decoder.wanted
-        if "key" in wanted:
-            told["key"] = list(map(Message.key, messages))
-        if "partition" in wanted:
-            told["partition"] = pa.array(partitions, pa.int32())
-        if "offset" in wanted:
-            told["offset"] = pa.array(offsets, pa.int64())
-        if "timestamp" in wanted:
-            times = np.fromiter((t for _, t in map(Message.timestamp, messages)), np.int64, len(messages))
-            told["timestamp"] = pa.array(times * 1_000, mask=times < 0).cast(pa.timestamp("us", "UTC"))
-        if "headers" in wanted:
-            told["headers"] = list(map(Message.headers, messages))
-        return told
 
     def _without_errors(self, messages: list[Message]) -> list[Message]:
         """Take errors out that stand among messages; raise the first that ends the stream."""
@@ -377,18 +306,26 @@ class KafkaSource:
     # ---- the reader's thread ----
 
     def read(self, rows_max: int, now_us: int) -> Batch | None:
-        with self._room:
-            if not self._waiting:
-                if self._failure is not None:
-                    raise self._failure
+        if not self._waiting:
+            with self._room:
+                chunks, self._chunks = self._chunks, []
+                self._room.notify()
+            if chunks:
+                self._waiting.extend(self._rows(Chunk.joined(chunks)))
+            elif self._failure is not None:
+                raise self._failure
+            else:
                 return None
-            first = self._waiting.popleft()
-            cut = _cut(first, rows_max)
-            if cut < first.batch.rows.num_rows:
-                first, rest = _halves(first, cut)
-                self._waiting.appendleft(rest)
-            self._room.notify()
+        first, rest = self._waiting.popleft().cut(rows_max)
+        if rest is not None:
+            self._waiting.appendleft(rest)
         return first.batch
+
+    def _rows(self, chunk: Chunk) -> list[Read]:
+        made = parts(chunk, chunk.decoded(self._decoder))
+        for read in made:
+            self._next[int(read.batch.partition)] = int(read.batch.position)
+        return made
 
     def due_us(self, now_us: int) -> int | None:
         return now_us + _ASK_AGAIN_US
@@ -402,50 +339,5 @@ class KafkaSource:
         self._closing = True
         with self._room:
             self._room.notify_all()
-        for thread in self._threads:
-            thread.join()
+        self._thread.join()
         self._consumer.close()
-
-
-def _part(
-    found: DecodedMessages, partition: str, low: int, high: int, offsets: npt.NDArray[np.int64], end: int
-) -> _Read:
-    """Take the rows and rejected records of the messages from `low` to `high`, which are one partition's."""
-    first, last = (int(i) for i in np.searchsorted(found.messages, [low, high]))
-    rejected = found.rejected
-    if rejected.num_rows:
-        indexes = rejected.column("position").to_numpy()
-        one, two = (int(i) for i in np.searchsorted(indexes, [low, high]))
-        rejected = rejected.slice(one, two - one).set_column(0, "position", pa.array(offsets[indexes[one:two]]))
-    weights = None if found.weights is None else found.weights.slice(first, last - first)
-    batch = Batch(
-        partition, found.rows.slice(first, last - first), end, rejected, weights,
-        own_watermark=True, defaults=found.weights is None,
-    )  # fmt: skip
-    return _Read(batch, offsets[found.messages[first:last]])
-
-
-def _cut(read: _Read, rows_max: int) -> int:
-    """Say how many rows to give, so that no message is cut in two."""
-    count: int = read.batch.rows.num_rows
-    if count <= rows_max:
-        return count
-    places = read.places
-    first, over = int(places[0]), int(places[rows_max])
-    cut = int(np.searchsorted(places, over, side="left"))
-    return cut or int(np.searchsorted(places, first, side="right"))
-
-
-def _halves(read: _Read, cut: int) -> tuple[_Read, _Read]:
-    batch, at = read.batch, int(read.places[cut])
-    rejected = batch.rejected.column("position").to_numpy()
-    before = int(np.searchsorted(rejected, at))
-    one = replace(
-        batch, rows=batch.rows.slice(0, cut), position=at, rejected=batch.rejected.slice(0, before),
-        weights=None if batch.weights is None else batch.weights.slice(0, cut),
-    )  # fmt: skip
-    two = replace(
-        batch, rows=batch.rows.slice(cut), rejected=batch.rejected.slice(before),
-        weights=None if batch.weights is None else batch.weights.slice(cut),
-    )  # fmt: skip
-    return _Read(one, read.places[:cut]), _Read(two, read.places[cut:])

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from streamsql.base.errors import FeatureNotSupported, ProgramLimitExceeded, StreamSQLError, Unavailable
+from streamsql.base.errors import ProgramLimitExceeded, StreamSQLError, Unavailable
 from streamsql.base.limits import Limits
 from streamsql.base.types import TEXT
 from streamsql.connectors.postgres import origin
@@ -25,6 +25,7 @@ from streamsql.connectors.postgres.connection import Connection
 from streamsql.connectors.postgres.options import Address, literal, quoted
 from streamsql.connectors.postgres.pgoutput import ChangeDecoder, Piece, Place, Wanted, read_place
 from streamsql.connectors.postgres.values import typed
+from streamsql.engine.kept_values import Kept
 from streamsql.formats.format import NOTHING_REJECTED
 from streamsql.pgwire import client
 from streamsql.pgwire.copy import CopyColumn, CopyDecoder
@@ -82,6 +83,7 @@ class Captured:
     lsns: Numbers | None = None
     numbers: Numbers | None = None
     cuttable: bool = True
+    kept: Kept = field(default_factory=dict)
 
     def cut(self, at: int) -> tuple[Captured | None, Captured | None]:
         """Part it at row `at` or before: after a transaction if it can be, and never between the two rows of one change.
@@ -101,14 +103,14 @@ class Captured:
             position = str(Place(int(self.lsns[at - 1]), int(self.numbers[at - 1])))
             first = replace(
                 self, rows=self.rows.slice(0, at), weights=self.weights[:at], position=position, whole=False,
-                lsns=self.lsns[:at], numbers=self.numbers[:at],
+                lsns=self.lsns[:at], numbers=self.numbers[:at], kept={n: k[:at] for n, k in self.kept.items()},
             )  # fmt: skip
             lsns, numbers = self.lsns[at:], self.numbers[at:]
         else:
             first, lsns, numbers = replace(self, rows=self.rows.slice(0, at), weights=self.weights[:at]), None, None
         rest = replace(
             self, rows=self.rows.slice(at), weights=self.weights[at:], truncated=False, rejected=NOTHING_REJECTED,
-            lsns=lsns, numbers=numbers,
+            lsns=lsns, numbers=numbers, kept={n: k[at:] for n, k in self.kept.items()},
         )  # fmt: skip
         return first, rest
 
@@ -359,20 +361,14 @@ class Capture(threading.Thread):
                 tell()
 
     def _captured(self, piece: Piece) -> Captured:
-        if piece.kept:
-            names = ", ".join(self._target.names[i] for i in sorted(piece.kept))
-            raise FeatureNotSupported(
-                f'an update of "{self._target.table}" leaves values out that it does not change ({names})',
-                detail="they are stored out of line (TOAST), and the log does not repeat them",
-                hint=f"at the origin: ALTER TABLE {self._target.table} REPLICA IDENTITY FULL; then drop this table and "
-                "create it again",
-            )
         rows, stay, rejected = typed(piece.columns, self._target.columns, piece.lsns)
         weights, lsns, numbers = piece.weights, piece.lsns, piece.numbers
+        kept: Kept = {self._target.names[i]: how for i, how in piece.kept.items()}
         if stay is not None:
             weights, lsns, numbers = weights[stay], lsns[stay], numbers[stay]
+            kept = {name: how[stay] for name, how in kept.items()}
         return Captured(
-            rows, weights, str(piece.place), not piece.place.number, piece.truncated, rejected, lsns, numbers
+            rows, weights, str(piece.place), not piece.place.number, piece.truncated, rejected, lsns, numbers, kept=kept
         )
 
 

@@ -10,7 +10,7 @@ are read one by one; they part what comes before from what comes after.
     -1  for a row of a Delete, and before that of an Update whose key is another one than before
 
 A value that an Update leaves where it is, out of line (TOAST), is not sent. Where the old row comes with it (REPLICA IDENTITY
-FULL) it is taken from there; else `Piece.kept` says so.
+FULL) it is taken from there; else `Piece.kept` says so, as `engine.kept_values` wants it.
 
 A *place* is where to go on: after a transaction, (the end of its commit, 0); inside one, (the beginning of its commit, the
 number of our table's changes before). A walsender that starts at either sends what comes next again, and the decoder leaves out
@@ -38,6 +38,7 @@ from streamsql.base.errors import (
     UndefinedColumn,
 )
 from streamsql.connectors.postgres.connection import server_error
+from streamsql.engine.kept_values import MOVED, SAME
 from streamsql.pgwire import client
 from streamsql.pgwire.copy_binary import values_at
 from streamsql.pgwire.values.column import Numbers
@@ -86,7 +87,7 @@ class Piece:
     """Changes in their order: a string array for each wanted column, a weight for each row, and the place after them.
 
     `lsns` and `numbers` are the place after each row, if its transaction goes on. `truncated`: all rows of the table went
-    before these. `kept` says, of the columns that have any, in which rows a value is the one that the row had before.
+    before these. `kept` says, of the columns that have any, which rows' values are as before, and not there.
     """
 
     columns: list[pa.Array]
@@ -309,7 +310,7 @@ class ChangeDecoder:
             new_at[has_old] = old.ends + 1
         if old is None:
             new = self._tuples(data, octets, new_at)
-            kept = {i: mask for i, mask in enumerate(new.kept) if mask.any()}
+            kept = {i: np.where(mask, SAME, 0).astype(np.int8) for i, mask in enumerate(new.kept) if mask.any()}
             return new.columns, np.ones(len(at), np.int8), kept, np.arange(len(at))
         new = self._tuples(data, octets, new_at[has_new])
         both = has_old[has_new]  # of the new rows, those whose old one is known in full or by its key
@@ -333,8 +334,12 @@ class ChangeDecoder:
             pa.concat_arrays([old.columns[i].take(went_rows), column]).take(places) for i, column in enumerate(columns)
         ]
         weights = np.concatenate((np.full(len(went_at), -1, np.int8), np.ones(len(came_at), np.int8)))[order]
-        nothing = np.zeros(len(went_at), bool)
-        kept = {i: np.concatenate((nothing, mask))[order] for i, mask in enumerate(new.kept) if mask.any()}
+        nothing, how = np.zeros(len(went_at), np.int8), np.where(moved, MOVED, SAME).astype(np.int8)
+        kept = {
+            i: np.concatenate((nothing, np.where(mask, how, 0)))[order].astype(np.int8)
+            for i, mask in enumerate(new.kept)
+            if mask.any()
+        }
         return made, weights, kept, np.concatenate((went_at, came_at))[order]
 
     def _tuples(self, data: bytes, octets: Numbers, at: Numbers) -> _Tuples:

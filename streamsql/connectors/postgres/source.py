@@ -199,6 +199,10 @@ class PostgresSource:
             rejected=pa.concat_tables([t.rejected for t in taken]),
             weights=pa.array(weights, pa.int8()) if self._keyed else None,
             truncated=any(t.truncated for t in taken),
+            kept={
+                name: np.concatenate([t.kept.get(name, np.zeros(t.rows.num_rows, np.int8)) for t in taken])
+                for name in dict.fromkeys(name for t in taken for name in t.kept)
+            },
         )
 
     def due_us(self, now_us: int) -> int | None:

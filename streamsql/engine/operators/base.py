@@ -153,6 +153,10 @@ def compacted(operator: Operator, progress: Progress) -> Progress:
     return replace(progress, state_rows=rows, compacted=rows)
 
 
+# Up to so many rows are multiplied by the grouping sets of several queries.
+SETS_ROWS_MAX = 1_024
+
+
 class KeptGroups(Operator):
     """Update mode where a state is a group: each kept row has the group's states and its current output columns.
 
@@ -186,9 +190,9 @@ class KeptGroups(Operator):
             store.execute(
                 f"CREATE TEMP TABLE {tables.merged} AS SELECT * FROM ({self._merged_groups(ordered=False)}) LIMIT 0"
             )
-        # the statements of every epoch: writing them takes as long as some of them run
-        self._merge_sql = {ordered: self._merged_groups(ordered=ordered) for ordered in (False, True)}
-        self._touched_sql = stages.touched_groups(self.plan, tables.delta, tables.state)
+        # the statements of every epoch are kept: writing them takes as long as some of them run
+        self._merge_sql: dict[tuple[bool, bool], str] = {}
+        self._touched_sql: dict[bool, str] = {}
         columns_kept = ", ".join(stages.kept_columns(self.plan))
         self._insert_sql = f"INSERT INTO {tables.state} SELECT {columns_kept} FROM {tables.merged}"
         self._delete_sql = (
@@ -218,9 +222,13 @@ class KeptGroups(Operator):
 
         A prepared statement that reads no table is not planned anew, which takes longer than all else in a small epoch.
         """
+        apart = self._apart
         if size:
-            self._touched.batch = self.store.rows(self._touched_sql, size=size)
-        self._merged.batch = self.store.rows(self._merge_sql[sink.shown])
+            if apart not in self._touched_sql:
+                tables = self.tables
+                self._touched_sql[apart] = stages.touched_groups(self.plan, tables.delta, tables.state, apart=apart)
+            self._touched.batch = self.store.rows(self._touched_sql[apart], size=size)
+        self._merged.batch = self.store.rows(self._merge(ordered=sink.shown))
         if size:
             self._touched.clear()
         return self._merged.batch
@@ -228,8 +236,20 @@ class KeptGroups(Operator):
     def _merge_in_table(self, size: int, sink: Sink) -> pa.Table:
         merged = self.tables.merged
         self.store.run(f"DELETE FROM {merged}")
-        self.store.run(f"INSERT INTO {merged} {self._merge_sql[False]}", size=size)
+        self.store.run(f"INSERT INTO {merged} {self._merge(ordered=False)}", size=size)
         return self.read_merged(sink)
+
+    @property
+    def _apart(self) -> bool:
+        """Tell whether the delta has so many rows that several queries' grouping sets are better taken one by one."""
+        grouping = self.plan.grouping
+        return grouping is not None and bool(grouping.arms) and self.delta.batch.num_rows > SETS_ROWS_MAX
+
+    def _merge(self, *, ordered: bool) -> str:
+        apart = self._apart
+        if (ordered, apart) not in self._merge_sql:
+            self._merge_sql[ordered, apart] = self._merged_groups(ordered=ordered, apart=apart)
+        return self._merge_sql[ordered, apart]
 
     def read_merged(self, sink: Sink) -> pa.Table:
         """Read the table ``merged`` without the states."""
@@ -239,9 +259,11 @@ class KeptGroups(Operator):
         order = f" ORDER BY {', '.join(keys)}" if sink.shown and keys else ""
         return self.store.rows(f"SELECT * EXCLUDE ({states}) FROM {self.tables.merged}{order}")
 
-    def _merged_groups(self, *, ordered: bool) -> str:
+    def _merged_groups(self, *, ordered: bool, apart: bool = False) -> str:
         touched = self.tables.touched if self._by_arrow else None
-        return stages.merged_groups(self.plan, self.tables.delta, self.tables.state, touched, ordered=ordered)
+        return stages.merged_groups(
+            self.plan, self.tables.delta, self.tables.state, touched, ordered=ordered, apart=apart
+        )
 
 
 def returns(data_type: pa.DataType) -> bool:

@@ -127,7 +127,7 @@ async def view(context: Context, statement: CreateMaterializedView, values: Valu
         notices.append(
             notice(
                 f'state of "{made.bare}" is never dropped: it keeps {" and ".join(kept)}',
-                hint=f"{bound_missing(plan)}; or say how long it is to be kept: WITH (state_ttl = '1 day')",
+                hint=bound_missing(plan),
             )
         )
     trimmed = [s for s in plan.sources if isinstance(o := context.catalog.get(s), Stream) and o.retention_us]

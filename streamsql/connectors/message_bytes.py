@@ -1,0 +1,91 @@
+"""What a message says in bytes beside its payload: keys and headers as values, and a key as that of the row to delete."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from streamsql.connectors.joined import Payloads
+from streamsql.formats import casts
+from streamsql.formats.format import Field
+from streamsql.formats.json import JsonFormat
+from streamsql.formats.records import Records
+from streamsql.sql.statements import ColumnDefinition
+
+
+class BytesReader:
+    """Reads keys or headers, which are bytes, as a column's type."""
+
+    def __init__(self, column: ColumnDefinition, times: str) -> None:
+        self._column = column
+        field = Field(column.name, column.type)
+        source = "__text"
+        if column.type == "JSON":
+            value = f"CAST(TRY_CAST({source} AS JSON) AS VARCHAR)"
+            read = casts.Read(source, value, value)
+        else:
+            read = casts.text_read(source, field, times)
+        self._reading = casts.Reading([field], [read], refuse_nul=True)
+
+    def read(self, values: pa.Array, reasons: dict[int, str]) -> pa.Array:
+        """Give a value for each, and note for which there is none."""
+        if self._column.type == "BLOB":
+            return values
+        try:
+            text = values.cast(pa.string())
+        except pa.ArrowInvalid:
+            text = self._that_are_text(values, reasons)
+        rows, said = self._reading.run("__records", pa.table({"__text": text}))
+        if said.null_count < len(said):
+            wrong = np.flatnonzero(np.asarray(said.is_valid()))
+            reasons.update(zip(wrong.tolist(), said.drop_null().to_pylist(), strict=True))
+        return rows.column(0).combine_chunks()
+
+    def _that_are_text(self, values: pa.Array, reasons: dict[int, str]) -> pa.Array:
+        found: list[str | None] = []
+        for index, value in enumerate(values.to_pylist()):
+            try:
+                found.append(None if value is None else value.decode())
+            except UnicodeDecodeError:
+                found.append(None)
+                reasons[index] = (
+                    f'column "{self._column.name}": {_word(self._column)} is not UTF-8: declare it as BYTEA'
+                )
+        return pa.array(found, pa.string())
+
+
+def _word(column: ColumnDefinition) -> str:
+    return column.include.partition(":")[0].upper()
+
+
+class KeyReader:
+    """Reads of messages' keys the columns that name a row: an object with them (`json`), or the one column's text (`raw`)."""
+
+    def __init__(self, columns: Sequence[ColumnDefinition], key_format: str, times: str, record_bytes_max: int) -> None:
+        self.names = tuple(c.name for c in columns)
+        self._text = BytesReader(columns[0], times) if key_format == "raw" else None
+        fields = tuple(Field(c.name, c.type, not_null=True) for c in columns)
+        self._decoder = JsonFormat(fields, times=times, record_bytes_max=record_bytes_max).decoder()
+
+    def read(self, keys: Sequence[bytes | None], reasons: dict[int, str]) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+        """Give a row for each key that can be read, and which key it is of; `reasons` gets what is wrong with the others."""
+        there = np.flatnonzero([bool(key) for key in keys])
+        reasons.update((i, "neither a payload nor a key") for i, key in enumerate(keys) if not key)
+        given = [key for key in keys if key]
+        if self._text is not None:
+            wrong: dict[int, str] = {}
+            values = self._text.read(pa.array(given, pa.binary()), wrong)
+            reasons.update((int(there[i]), f"no payload, and in the key: {said}") for i, said in wrong.items())
+            return pa.table({self.names[0]: values}), there
+        joined = Payloads.of(given)
+        starts = joined.starts
+        found = self._decoder.read_records(Records(joined.data, starts, starts + joined.lengths), 0)
+        aside = np.searchsorted(starts, found.rejected.column("position").to_numpy())
+        for place, said in zip(aside.tolist(), found.rejected.column("reason").to_pylist(), strict=True):
+            reasons[int(there[place])] = f"no payload, and in the key: {said}"
+        if not given:
+            return found.rows, there
+        return found.rows, there[np.searchsorted(starts, self._decoder.positions)]
