@@ -32,11 +32,7 @@ from streamsql.catalog.objects import (
     literal,
     quoted,
 )
-<<<<<<< HEAD
-from streamsql.engine import finished, foreign_keys, outbox, recovery, sequences
-=======
-from streamsql.engine import finished, foreign_keys, left_behind, outbox, recovery
->>>>>>> main
+from streamsql.engine import finished, foreign_keys, left_behind, outbox, recovery, sequences
 from streamsql.engine.access import save_access
 from streamsql.engine.constraints import with_checks
 from streamsql.engine.epoch import Engine
