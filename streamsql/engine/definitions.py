@@ -68,7 +68,7 @@ def create_relation(engine: Engine, statement: CreateStream | CreateTable, owner
             hint="a materialized view can leave rows out",
         )
     with engine.store.transaction():
-        engine.store.execute(_rows_table(made))
+        engine.store.execute(rows_table(made))
         names = ", ".join(quoted(c.name) for c in made.columns)
         engine.store.execute(f"CREATE VIEW {made.public_name} AS SELECT {names} FROM {made.rows_table}")
         numbering = sequences.owned(engine, made)
@@ -87,7 +87,8 @@ def _speaking_of_itself(made: Stream | Table, name: str) -> Stream | Table:
     return replace(made, constraints=constraints)
 
 
-def _rows_table(made: Stream | Table) -> str:
+def rows_table(made: Stream | Table) -> str:
+    """Give the statement that makes the table of a relation's rows."""
     columns = []
     for column in made.columns:
         if column.name.startswith("__"):
@@ -194,11 +195,6 @@ def drop_objects(engine: Engine, given: list[CatalogObject], *, cascade: bool) -
                 detail="\n".join(f"{other} depends on {kind} {item.shown}" for other in depending),
                 hint="use DROP ... CASCADE to drop the dependent objects too",
             )
-        if any(table.name not in known for table, _ in engine.catalog.referencing(item.name)):
-            raise FeatureNotSupported(
-                f"DROP ... CASCADE of {item.shown}, which foreign keys speak of, is not supported",
-                hint="drop these tables first",
-            )
         gone += views
     if gone:
         _drop_all(engine, gone)
@@ -206,6 +202,8 @@ def drop_objects(engine: Engine, given: list[CatalogObject], *, cascade: bool) -
 
 
 def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
+    from streamsql.engine import altering  # which drops views that read a column
+
     names = {o.name for o in gone}
     live = [
         q for q in engine.queries.values()
@@ -213,8 +211,10 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
     ]  # fmt: skip
     before, streams, sinks = engine.catalog, dict(engine.streams), engine.sinks
     catalog = before
+    cut = altering.without_references(engine, before, names)
     for name in names:
         catalog = catalog.without(name).without_comments(name)
+    catalog = replace(catalog, objects={**catalog.objects, **{table.name: table for table in cut}})
     kept = dict(engine.queries)
     groups: dict[SharedQuery, list[ContinuousQuery]] = {}
     for query in live:
@@ -233,6 +233,8 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
                 if isinstance(item, (Stream, Table)):
                     engine.store.execute(f"DROP TABLE {item.rows_table}")
                     finished.forget(engine.store, item.id)
+            for table in cut:
+                altering.save_definition(engine, table)
             for query in live:
                 query.drop()
                 engine.queries.pop(query.name)

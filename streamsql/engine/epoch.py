@@ -27,7 +27,7 @@ from streamsql.base.metrics import Durations
 from streamsql.catalog.objects import OutputColumn, Stream, Table
 from streamsql.engine import chains, finished, foreign_keys, outbox, receipts, recovery, stream_time
 from streamsql.engine.changes import Changes, Progress
-from streamsql.engine.constraints import check_within, duplicate_within, explained, explaining
+from streamsql.engine.constraints import check_columns, check_within, duplicate_within, explained, explaining
 from streamsql.engine.filters import Filters
 from streamsql.engine.flow import Arriving
 from streamsql.engine.flows import Flows
@@ -233,6 +233,7 @@ class Engine:
         idle: set[int] = set()
         for name, table in batches.items():
             relation = self.catalog.relation(name)
+            check_columns(relation, table)
             arrivals.append((relation, table))
             self._open_kept(*arrivals[-1])
             # a failing condition would take the transaction with it, so they are asked before
@@ -325,6 +326,11 @@ class Engine:
             self._kept[relation.id] = Delta(rows.slice(0, 0))
             self.store.register(f"__kept {relation.id}", self._kept[relation.id])
         self._kept[relation.id].batch = rows
+
+    def forget_rows_of(self, relation: Stream | Table) -> None:
+        """Let go of what is registered for a relation's arriving rows: its columns are others now."""
+        if self._kept.pop(relation.id, None) is not None:
+            self.store.unregister(f"__kept {relation.id}")
 
     def _keep(self, relation: Stream | Table, now: int) -> None:
         if isinstance(relation, Stream) and relation.retention_us == 0:

@@ -157,7 +157,7 @@ class Known:
         self._limits = limits
         self._reads = reads
         self._texts: OrderedDict[str, list[Statement]] = OrderedDict()
-        self._schemas: dict[int, pa.Schema] = {}
+        self._schemas: dict[int, tuple[object, pa.Schema]] = {}  # with the columns that they are of
         self._standard: OrderedDict[tuple[Hashable, ...], tuple[Catalog, dict[str, pa.Table]]] = OrderedDict()
         self.one_at_a_time = asyncio.Lock()  # for statements that would only make each other start again
         self.types: Findings[tuple[WireType, ...]] = Findings()
@@ -207,14 +207,16 @@ class Known:
         """Give the Arrow schema of a relation's rows; looked up once. For any thread."""
         if isinstance(relation, Table) and relation.temporary:  # there is no end of them
             return arrow_schema(relation, cursor)
-        known = self._schemas.get(relation.id)
+        known = self.schema_if_known(relation)
         if known is None:
-            known = self._schemas[relation.id] = arrow_schema(relation, cursor)
+            known = arrow_schema(relation, cursor)
+            self._schemas[relation.id] = (relation.columns, known)
         return known
 
     def schema_if_known(self, relation: Stream | Table) -> pa.Schema | None:
         """Give the Arrow schema of a relation's rows if it was looked up before."""
-        return self._schemas.get(relation.id)
+        known = self._schemas.get(relation.id)
+        return known[1] if known is not None and known[0] is relation.columns else None
 
     def close(self) -> None:
         """Let go of what is kept in memory, wait for the reads that run, and close their connections."""

@@ -16,6 +16,7 @@ from streamsql.server.context import Context, Values
 from streamsql.server.results import Outcome, ResultColumn
 from streamsql.server.returning import returned_columns
 from streamsql.server.statements import (
+    alter,
     change,
     channel,
     comment,
@@ -52,6 +53,7 @@ from streamsql.sql import role_statements as r
 from streamsql.sql import schema_statements as n
 from streamsql.sql import sequences as q
 from streamsql.sql import statements as s
+from streamsql.sql.altering import AlterTable
 
 Describe = Callable[[Context, Any, Values], Awaitable["list[ResultColumn] | None"]]
 Execute = Callable[[Context, Any, Values], Awaitable[Outcome]]
@@ -120,6 +122,7 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.Truncate: Handler(truncate.execute, at_once=True),
     s.Verify: Handler(verify.execute, verify.columns),
     s.Update: Handler(change.execute, returned_columns, change.types_of, at_once=True),
+    AlterTable: Handler(alter.execute, at_once=True),
     n.AlterSchema: Handler(schema.alter, at_once=True),
     n.CreateSchema: Handler(schema.create, at_once=True),
     n.DropSchema: Handler(schema.drop, at_once=True),
