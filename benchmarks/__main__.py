@@ -14,6 +14,7 @@ from benchmarks import (
     cost,
     engine,
     epochs,
+    feeds,
     formats,
     hopping,
     insert,
@@ -26,6 +27,7 @@ from benchmarks import (
     select,
     shared,
     state,
+    values,
 )
 from benchmarks.figures import Figure, markdown, save, show
 
@@ -40,6 +42,7 @@ BENCHMARKS: dict[str, Callable[[float], list[Figure]]] = {
     "memory": memory.run,
     "epochs": epochs.run,
     "cost": cost.run,
+    "feeds": feeds.run,
     "formats": formats.run,
     "kafka": kafka.run,
     "nexmark": nexmark.run,
@@ -48,6 +51,7 @@ BENCHMARKS: dict[str, Callable[[float], list[Figure]]] = {
     "hopping": hopping.run,
     "shared": shared.run,
     "state": state.run,
+    "values": values.run,
 }
 
 

@@ -54,18 +54,15 @@ def _figure(name: str, select: str, keys: int) -> Figure:
         create(engine, f"CREATE MATERIALIZED VIEW v AS {select} EMIT APPEND")
         batch = 500_000
         for start in range(0, 2 * keys, batch):
-            _push(engine, f"i // {keys} AS second, i % {keys} AS k", start, min(2 * keys, start + batch))
+            _push(engine, _rows(f"i // {keys} AS second, i % {keys} AS k", start, min(2 * keys, start + batch)))
         bound = _whole_ms(engine, select.replace("facts", '_rows."facts"'))
         step = max(1, keys // TOUCHED)
         times = []
         for number in range(EPOCHS):
+            columns = f"{100 + 10 * number} + i // {TOUCHED - 1} AS second, (i * {step} + {number}) % {keys} AS k"
+            rows = _rows(columns, 0, TOUCHED)
             began = time.perf_counter()
-            _push(
-                engine,
-                f"{100 + 10 * number} + i // {TOUCHED - 1} AS second, (i * {step} + {number}) % {keys} AS k",
-                0,
-                TOUCHED,
-            )
+            _push(engine, rows)
             times.append((time.perf_counter() - began) * 1e3)
         engine.stop()
     return Figure(
@@ -73,14 +70,18 @@ def _figure(name: str, select: str, keys: int) -> Figure:
     )
 
 
-def _push(engine: Engine, columns: str, start: int, end: int) -> None:
+def _push(engine: Engine, rows: pa.Table) -> None:
+    engine.submit(Write([("facts", rows)])).result()
+
+
+def _rows(columns: str, start: int, end: int) -> pa.Table:
     connection = duckdb.connect()
-    rows = connection.sql(
+    rows: pa.Table = connection.sql(
         f"SELECT make_timestamp(1767225600000000 + second * 1000000) AS ts, k::INT AS k, (hash(k) % 1000)::INT AS x "
         f"FROM (SELECT {columns} FROM range({start}, {end}) AS r(i))"
     ).to_arrow_table()
     connection.close()
-    engine.submit(Write([("facts", rows)])).result()
+    return rows
 
 
 def _whole_ms(engine: Engine, select: str) -> float:

@@ -123,16 +123,21 @@ async def _serve(engine: Engine, config: Config) -> int:
         except OSError as error:
             return _refuse(f"cannot listen on {config.http_host}:{config.http_port}: {_reason(error)}")
     engine.allowed_paths, engine.allowed_urls = config.allowed_paths, config.allowed_urls
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def end() -> None:
+        loop.call_soon_threadsafe(stop.set)
+
+    engine.on_broken = end
     engine.start()
     readers = SourceReaders(engine, config.allowed_paths, config.allowed_urls)
     readers.start()
     deliverers = Deliverers(engine, config.allowed_paths, config.allowed_urls)
     deliverers.start()
-    stop = asyncio.Event()
     for number in STOP_SIGNALS:
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
     if hasattr(signal, "SIGHUP"):
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.reload)
+        loop.add_signal_handler(signal.SIGHUP, server.reload)
     print(f"listening on postgresql://{_shown(config.host)}:{port}/streamsql", flush=True)
     if http is not None:
         scheme = "http" if config.tls_certificate is None else "https"
@@ -147,7 +152,7 @@ async def _serve(engine: Engine, config: Config) -> int:
     if http is not None:
         await http.stop()
     await server.stop()
-    return 0
+    return 0 if engine.broken is None else 1
 
 
 def _nobody_can_prove(engine: Engine, config: Config) -> bool:

@@ -259,7 +259,7 @@ class Database:
         if isinstance(outcome, Done):
             return Result(outcome.tag, notices=[_notice(n) for n in outcome.notices])
         assert not outcome.live, "follow a live query"
-        made = Result(outcome.tag, [c.name for c in outcome.columns])
+        made = Result(outcome.tag, [c.name for c in outcome.columns], notices=[_notice(n) for n in outcome.notices])
         cursor = Cursor(outcome)
         try:
             while not cursor.ended:

@@ -22,7 +22,7 @@ import pyarrow as pa
 from benchmarks.events import scaled
 from benchmarks.figures import Figure, say
 from benchmarks.nexmark.oracle import answer_sql, open_oracle
-from benchmarks.nexmark.queries import NAMES, NOT_POSSIBLE, STREAMS, script, streams
+from benchmarks.nexmark.queries import NAMES, STREAMS, script, streams
 from benchmarks.servers import folder
 from streamsql.base.clock import SystemClock
 from streamsql.base.limits import Limits
@@ -42,13 +42,10 @@ EVENTS_RECOMPUTED = 500_000
 
 
 def run(scale: float) -> list[Figure]:
-    """Measure every query that is possible."""
+    """Measure every query."""
     figures = []
     bounds: dict[int, dict[str, float]] = {}
     for name in NAMES:
-        if name in NOT_POSSIBLE:
-            print(f"nexmark: {name}: not possible: {NOT_POSSIBLE[name]}")
-            continue
         events = scaled(EVENTS_RECOMPUTED if _recomputed(name) else EVENTS, scale)
         if events not in bounds:
             bounds[events] = _bounds(events)
@@ -132,8 +129,6 @@ def _bounds(events: int) -> dict[str, float]:
     found = {}
     with open_oracle(_tables(events), threads=1) as connection:
         for name in NAMES:
-            if name in NOT_POSSIBLE:
-                continue
             began = time.process_time()
             connection.execute(f"CREATE OR REPLACE TEMP TABLE answer AS {answer_sql(name)}").fetchall()
             found[name] = events / (time.process_time() - began)

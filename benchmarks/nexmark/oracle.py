@@ -46,6 +46,10 @@ _WRITTEN = {
         sessions AS (SELECT *, sum(starts) OVER (PARTITION BY bidder ORDER BY date_time) AS number FROM starts)
         SELECT bidder, count(*), min(date_time), max(date_time) + INTERVAL '10 seconds' FROM sessions
         GROUP BY bidder, number HAVING max(date_time) + INTERVAL '10 seconds' <= {closed}""",
+    # the time at which a bid arrives is in no table: that of the event takes as long to look at
+    "q12": """
+        SELECT bidder, count(*), time_bucket(INTERVAL '10 seconds', date_time) AS start,
+            time_bucket(INTERVAL '10 seconds', date_time) + INTERVAL '10 seconds' FROM bid GROUP BY bidder, start""",
     "q15": f"SELECT {_DAY} AS day, {_counts('*', 'DISTINCT bidder', 'DISTINCT auction')} FROM bid GROUP BY day",
     "q16": f"""
         SELECT channel, {_DAY} AS day, max({_MINUTE}), {_counts('*', 'DISTINCT bidder', 'DISTINCT auction')}

@@ -9,11 +9,6 @@ FOLDER = Path(__file__).parent / "queries"
 NAMES = [f"q{number}" for number in range(23)]
 STREAMS = ("person", "auction", "bid")
 
-# What there is no view for, and why; tests hold that the server says so.
-NOT_POSSIBLE = {
-    "q12": "windows of processing time: the result would depend on when rows are processed, and could not be repeated",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Script:

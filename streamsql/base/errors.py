@@ -341,6 +341,10 @@ class InvalidRowCount(DataError):
     sqlstate = "2201W"
 
 
+class InvalidOffset(DataError):
+    sqlstate = "2201X"
+
+
 class GroupingError(StreamSQLError):
     sqlstate = "42803"
 

@@ -18,12 +18,13 @@ POINTS = (
     "epoch.before_commit",
     "epoch.after_commit",
     "view.created",
+    "state.shared",
     "retention.trimmed",
     "checkpoint.before",
     "checkpoint.after",
 )
-# what is reached only where a connector fills a stream
-SOURCE_POINTS = ("stream.reset", "stream.before_forget")
+# what is reached only where a connector fills a stream, or a stream is altered
+SOURCE_POINTS = ("stream.before_forget", "stream.column_added", "stream.column_adding", "stream.reset")
 # what is reached only where there are sinks
 SINK_POINTS = ("epoch.outbox_written", "sink.created", "sink.before_delivery", "sink.after_delivery", "sink.delivered")
 

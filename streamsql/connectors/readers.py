@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import structlog
 
-from streamsql.base.errors import AdminShutdown, BadRecord, StreamSQLError, Unavailable
+from streamsql.base.errors import AdminShutdown, BadRecord, DiskFull, StreamSQLError, Unavailable
 from streamsql.catalog.objects import Stream, Table, View
 from streamsql.connectors import connector_of, given_of
 from streamsql.connectors.backoff import Backoff
@@ -45,6 +45,8 @@ log = structlog.get_logger()
 Weights = npt.NDArray[np.int8]
 # Writes on their way before the reader waits for one: more would be no faster, and each costs the engine something.
 AHEAD_WRITES_MAX = 4
+# The same of writes that are not half full: what comes while the engine takes one in is read at once when it has.
+AHEAD_SMALL_WRITES_MAX = 1
 # Batches in one write.
 BATCHES_MAX = 256
 # A reader that waits looks up at least so often; whatever changes wakes it at once.
@@ -93,7 +95,7 @@ class SourceReaders:
                     self._readers[number] = Reader(self._engine, stream, *self._allowed)
                     self._readers[number].start()
                 else:
-                    there.wake()
+                    there.follow(stream)
 
 
 class Reader(threading.Thread):
@@ -113,6 +115,7 @@ class Reader(threading.Thread):
         self._positions: dict[str, Position] = {}
         self._resets = 0
         self._ended = False
+        self._ending = threading.Lock()
         self._woken = threading.Event()
         self._surroundings = Surroundings(
             allowed_paths,
@@ -137,10 +140,18 @@ class Reader(threading.Thread):
     @property
     def ended_before_reset(self) -> bool:
         """Tell whether it came to the end of its source, which has been told to begin elsewhere since."""
-        return self._ended and self._at.resets != self._resets
+        with self._ending:
+            return self._ended and self._at.resets != self._resets
 
-    def wake(self) -> None:
-        """Let it look whether it was paused, resumed or has room."""
+    def _ends(self) -> bool:
+        """End, unless the source has been told to begin elsewhere meanwhile; who tells it sees either of the two."""
+        with self._ending:
+            self._ended = self._at.resets == self._resets
+            return self._ended
+
+    def follow(self, stream: Stream | Table) -> None:
+        """Let it look whether it was paused or resumed; and open the source again, if the stream has other columns."""
+        self._stream = stream
         self._woken.set()
 
     def stop(self, *, dropped: bool = False) -> None:
@@ -159,14 +170,15 @@ class Reader(threading.Thread):
                 forget(self._engine, self._stream, self._surroundings)
 
     def _read_on(self) -> None:
-        self._note(error=None, retrying=False)
+        self._note()
         while not self._stopping:
             self._woken.clear()
             if not self._at.reads:
                 self._woken.wait()
             elif self._attempt():
-                self._ended = True
-                break
+                self._note(finished=True)
+                if self._ends():
+                    break
 
     @property
     def _at(self) -> StreamProgress:
@@ -186,16 +198,18 @@ class Reader(threading.Thread):
         except StreamSQLError as error:
             if not self._stopping:
                 log.error("source stopped", stream=self._stream.name, error=error.message)
-                self._note(error=error.message, retrying=False)
+                self._note(error=error.message)
         except Exception as error:  # noqa: BLE001  # a connector's own fault must not pass unnoticed in a thread
             log.error("source failed", stream=self._stream.name, error=repr(error))
-            self._note(error="an internal error; the server's log says more", retrying=False)
+            self._note(error="an internal error; the server's log says more")
         return False
 
-    def _note(self, *, error: str | None, retrying: bool) -> None:
+    def _note(self, *, error: str | None = None, retrying: bool = False, finished: bool = False) -> None:
         """Show how the source is doing."""
-        if (self._at.error, self._at.retrying) != (error, retrying):
-            self._engine.call(lambda: sources.note(self._engine, self._stream, error, retrying=retrying)).result()
+        at, engine = self._at, self._engine
+        if (at.error, at.retrying, at.finished) != (error, retrying, finished):
+            noted = engine.call(lambda: sources.note(engine, self._stream, error, retrying=retrying, finished=finished))
+            noted.result()
 
     def _read_all(self) -> bool:
         stream, engine = self._stream, self._engine
@@ -213,14 +227,14 @@ class Reader(threading.Thread):
         cursor = engine.store.cursor()
         try:
             schema = ingest.arrow_schema(stream, cursor)
-            while self._may_go_on(source):
+            while self._stream.columns == stream.columns and self._may_go_on(source):
                 self._woken.clear()
                 if self._has_to_wait():
                     self._wait(None)
                     continue
                 now = clock.now_us()
                 batches = self._next_batches(source, now)
-                self._note(error=None, retrying=False)
+                self._note()
                 if not batches:
                     due = source.due_us(now)
                     if due is None and not self._ahead:
@@ -307,7 +321,9 @@ class Reader(threading.Thread):
 
     def _has_to_wait(self) -> bool:
         engine = self._engine
-        if self._ahead_rows >= engine.limits.source_ahead_rows_max or self._ahead >= AHEAD_WRITES_MAX:
+        small = 2 * self._ahead_rows < self._ahead * engine.limits.source_batch_rows_max
+        writes_max = AHEAD_SMALL_WRITES_MAX if small else AHEAD_WRITES_MAX
+        if self._ahead_rows >= engine.limits.source_ahead_rows_max or self._ahead >= writes_max:
             return True  # the next commit wakes it
         if engine.queue.full:
             engine.queue.when_room(self._woken.set)
@@ -350,6 +366,8 @@ class Reader(threading.Thread):
         error = done.exception()
         if error is None:
             self._committed.append((rows, reached))
+        elif self._refused is None and isinstance(error, DiskFull):
+            self._refused = Unavailable(error.message)  # tried again: there may be room later
         elif self._refused is None:
             self._refused = error if isinstance(error, StreamSQLError) else StreamSQLError(str(error))
         self._ahead -= 1

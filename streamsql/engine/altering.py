@@ -201,7 +201,7 @@ def _commit(engine: Engine, plan: Plan, old: Table, made: Table, catalog: Catalo
         raise
     _number(engine, made, numbering)
     store.forget_statements()
-    engine.forget_rows_of(made)
+    engine.forget_kept(made)
     for query in engine.queries.values():
         if isinstance(query, RecomputedQuery) and made.name in query.plan.sources and plan.moves_rows:
             query.reopen()

@@ -50,7 +50,7 @@ def with_checks(relation: R, limits: Limits, statement: Statement | None = None,
 def check_columns(relation: Stream | Table, rows: pa.Table) -> None:
     """Raise SerializationFailure where rows were made for a relation that has been altered since."""
     names = [name for name in rows.column_names if not name.startswith("__")]
-    if names != [c.name for c in relation.columns]:
+    if isinstance(relation, Table) and names != [c.name for c in relation.columns]:
         raise SerializationFailure(
             f'"{relation.bare}" was altered while its rows were on their way', hint="send the transaction again"
         )

@@ -32,7 +32,7 @@ from streamsql.catalog.objects import (
     literal,
     quoted,
 )
-from streamsql.engine import finished, foreign_keys, left_behind, outbox, recovery, sequences
+from streamsql.engine import dropped, finished, foreign_keys, left_behind, outbox, recovery, sequences
 from streamsql.engine.access import save_access
 from streamsql.engine.constraints import with_checks
 from streamsql.engine.epoch import Engine
@@ -233,6 +233,7 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
                 if isinstance(item, (Stream, Table)):
                     engine.store.execute(f"DROP TABLE {item.rows_table}")
                     finished.forget(engine.store, item.id)
+                    dropped.forget(engine.store, item.id)
             for table in cut:
                 altering.save_definition(engine, table)
             for query in live:

@@ -9,6 +9,7 @@ Definitions change between epochs (`Engine.call`), in transactions of their own,
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -18,6 +19,7 @@ from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
+import structlog
 
 from streamsql.base.clock import Clock
 from streamsql.base.errors import InternalError, StreamSQLError, UniqueViolation
@@ -45,11 +47,12 @@ from streamsql.engine.sharing import grown, part_all, part_failing
 from streamsql.engine.store import UTC, Delta, Store, translated
 from streamsql.engine.table_changes import TableChange, applied, by_key, refuse_if_filled, registered
 from streamsql.engine.touched_rows import Snapshot, mark_followed, rows_of
-from streamsql.engine.translate import translate
+from streamsql.engine.translate import translate, translate_text
 from streamsql.engine.views import ContinuousQuery
 from streamsql.engine.writes import Call, Write, WriteQueue
 
 T = TypeVar("T")
+log = structlog.get_logger()
 
 IDLE_TICK_US_MAX = 1_000_000
 
@@ -68,11 +71,13 @@ class Engine:
         self.on_view_change: Callable[[str, int], None] = lambda *_: None  # on the engine's thread, after the commit
         self.queue = WriteQueue(limits)
         self._published = -1  # so many commits are in the change logs
+        self.broken: StreamSQLError | None = None  # why it has given up
+        self.on_broken: Callable[[], None] = lambda: None  # on the engine's thread
         self.seconds = Durations()
         self._retention, self._filters, self._snapshot = Retention(store, limits), Filters(store), Snapshot(store)
         self._kept: dict[int, Delta] = {}
         recovery.create_engine_tables(store)
-        self._describe_cursor = store.cursor()
+        self.describe_cursor = store.cursor()
         found = recovery.recover(store, self.describe, limits)
         self.sequences = SequencePlaces(store)
         self.catalog = found.catalog
@@ -127,7 +132,7 @@ class Engine:
     def describe(self, sql: str) -> list[OutputColumn]:
         """Give the columns of a SELECT without running it. For the thread that binds: the engine's own, or at the start."""
         with translated():
-            relation = self._describe_cursor.sql(sql)
+            relation = self.describe_cursor.sql(sql)
             return [OutputColumn(n, str(t)) for n, t in zip(relation.columns, relation.types, strict=True)]
 
     # ---- the engine's thread ----
@@ -142,6 +147,20 @@ class Engine:
             else:
                 self._run_safely(self.tick)
             self._published = self.store.commits
+            if self.store.broken is not None:
+                self._give_up(self.store.broken)
+                return
+
+    def _give_up(self, reason: str) -> None:
+        """End where the database can be used no more: what was acknowledged is there when it is opened again."""
+        self.broken = translate_text(reason)
+        with contextlib.suppress(OSError):  # the log may be on the same disk
+            log.critical(
+                "the database cannot go on", error=self.broken.message,
+                hint="see to it, and start the server again: what was acknowledged is there", reason=reason,
+            )  # fmt: skip
+        self.queue.give_up(self.broken)
+        self.on_broken()
 
     def _run_call(self, call: Call) -> None:
         if not call.done.set_running_or_notify_cancel():
@@ -170,6 +189,10 @@ class Engine:
             for write in writes:
                 self._run_writes([write])
             return
+        except duckdb.Error as error:
+            for write in writes:
+                write.done.set_exception(translate(error))
+            return
         except Exception as error:  # noqa: BLE001  # our own fault: producers learn of it, the engine goes on
             failure = InternalError(f"the epoch failed: {error!r}")
             failure.__cause__ = error
@@ -191,7 +214,7 @@ class Engine:
         streams, rows, now = self.streams, [], self.clock.now_us()
         for write in writes:  # one after the other, so that where epochs are cut does not show
             before, streams = streams, moved(self.catalog, streams, write.moves, now)
-            rows.append(stream_time.tagged(write, self.catalog, before, streams))
+            rows.append(stream_time.tagged(write, self.catalog, before, streams, self.describe_cursor))
         streams = receipts.counted(streams, beside)
         batches, sequence = chains.numbered(rows, first)
         while True:
@@ -327,10 +350,9 @@ class Engine:
             self.store.register(f"__kept {relation.id}", self._kept[relation.id])
         self._kept[relation.id].batch = rows
 
-    def forget_rows_of(self, relation: Stream | Table) -> None:
-        """Let go of what is registered for a relation's arriving rows: its columns are others now."""
-        if self._kept.pop(relation.id, None) is not None:
-            self.store.unregister(f"__kept {relation.id}")
+    def forget_kept(self, relation: Stream | Table) -> None:
+        """Let the rows of a relation come in another shape from now on."""
+        self._kept.pop(relation.id, None)
 
     def _keep(self, relation: Stream | Table, now: int) -> None:
         if isinstance(relation, Stream) and relation.retention_us == 0:

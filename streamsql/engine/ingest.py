@@ -125,6 +125,14 @@ def conform(
     return made
 
 
+def completed(rows: pa.Table, relation: Stream | Table, cursor: duckdb.DuckDBPyConnection) -> pa.Table:
+    """Give rows that were brought into shape before their relation had all of its columns, with these."""
+    if rows.num_columns == len(relation.columns):
+        return rows
+    given = [c for c in relation.columns if c.name in rows.column_names]
+    return conform(rows, given, relation, arrow_schema(relation, cursor), cursor)
+
+
 def with_defaults(rows: pa.Table, relation: Stream | Table, cursor: duckdb.DuckDBPyConnection) -> pa.Table:
     """Put defaults in for what is NULL: of a format's record, a column that is not there and one that is null are the same."""
     there = set(rows.column_names)

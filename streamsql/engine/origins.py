@@ -17,9 +17,11 @@ import pyarrow as pa
 from streamsql.catalog.objects import OutputColumn, TimeBound, quoted
 from streamsql.engine.changes import Progress
 from streamsql.engine.flow import AT_COLUMN, NO_TIMES, Arriving, Flow, Idle, compressed, mark_of, stream_flow
+from streamsql.engine.partitions import without_numbers
 from streamsql.engine.store import Store
 from streamsql.engine.watermark import MICROSECONDS, NEVER
 from streamsql.plan import origins as plans
+from streamsql.plan.arrivals import ARRIVAL_COLUMN
 
 if TYPE_CHECKING:
     from streamsql.engine.views import ContinuousQuery
@@ -126,6 +128,8 @@ class StreamNode(Node):
         rows, move = arriving.rows.get(origin.name), arriving.moved.get(origin.name)
         mark = mark_of(progress.largest, origin.delay_us)
         if rows is not None:
+            if origin.time_column == ARRIVAL_COLUMN:
+                rows = with_arrivals(rows, arriving, progress)
             flow, progress = stream_flow(rows, origin.time_column, origin.delay_us, progress)
             inner[self.index] = replace(progress, rows_in=progress.rows_in + rows.num_rows)
             return flow
@@ -293,6 +297,13 @@ class UnionNode(Node):
 
     def mark_if(self, idle: Idle, inner: Sequence[Progress]) -> int:
         return min(self._bound(i, b.mark_if(idle, inner)) for i, b in enumerate(self.branches))
+
+
+def with_arrivals(rows: pa.Table, arriving: Arriving, progress: Progress) -> pa.Table:
+    """Give a stream's rows with the instants of their arrival, which never go back where the clock does."""
+    clocks = arriving.clock(np.asarray(rows.column("__seq")))
+    instants = np.maximum.accumulate(np.maximum(clocks, progress.largest))
+    return without_numbers(rows).append_column(ARRIVAL_COLUMN, pa.array(instants, pa.timestamp("us")))
 
 
 def with_places(node: Node, flow: Flow) -> pa.Table:

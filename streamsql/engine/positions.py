@@ -27,7 +27,7 @@ class StreamProgress:
     `rows_rejected` counts the records that were sent for it and could not be read.
 
     `positions` tell, for each partition of what a connector reads, up to where it is read; `error` why it reads no more, or
-    what it waits for where it is `retrying`.
+    what it waits for where it is `retrying`. `finished`: the source has come to its end, and no row will ever come.
     """
 
     rows_in: int = 0
@@ -38,6 +38,7 @@ class StreamProgress:
     rows_rejected: int = 0
     paused: bool = False
     retrying: bool = False
+    finished: bool = False
     partitions: Mapping[str, PartitionProgress] = field(default_factory=dict)
     resets: int = 0  # so often its reader has been told to begin elsewhere, since the server started
     skips: bool = False  # the next batch with records that cannot be read is taken all the same

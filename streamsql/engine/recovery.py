@@ -5,6 +5,7 @@
 ``_engine.schemas``    the schemas besides ``public``
 ``_engine.epoch``      one row: the last epoch, when it was committed, the next arrival number, all progress as JSON
 ``_engine.shared_states``  which views share a state (`engine.shared`)
+``_engine.layout``     one row: the digest of the statements that made all of these
 ``_engine.left_behind``  what was dropped, and its origin may still keep something for (`engine.left_behind`)
 ``_engine.identity``   one row: a text that no other database has, for what is kept of this one elsewhere
 ``_engine.late_rows``  rows that a query could not take in any more
@@ -15,6 +16,7 @@ The tables of schema ``streamsql`` are DuckDB views over these, so they agree wi
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import secrets
 from collections.abc import Iterable, Mapping
@@ -63,6 +65,7 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS _engine.late_rows (epoch BIGINT, seq BIGINT, arrived_at TIMESTAMP, view VARCHAR, "
     "stream VARCHAR, reason VARCHAR, event_time TIMESTAMP, watermark TIMESTAMP, late_by INTERVAL, row_json VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.shared_states (number BIGINT, slot BIGINT, view VARCHAR, definition VARCHAR)",
+    "CREATE TABLE IF NOT EXISTS _engine.dropped_rows (stream BIGINT, column_name VARCHAR, rows BIGINT, largest BIGINT)",
     "CREATE TABLE IF NOT EXISTS _engine.identity (identity VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.left_behind (id BIGINT, name VARCHAR, definition VARCHAR, place VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.comments (object VARCHAR, column_name VARCHAR, comment VARCHAR)",
@@ -74,7 +77,7 @@ _WATERMARK_STRUCT = (
 )
 _SOURCE_STRUCT = (
     '[{"name":"VARCHAR","connector":"VARCHAR","positions":"JSON","rows_in":"BIGINT","rows_rejected":"BIGINT",'
-    '"paused":"BOOLEAN","error":"VARCHAR","retrying":"BOOLEAN",'
+    '"paused":"BOOLEAN","error":"VARCHAR","retrying":"BOOLEAN","finished":"BOOLEAN",'
     '"partitions":[{"partition":"VARCHAR","last_arrival":"BIGINT","largest":"BIGINT"}]}]'
 )
 _BACKFILL_STRUCT = (
@@ -101,7 +104,7 @@ _VIEWS = (
     f"{_time('w.last_arrival')} AS last_arrival, coalesce(w.rows_rejected, 0) AS rows_rejected "
     f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_WATERMARK_STRUCT}')) AS w FROM _engine.epoch)",
     "CREATE OR REPLACE VIEW streamsql.sources AS SELECT w.name, w.connector, w.positions, w.rows_in, w.rows_rejected, "
-    "CASE WHEN w.paused THEN 'paused' WHEN w.error IS NULL THEN 'reading' "
+    "CASE WHEN w.paused THEN 'paused' WHEN w.finished THEN 'finished' WHEN w.error IS NULL THEN 'reading' "
     "WHEN w.retrying THEN 'retrying: ' || w.error ELSE 'stopped: ' || w.error END AS status "
     f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_SOURCE_STRUCT}')) AS w FROM _engine.epoch) "
     "WHERE w.connector IS NOT NULL",
@@ -119,7 +122,8 @@ _VIEWS = (
     "CREATE OR REPLACE VIEW streamsql.views AS SELECT v.name, v.source, v.mode, v.rows_in, v.rows_out, v.rows_late, "
     "coalesce(v.rows_kept, v.state_rows) AS state_rows, to_microseconds(v.state_ttl) AS state_ttl, "
     f"CASE WHEN v.largest > {NEVER} THEN make_timestamp(v.largest - v.delay) END AS watermark, "
-    "v.last_epoch, CASE WHEN v.error IS NULL THEN 'running' ELSE 'failed: ' || v.error END AS status "
+    "v.last_epoch, CASE WHEN v.error IS NULL THEN 'running' ELSE 'failed: ' || v.error END AS status, "
+    "(SELECT min(h.number) FROM _engine.shared_states AS h WHERE h.view = v.name) AS shared_state "
     f"FROM (SELECT unnest(from_json(progress::JSON->'$.views', '{_VIEW_STRUCT}')) AS v FROM _engine.epoch)",
     "CREATE OR REPLACE VIEW streamsql.late_rows AS SELECT view, stream, reason, event_time, watermark, late_by, "
     "arrived_at, epoch, row_json::JSON AS row FROM _engine.late_rows",
@@ -154,16 +158,27 @@ class Recovered:
 
 
 def create_engine_tables(store: Store) -> None:
-    """Make the engine's own tables and views in a new database; harmless in an old one, also in one half made."""
-    for table in (*_TABLES, *access.TABLES, *receipts.TABLES, finished.TABLE, sequences.TABLE):
-        store.execute(table)
-    reached("start.tables_made")
-    if not store.fetch("SELECT 1 FROM _engine.epoch"):
-        store.execute('INSERT INTO _engine.epoch VALUES (0, NULL, 1, 1, \'{"watermarks":[],"streams":[],"views":[]}\')')
-    if not store.fetch("SELECT 1 FROM _engine.identity"):
-        store.execute("INSERT INTO _engine.identity VALUES (?)", [secrets.token_hex(8)])
-    for view in (*_VIEWS, receipts.VIEW, outbox.VIEW):
-        store.execute(view)
+    """Make the engine's own tables and views, in one transaction, where the database has not those of this program."""
+    tables = (*_TABLES, *access.TABLES, *receipts.TABLES, finished.TABLE, sequences.TABLE)
+    views = (*_VIEWS, receipts.VIEW, outbox.VIEW)
+    digest = hashlib.sha256("\n".join((*tables, *views)).encode()).hexdigest()
+    store.execute("CREATE TABLE IF NOT EXISTS _engine.layout (digest VARCHAR)")
+    if store.fetch("SELECT digest FROM _engine.layout") == [(digest,)]:
+        return
+    with store.transaction():
+        for table in tables:
+            store.execute(table)
+        reached("start.tables_made")
+        if not store.fetch("SELECT 1 FROM _engine.epoch"):
+            store.execute(
+                'INSERT INTO _engine.epoch VALUES (0, NULL, 1, 1, \'{"watermarks":[],"streams":[],"views":[]}\')'
+            )
+        if not store.fetch("SELECT 1 FROM _engine.identity"):
+            store.execute("INSERT INTO _engine.identity VALUES (?)", [secrets.token_hex(8)])
+        for view in views:
+            store.execute(view)
+        store.execute("DELETE FROM _engine.layout")
+        store.execute("INSERT INTO _engine.layout VALUES (?)", [digest])
 
 
 def place_of(made: CatalogObject) -> dict[str, Any]:
@@ -222,7 +237,7 @@ def _source_of(item: Stream | Table, at: StreamProgress) -> dict[str, Any]:
     if not item.connector:
         return {}
     return {"connector": item.connector["connector"], "positions": dict(at.positions), "error": at.error,
-            "paused": at.paused, "retrying": at.retrying,
+            "paused": at.paused, "retrying": at.retrying, "finished": at.finished,
             "partitions": [{"partition": n, **dataclasses.asdict(p)} for n, p in at.partitions.items()]}  # fmt: skip
 
 
@@ -257,6 +272,7 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
             s.get("rows_rejected", 0),
             s.get("paused", False),
             s.get("retrying", False),
+            s.get("finished", False),
             {
                 p["partition"]: PartitionProgress(p["number"], p["last_arrival"], p["largest"])
                 for p in s.get("partitions", ())

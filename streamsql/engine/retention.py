@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from streamsql.base.faults import reached
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import CatalogObject, Stream, quoted
+from streamsql.engine import dropped
 from streamsql.engine.store import Store
 
 CHECK_US_MIN = 1_000_000
@@ -49,7 +50,7 @@ class Retention:
                 assert stream.watermark.column is not None
                 time = f"epoch_us({quoted(stream.watermark.column)})"
                 past += f" AND ({time} < {forgotten[stream.name]} OR {time} IS NULL)"
-            self._store.execute(f"DELETE FROM {stream.rows_table} WHERE {past}")
+            dropped.drop(self._store, stream, past)
             reached("retention.trimmed")
         if late - self._ledger > self._limits.late_rows_max // 10:
             self._ledger = late

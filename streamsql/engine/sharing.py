@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,19 @@ def share(engine: Engine, query: ContinuousQuery, without: Collection[Continuous
     group.open()
     group.open_scratch()
     reached("state.shared")
+
+
+def members_beside(query: ContinuousQuery) -> list[ContinuousQuery]:
+    """Give the views that share their state with a view."""
+    group = query.shared
+    return [m for m in group.members.values() if m is not query] if isinstance(group, SharedQuery) else []
+
+
+def alike(queries: Iterable[ContinuousQuery], plan: ContinuousPlan) -> list[str]:
+    """Name the views that group the same rows in the same way as a plan: where one has seen no others, they share a state."""
+    rows = rows_of(plan)
+    found = [q for q in queries if not q.temporary and rows is not None and rows_of(q.plan) == rows]
+    return sorted(q.name for q in found if groups_of(q.plan) == groups_of(plan))
 
 
 def _partner(

@@ -28,11 +28,13 @@ def alter(engine: Engine, statement: AlterFlow) -> None:
     engine.flows.altered = True
 
 
-def note(engine: Engine, stream: Stream | Table, error: str | None, *, retrying: bool) -> None:
+def note(
+    engine: Engine, stream: Stream | Table, error: str | None, *, retrying: bool = False, finished: bool = False
+) -> None:
     """Say how a source is doing, unless the stream is gone."""
     if engine.catalog.get(stream.name) is stream:
         at = engine.streams.get(stream.name) or StreamProgress()
-        _save(engine, stream, replace(at, error=error, retrying=retrying))
+        _save(engine, stream, replace(at, error=error, retrying=retrying, finished=finished))
 
 
 def _save(engine: Engine, stream: Stream | Table, made: StreamProgress) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 
 from streamsql.catalog.objects import Catalog, Stream, Table
+from streamsql.engine.ingest import completed
 from streamsql.engine.partitions import (
     PartitionProgress,
     TimeMove,
@@ -22,13 +24,20 @@ from streamsql.engine.writes import Write
 
 
 def tagged(
-    write: Write, catalog: Catalog, before: Mapping[str, StreamProgress], after: Mapping[str, StreamProgress]
+    write: Write,
+    catalog: Catalog,
+    before: Mapping[str, StreamProgress],
+    after: Mapping[str, StreamProgress],
+    cursor: duckdb.DuckDBPyConnection,
 ) -> list[tuple[str, pa.Table]]:
-    """Give a write's rows; those of a stream with a connector carry the number of their partition.
+    """Give a write's rows, with all columns; those of a stream with a connector carry the number of their partition.
 
     `before` and `after` are how far streams are without the write's moves and with them.
     """
-    return [(name, _tagged(write, name, rows, catalog, before, after)) for name, rows in write.rows]
+    return [
+        (name, _tagged(write, name, completed(rows, catalog.relation(name), cursor), catalog, before, after))
+        for name, rows in write.rows
+    ]
 
 
 def _tagged(

@@ -94,6 +94,8 @@ def _unreadable(m: Match) -> StreamSQLError:
     text, name = m[1], type_name(m[2])
     if name in {"smallint", "integer", "bigint", "numeric"} and re.fullmatch(r"[+-]?\d+", text.strip()):
         return errors.NumericOutOfRange(f'value "{text}" is out of range for type {name}')
+    if name.startswith("numeric(") and re.fullmatch(r"[+-]?(?:inf|[\d.]+(?:[eE][+-]?\d+)?)", text.strip()):
+        return errors.NumericOutOfRange("numeric field overflow", detail=f"{text} does not fit {name}")
     return errors.InvalidTextRepresentation(f'invalid input syntax for type {name}: "{text}"')
 
 
@@ -117,13 +119,32 @@ _REGEX_FAULTS = (
 )
 
 
+# RE2's words and PostgreSQL's
+_REGEX_WORDS = {
+    "missing )": "parentheses () not balanced",
+    "unexpected )": "parentheses () not balanced",
+    "missing ]": "brackets [] not balanced",
+    "missing }": "braces {} not balanced",
+    "no argument for repetition operator": "quantifier operand invalid",
+    "bad repetition operator": "quantifier operand invalid",
+    "invalid repetition": "invalid repetition count(s)",
+    "trailing \\": "invalid escape \\ sequence",
+    "invalid escape sequence": "invalid escape \\ sequence",
+    "invalid character class": "invalid character class",
+}
+
+
+def _regex_fault(words: str) -> str:
+    return next((told for known, told in _REGEX_WORDS.items() if words.startswith(known)), words)
+
+
 _RULES: tuple[Rule, ...] = tuple(
     (re.compile(pattern, re.DOTALL), make)
     for pattern, make in (
         (r"Error: \{(\w{5})\} ([^\n]*)", _raised),
         (
             rf"Invalid Input Error: ((?:{_REGEX_FAULTS})[^\n]*)",
-            lambda m: errors.InvalidRegularExpression(f"invalid regular expression: {m[1]}"),
+            lambda m: errors.InvalidRegularExpression(f"invalid regular expression: {_regex_fault(m[1])}"),
         ),
         # names
         (
@@ -226,7 +247,7 @@ _RULES: tuple[Rule, ...] = tuple(
             ),
         ),
         # values
-        (rf"Could not convert string '(.*?)' to (.+?){_SOURCE}(?:\n|$)", _unreadable),
+        (rf"Could not convert string ['\"](.*?)['\"] to (.+?){_SOURCE}(?:\n|$)", _unreadable),
         (
             rf"Type VARCHAR with value '(.*?)' can't be cast to the destination type (.+?){_SOURCE}(?:\n|$)",
             lambda m: errors.InvalidTextRepresentation(f'invalid input syntax for type {type_name(m[2])}: "{m[1]}"'),

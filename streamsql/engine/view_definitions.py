@@ -8,12 +8,13 @@ they read. Whoever follows these is told to begin anew.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from streamsql.base.errors import DependentObjectsExist, InvalidObjectDefinition, StreamSQLError
 from streamsql.base.faults import reached
 from streamsql.catalog.access import OWNER, Access
 from streamsql.catalog.objects import Catalog, Stream, View, literal
-from streamsql.engine import finished, outbox, recovery
+from streamsql.engine import dropped, finished, outbox, recovery
 from streamsql.engine.changes import Progress
 from streamsql.engine.definitions import exists, save_made, set_access
 from streamsql.engine.epoch import Engine
@@ -75,7 +76,7 @@ def replace_view(engine: Engine, statement: CreateMaterializedView) -> View:
         if isinstance(shared.shared, SharedQuery):
             part(engine.store, shared.shared, [shared])
     before, kept = engine.catalog, dict(engine.queries)
-    replacement = _Replacement(engine, view, above)
+    replacement = Replacement(engine, view, above)
     try:
         start_query(
             engine,
@@ -106,7 +107,7 @@ def reset_stream(engine: Engine, stream: Stream, positions: Positions) -> None:
         if isinstance(shared.shared, SharedQuery):
             part(engine.store, shared.shared, [shared])
     before, kept, streams = engine.catalog, dict(engine.queries), engine.streams
-    replacement = _Replacement(engine, stream, above)
+    replacement = Replacement(engine, stream, above)
     while True:
         try:
             with engine.store.transaction():
@@ -128,8 +129,11 @@ def reset_stream(engine: Engine, stream: Stream, positions: Positions) -> None:
 
 
 @dataclass(slots=True)
-class _Replacement:
+class Replacement:
     """One CREATE OR REPLACE, or reset of a stream: the views above it, each after what it reads, and what became of them."""
+
+    # whether those who follow a stream are told that it begins anew
+    resets: ClassVar[bool] = True
 
     engine: Engine
     view: View | Stream
@@ -168,7 +172,7 @@ class _Replacement:
         engine.catalog = self.before.without(view.name).with_object(view)
         access = self.follow_all(self.before.access.handed_on(self.before.view(view.name).id, view.id))
         engine.catalog = engine.catalog.without(view.name)
-        _reorder(engine, view)
+        reorder(engine, view)
         set_access(engine, access)
         save_made(engine, view)
 
@@ -251,12 +255,13 @@ class _Replacement:
         self.asides = {}
         engine.store.execute(f"DELETE FROM {stream.rows_table}")
         finished.forget(engine.store, stream.id)
+        dropped.forget(engine.store, stream.id)
         at = engine.streams.get(stream.name) or StreamProgress()
         begun = StreamProgress(positions=positions, paused=at.paused, resets=at.resets + 1)
         engine.streams = {**engine.streams, stream.name: begun}
         engine.queries, engine.catalog = dict(self.kept), self.before
         access = self.follow_all(self.before.access)
-        _reorder(engine, stream)
+        reorder(engine, stream)
         set_access(engine, access)
         engine.save()
 
@@ -279,7 +284,7 @@ class _Replacement:
             self.kept[name].close()
         told = [(self.kept[name], name) for name in gone]
         live = [q for q in engine.queries.values() if q.temporary]
-        if isinstance(self.view, Stream):
+        if isinstance(self.view, Stream) and self.resets:
             gone.add(self.view.name)
         told += [(q, name) for q in live for name in q.plan.sources if name in gone]
         for reader, name in told:
@@ -290,7 +295,7 @@ class _Replacement:
                 follower.commit(follower.progress)
 
 
-def _reorder(engine: Engine, changed: View | Stream) -> None:
+def reorder(engine: Engine, changed: View | Stream) -> None:
     """Put the queries of a replaced view, of those above it, and live ones behind all others: each after what it reads."""
     if isinstance(changed, View):
         above = [changed, *engine.catalog.with_object(changed).all_dependents(changed.name)]

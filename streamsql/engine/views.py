@@ -141,7 +141,11 @@ class ContinuousQuery(Results):
         assert self._delta is not None
         if times is None:
             times = np.zeros(rows.num_rows, dtype=np.int64)
-        self._delta.batch = with_window_columns(self.plan.window, rows, times, first_ends)
+        made = with_window_columns(self.plan.window, rows, times, first_ends)
+        # DuckDB asks for the columns in the order in which it was told of them; of a stream with a connector they come in
+        # another, and of one that has got more columns since there are more
+        names = self._delta.batch.schema.names
+        self._delta.batch = made if made.column_names == names else made.select(names)
         self._arrived = rows.num_rows
 
     def apply(

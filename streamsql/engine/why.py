@@ -93,6 +93,8 @@ def _open_groups(query: ContinuousQuery, values: dict[str, str], watermark: int 
     if closing is not None:
         extra["closes_at_event_time"] = f"make_timestamp({end} + {closing})"
         reason = "'the watermark has not reached the window''s end'"
+        if window.instant:
+            reason = "'the watermark is not past the time of the group'"
         if plan.allowed_lateness_us and watermark is not None:
             reason = f"CASE WHEN {end} <= {watermark} THEN 'kept for the allowed lateness' ELSE {reason} END"
         if query.progress.largest != NEVER:
@@ -103,8 +105,14 @@ def _open_groups(query: ContinuousQuery, values: dict[str, str], watermark: int 
             **values,
             **extra,
             "reason": reason,
-            "window_start": f"make_timestamp({start_sql})",
-            "window_end": f"make_timestamp({end})",
+            **(
+                {}
+                if window.instant
+                else {
+                    "window_start": f"make_timestamp({start_sql})",
+                    "window_end": f"make_timestamp({end})",
+                }
+            ),
             "keys": " || ', ' || ".join(named) or "NULL",
             "open_groups": "count(*) OVER ()",
         }

@@ -88,6 +88,15 @@ class WriteQueue:
                 self.bytes += item.byte_count
             self._wake.notify()
 
+    def give_up(self, error: Exception) -> None:
+        """Take nothing more in, and answer what is in with an error."""
+        with self._wake:
+            self.stopping = True
+            left, self._queue = list(self._queue), deque()
+            self.rows = self.bytes = 0
+        for item in left:
+            item.done.set_exception(error)
+
     def stop(self) -> None:
         """Take nothing more in; what is in is still given out."""
         with self._wake:

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamsql.formats import casts, few_json
+from streamsql.formats import casts, few_json, flat_json
 from streamsql.formats.casts import FLOATS, Read, is_nested, quote, text_literal
 from streamsql.formats.format import NOTHING_REJECTED, BlockDecoder, Decoded, Field, joined, rejected
 from streamsql.formats.json_values import cut_values, last_value_end
@@ -37,6 +37,7 @@ _MARK = f"number-{secrets.token_hex(12)}-"
 _LONG = r'("(?:[^"\\]|\\.)*")|(-?[0-9][0-9.eE+-]{15,})'
 _IN_NUMBER = np.zeros(256, np.bool_)
 _IN_NUMBER[np.frombuffer(b"0123456789.", np.uint8)] = True
+_FLAT_WAITS_MAX = 64
 _MAYBE_LONG = "[0-9][0-9.]{15}"
 
 
@@ -104,11 +105,16 @@ class JsonDecoder(BlockDecoder):
     format: JsonFormat = field(kw_only=True)
     quick: bool = True
     few: bool = field(init=False)
+    flat: bool = field(init=False)
+    # so many blocks more are not tried to be read as records that are alike
+    flat_waits: int = 0
+    flat_waited: int = 0
     # of each row that was read last, where its record begins
     positions: Positions = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __post_init__(self) -> None:
         self.few = few_json.reads(self.format.fields)
+        self.flat = flat_json.reads(self.format.fields)
 
     def last_end(self, data: bytes) -> int:
         if self.format.layout == "lines":
@@ -127,6 +133,35 @@ class JsonDecoder(BlockDecoder):
             if few is not None:
                 self.positions = records.starts + start
                 return Decoded(few, NOTHING_REJECTED)
+        if len(records) > few_json.RECORDS_MAX and self.flat:
+            self.flat_waits -= 1
+            found = self._flat(records, start) if self.flat_waits < 0 else None
+            if found is not None:
+                return found
+        return self._parsed(records, start)
+
+    def _flat(self, records: Records, start: int) -> Decoded | None:
+        """Read what is plainly written alike, and let the rest be parsed; None where that is too much."""
+        if not_utf8(records) is not None:
+            return None
+        schema = casts.empty_rows(self.format.fields).schema
+        found = flat_json.plain_rows(records, self.format.fields, schema)
+        if found is None:
+            # asked again later, and ever more seldom
+            self.flat_waits = self.flat_waited = min(2 * self.flat_waited + 1, _FLAT_WAITS_MAX)
+            return None
+        self.flat_waited = 0
+        rows, plain = found
+        if plain.all():
+            self.positions = records.starts + start
+            return Decoded(rows, NOTHING_REJECTED)
+        rest = self._parsed(records.filter(~plain), start)
+        places = np.concatenate((records.starts[plain] + start, self.positions))
+        order = np.argsort(places, kind="stable")
+        self.positions = places[order]
+        return Decoded(pa.concat_tables([rows, rest.rows]).take(pa.array(order)), rest.rejected)
+
+    def _parsed(self, records: Records, start: int) -> Decoded:
         parts: list[pa.Table] = []
         bad = not_utf8(records)
         if bad is not None:

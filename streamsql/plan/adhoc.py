@@ -7,7 +7,7 @@ becomes plain expressions, and questions about the session (``version()``, ``cur
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -24,7 +24,7 @@ from streamsql.base.errors import (
     UndefinedTable,
 )
 from streamsql.base.limits import Limits
-from streamsql.base.types import WireType, wire_column
+from streamsql.base.types import WireType
 from streamsql.catalog.objects import PUBLIC_SCHEMA, ROWS_SCHEMA, SYSTEM_SCHEMA, Catalog, Table, View, nearest, quoted
 from streamsql.catalog.pg_catalog import FUNCTIONS
 from streamsql.catalog.pg_catalog.names import oid_of
@@ -32,8 +32,9 @@ from streamsql.catalog.relation import PG_CATALOG, CatalogRelation, Snapshot
 from streamsql.catalog.rights import require_read
 from streamsql.catalog.standard import STANDARD
 from streamsql.plan import catalog_functions, postgres_operators, stages, type_check
-from streamsql.plan.bind import check_time_type
+from streamsql.plan.assignment import mismatch
 from streamsql.plan.ctes import is_cte, visible_ctes
+from streamsql.plan.dialects import as_our_own
 from streamsql.plan.fitting import fitted_tree
 from streamsql.plan.functions import Asker, function_name, refuse_functions, refuse_session_functions, session_value
 from streamsql.plan.insertion import default_of
@@ -45,11 +46,12 @@ from streamsql.plan.permission import TARGET, hide_rows, require_change
 from streamsql.plan.places import located
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.properties import refuse_versions
-from streamsql.plan.result_types import Columns, ResultTypes
+from streamsql.plan.result_types import Columns, ResultTypes, column_type
 from streamsql.plan.table_functions import as_subqueries
-from streamsql.plan.windows import bind_window, is_window, windows_of_place
+from streamsql.plan.windows import bind_window, check_time_type, is_window, windows_of_place
 from streamsql.plan.windows.adhoc_sessions import END, START, join_sessions
-from streamsql.plan.windows.tables import WINDOW_COLUMNS, without_window_tables
+from streamsql.plan.windows.rows import rows_of_windows
+from streamsql.plan.windows.tables import WINDOW_COLUMNS
 from streamsql.sql.parse import position_of
 from streamsql.sql.render_trees import duckdb_sql
 from streamsql.sql.statements import ColumnDefinition, Statement
@@ -114,7 +116,7 @@ def adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQuer
 def _adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQuery:
     tree = catalog_functions.unqualified_functions(tree.copy())
     refuse_versions(tree, statement)
-    without_window_tables(tree, statement)
+    as_our_own(tree, statement)
     as_subqueries(tree, statement)
     name_outputs(tree, statement)
     as_postgres_reads(tree, statement)
@@ -128,6 +130,8 @@ def _adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQue
     postgres_operators.apply(tree, statement)
     tree = _answered(tree, statement, scope)
     _resolve_names(tree, statement, scope)
+    for select in list(_innermost_first(tree)):
+        _rewrite_window_rows(select, statement, scope)
     _read_functions(tree, statement, scope)
     refuse_functions(tree, statement)
     tree = write_out(tree)
@@ -146,7 +150,7 @@ def _adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQue
 def explained(error: StreamSQLError, tree: exp.Expr, statement: Statement, scope: Scope) -> StreamSQLError:
     """Give an error about a query its place in the client's text, and the types of arguments."""
     types = ResultTypes(statement, partial(_columns_of, scope=scope))
-    return located(type_check.with_argument_types(error, tree, statement, types), tree, statement)
+    return located(type_check.with_argument_types(error, tree, statement, types, scope.limits), tree, statement)
 
 
 def change_sql(tree: exp.Expr, statement: Statement, table: Table, scope: Scope) -> str:
@@ -165,7 +169,14 @@ def change_tree(tree: exp.Expr, statement: Statement, table: Table, scope: Scope
     """Give an UPDATE or DELETE with its names looked up, to be aimed at rows. Raises as `adhoc_sql` does."""
     tree = catalog_functions.unqualified_functions(tree.copy())
     refuse_functions(tree, statement)
+    _check_assigned(tree, statement, table)
     as_postgres_reads(tree, statement)
+    types = ResultTypes(statement, partial(_columns_of, scope=scope))
+    type_check.check(tree, statement, types, scope.limits)
+    _check_types(tree, statement, table, types)
+    postgres_operators.note(tree, statement, types, scope.limits)
+    catalog_functions.rewrite_without_catalog(tree, statement)
+    postgres_operators.apply(tree, statement)
     hidden = next((c for c in tree.find_all(exp.Column) if c.name.startswith("__")), None)
     if hidden is not None:
         raise UndefinedColumn(f'column "{hidden.name}" does not exist', position=position_of(hidden, statement))
@@ -174,8 +185,8 @@ def change_tree(tree: exp.Expr, statement: Statement, table: Table, scope: Scope
     target.meta[TARGET] = True
     require_change(tree, target, table, scope.catalog, scope.asker.role)
     _resolve_names(tree, statement, replace(scope, provide=_refuse_standard))
-    _check_assigned(tree, statement, table)
-    return _answered(tree, statement, scope)
+    _fit_assigned(tree, table)
+    return write_out(_answered(tree, statement, scope))
 
 
 def check_default(column: ColumnDefinition, statement: Statement, scope: Scope) -> None:
@@ -211,16 +222,40 @@ def _answered(tree: exp.Expr, statement: Statement, scope: Scope) -> exp.Expr:
 def _check_assigned(tree: exp.Expr, statement: Statement, table: Table) -> None:
     for assignment in tree.expressions if isinstance(tree, exp.Update) else []:
         column = assignment.this
-        if not isinstance(column, exp.Column):
-            continue
-        known = table.column(column.name)
-        if known is None:
+        if isinstance(column, exp.Column) and table.column(column.name) is None:
             raise UndefinedColumn(
                 f'column "{column.name}" of relation "{table.bare}" does not exist',
                 hint=nearest(column.name, [c.name for c in table.columns]),
                 position=position_of(column, statement),
             )
-        assignment.set("expression", fitted_tree(assignment.expression, known))
+
+
+def _fit_assigned(tree: exp.Expr, table: Table) -> None:
+    for assignment in tree.expressions if isinstance(tree, exp.Update) else []:
+        column = table.column(assignment.this.name) if isinstance(assignment.this, exp.Column) else None
+        if column is not None:
+            assignment.set("expression", fitted_tree(assignment.expression, column))
+
+
+def _check_types(tree: exp.Expr, statement: Statement, table: Table, types: ResultTypes) -> None:
+    for assignment in tree.expressions if isinstance(tree, exp.Update) else []:
+        column = table.column(assignment.this.name) if isinstance(assignment.this, exp.Column) else None
+        if column is None:
+            continue
+        error = mismatch(column, types.type_of(assignment.expression), assignment.expression, statement)
+        if error is not None:
+            raise error
+
+
+def check_inserted(source: exp.Expr, statement: Statement, columns: Sequence[ColumnDefinition], scope: Scope) -> None:
+    """Raise DatatypeMismatch where a query gives a column of an INSERT what is of another type."""
+    types = ResultTypes(statement, partial(_columns_of, scope=scope))
+    given = types.outputs(source)
+    items = source.expressions if isinstance(source, exp.Select) else []
+    for index, (column, (_, wire_type)) in enumerate(zip(columns, given or (), strict=False)):
+        error = mismatch(column, wire_type, items[index] if index < len(items) else exp.null(), statement)
+        if error is not None:
+            raise error
 
 
 def _resolve_names(tree: exp.Expr, statement: Statement, scope: Scope) -> None:
@@ -295,8 +330,8 @@ def _columns_of(table: exp.Table, scope: Scope) -> Columns | None:
     if made is None:
         return None
     if isinstance(made, View):
-        return [(c.name, wire_column(c.type).type) for c in made.columns]
-    return [(c.name, c.wire.type) for c in made.columns]
+        return [(c.name, column_type(c.type)) for c in made.columns]
+    return [(c.name, c.wire.type if c.declared is not None else column_type(c.type)) for c in made.columns]
 
 
 def _modifiers_of(table: exp.Table, scope: Scope) -> dict[str, int] | None:
@@ -337,6 +372,41 @@ def _joined(select: exp.Select, value: str, name: str) -> str:
     return f"{quoted(name)}.w"
 
 
+def _rewrite_window_rows(select: exp.Select, statement: Statement, scope: Scope) -> None:
+    """Turn ``window(time, size [, slide])`` in FROM into a lateral subquery that gives the windows of each row."""
+    joins = select.args.get("joins") or []
+    for place, join in enumerate(joins):
+        item = join.this
+        call = item.this if isinstance(item, (exp.Table, exp.Lateral)) else None
+        if call is None or not is_window(call):
+            continue
+        type_of = _typing(select, joins[:place], call, scope)
+        window = bind_window(call, type_of, scope.limits, position_of(call, statement))
+        check_time_type(window, position_of(call, statement))
+        rows = sqlglot.parse_one(rows_of_windows(window, position_of(call, statement))[0], read="duckdb")
+        alias = item.args.get("alias") or exp.TableAlias(this=exp.to_identifier(call.name.lower(), quoted=True))
+        join.set("this", exp.Lateral(this=exp.Subquery(this=rows), alias=alias.copy()))
+        if not join.kind and not join.side:
+            join.set("kind", None if join.args.get("on") is not None else "CROSS")
+
+
+def _typing(select: exp.Select, joins: list[exp.Join], call: exp.Expr, scope: Scope) -> Callable[[exp.Expr], str]:
+    """Give what tells the type of an expression over a query's FROM and these joins."""
+
+    def type_of(node: exp.Expr) -> str:
+        probe = exp.select(node.copy())
+        if select.args.get("from_"):
+            probe = probe.from_(select.args["from_"].this.copy())
+        for join in joins:
+            probe.append("joins", join.copy())
+        around = [cte.copy() for cte in visible_ctes(call, recursive=False)]
+        if around:
+            probe.set("with_", exp.With(expressions=around))
+        return scope.describe(duckdb_sql(probe))[0].type
+
+    return type_of
+
+
 def _rewrite_window(select: exp.Select, statement: Statement, scope: Scope) -> None:
     """Turn ``GROUP BY window(time, size [, slide])`` into expressions, and a hopping one into a lateral join as well."""
     group = select.args.get("group")
@@ -348,17 +418,7 @@ def _rewrite_window(select: exp.Select, statement: Statement, scope: Scope) -> N
         if other != call:
             raise FeatureNotSupported("a query has one window", position=position_of(other, statement))
 
-    def type_of(node: exp.Expr) -> str:
-        probe = exp.select(node.copy())
-        if select.args.get("from_"):
-            probe = probe.from_(select.args["from_"].this.copy())
-        for join in select.args.get("joins") or []:
-            probe.append("joins", join.copy())
-        around = [cte.copy() for cte in visible_ctes(call, recursive=False)]
-        if around:
-            probe.set("with_", exp.With(expressions=around))
-        return scope.describe(duckdb_sql(probe))[0].type
-
+    type_of = _typing(select, select.args.get("joins") or [], call, scope)
     window = bind_window(call, type_of, scope.limits, position_of(call, statement))
     check_time_type(window, position_of(call, statement))
     if window.session:

@@ -75,7 +75,16 @@ def duckdb_name(node: exp.Expr) -> str | None:
 def written(node: exp.Expr) -> str:
     """Write a call for a person: as Postgres' text, but for what that would turn into another function."""
     inner = node.this if isinstance(node, exp.Filter) else node
+    if isinstance(inner, exp.Anonymous) and inner.this in _WRITTEN_AS:
+        named = node.copy()
+        called = named.this if isinstance(named, exp.Filter) else named
+        called.set("this", _WRITTEN_AS[inner.this])
+        return named.sql("postgres")
     return node.sql() if isinstance(inner, (exp.Max, exp.Median, exp.Min)) else node.sql("postgres")
+
+
+# what stands for an aggregate over arguments of some type (`plan.postgres_operators`)
+_WRITTEN_AS = {"avg_exact": "avg", "avg_interval": "avg", "sum_interval": "sum"}
 
 
 def take_apart(node: exp.Expr) -> Call:

@@ -7,51 +7,49 @@ parts, and what the SELECT list says over the groups.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import sqlglot
 from sqlglot import exp
 
 from streamsql.base.errors import (
-    DatatypeMismatch,
     FeatureNotSupported,
     GroupingError,
     InvalidParameterValue,
     SQLSyntaxError,
     StreamSQLError,
-    UndefinedColumn,
     WrongObjectType,
 )
 from streamsql.base.limits import Limits
-from streamsql.base.types import wire_column
+from streamsql.base.types import WireType
 from streamsql.catalog.objects import Catalog, Stream, Table, TimeBound, View, quoted
 from streamsql.plan import stages
-from streamsql.plan.aggregate_calls import Aggregate, without_negative_zero, written
-from streamsql.plan.aggregates import is_aggregate, plan_aggregate
+from streamsql.plan.aggregates import is_aggregate
 from streamsql.plan.bounds import Bounds, bounds_of, bounds_of_window
 from streamsql.plan.catalog_functions import rewrite_without_catalog
+from streamsql.plan.dialects import as_our_own
 from streamsql.plan.functions import refuse_functions, refuse_session_functions
-from streamsql.plan.grouping_sets import Groups, grouping_sql, groups_of
-from streamsql.plan.macros import expanded
-from streamsql.plan.nodes import ContinuousPlan, Describe, Grouping, Output, Window
+from streamsql.plan.grouping_sets import Groups, groups_of
+from streamsql.plan.join_parts import declared
+from streamsql.plan.nodes import ContinuousPlan, Describe, Grouping, Output, Window, as_told
 from streamsql.plan.output_names import name_outputs, output_name
+from streamsql.plan.over_groups import Rewrite, Types
 from streamsql.plan.parts import Part
 from streamsql.plan.places import located
 from streamsql.plan.postgres_operators import apply, note
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.properties import check, refuse_distinct, refuse_shapes
 from streamsql.plan.ranking import as_ranked
-from streamsql.plan.result_types import Columns, ResultTypes
-from streamsql.plan.sources import Derived, Sources, as_select, check_watermark, delay_of_origin, time_handed_on
-from streamsql.plan.windows import bind_window, is_window
-from streamsql.plan.windows.tables import WINDOW_COLUMNS, without_window_tables
+from streamsql.plan.result_types import Columns, ResultTypes, column_type
+from streamsql.plan.set_operations import as_select
+from streamsql.plan.sources import Derived, Sources, check_watermark, delay_of_origin, time_handed_on
+from streamsql.plan.windows import bind_window, check_time_type, is_window
+from streamsql.plan.windows.tables import WINDOW_COLUMNS
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
 
 Relation = Stream | Table | Derived
-
-EVENT_TIME_TYPES = {"TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "DATE", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"}
+CLOSING = "__closing"  # the key by which groups are closed where there is no window
 
 
 def bind(query: Query, catalog: Catalog, describe: Describe, limits: Limits) -> ContinuousPlan:
@@ -65,13 +63,13 @@ def bind(query: Query, catalog: Catalog, describe: Describe, limits: Limits) -> 
             hint="add EMIT UPDATE, EMIT COMPLETE or, with a window and a watermark, EMIT APPEND at the end",
             position=query.position + 1,
         )
-    plan = _Binder(query, catalog, describe, limits).bind()
+    plan = Binder(query, catalog, describe, limits).bind()
     check_watermark(plan, query)
     return plan
 
 
 @dataclass(slots=True)
-class _Binder:
+class Binder:
     query: Query
     catalog: Catalog
     describe: Describe
@@ -82,13 +80,14 @@ class _Binder:
     growing: list[tuple[str, str]] = field(default_factory=list)
     derived: Derived | None = None
     inner: bool = False
+    told: list[WireType | None] | None = None
 
     def bind(self) -> ContinuousPlan:
         assert self.query.emit is not None
         tree = self.query.tree.copy()
         if self.query.emit is EmitMode.APPEND:
             tree = as_select(tree) if self.inner else as_ranked(as_select(tree))
-        without_window_tables(tree, self.query)
+        as_our_own(tree, self.query)
         if isinstance(tree, exp.Select):
             sources = Sources(self.query, self.catalog, self.describe, self._inner, self.limits)
             try:
@@ -101,7 +100,9 @@ class _Binder:
         refuse_session_functions(tree, self.query, "a continuous query")
         name_outputs(tree, self.query)
         as_postgres_reads(tree, self.query)
-        note(tree, self.query, ResultTypes(self.query, self._columns_of), self.limits)
+        types = ResultTypes(self.query, self._columns_of)
+        self.told = types.told(tree)
+        note(tree, self.query, types, self.limits)
         apply(tree, self.query)
         try:
             plan = self._plan(tree, self.query.emit)
@@ -112,11 +113,11 @@ class _Binder:
 
     def _inner(self, query: Query) -> ContinuousPlan:
         """Plan a subquery."""
-        return _Binder(query, self.catalog, self.describe, self.limits, inner=True).bind()
+        return Binder(query, self.catalog, self.describe, self.limits, inner=True).bind()
 
     def _columns_of(self, table: exp.Table) -> Columns | None:
         made = self.derived or self.catalog.get(table.name)
-        return None if made is None else [(c.name, wire_column(c.type).type) for c in made.columns]
+        return None if made is None else [(c.name, column_type(c.type)) for c in made.columns]
 
     def _plan(self, tree: exp.Select, mode: EmitMode) -> ContinuousPlan:
         rewrite_without_catalog(tree, self.query)
@@ -127,7 +128,7 @@ class _Binder:
         items = self._expanded(tree, source)
         groups = self._groups(tree, items, source)
         keys = groups.keys
-        typed = _Types(self.describe, source.public_name, alias)
+        typed = Types(self.describe, source.public_name, alias)
         aggregates = any(is_aggregate(n) for item in items for n in item.walk()) or tree.args.get("having")
         limit = self._limit(tree)
         if not tree.args.get("group") and not aggregates:
@@ -141,13 +142,15 @@ class _Binder:
                 known = {time[0]: Bounds()}
             return self._over_origin(replace(plan, time=time), items, known)
         window = self._window(groups.window, typed)
+        if window is None and mode is EmitMode.APPEND and keys:
+            source, window = self._closed_by_key(source, groups, typed)
         if window is not None and window.session and groups.sets:
             raise FeatureNotSupported(
                 "there is no incremental form of grouping sets of sessions yet",
                 hint="write one query for each grouping",
                 position=position_of(tree.args["group"], self.query),
             )
-        rewrite = _Rewrite(self, groups, window, typed)
+        rewrite = Rewrite(self, groups, None if window is not None and window.instant else window, typed)
         if tree.args.get("distinct") and not (plain_distinct(tree) and rewrite.tells_groups_apart(items)):
             refuse_distinct(tree, self.query)
         finals = [(output_name(item, self.query), rewrite.over_groups(item)) for item in items]
@@ -179,10 +182,13 @@ class _Binder:
             limit,
             self.query.lateness.lateness_us if self.query.lateness is not None else 0,
         )
-        known = {}
-        if window is not None and mode is EmitMode.APPEND:
-            known = bounds_of_window(window)
-        return self._over_origin(self._typed(draft, source), items, known)
+        typed_plan = self._typed(draft, source)
+        if window is not None and window.instant:
+            key = sqlglot.parse_one(window.time_sql, read="duckdb")
+            items = [exp.column(CLOSING) if rewrite.is_same(i.unalias(), key) else i for i in items]
+            return self._over_origin(typed_plan, items, {CLOSING: bounds_of_window(window)["window_start"]})
+        known = bounds_of_window(window) if window is not None and mode is EmitMode.APPEND else {}
+        return self._over_origin(typed_plan, items, known)
 
     def _over_origin(self, plan: ContinuousPlan, items: list[exp.Expr], known: dict[str, TimeBound]) -> ContinuousPlan:
         """Add where the rows come from, and the bounds of the outputs: `known` are those of the columns they are made of."""
@@ -226,8 +232,10 @@ class _Binder:
             return Groups((), None, ())
         # a name that is both is the source's column, as in Postgres
         aliases = {i.alias: i.this for i in items if isinstance(i, exp.Alias) and source.column(i.alias) is None}
+        own = any(is_window(self._key(n, items, aliases)) for n in group.walk() if isinstance(n, exp.Expr))
+        columns = WINDOW_COLUMNS if own or not any(source.column(n) for n in WINDOW_COLUMNS) else ()
         try:
-            return groups_of(group, lambda e: self._key(e, items, aliases), is_window, WINDOW_COLUMNS, self.limits)
+            return groups_of(group, lambda e: self._key(e, items, aliases), is_window, columns, self.limits)
         except StreamSQLError as error:
             calls = [node for node in group.find_all(exp.Anonymous) if is_window(node)]
             if error.position is None and calls:
@@ -253,7 +261,7 @@ class _Binder:
             raise InvalidParameterValue("the LIMIT of a continuous query must be a number")
         return int(value.this)
 
-    def _window(self, call: exp.Expr | None, typed: _Types) -> Window | None:
+    def _window(self, call: exp.Expr | None, typed: Types) -> Window | None:
         if call is None:
             return None
         assert is_window(call)
@@ -261,6 +269,28 @@ class _Binder:
         window = bind_window(call, typed.of, self.limits, position)
         check_time_type(window, position)
         return window
+
+    def _closed_by_key(self, source: Relation, groups: Groups, typed: Types) -> tuple[Relation, Window | None]:
+        """Find the key by which groups are closed where there is no window: an event time, or the start of a window below.
+
+        Gives the source with its watermark, and the instants of the key as windows; None where there is no such key.
+        """
+        found = source
+        if isinstance(source, Stream):
+            sources = Sources(self.query, self.catalog, self.describe, self._inner, self.limits)
+            used = {c.name for key in groups.keys for c in key.find_all(exp.Column)}
+            found = Derived(source.name, declared(sources.stream(source), used))
+        times = dict(found.origin.times) if isinstance(found, Derived) else {}
+        everywhere = [k for i, k in enumerate(groups.keys) if all(i in members for members in groups.sets)]
+        timed = [k for k in everywhere if bounds_of(k.unnest(), times) is not None]
+        timed.sort(key=lambda k: not (isinstance(k, exp.Column) and k.name.rpartition(".")[2] == WINDOW_COLUMNS[0]))
+        if not timed or not isinstance(found, Derived):
+            return source, None
+        self.derived = found
+        call = exp.Anonymous(this="window", expressions=[timed[0].copy(), exp.Literal.string("1 microsecond")])
+        window = self._window(call, typed)
+        assert window is not None
+        return found, replace(window, instant=True)
 
     def _delay(self, source: Relation, window: Window | None) -> int | None:
         """Find the watermark's delay: the query's own, or else the stream's if its column is the window's."""
@@ -295,10 +325,11 @@ class _Binder:
         select = ", ".join(_bare(i).sql("duckdb") for i in items)
         where = f" WHERE {condition}" if condition else ""
         columns = self.describe(f"SELECT {select} FROM {source.public_name} AS {alias}{where}")
-        return tuple(
-            Output(output_name(i, self.query), _bare(i).sql("duckdb"), c.type).shown
+        found = (
+            Output(output_name(i, self.query), _bare(i).sql("duckdb"), c.type)
             for i, c in zip(items, columns, strict=True)
         )
+        return as_told(found, self.told)
 
     def _typed(self, plan: ContinuousPlan, source: Relation) -> ContinuousPlan:
         """Let DuckDB check the whole query, and give the outputs their types."""
@@ -307,18 +338,8 @@ class _Binder:
         assert plan.grouping is not None
         groups = stages.whole_windows(plan, relation)
         columns = self.describe(stages.result(plan, groups, ordered=False))
-        outputs = tuple(replace(o, type=c.type).shown for o, c in zip(plan.outputs, columns, strict=True))
-        return replace(plan, outputs=outputs)
-
-
-def check_time_type(window: Window, position: int | None) -> None:
-    """Raise DatatypeMismatch where a window is not over time."""
-    if window.time_type not in EVENT_TIME_TYPES:
-        raise DatatypeMismatch(
-            f"window() takes a timestamp, not {window.time_type.lower()}",
-            hint="cast the first argument, as in window(to_timestamp(seconds), '1h')",
-            position=position,
-        )
+        found = (replace(o, type=c.type) for o, c in zip(plan.outputs, columns, strict=True))
+        return replace(plan, outputs=as_told(found, self.told))
 
 
 def plain_distinct(tree: exp.Select) -> bool:
@@ -328,167 +349,3 @@ def plain_distinct(tree: exp.Select) -> bool:
 
 def _bare(item: exp.Expr) -> exp.Expr:
     return item.unalias()
-
-
-@dataclass(slots=True)
-class _Types:
-    """Types of expressions over the source, asked of DuckDB once each."""
-
-    describe: Describe
-    relation: str
-    alias: str
-    known: dict[str, str] = field(default_factory=dict)
-
-    def of(self, node: exp.Expr) -> str:
-        sql = node.sql("duckdb")
-        if sql not in self.known:
-            self.known[sql] = self.describe(f"SELECT {sql} FROM {self.relation} AS {self.alias}")[0].type
-        return self.known[sql]
-
-
-@dataclass(slots=True)
-class _Rewrite:
-    """Turns expressions over rows into expressions over groups."""
-
-    binder: _Binder
-    groups: Groups
-    window: Window | None
-    typed: _Types
-
-    def tells_groups_apart(self, items: list[exp.Expr]) -> bool:
-        """Tell whether each group has a row of its own: all that is grouped by stands in the SELECT list."""
-        bare = [item.unalias() for item in items]
-        keys = {self._key_index(item) for item in bare}
-        bounds = [i for i in bare if isinstance(i, exp.Column) and not i.table and i.name in WINDOW_COLUMNS]
-        return not self.groups.sets and keys >= set(range(len(self.groups.keys))) and bool(bounds or not self.window)
-
-    def over_groups(self, item: exp.Expr) -> str:
-        return self._visit(item.unalias().copy()).sql("duckdb")
-
-    def _visit(self, node: exp.Expr) -> exp.Expr:
-        replaced = self._replacement(node)
-        if replaced is not None:
-            return replaced
-        if isinstance(node, exp.Column):
-            named = node.sql() if self.binder.derived is None else node.name
-            raise GroupingError(
-                f'column "{named}" must appear in the GROUP BY clause or be used in an aggregate function',
-                position=position_of(node, self.binder.query),
-            )
-        for child in list(node.iter_expressions()):
-            made = self._visit(child)
-            if made is not child:
-                child.replace(made)
-        return node
-
-    def _plain(self, node: exp.Expr) -> exp.Expr:
-        """Write the source's columns one way: ``t.x``, ``x`` and ``"x"`` are the same."""
-
-        def plain(part: exp.Expr) -> exp.Expr:
-            if not isinstance(part, exp.Column) or isinstance(part.this, exp.Star):
-                return part
-            ours = not part.table or quoted(part.table) == self.typed.alias
-            return exp.column(part.name, quoted=True) if ours else part
-
-        return node.transform(plain)
-
-    def _replacement(self, node: exp.Expr) -> exp.Expr | None:
-        index = self._key_index(node)
-        if index is not None:
-            value = without_negative_zero(f"k{index}", self.typed.of(self.groups.keys[index]))
-            return sqlglot.parse_one(value, read="duckdb")
-        if isinstance(node, (exp.Grouping, exp.GroupingId)):
-            return self._grouping(node)
-        if isinstance(node, exp.Column) and not node.table and node.name in WINDOW_COLUMNS:
-            return self._bound(node)
-        if is_window(node):
-            raise SQLSyntaxError(
-                f"{str(node.this).lower()}() stands in GROUP BY only",
-                hint="select window_start and window_end",
-                position=position_of(node, self.binder.query),
-            )
-        call = node.this if isinstance(node, exp.Filter) else node
-        if isinstance(call, exp.WithinGroup) or is_aggregate(call):
-            return self._aggregate(node)
-        return None
-
-    def _key_index(self, node: exp.Expr) -> int | None:
-        plain = self._plain(node)
-        return next((i for i, key in enumerate(self.groups.keys) if plain == self._plain(key)), None)
-
-    def _grouping(self, node: exp.Expr) -> exp.Expr:
-        indexes = []
-        for argument in node.expressions or [node]:
-            index = self._key_index(argument)
-            if index is None:
-                raise GroupingError(
-                    "arguments to GROUPING must be grouping expressions of the associated query level",
-                    position=position_of(argument, self.binder.query),
-                )
-            indexes.append(index)
-        return sqlglot.parse_one(grouping_sql(indexes, len(self.groups.keys), self.groups.sets), read="duckdb")
-
-    def _bound(self, node: exp.Column) -> exp.Expr:
-        if self.window is None:
-            raise UndefinedColumn(
-                f'column "{node.name}" does not exist',
-                hint="it comes from window(time, size) in GROUP BY",
-                position=position_of(node, self.binder.query),
-            )
-        start, end = stages.window_bounds(self.window, "w", "e" if self.window.session else None)
-        return sqlglot.parse_one(start if node.name == "window_start" else end, read="duckdb")
-
-    def _aggregate(self, node: exp.Expr) -> exp.Expr:
-        for inner in node.find_all(exp.Column):
-            if not inner.table and inner.name in WINDOW_COLUMNS and self.window is not None:
-                raise FeatureNotSupported(
-                    f"{inner.name} cannot be used inside an aggregate", position=position_of(inner, self.binder.query)
-                )
-        call = node.this if isinstance(node, exp.Filter) else node
-        call = call.this if isinstance(call, exp.WithinGroup) else call
-        nested = [a for a in node.walk() if is_aggregate(a) and a not in (node, node.this, call)]
-        nested += [a for a in call.iter_expressions() if is_aggregate(a)]
-        if nested:
-            raise GroupingError(
-                "aggregate function calls cannot be nested", position=position_of(nested[0], self.binder.query)
-            )
-        text = written(node).lower()
-        try:
-            made = expanded(node)
-            if made is not None:
-                return self._macro(made, text)
-            # in agg(DISTINCT s.x ORDER BY x) the two are one
-            compared = node.find(exp.Distinct) is not None and node.find(exp.Order) is not None
-            planned = plan_aggregate(self._plain(node) if compared else node, self.typed.of)
-        except StreamSQLError as error:
-            error.position = error.position or position_of(node, self.binder.query)
-            raise
-        self.binder.calls.append(text)
-        if planned.grows is not None:
-            self.binder.growing.append((text, planned.grows))
-        names = [f"p{self._part(part)}" for part in self._with_split(planned)]
-        return exp.paren(sqlglot.parse_one(planned.final.format(*names), read="duckdb"), copy=False)
-
-    def _with_split(self, planned: Aggregate) -> Iterable[Part]:
-        if planned.split is None:
-            return planned.parts
-        splits = self.binder.splits
-        if planned.split not in splits:
-            splits.append(planned.split)
-        number = splits.index(planned.split)
-        return [replace(part, sql=part.sql.format(x=number)) for part in planned.parts]
-
-    def _macro(self, expression: exp.Expr, text: str) -> exp.Expr:
-        """Rewrite the expression that a macro stands for; EXPLAIN names the call that the user wrote."""
-        binder = self.binder
-        calls, growing = len(binder.calls), len(binder.growing)
-        made = self._visit(expression)
-        binder.calls[calls:] = [text]
-        binder.growing[growing:] = [(text, by) for _, by in binder.growing[growing:]]
-        return exp.paren(made, copy=False)
-
-    def _part(self, part: Part) -> int:
-        parts = self.binder.parts
-        if part not in parts:
-            parts.append(part)
-        return parts.index(part)

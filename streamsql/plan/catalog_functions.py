@@ -123,8 +123,8 @@ _CODECS = {
 TEMPLATES: dict[str, str] = {
     **{f"has_{what}_privilege": _TRUE for what in _PRIVILEGES},
     **{f"pg_{what}_is_visible": _TRUE for what in _VISIBLE},
-    "array_length": "CASE WHEN $2 = 1 THEN nullif(len($1), 0) WHEN typeof($1) LIKE '%[][]' "
-    "THEN error('{0A000} inner dimensions of an array of arrays are not supported') END",
+    "array_length": "CASE WHEN $2 = 1 THEN nullif(len($1), 0) WHEN $2 BETWEEN 2 AND 6 AND typeof($1) LIKE '%[][]' "
+    "THEN nullif(CAST(json_array_length(to_json($1), '$' || repeat('[0]', CAST($2 - 1 AS BIGINT))) AS INTEGER), 0) END",
     "array_lower": "CASE WHEN $2 = 1 AND len($1) > 0 THEN 1 END",
     "array_upper": "CASE WHEN $2 = 1 THEN nullif(len($1), 0) END",
     "col_description": _found("'comment:' || $2"),

@@ -20,18 +20,18 @@ from streamsql.base.limits import Limits
 from streamsql.catalog.objects import Catalog, CatalogObject, Stream, View
 from streamsql.catalog.relation import CatalogRelation, Snapshot
 from streamsql.catalog.rights import require_read
-from streamsql.plan.adhoc import Scope, adhoc_sql
+from streamsql.plan.adhoc import Scope, adhoc_query
 from streamsql.plan.bind import bind
+from streamsql.plan.dialects import as_our_own
 from streamsql.plan.functions import Asker, refuse_session_functions
-from streamsql.plan.nodes import EPOCH_US, ContinuousPlan, Describe, Output, Recomputed
+from streamsql.plan.nodes import EPOCH_US, ContinuousPlan, Describe, Output, Recomputed, as_told
 from streamsql.plan.places import located
 from streamsql.plan.properties import refuse_sampling, refuse_versions, refuse_volatile
 from streamsql.plan.touched.blocks import NotKeyed
 from streamsql.plan.touched.choose import choose
-from streamsql.plan.touched.plans import Linear
+from streamsql.plan.touched.plans import Linear, Touched
 from streamsql.plan.touched.top import top_of
 from streamsql.plan.ttl import Marks, check_used, forgetting, refuse_with_time
-from streamsql.plan.windows.tables import without_window_tables
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
 
@@ -57,7 +57,7 @@ def plan_query(query: Query, catalog: Catalog, describe: Describe, limits: Limit
 def _planned(query: Query, catalog: Catalog, describe: Describe, limits: Limits) -> ContinuousPlan:
     mode = query.emit or EmitMode.UPDATE
     query = replace(query, emit=mode, tree=query.tree.copy())
-    without_window_tables(query.tree, query)
+    as_our_own(query.tree, query)
     bound_by_time = query.watermark is not None or query.lateness is not None
     reads_streams = all(_appends(catalog.get(n)) for n in _sources(query, catalog))
     forgets = query.state_ttl is not None and mode is not EmitMode.APPEND and not bound_by_time
@@ -109,15 +109,27 @@ def _recomputed(
         asked = lambda sql: describe(sql.replace(EPOCH_US, "0"))  # noqa: E731  # what it is asked of has no parameters
     scope = Scope(catalog, asked, limits, Asker(""), frozenset(), Snapshot(catalog, "", ""), _no_catalog)
     try:
-        sql = adhoc_sql(tree, query, scope)
+        made = adhoc_query(tree, query, scope)
+        sql = made.sql
         columns = describe(Recomputed(sql, sources, temporal, reason).at(0))
     except StreamSQLError as error:
         raise located(error, query.tree, query) from error
-    outputs = tuple(Output(c.name, f"o{i}", c.type).shown for i, c in enumerate(columns))
-    names = ", ".join(f"o{i}" for i in range(len(outputs)))
-    shown = ", ".join(f"{o.sql} AS o{i}" for i, o in enumerate(outputs))
-    recomputed = Recomputed(f"SELECT {shown} FROM ({sql}) AS q({names})", sources, temporal, reason, marks=marks)
-    recomputed = _in_part(recomputed, sql, shown, len(outputs), catalog, describe)
+    found = [Output(c.name, f"o{i}", c.type) for i, c in enumerate(columns)]
+
+    def planned(outputs: tuple[Output, ...]) -> Recomputed:
+        names = ", ".join(f"o{i}" for i in range(len(outputs)))
+        shown = ", ".join(f"{o.sql} AS o{i}" for i, o in enumerate(outputs))
+        recomputed = Recomputed(f"SELECT {shown} FROM ({sql}) AS q({names})", sources, temporal, reason, marks=marks)
+        return _in_part(recomputed, sql, shown, len(outputs), catalog, describe)
+
+    outputs = as_told(found, None)
+    recomputed = planned(outputs)
+    # a key is compared with the sources' values, and keeps their type
+    keys = recomputed.part.places if isinstance(recomputed.part, Touched) else ()
+    told = [None if o.sql in keys else w for o, w in zip(found, made.types or [None] * len(found), strict=True)]
+    if as_told(found, told) != outputs:
+        outputs = as_told(found, told)
+        recomputed = planned(outputs)
     return ContinuousPlan(
         ", ".join(sources), "", None, None, outputs, mode, None, query.every_us, limit, recomputed=recomputed
     )
@@ -164,7 +176,7 @@ def _no_catalog(relation: CatalogRelation | None) -> None:
 def named_relations(query: Query) -> list[str]:
     """List the names that a query reads from, in the order of its text: also of its CTEs."""
     tree = query.tree.copy()
-    without_window_tables(tree, query)
+    as_our_own(tree, query)
     return list(dict.fromkeys(t.name for t in tree.find_all(exp.Table) if t.db in {"", "public"}))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from streamsql.plan.explain_origins import origin_lines
 from streamsql.plan.nodes import ContinuousPlan, Recomputed, Strategy, Window, WindowKind
 from streamsql.plan.stages import group_columns, result_keys
@@ -16,13 +18,20 @@ _SHOWN = {
 }
 
 
-def explain(plan: ContinuousPlan) -> list[str]:
-    """Describe a plan; the lines are indented as the stages feed each other, the source last."""
+def explain(plan: ContinuousPlan, alike: Sequence[str] = ()) -> list[str]:
+    """Describe a plan; the lines are indented as the stages feed each other, the source last.
+
+    `alike` are the views that keep the same groups, with which a view of the plan can share its state.
+    """
     every = f", at most every {render_duration(plan.every_us)}" if plan.every_us else ""
     lines = [f"Emit {plan.mode.value.lower()}: {_SHOWN[plan.mode]}{every}"]
     lines += _lines(plan, 0)
     lines.append(f"Watermark: {_watermark(plan)}")
     lines += [f"State table: {line}" for line in _state(plan)]
+    if alike:
+        lines.append(
+            f"Shared state: a view shares its groups with {', '.join(alike)}, once both have taken in the same rows"
+        )
     lines.append(f"Output: {'retracts' if plan.retracts else 'append-only'}")
     return lines
 
@@ -48,6 +57,9 @@ def _stages(plan: ContinuousPlan) -> list[list[str]]:
     if plan.recomputed is not None:
         return [_recomputed(plan.recomputed, outputs), scan]
     if grouping is None:
+        if plan.laterals:
+            linear[0] = f"Expand  (strategy: {Strategy.LINEAR.value})"
+            linear.append(f"each row gives the rows of: {plan.lateral_text}")
         shown = [f"output: {outputs}"] if outputs else []
         return [[linear[0], *shown, *linear[1:]], scan]
     project = [f"Project  (strategy: {Strategy.LINEAR.value})", f"output: {outputs}"]
@@ -60,7 +72,9 @@ def _stages(plan: ContinuousPlan) -> list[list[str]]:
         sets = (f"({', '.join(grouping.keys[i] for i in members)})" for members in grouping.sets)
         details.append(f"grouping sets: {', '.join(sets)}")
     details.append(f"aggregates: {', '.join(grouping.calls) or 'none'}")
-    if window is not None:
+    if window is not None and window.instant:
+        details.insert(0, f"a group is closed once the watermark is past its {window.time_sql}")
+    elif window is not None:
         name, shape = _window(window)
         details.insert(0, f"window: {window.time_sql}, {shape}")
     stages = [project, [f"{name}  (strategy: {Strategy.COMBINE.value})", *details]]
@@ -151,10 +165,15 @@ def _state(plan: ContinuousPlan) -> list[str]:
     if grouping is None:
         return ["none"]
     session = grouping.window is not None and grouping.window.session
+    instant = grouping.window is not None and grouping.window.instant
     named = {f"k{i}": key for i, key in enumerate([*grouping.keys, "grouping set"])}
     named |= {"w": "session start" if session else "pane start", "f": "first window", "e": "session end"}
-    keys = ", ".join(named[c] for c in group_columns(grouping))
-    bound = "dropped when the window closes" if plan.state_bounded else "unbounded: kept for ever"
+    keys = ", ".join(named[c] for c in group_columns(grouping) if not (instant and c == "w"))
+    bound = (
+        f"dropped when the {'group' if instant else 'window'} closes"
+        if plan.state_bounded
+        else "unbounded: kept for ever"
+    )
     tables = [f"{len(grouping.parts)} partial states for each ({keys}); {bound}"]
     if plan.mode is not EmitMode.APPEND:
         shown = ", ".join((named | {"w": "window start", "e": "window end"})[c] for c in result_keys(grouping))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from streamsql.plan.arrivals import ARRIVAL_COLUMN
 from streamsql.plan.nodes import ContinuousPlan, Strategy
 from streamsql.plan.origins import (
     UNBOUNDED,
@@ -38,6 +39,8 @@ def origin_lines(origin: Origin, depth: int, of_plan: Callable[[ContinuousPlan, 
             known = "no watermark"
             if origin.time_column is not None:
                 known = f"watermark: {origin.time_column} - {render_duration(origin.delay_us)}"
+            if origin.time_column == ARRIVAL_COLUMN:
+                known = "watermark: the arrival of its last row, or the clock once it is idle; no row is late"
             return [f"{indent}-> Scan {origin.name}", f"{indent}     {known}"]
         case ViewScan():
             times = ", ".join(name for name, _ in origin.times) or "no column"

@@ -42,6 +42,11 @@ def _decimal_or_double(types: Types) -> WireType | None:
     return t.NUMERIC if types[0] is t.NUMERIC else t.FLOAT8
 
 
+def _numeric_or_double(types: Types) -> WireType | None:
+    """``power``, ``sqrt``: a numeric where one argument is, and none is a floating-point number."""
+    return t.NUMERIC if t.NUMERIC in types and not {t.FLOAT4, t.FLOAT8} & set(types) else t.FLOAT8
+
+
 def _array_of_first(types: Types) -> WireType | None:
     found = first(types)
     return found.array if found is not None and found.name in t.ARRAYS else None
@@ -82,8 +87,21 @@ _ARRAY_POSITIONS = (
 _NDIMS = "CASE WHEN len($1) > 0 THEN length(typeof($1)) - length(replace(typeof($1), '[', '')) END"
 _ELEMENTS = "unnest(CAST(CAST($1 AS JSON) AS JSON[]))"
 _TEXT_ELEMENTS = "unnest(list_transform(CAST(CAST($1 AS JSON) AS JSON[]), lambda e: e ->> '$'))"
+# arrays have this many dimensions in PostgreSQL
+DEPTH_MAX = 6
+
+
+def length_at(depth: int) -> str:
+    """Give the SQL of the length of the arrays at a depth from 2 on; 0 where there are none."""
+    return f"json_array_length(to_json($1), '${'[0]' * (depth - 1)}')"
+
+
+_INNER_DIMENSIONS = " || ".join(
+    f"CASE WHEN {length_at(depth)} > 0 THEN '[1:' || {length_at(depth)} || ']' ELSE '' END"
+    for depth in range(2, DEPTH_MAX + 1)
+)
 _DIMENSIONS = (
-    "CASE WHEN typeof($1) LIKE '%[][]' THEN error('{0A000} array_dims of an array of arrays is not supported') "
+    f"CASE WHEN len($1) > 0 AND typeof($1) LIKE '%[][]' THEN '[1:' || len($1) || ']' || {_INNER_DIMENSIONS} "
     "WHEN len($1) > 0 THEN '[1:' || len($1) || ']' END"
 )
 _SPLIT = (
@@ -114,6 +132,11 @@ _LOGARITHM = (
     "WHEN $1 < 0 THEN error('{{2201E}} cannot take logarithm of a negative number') END"
 )
 _ROOT = "CASE WHEN $1 < 0 THEN error('{2201F} cannot take square root of a negative number') ELSE sqrt($1) END"
+_DATE = (
+    "CASE WHEN $1 IS NOT NULL AND $2 IS NOT NULL AND $3 IS NOT NULL AND TRY(make_date($1, $2, $3)) IS NULL "
+    "THEN CAST(error('{22008} date field value out of range: ' || printf('%04d-%02d-%02d', $1, $2, $3)) AS DATE) "
+    "ELSE TRY(make_date($1, $2, $3)) END"
+)
 _POWER = (
     "CASE WHEN $1 = 0 AND $2 < 0 THEN error('{2201F} zero raised to a negative power is undefined') "
     "WHEN $1 < 0 AND $2 <> floor($2) "
@@ -177,13 +200,13 @@ def _path(name: str) -> Choice:
 FUNCTIONS: dict[str, Function] = {
     # numbers
     "abs": Function(first),
-    "exp": Function(t.FLOAT8),
-    "ln": Function(t.FLOAT8, _LOGARITHM.format("ln")),
-    "log": Function(t.FLOAT8, lambda types: _LOGARITHM.format("log") if len(types) == 1 else None),
-    "log10": Function(t.FLOAT8, _LOGARITHM.format("log10").replace("$1", "$2")),  # the stock parser has the base first
-    "power": Function(t.FLOAT8, _POWER),
-    "pow": Function(t.FLOAT8, _POWER),
-    "sqrt": Function(t.FLOAT8, _ROOT),
+    "exp": Function(_numeric_or_double),
+    "ln": Function(_numeric_or_double, _LOGARITHM.format("ln")),
+    "log": Function(_numeric_or_double, lambda types: _LOGARITHM.format("log") if len(types) == 1 else None),
+    "log10": Function(_numeric_or_double, _LOGARITHM.format("log10").replace("$1", "$2")),  # here the base is first
+    "power": Function(_numeric_or_double, _POWER),
+    "pow": Function(_numeric_or_double, _POWER),
+    "sqrt": Function(_numeric_or_double, _ROOT),
     "cbrt": Function(t.FLOAT8),
     "ceil": Function(_decimal_or_double),
     "ceiling": Function(_decimal_or_double),
@@ -214,9 +237,11 @@ FUNCTIONS: dict[str, Function] = {
     "convert_to": Function(t.BYTEA, "encode($1)"),
     "get_byte": Function(t.INT4, _BYTE),
     "length": Function(t.INT4, _for_bytes("octet_length($1)")),
+    "normalize": Function(t.TEXT),
     "octet_length": Function(t.INT4, _for_bytes("octet_length($1)")),
     "regexp_count": Function(t.INT4),
     "regexp_instr": Function(t.INT4),
+    "regexp_substr": Function(t.TEXT),
     "sha256": Function(t.BYTEA, "unhex(sha256($1))"),
     "starts_with": Function(t.BOOL),
     "string_to_array": Function(t.TEXT.array, _split_by),
@@ -247,6 +272,8 @@ FUNCTIONS: dict[str, Function] = {
     "jsonb_array_length": Function(t.INT4, _JSON_LENGTH),
     "jsonb_build_array": Function(t.JSONB, _values),
     "jsonb_build_object": Function(t.JSONB),
+    "jsonb_insert": Function(t.JSONB),
+    "jsonb_set": Function(t.JSONB),
     "jsonb_exists": Function(t.BOOL, "json_exists($1, $2)"),
     "jsonb_extract_path": Function(t.JSONB, _path("json_extract")),
     "jsonb_extract_path_text": Function(t.TEXT, _path("json_extract_string")),
@@ -268,7 +295,7 @@ FUNCTIONS: dict[str, Function] = {
     "date_bin": Function(_second, "time_bucket(CAST($1 AS INTERVAL), $2, $3)"),
     "isfinite": Function(t.BOOL),
     "justify_hours": Function(t.INTERVAL, _JUSTIFIED_HOURS),
-    "make_date": Function(t.DATE),
+    "make_date": Function(t.DATE, lambda types: _DATE if len(types) == 3 else None),
     "make_time": Function(t.TIME),
     "make_timestamp": Function(t.TIMESTAMP),
     "to_date": Function(t.DATE),

@@ -19,7 +19,6 @@ from streamsql.base.errors import (
     UndefinedColumn,
     UndefinedTable,
 )
-from streamsql.base.types import wire_column
 from streamsql.catalog.objects import OutputColumn, Table
 from streamsql.plan.bounds import Bounds, Shifted
 from streamsql.plan.functions import refuse_functions
@@ -34,11 +33,12 @@ from streamsql.plan.join_parts import (
     unbounded,
     within,
 )
+from streamsql.plan.laterals import expanded, is_lateral
 from streamsql.plan.origins import UNBOUNDED, IntervalJoin
 from streamsql.plan.postgres_operators import apply, note
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.properties import refuse_volatile
-from streamsql.plan.result_types import Columns, ResultTypes
+from streamsql.plan.result_types import Columns, ResultTypes, column_type
 from streamsql.plan.semijoins import SIDE, conjuncts
 from streamsql.plan.versions import asof, versioned
 from streamsql.plan.windows import is_window, times_wanted
@@ -88,7 +88,9 @@ class Planner:
         origin = self.sources.origin_of(item, self.named, set())
         if origin is None:
             raise FeatureNotSupported(
-                "a function in FROM cannot be joined in append mode", position=position_of(item, self.query)
+                "a function cannot be the first relation of FROM in append mode",
+                hint="put the stream first: FROM s, unnest(s.list) AS t(item)",
+                position=position_of(item, self.query),
             )
         alias = item.alias_or_name
         return Joined(origin, [Entry(alias, c.name, c.name, c.type) for c in origin.columns])
@@ -99,6 +101,8 @@ class Planner:
         position = position_of(join.this, self.query)
         if isinstance(join.this, exp.Table) and join.this.args.get("version") is not None:
             return versioned(self, left, join)
+        if is_lateral(join.this):
+            return expanded(self, left, join)
         if join.method == "ASOF":
             return asof(self, left, join)
         kind = self._kind(join)
@@ -203,11 +207,11 @@ class Planner:
         self, left: Joined, right: Joined, entries: list[Entry]
     ) -> tuple[list[Entry], tuple[tuple[str, str], ...]]:
         """Give the columns that a join shows, and which of which side they are."""
-        needed = [e for e in entries if self._needed(e)]
+        needed = [e for e in entries if self.needed(e)]
         chosen = tuple(("right" if e in right.entries and e not in left.entries else "left", e.column) for e in needed)
         return [replace(e, column=f"{e.alias}.{e.name}") for e in needed], chosen
 
-    def _needed(self, entry: Entry) -> bool:
+    def needed(self, entry: Entry) -> bool:
         """Tell whether something above the join may name a column."""
         if self.stars:
             return True
@@ -222,7 +226,7 @@ class Planner:
         sides = {"l": left.origin, "r": right.origin}
 
         def columns_of(table: exp.Table) -> Columns:
-            return [(c.name, wire_column(c.type).type) for c in sides[table.name].columns]
+            return [(c.name, column_type(c.type)) for c in sides[table.name].columns]
 
         tables = [exp.Table(this=exp.to_identifier(name)) for name in sides]
         tree = exp.Select(expressions=[on], from_=exp.From(this=tables[0]), joins=[exp.Join(this=tables[1])])

@@ -21,9 +21,20 @@ _OBJECT = (
     "|| '}' AS JSON)"
 )
 
+# The average of integers or numerics, to 16 places and rounded once: a double has not as many. The sum's whole part and its
+# fraction (in units of the sixteenth place) are divided apart, since together they may be too long for 128 bits.
+_COUNT, _WHOLE = "nullif(count(__0), 0)", "CAST(sum(__0) AS HUGEINT)"
+_FRACTION = f"CAST(CAST(sum(__0) - {_WHOLE} AS DECIMAL(38,16)) * CAST(10000000000000000 AS DECIMAL(17,0)) AS HUGEINT)"
+_REST = f"({_WHOLE} % {_COUNT} * 10000000000000000 + {_FRACTION})"
+_AVERAGE = (
+    f"CAST({_WHOLE} // {_COUNT} * 10000000000000000 + ({_REST} + sign({_REST}) * ({_COUNT} // 2)) // {_COUNT} "
+    "AS DECIMAL(38,0)) * CAST(0.0000000000000001 AS DECIMAL(17,16))"
+)
+
 # name -> the expression, in which __0 and __1 stand for the arguments, and __counts for the condition of FILTER: DuckDB
 # computes an aggregate's arguments for the rows, too, that its FILTER keeps out
 MACROS = {
+    "avg_exact": _AVERAGE,
     "avg_interval": "to_microseconds(CAST(round(sum(CAST(epoch_us(__0) AS HUGEINT)) / count(__0)) AS BIGINT))",
     "every": "bool_and(__0)",
     "geomean": _MEAN,

@@ -37,7 +37,7 @@ from streamsql.catalog.standard import STANDARD
 from streamsql.plan.ctes import is_cte
 from streamsql.plan.windows.tables import window_relation
 from streamsql.sql.constraints import Constraint, ForeignKey
-from streamsql.sql.flow_statements import AlterFlow, CreateSink, ResetStream
+from streamsql.sql.flow_statements import AddColumn, AlterFlow, CreateSink, ResetStream
 from streamsql.sql.names import Key, joined, key_of, parted
 from streamsql.sql.parse import position_of
 from streamsql.sql.role_statements import GrantPrivileges
@@ -70,7 +70,8 @@ LOOKED_UP = "looked up"  # in the meta of a relation whose name is a key: the sc
 
 # what names an object that is there
 _NAMING = (
-    AlterFlow, Comment, CopyFrom, Delete, Describe, ExplainWhy, Insert, Refresh, ResetStream, Subscribe, Update, Verify,
+    AddColumn, AlterFlow, Comment, CopyFrom, Delete, Describe, ExplainWhy, Insert, Refresh, ResetStream, Subscribe, Update,
+    Verify,
 )  # fmt: skip
 _WRITING = (Delete, Insert, Update)
 # what names several

@@ -7,12 +7,13 @@ Plans are values: they hold no rows and no state, and equal text over an equal c
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamsql.base.types import NUMERIC, WireType
 from streamsql.catalog.objects import OutputColumn, TimeBound
 from streamsql.plan.parts import Part
 from streamsql.plan.rulers import PLACES, PLAIN, Ruler
@@ -56,6 +57,7 @@ class Window:
     CUMULATE: at each multiple of `size_us` start windows of one, two, ... `slide_us`, up to `size_us`. A window is known
     by its end less `size_us`: so they are the hopping windows, cut off at the last multiple of the size.
     SESSION: a row's own window is as long as the gap, which is `size_us`; windows of a key that overlap are one.
+    With `instant` the query has no window: it groups by an event time itself, and each is closed once the watermark is past it.
     """
 
     time_sql: str
@@ -66,6 +68,7 @@ class Window:
     pane_us: int
     kind: WindowKind = WindowKind.HOP
     ruler: Ruler = PLAIN
+    instant: bool = False
 
     def __post_init__(self) -> None:
         assert 0 < self.slide_us <= self.size_us, (self.slide_us, self.size_us)
@@ -96,6 +99,18 @@ class Window:
 # DuckDB type of an output -> the type that it is kept as
 _KEPT_AS = {"BIT": "VARCHAR", "TIME WITH TIME ZONE": "VARCHAR", "UHUGEINT": "DECIMAL(38,0)"}
 
+_FLOATS = frozenset({"FLOAT", "DOUBLE"})
+_NUMBERS = frozenset({"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", *_FLOATS})
+# PostgreSQL's numbers, and the types that they are kept as; of those that are numeric here, integers of any length
+_KEPT_NUMBERS = {
+    "int2": "SMALLINT", "int4": "INTEGER", "int8": "BIGINT", "numeric": "HUGEINT", "float4": "FLOAT", "float8": "DOUBLE",
+}  # fmt: skip
+
+
+def as_quotient(sql: str) -> str:
+    """Give the numeric of a floating-point number with the digits that it is written with; a plain cast makes up more."""
+    return f"CAST(CAST({sql} AS VARCHAR) AS DECIMAL(38,16))"
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -110,6 +125,22 @@ class Output:
         """The output as it is kept and shown: Arrow loses values of some types, or DuckDB does not take them back from it."""
         kept = _KEPT_AS.get(self.type)
         return self if kept is None else Output(self.name, f"CAST({self.sql} AS {kept})", kept)
+
+    def told(self, wire_type: WireType | None) -> Output:
+        """The output as it is kept and shown, as a number of PostgreSQL's type: a `sum` of integers is a bigint."""
+        wanted = _KEPT_NUMBERS.get(wire_type.name) if wire_type is not None else None
+        if wanted is None or self.type not in _NUMBERS or self.type == wanted:
+            return self.shown
+        if wire_type is NUMERIC and self.type in _FLOATS:
+            return Output(self.name, as_quotient(self.sql), "DECIMAL(38,16)")
+        return Output(self.name, f"CAST({self.sql} AS {wanted})", wanted)
+
+
+def as_told(outputs: Iterable[Output], told: Sequence[WireType | None] | None) -> tuple[Output, ...]:
+    """Give outputs as they are kept and shown; `told` are PostgreSQL's types for them, None where they are not known."""
+    found = tuple(outputs)
+    known = told if told is not None and len(told) == len(found) else [None] * len(found)
+    return tuple(output.told(wire_type) for output, wire_type in zip(found, known, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +242,9 @@ class ContinuousPlan:
     `alias` is the name by which the query's expressions call the source. `bound` gives the largest event time from the
     origin's watermark, where it can be followed (`plan.bounds`); `times` are the bounds of the query's own columns, by its
     own watermark. `time` is the event time that a query without a window hands on from its stream: a column and its delay.
-    `faces` are there where the plan stands for several queries, whose outputs it has all.
+    `faces` are there where the plan stands for several queries, whose outputs it has all. `laterals` is SQL behind the source
+    that gives each of its rows several, or none, which ``r`` names, in the order of `lateral_order` (`plan.laterals`); only a
+    query without a grouping has them.
     """
 
     source: str
@@ -231,6 +264,12 @@ class ContinuousPlan:
     time: tuple[str, int] | None = None
     state_ttl_us: int | None = None
     faces: tuple[Face, ...] = ()
+    laterals: str = ""
+    lateral_order: tuple[str, ...] = ()
+    lateral_text: str = ""
+
+    def __post_init__(self) -> None:
+        assert not (self.laterals and self.grouping), self.laterals
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -44,3 +44,23 @@ class Part:
     def value(self, kept: str) -> str:
         """SQL of the aggregate's value."""
         return kept if self.merge is not None else f"finalize({kept})"
+
+
+@dataclass(frozen=True, slots=True)
+class Added(Part):
+    """A part whose value is enough to go on from: a count, a sum, the least or the largest.
+
+    `add` is SQL of two values made one, over ``{0}`` and ``{1}``, either of which may be NULL.
+    """
+
+    add: str = ""
+
+    @property
+    def partial(self) -> str:
+        return self.sql
+
+    def merged(self, one: str, other: str) -> str:
+        return self.add.format(one, other)
+
+    def value(self, kept: str) -> str:
+        return kept

@@ -11,12 +11,14 @@ import re
 from sqlglot import exp
 from sqlglot.tokens import TokenType
 
-from streamsql.base.errors import DataError, GroupingError, StreamSQLError
+from streamsql.base.errors import CannotCoerce, DataError, GroupingError, StreamSQLError, UndefinedTable
 from streamsql.base.limits import Limits
+from streamsql.base.types import type_name
 from streamsql.plan.functions import function_name
+from streamsql.plan.result_types import named_type
 from streamsql.sql.statements import Statement
 from streamsql.sql.tokens import tokenize
-from streamsql.sql.trees import position_of
+from streamsql.sql.trees import position_of, start_of
 
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 _UNQUOTED = re.compile(r"(?:function|column) (\w+(?:\.\w+)?)")
@@ -25,10 +27,14 @@ _UNQUOTED = re.compile(r"(?:function|column) (\w+(?:\.\w+)?)")
 def located(error: StreamSQLError, tree: exp.Expr, statement: Statement) -> StreamSQLError:
     """Give the error the position of what it speaks of, where the statement's tree has it."""
     _qualify(error, tree)
+    _refer(error, tree)
     if error.position is None:
-        error.position = (
-            _literal(error, tree, statement) if isinstance(error, DataError) else _name(error, tree, statement)
-        )
+        if isinstance(error, DataError):
+            error.position = _literal(error, tree, statement)
+        elif isinstance(error, CannotCoerce):
+            error.position = _cast(error, tree, statement)
+        else:
+            error.position = _name(error, tree, statement)
     return error
 
 
@@ -47,6 +53,19 @@ def _qualify(error: StreamSQLError, tree: exp.Expr) -> None:
         error.args = (error.message,)
 
 
+def _refer(error: StreamSQLError, tree: exp.Expr) -> None:
+    """Say of a table's name that an alias hides it that it cannot be used, as PostgreSQL does."""
+    match = _MISSING.match(error.message) if isinstance(error, UndefinedTable) else None
+    hidden = (
+        None if match is None else next((t for t in tree.find_all(exp.Table) if t.name == match[1] and t.alias), None)
+    )
+    if match is not None and hidden is not None:
+        error.message = f'invalid reference to FROM-clause entry for table "{match[1]}"'
+        error.args = (error.message,)
+        error.hint = f'Perhaps you meant to reference the table alias "{hidden.alias}".'
+
+
+_MISSING = re.compile(r'missing FROM-clause entry for table "([^"]+)"\Z')
 _UNGROUPED = re.compile(r'column "([^".]+)"(?= must appear)')
 
 
@@ -56,6 +75,21 @@ def place_of_word(word: str, statement: Statement, after: int, limits: Limits) -
         start = statement.position + token.start
         if start > after and token.text == word and token.token_type is not TokenType.STRING:
             return start + 1
+    return None
+
+
+def _cast(error: StreamSQLError, tree: exp.Expr, statement: Statement) -> int | None:
+    """Find the cast that cannot be made: where ``::`` or CAST stands."""
+    target = error.message.rpartition(" to ")[2]
+    for node in tree.find_all(exp.Cast):
+        named, start = named_type(node.to), start_of(node.this)
+        if named is None or type_name(named) != target or start is None or start < statement.position:
+            continue
+        text, offset = statement.text, start - statement.position
+        place = text.find("::", offset)
+        if place < 0:
+            place = text.lower().rfind("cast", 0, offset)
+        return statement.position + place + 1 if place >= 0 else None
     return None
 
 

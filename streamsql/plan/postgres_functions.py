@@ -19,13 +19,13 @@ from streamsql.base import types as t
 from streamsql.base.errors import InvalidParameterValue
 from streamsql.base.limits import Limits
 from streamsql.base.types import WireType, type_name
-from streamsql.plan import formatting
-from streamsql.plan.function_table import Types, template_of
+from streamsql.plan import formatting, json_paths
+from streamsql.plan.function_table import DEPTH_MAX, Types, length_at, template_of
 from streamsql.plan.functions import function_name, is_date_part
 from streamsql.plan.result_types import INTEGERS, ResultTypes, named_type
 from streamsql.plan.text_output import is_plain, text_sql
 from streamsql.sql.statements import Statement
-from streamsql.sql.trees import position_of
+from streamsql.sql.trees import is_assignment, position_of
 
 _TEMPLATE, _ARGUMENTS = "template", "arguments"
 _TEXTS = (t.TEXT, t.VARCHAR, t.BPCHAR, t.NAME, t.UNKNOWN)
@@ -73,6 +73,8 @@ _CENTURIES = {"CENTURY": 100, "MILLENNIUM": 1000}
 def note(tree: exp.Expr, statement: Statement, types: ResultTypes, limits: Limits) -> None:
     """Write down in the nodes what they become. Raises FeatureNotSupported."""
     for node in tree.walk():
+        if is_assignment(node):
+            continue
         formatted = formatting.template_of(node, types.type_of(node.this), statement, limits)
         found = (formatted, _VALUE) if formatted is not None else _template(node, statement, types)
         if found is not None:
@@ -184,6 +186,8 @@ def _cast(node: exp.Cast, types: ResultTypes) -> str | None:
 
 
 def _operator(node: exp.Expr, one: WireType | None, other: WireType | None) -> str | None:
+    if isinstance(node, exp.JSONBDeleteAtPath):
+        return json_paths.remove_template(node.expression)
     if isinstance(node, exp.DPipe):
         return _concatenation(one, other)
     if isinstance(node, exp.IntDiv):  # div() of numbers that are no integers
@@ -418,6 +422,24 @@ def _regexp_replace(operands: list[exp.Expr], _types: Types) -> str | None:
     return None
 
 
+def _regexp_substr(operands: list[exp.Expr], _types: Types) -> str | None:
+    """``regexp_substr(text, pattern [, start [, n [, flags [, group]]]])``."""
+    flags = operands[4].unnest() if len(operands) > 4 else None
+    options = ""
+    if flags is not None:
+        if not isinstance(flags, exp.Literal) or set(flags.name) - set("ic"):
+            return "error('{0A000} regexp_substr takes no other flags than i and c, written out')"
+        options = ", 'i'" if "i" in flags.name else ""
+    text = "substr($1, CAST($3 AS BIGINT))" if len(operands) > 2 else "$1"
+    number, group = "$4" if len(operands) > 3 else "1", "CAST($6 AS INTEGER)" if len(operands) > 5 else "0"
+    return f"list_extract(regexp_extract_all({text}, $2, {group}{options}), {number})"
+
+
+def _normalize(operands: list[exp.Expr], _types: Types) -> str:
+    form = operands[1].name.upper() if len(operands) > 1 else "NFC"
+    return "nfc_normalize($1)" if form == "NFC" else "error('{0A000} the only normalization form is NFC')"
+
+
 def _substring(operands: list[exp.Expr], types: Types) -> str | None:
     """``substring(text FROM pattern)``, and that of bytes."""
     if len(operands) > 1 and isinstance(operands[1], exp.Literal) and operands[1].is_string:
@@ -434,22 +456,26 @@ def _pg_typeof(_operands: list[exp.Expr], types: Types) -> str | None:
 
 
 def _nested(_operands: list[exp.Expr], _types: Types) -> str:
-    """Refuse arrays of arrays, whose elements DuckDB does not count as one array's."""
+    """Count the elements of an array of arrays, too, all of which have the same length."""
+    inner = " * ".join(f"greatest({length_at(depth)}, 1)" for depth in range(2, DEPTH_MAX + 1))
     return (
-        "CASE WHEN typeof($1) LIKE '%[][]' THEN error('{0A000} cardinality of an array of arrays is not supported') "
-        "ELSE CAST(len($1) AS INTEGER) END"
+        f"CASE WHEN typeof($1) LIKE '%[][]' THEN CAST(len($1) * {inner} AS INTEGER) ELSE CAST(len($1) AS INTEGER) END"
     )
 
 
 _SPECIAL = {
     "cardinality": _nested,
+    "normalize": _normalize,
     "pg_typeof": _pg_typeof,
     "array_to_string": _join_array,
     "concat": _concat,
     "concat_ws": _concat_ws,
     "format": _format,
+    "jsonb_insert": json_paths.insert_template,
+    "jsonb_set": json_paths.set_template,
     "regexp_match": _regexp_match,
     "regexp_matches": _regexp_matches,
     "regexp_replace": _regexp_replace,
+    "regexp_substr": _regexp_substr,
     "substring": _substring,
 }

@@ -17,11 +17,12 @@ from streamsql.base import types as t
 from streamsql.base.errors import FeatureNotSupported
 from streamsql.base.limits import Limits
 from streamsql.plan import postgres_functions
-from streamsql.plan.result_types import INTEGERS, ResultTypes
+from streamsql.plan.result_types import INTEGERS, QUOTIENT_DIGITS, ResultTypes
 from streamsql.sql.statements import Statement
 from streamsql.sql.trees import position_of
 
 _DIVISION, _HALF_EVEN, _ELEMENT, _INTERVAL = "division", "half_even", "element", "interval"
+_EXACT, _PLACES = "exact", "places"
 _FLOATS = (t.FLOAT4, t.FLOAT8)
 _DIVIDERS = (exp.Div, exp.Mod)
 
@@ -37,6 +38,9 @@ def note(tree: exp.Expr, statement: Statement, types: ResultTypes, limits: Limit
             node.meta[_HALF_EVEN] = types.type_of(node.this) in _FLOATS
         elif isinstance(node, (exp.Avg, exp.Sum)):
             node.meta[_INTERVAL] = types.type_of(node.this) is t.INTERVAL
+            node.meta[_EXACT] = isinstance(node, exp.Avg) and types.is_quotient(node)
+        elif isinstance(node, exp.Mul):
+            node.meta[_PLACES] = _places(node, types)
         elif isinstance(node, (exp.Any, exp.Anonymous)) and isinstance(node.parent, exp.Binary):
             compared = types.type_of(node.parent.this)
             node.meta[_ELEMENT] = compared.name if compared in INTEGERS or compared in (t.FLOAT8, t.NUMERIC) else None
@@ -52,6 +56,10 @@ def apply(tree: exp.Expr, statement: Statement) -> None:
         elif node.meta.get(_INTERVAL):
             name = "avg_interval" if isinstance(node, exp.Avg) else "sum_interval"
             node.replace(exp.Anonymous(this=name, expressions=[node.this]))
+        elif node.meta.get(_EXACT):
+            node.replace(exp.Anonymous(this="avg_exact", expressions=[node.this]))
+        elif node.meta.get(_PLACES):
+            _multiply(node)
         elif isinstance(node, (exp.ArrayAgg, exp.GroupConcat)) and isinstance(node.this, exp.Distinct):
             _sort_distinct(node)
         elif node.meta.get(_HALF_EVEN):
@@ -76,6 +84,26 @@ def _divide(node: exp.Expr) -> None:
         node.set("expression", exp.paren(_with(asked, x=divisor)))
     if isinstance(node, exp.Div) and node.meta[_DIVISION] == "integers":
         node.replace(exp.IntDiv(this=_grouped(node.this), expression=_grouped(node.expression)))
+
+
+def _places(node: exp.Mul, types: ResultTypes) -> str | None:
+    """Say how numbers of 16 places are multiplied, so that the product has room before its point."""
+    operands = (node.this, node.expression)
+    if not any(types.is_quotient(o) for o in operands) or any(
+        types.type_of(o) in (*INTEGERS, *_FLOATS) for o in operands
+    ):
+        return None
+    return "cut" if any(isinstance(o.unnest(), exp.Literal) for o in operands) else "double"
+
+
+def _multiply(node: exp.Expr) -> None:
+    if node.meta[_PLACES] == "cut":
+        product = node.copy()
+        product.meta.clear()
+        node.replace(exp.cast(product, f"DECIMAL{QUOTIENT_DIGITS}"))
+        return
+    for key in ("this", "expression"):
+        node.set(key, exp.cast(node.args[key].copy(), "DOUBLE"))
 
 
 def _sort_distinct(node: exp.Expr) -> None:

@@ -7,12 +7,15 @@ stock parser misreads is put right as well.
 
 from __future__ import annotations
 
+import json
+
 import sqlglot
 from sqlglot import exp
 
 from streamsql.base import types as t
-from streamsql.base.errors import StreamSQLError
+from streamsql.base.errors import InvalidTextRepresentation, StreamSQLError
 from streamsql.base.types import INTERVAL, NUMERIC, WireType, wire_column
+from streamsql.plan.functions import function_name
 from streamsql.plan.parameters import READ, read_numeric, typed_literal
 from streamsql.sql.column_types import DUCKDB_TYPES
 from streamsql.sql.statements import Statement
@@ -47,6 +50,8 @@ def as_postgres_reads(tree: exp.Expr, statement: Statement) -> None:
             error.position = position_of(text, statement) or position_of(cast, statement)
             raise
     for call in tree.find_all(exp.RegexpExtract):
+        if function_name(call, statement) == "regexp_substr":
+            continue
         # regexp_extract(text, pattern, group, options) is DuckDB's; sqlglot takes it for another's, with a position
         call.set("group", call.args.get("group") or call.args.get("position"))
         call.set("parameters", call.args.get("parameters") or call.args.get("occurrence"))
@@ -74,6 +79,8 @@ def _read(cast: exp.Cast, text: exp.Literal, wire_type: WireType | None) -> None
             cast.replace(typed_literal(NUMERIC, text.name))
         return
     assert wire_type is not None
+    if wire_type in (t.JSON, t.JSONB):
+        _check_json(text.name)
     word = _WORDS.get(text.name.strip().lower()) if wire_type in _DAYS else None
     if word is not None:
         text.replace(sqlglot.parse_one(word, read="duckdb"))
@@ -87,6 +94,21 @@ def _read(cast: exp.Cast, text: exp.Literal, wire_type: WireType | None) -> None
         made = typed_literal(wire_type, text.name)
         nested = wire_type.element is not None and made.args["to"].expressions[0].this is exp.DType.ARRAY
         (cast if nested else text).replace(made)  # int[] is any depth to PostgreSQL
+
+
+def _check_json(text: str) -> None:
+    try:
+        json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidTextRepresentation("invalid input syntax for type json", detail=_json_fault(error)) from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f'Token "{name}" is invalid.')
+
+
+def _json_fault(error: Exception) -> str:
+    return f"{error.msg}." if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 def _digits(data_type: exp.Expr) -> tuple[int, int]:

@@ -87,7 +87,9 @@ def refuse_volatile(tree: exp.Expr, query: Query) -> None:
             raise FeatureNotSupported(
                 f"{node.sql('postgres').lower()} cannot be used in a continuous query",
                 detail="its value would depend on when a row was processed, and the result with it",
-                hint="put the time into the rows as a column",
+                hint="put the time into the rows as a column"
+                if function_name(node, query) != "proctime"
+                else "use it in a window, in append mode: GROUP BY window(PROCTIME(), '10 s') EMIT APPEND",
                 position=position_of(node, query),
             )
 
@@ -174,10 +176,13 @@ def check(plan: ContinuousPlan, query: Query, *, inner: bool = False) -> None:
     if plan.mode is not EmitMode.APPEND:
         return
     if plan.window is None:
+        times = plan.origin.times if plan.origin is not None else ()
+        column = next((name for name, _ in times if not name.startswith("__")), "time")
         raise InvalidTableDefinition(
             "EMIT APPEND needs a window",
-            detail="append mode shows each result once, when it is final; without a window a group can always change",
-            hint="GROUP BY window(time, size), or use EMIT UPDATE to see a group's new value whenever it changes",
+            detail="append mode shows each result once, when it is final; without a window, or a time with a watermark among "
+            "its keys, a group can always change",
+            hint=f"GROUP BY window({column}, size), or use EMIT UPDATE to see a group's new value whenever it changes",
             position=position,
         )
     if plan.watermark_delay_us is None and plan.origin is not None:

@@ -20,6 +20,12 @@ from streamsql.plan.functions import function_name, is_date_part
 from streamsql.sql.column_types import DUCKDB_TYPES
 from streamsql.sql.statements import Statement
 
+# A numeric of 16 places, which an average is. PostgreSQL knows no such type: only `ResultTypes` tells it from any other
+# numeric, since products of two of them would have 32 places, and no room before the point.
+QUOTIENT = WireType("quotient", t.NUMERIC.oid, t.NUMERIC.array_oid, -1)
+QUOTIENT_DIGITS = "(38,16)"
+_QUOTIENT_TYPE = f"DECIMAL{QUOTIENT_DIGITS}"
+
 # A relation's columns; None where they are not known, as for a function.
 Columns = list[tuple[str, WireType | None]]
 RelationColumns = Callable[[exp.Table], Columns | None]
@@ -69,6 +75,7 @@ _KEEPING = (
 _EXTREMES = (exp.Max, exp.Min, exp.Greatest, exp.Least)
 # types of which PostgreSQL has no largest or smallest value: they become text first
 _WITHOUT_ORDER = (t.NAME, t.CHAR)
+_READING = (exp.Select, exp.Update, exp.Delete)  # what has relations whose columns can be named
 _BARE = frozenset({"current_role", "session_user", "user"})  # functions that look like columns
 WIRE_TYPE = "wire_type"  # in the meta of what stands for a parameter
 INTEGERS = (t.INT2, t.INT4, t.INT8)
@@ -88,6 +95,15 @@ _OWN_TYPES: dict[object, WireType] = {
     exp.DType.JSONB: t.JSONB, exp.DType.CHAR: t.BPCHAR,
     exp.DType.BPCHAR: t.BPCHAR, exp.DType.NCHAR: t.BPCHAR, exp.DType.VARCHAR: t.VARCHAR, exp.DType.TIMETZ: t.TIMETZ,
 }  # fmt: skip
+
+
+def column_type(duckdb_type: str) -> WireType:
+    """Give the type of a relation's column of this DuckDB type."""
+    return QUOTIENT if duckdb_type == _QUOTIENT_TYPE else wire_column(duckdb_type).type
+
+
+def _shown(wire_type: WireType | None) -> WireType | None:
+    return t.NUMERIC if wire_type is QUOTIENT else wire_type
 
 
 def named_type(data_type: exp.Expr | None) -> WireType | None:
@@ -131,16 +147,20 @@ class ResultTypes:
 
     def outputs(self, query: exp.Expr | None) -> Columns | None:
         """Give the names and types of a query's columns."""
+        found = self._outputs(query)
+        return None if found is None else [(name, _shown(wire_type)) for name, wire_type in found]
+
+    def _outputs(self, query: exp.Expr | None) -> Columns | None:
         while isinstance(query, (exp.CTE, exp.Paren, exp.Subquery)):
             query = query.this
         if isinstance(query, exp.SetOperation):
-            first, second = self.outputs(query.this), self.outputs(query.expression)
+            first, second = self._outputs(query.this), self._outputs(query.expression)
             if first is None or second is None or len(first) != len(second):
                 return first
             return [(name, _common([one, other])) for (name, one), (_, other) in zip(first, second, strict=True)]
         if isinstance(query, exp.Values):
             rows = [row.expressions if isinstance(row, exp.Tuple) else [row] for row in query.expressions]
-            return [(f"column{i + 1}", self.type_of(value)) for i, value in enumerate(rows[0])]
+            return [(f"column{i + 1}", self._raw(value)) for i, value in enumerate(rows[0])]
         if not isinstance(query, exp.Select):
             return None
         found: Columns = []
@@ -156,7 +176,7 @@ class ResultTypes:
             return self._star(select, None) if not any(item.args.values()) else None
         if isinstance(item, exp.Column) and isinstance(item.this, exp.Star):
             return self._star(select, item.table) if not any(item.this.args.values()) else None
-        return [(item.alias_or_name, self.type_of(item))]
+        return [(item.alias_or_name, self._raw(item))]
 
     def _star(self, select: exp.Select, alias: str | None) -> Columns | None:
         found: Columns = []
@@ -167,9 +187,11 @@ class ResultTypes:
                 found += columns
         return found
 
-    def _sources(self, select: exp.Select) -> Iterable[tuple[str, Columns | None]]:
+    def _sources(self, select: exp.Expr) -> Iterable[tuple[str, Columns | None]]:
         around = select.args.get("from_")
         nodes = [around.this] if around is not None else []
+        if isinstance(select, (exp.Update, exp.Delete)):
+            nodes = [select.this, *nodes, *(select.args.get("using") or [])]
         nodes += [join.this for join in select.args.get("joins") or []]
         nodes += select.args.get("laterals") or []
         for node in nodes:
@@ -181,18 +203,18 @@ class ResultTypes:
             columns = self._relation(node)
             cte = self._common_table(node)
             if cte is not None:
-                columns = _renamed(self.outputs(_not_recursive(cte, node)), cte.args.get("alias"))
+                columns = _renamed(self._outputs(_not_recursive(cte, node)), cte.args.get("alias"))
         elif isinstance(node, exp.Lateral):
-            columns = self.outputs(node.this)
+            columns = self._outputs(node.this)
         elif isinstance(node, exp.Subquery) and isinstance(node.this, exp.Table):
             yield from self._source(node.this)
         elif isinstance(node, (exp.Subquery, exp.Values)):
-            columns = self.outputs(node)
+            columns = self._outputs(node)
         elif isinstance(node, exp.Unnest) and len(node.expressions) == 1:
-            element = _element(self.type_of(node.expressions[0]))
+            element = _element(self._raw(node.expressions[0]))
             columns = [("unnest", element)] if not node.args.get("offset") else None
         elif isinstance(node, exp.Table) and isinstance(node.this, exp.ExplodingGenerateSeries):
-            columns = [("generate_series", self.type_of(node.this))]
+            columns = [("generate_series", self._raw(node.this))]
             if node.args.get("ordinality"):
                 columns.append(("ordinality", t.INT8))
         yield node.alias_or_name, _renamed(columns, node.args.get("alias"))
@@ -216,6 +238,13 @@ class ResultTypes:
 
     def type_of(self, node: exp.Expr | None) -> WireType | None:
         """Give the type of an expression; UNKNOWN for NULL and plain strings, None where it is not found."""
+        return _shown(self._raw(node))
+
+    def is_quotient(self, node: exp.Expr) -> bool:
+        """Tell whether an expression is a numeric of 16 places."""
+        return self._raw(node) is QUOTIENT
+
+    def _raw(self, node: exp.Expr | None) -> WireType | None:
         if id(node) not in self._found:
             self._found[id(node)] = None  # what a column asks for while it is looked for
             self._found[id(node)] = self._type_of(node)
@@ -237,10 +266,10 @@ class ResultTypes:
         if isinstance(node, exp.Cast):
             return named_type(node.to)
         if isinstance(node, (exp.Subquery, exp.Select)):
-            columns = self.outputs(node)
+            columns = self._outputs(node)
             return columns[0][1] if columns else None
         if isinstance(node, (*_KEEPING, exp.Case, exp.Coalesce, exp.Greatest, exp.Least)):
-            found = _common([self.type_of(part) for part in _parts(node)])
+            found = _common([self._raw(part) for part in _parts(node)])
             return t.TEXT if isinstance(node, _EXTREMES) and found in _WITHOUT_ORDER else found
         if isinstance(node, _ARITHMETIC):
             return self._chain(node)
@@ -250,6 +279,10 @@ class ResultTypes:
         if isinstance(node, (exp.JSONExtract, exp.JSONBExtract)):
             of = self.type_of(node.this)
             return of if of is t.JSONB else t.JSON
+        if isinstance(node, exp.JSONBDeleteAtPath):
+            return t.JSONB
+        if isinstance(node, exp.Pow):
+            return result_type("power", [self.type_of(node.this), self.type_of(node.expression)])
         if isinstance(node, exp.DPipe):
             return _concatenated(self.type_of(node.this), self.type_of(node.expression))
         if isinstance(node, exp.ExplodingGenerateSeries):
@@ -261,7 +294,7 @@ class ResultTypes:
         if isinstance(node, exp.Extract):
             return t.FLOAT8 if is_date_part(node, self._statement) else t.NUMERIC
         if isinstance(node, (exp.Avg, exp.Sum, *_DEVIATIONS)):
-            return _aggregate(node, self.type_of(node.this))
+            return _aggregate(node, self._raw(_argument(node)))
         if isinstance(node, exp.ArrayAgg):
             return _array(self.type_of(node.this.this if isinstance(node.this, exp.Order) else node.this))
         if isinstance(node, exp.Array):
@@ -281,12 +314,14 @@ class ResultTypes:
         while isinstance(node, _ARITHMETIC):
             links.append(node)
             node = node.this
-        found = self.type_of(node)
+        found = self._raw(node)
         for link in reversed(links):
-            found = self._found[id(link)] = _arithmetic(link, found, self.type_of(link.expression))
+            found = self._found[id(link)] = _arithmetic(link, found, self._raw(link.expression))
         return found
 
     def _function(self, node: exp.Expr | None) -> WireType | None:
+        if isinstance(node, exp.Sqrt) and node.meta.get("start") is None:
+            return t.FLOAT8  # the operator |/
         known = _NODE_TYPES.get(type(node)) if node is not None else None
         if known is not None or not isinstance(node, exp.Func):
             return known
@@ -295,7 +330,7 @@ class ResultTypes:
         return found or result_type(name, [self.type_of(part) for part in node.iter_expressions()])
 
     def _column(self, column: exp.Column) -> WireType | None:
-        select = column.find_ancestor(exp.Select)
+        select = column.find_ancestor(*_READING)
         while select is not None:
             for name, columns in self._sources(select):
                 if column.table and name != column.table:
@@ -305,7 +340,7 @@ class ResultTypes:
                         return wire_type
                 if column.table:
                     return None
-            select = select.find_ancestor(exp.Select)
+            select = select.find_ancestor(*_READING)
         return FUNCTION_TYPES.get(column.name) if not column.table and column.name in _BARE else None
 
 
@@ -319,7 +354,9 @@ def _arithmetic(node: exp.Expr, one: WireType | None, other: WireType | None) ->
         return _of_times(node, one, other)
     if t.FLOAT4 in operands and len(set(operands)) > 1:
         return t.FLOAT8
-    return max((w for w in operands if w is not None), key=lambda w: _WIDTHS[w])
+    widest = max((w for w in operands if w is not None), key=lambda w: _WIDTHS[w])
+    kept = isinstance(node, (exp.Add, exp.Sub)) or (isinstance(node, exp.Mul) and any(w in INTEGERS for w in operands))
+    return t.NUMERIC if widest is QUOTIENT and not kept else widest
 
 
 def _of_times(node: exp.Expr, one: WireType | None, other: WireType | None) -> WireType | None:
@@ -345,15 +382,26 @@ def _concatenated(one: WireType | None, other: WireType | None) -> WireType | No
     return t.TEXT if t.TEXT in (one, other) or one is t.UNKNOWN or other is t.UNKNOWN else None
 
 
+def _argument(aggregate: exp.Expr) -> exp.Expr | None:
+    """Give what is added up, without its DISTINCT."""
+    argument: exp.Expr | None = aggregate.this
+    return argument.expressions[0] if isinstance(argument, exp.Distinct) else argument
+
+
 def _aggregate(node: exp.Expr, of: WireType | None) -> WireType | None:
     if isinstance(node, exp.Sum):
         return (
-            {t.INT2: t.INT8, t.INT4: t.INT8, t.INT8: t.NUMERIC, t.FLOAT4: t.FLOAT4}.get(of) if of is not None else None
+            {t.INT2: t.INT8, t.INT4: t.INT8, t.INT8: t.NUMERIC, t.FLOAT4: t.FLOAT4, QUOTIENT: QUOTIENT}.get(of)
+            if of is not None
+            else None
         )
-    return t.NUMERIC if of in INTEGERS or of is t.NUMERIC else t.FLOAT8 if of in (t.FLOAT4, t.FLOAT8) else None
+    if isinstance(node, exp.Avg) and of in (*INTEGERS, t.NUMERIC, QUOTIENT):
+        around = node.parent.parent if isinstance(node.parent, exp.Filter) else node.parent
+        return t.NUMERIC if isinstance(around, exp.Window) else QUOTIENT
+    return t.NUMERIC if of in (*INTEGERS, t.NUMERIC, QUOTIENT) else t.FLOAT8 if of in (t.FLOAT4, t.FLOAT8) else None
 
 
-_WIDTHS = {t.INT2: 0, t.INT4: 1, t.INT8: 2, t.NUMERIC: 3, t.FLOAT4: 4, t.FLOAT8: 5}
+_WIDTHS = {t.INT2: 0, t.INT4: 1, t.INT8: 2, t.NUMERIC: 3, QUOTIENT: 4, t.FLOAT4: 5, t.FLOAT8: 6}
 _DEVIATIONS = (exp.Stddev, exp.StddevPop, exp.StddevSamp, exp.Variance, exp.VariancePop)
 
 

@@ -102,7 +102,8 @@ class Ruler:
         place = instant
         if self.changes:
             pieces = [f"greatest({instant} + {s}, {e - 1})" for s, e in zip(self.shifts, self._entries, strict=True)]
-            place = _choice(instant, list(self.changes), [f"{instant} + {self.shifts[0]}", *pieces[1:]])
+            chosen = _choice(instant, list(self.changes), [f"{instant} + {self.shifts[0]}", *pieces[1:]])
+            place = f"(CASE WHEN {instant} IS NOT NULL THEN {chosen} END)"  # greatest() passes over NULL
         if self.months:
             place = _named(place, _place_of_months("u")) if self.changes else _place_of_months(place)
         return f"({place} - {self.offset_us})" if self.offset_us else place

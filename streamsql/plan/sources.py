@@ -17,12 +17,15 @@ from sqlglot import exp
 from streamsql.base.errors import DuplicateColumn, FeatureNotSupported
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import Catalog, OutputColumn, Stream, Table, View
+from streamsql.plan.arrivals import by_arrival, refuse_in_joins
 from streamsql.plan.bounds import Bounds, bounds_of
+from streamsql.plan.laterals import laterals_as_joins
 from streamsql.plan.nodes import ContinuousPlan, Describe, Window
 from streamsql.plan.origins import Inner, Origin, Rank, StreamScan, Union, ViewScan
 from streamsql.plan.over import windowed
 from streamsql.plan.ranking import is_ranked, ranked
 from streamsql.plan.semijoins import join_conditions
+from streamsql.plan.set_operations import as_select, branches_of, matched, with_names
 from streamsql.plan.windows import times_wanted
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
@@ -64,6 +67,7 @@ class Sources:
         if from_ is None:
             return None
         if self.query.emit is EmitMode.APPEND:
+            laterals_as_joins(tree)
             if windowed.windows_in(tree):
                 return Derived(windowed.NAME, windowed.windowed(self, tree))
             join_conditions(tree)
@@ -73,9 +77,11 @@ class Sources:
             # in update mode a subquery's rows come and go
             if joins or named or not isinstance(self._relation(item, {}), View):
                 return None
-        elif not joins and isinstance(self._relation(item, named), (Stream, Table)):
+        elif not joins and isinstance(found := self._relation(item, named), (Stream, Table)):
             tree.set("with_", None)
-            return None
+            scan = by_arrival(tree, found, self.query) if isinstance(found, Stream) else None
+            return None if scan is None else Derived(found.name, scan)
+        refuse_in_joins(tree, self.query)
         if not joins:
             return self._single(tree, item, named)
         from streamsql.plan.joins import joined
@@ -126,11 +132,13 @@ class Sources:
         if isinstance(found, View):
             return self._view(found, item)
         if found is not None:
-            return self._stream(found)
+            return self.stream(found)
         body = self._body(item, named)
         if body is None:
             return None
-        return self._union(body, wanted) if isinstance(body, exp.SetOperation) else self._query(body, above, item)
+        if isinstance(body, exp.SetOperation):
+            return self._set_operation(body, wanted)
+        return self._query(body, above, item)
 
     def _view(self, view: View, item: exp.Expr) -> ViewScan:
         if not view.append_only:
@@ -142,7 +150,7 @@ class Sources:
             )
         return ViewScan(view.columns, view.times, view.name)
 
-    def _stream(self, relation: Stream | Table) -> StreamScan:
+    def stream(self, relation: Stream | Table) -> StreamScan:
         """Give a stream; its event time may be any column that the query's own watermark can be of."""
         columns = tuple(OutputColumn(c.name, c.type) for c in relation.columns)
         own = self.query.watermark
@@ -179,8 +187,8 @@ class Sources:
             body = body.this
         assert isinstance(body, exp.Expr)
         body = body.copy()
-        if isinstance(body, exp.Union) and body.args.get("distinct"):
-            body = as_select(body)
+        if isinstance(body, exp.SetOperation) and body.args.get("distinct"):
+            body = with_names(as_select(body), body)
         own = body.args.get("with_")
         if seen:
             inner = own.expressions if own is not None else []
@@ -211,8 +219,10 @@ class Sources:
                 )
         return Inner(tuple(OutputColumn(o.name, o.type) for o in plan.outputs), plan.times, plan)
 
-    def _union(self, body: exp.SetOperation, wanted: set[str]) -> Union:
-        branches = [self._query(b) for b in self._branches(body)]
+    def _set_operation(self, body: exp.SetOperation, wanted: set[str]) -> Origin:
+        branches = [self._query(b) for b in branches_of(body, self.query)]
+        if not isinstance(body, exp.Union):
+            return matched(self, body, branches, wanted)
         shapes = " UNION ALL ".join(f"SELECT * FROM {b.shape} AS o" for b in branches)
         types = self.describe(shapes)
         columns = tuple(OutputColumn(n.name, t.type) for n, t in zip(branches[0].columns, types, strict=True))
@@ -222,61 +232,6 @@ class Sources:
         chosen = next((i for i in timed if columns[i].name in wanted), timed[0] if timed else None)
         times = () if chosen is None else ((columns[chosen].name, Bounds()),)
         return Union(columns, times, tuple(branches), chosen)
-
-    def _branches(self, body: exp.SetOperation) -> list[exp.Expr]:
-        """Give the SELECTs of UNION ALL. Raises FeatureNotSupported for other set operations."""
-        if not isinstance(body, exp.Union) or body.args.get("distinct") or body.args.get("by_name"):
-            raise FeatureNotSupported(
-                "UNION, INTERSECT and EXCEPT cannot be kept in append mode",
-                hint="use UNION ALL, or EMIT UPDATE",
-                position=position_of(body, self.query),
-            )
-        for clause in ("order", "limit", "offset"):
-            if body.args.get(clause):
-                raise FeatureNotSupported(
-                    f"{clause.upper()} of UNION ALL cannot be used in append mode",
-                    position=position_of(body.args[clause], self.query),
-                )
-        with_ = body.args.get("with_")
-        found: list[exp.Expr] = []
-        for side in (body.this, body.expression):
-            while isinstance(side, exp.Subquery):
-                side = side.this
-            side = side.copy()
-            if with_ is not None:
-                own = side.args.get("with_")
-                side.set("with_", exp.With(expressions=[
-                    c.copy() for c in [*with_.expressions, *(own.expressions if own is not None else [])]
-                ]))  # fmt: skip
-            found += self._branches(side) if isinstance(side, exp.SetOperation) else [side]
-        return found
-
-
-def as_select(tree: exp.Expr) -> exp.Expr:
-    """Give UNION ALL and its kin as ``SELECT * FROM (...)``, UNION as the distinct rows of it; any other tree as it is."""
-    if not isinstance(tree, exp.SetOperation):
-        return tree
-    distinct = isinstance(tree, exp.Union) and tree.args.get("distinct")
-    if distinct:
-        tree = tree.copy()
-        for node in [tree, *_unions_below(tree)]:
-            node.set("distinct", False)
-    inner = exp.Subquery(this=tree, alias=exp.TableAlias(this=exp.to_identifier("union", quoted=True)))
-    made = exp.Select(expressions=[exp.Star()], from_=exp.From(this=inner))
-    if distinct:
-        made.set("distinct", exp.Distinct())
-    return made
-
-
-def _unions_below(tree: exp.SetOperation) -> list[exp.Union]:
-    """Give the unions that are branches of a UNION: whether they drop equal rows makes no difference there."""
-    found = []
-    for side in (tree.this, tree.expression):
-        while isinstance(side, exp.Subquery):
-            side = side.this
-        if isinstance(side, exp.Union):
-            found += [side, *_unions_below(side)]
-    return found
 
 
 def check_watermark(plan: ContinuousPlan, query: Query) -> None:

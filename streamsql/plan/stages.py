@@ -424,7 +424,8 @@ def weighed(columns: list[str], one: str, other: str) -> str:
 def linear_result(plan: ContinuousPlan, delta: str, *, numbered: bool = False) -> str:
     """The output rows of a linear query, in the order of arrival; `numbered` keeps ``__seq``."""
     outputs = [f"{o.sql} AS {_name(i)}" for i, o in enumerate(plan.outputs)] + (["__seq"] if numbered else [])
-    return f"SELECT {', '.join(outputs)} FROM {source(plan, delta)}{_where(plan)} ORDER BY __seq"
+    order = ", ".join(["__seq", *plan.lateral_order])
+    return f"SELECT {', '.join(outputs)} FROM {source(plan, delta)}{plan.laterals}{_where(plan)} ORDER BY {order}"
 
 
 def _name(index: int) -> str:

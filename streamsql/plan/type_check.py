@@ -30,11 +30,12 @@ from streamsql.base.errors import (
 )
 from streamsql.base.limits import Limits
 from streamsql.base.types import WireType, type_name
+from streamsql.plan import shape_check
 from streamsql.plan.functions import function_name
 from streamsql.plan.result_types import ResultTypes
 from streamsql.sql.statements import Statement
 from streamsql.sql.tokens import tokenize
-from streamsql.sql.trees import position_of, start_of
+from streamsql.sql.trees import is_assignment, position_of, start_of
 
 _CATEGORIES: dict[WireType, str] = {
     t.INT2: "number", t.INT4: "number", t.INT8: "number", t.NUMERIC: "number", t.FLOAT4: "number", t.FLOAT8: "number",
@@ -67,20 +68,23 @@ _ALLOWED: dict[type[exp.Expr], frozenset[tuple[str, str]]] = {
 _HINT = "No operator matches the given name and argument types. You might need to add explicit type casts."
 _CALL_HINT = "No function matches the given name and argument types. You might need to add explicit type casts."
 _UNKNOWN_FUNCTION = re.compile(r"function (\w+) does not exist\Z")
+_OF_ARRAYS = frozenset({"array_dims", "array_length", "array_lower", "array_ndims", "array_upper", "cardinality"})
 _ONLY_WINDOWED = (exp.RowNumber, exp.Rank, exp.DenseRank, exp.PercentRank, exp.CumeDist, exp.Ntile, exp.Lag, exp.Lead)
 
 
 def check(tree: exp.Expr, statement: Statement, types: ResultTypes, limits: Limits) -> None:
     """Raise the error of the first mistake; the tree is as the client wrote it."""
     for node in tree.walk():
-        error = _mistake(node, statement, types, limits)
+        if is_assignment(node):
+            continue
+        error = _mistake(node, statement, types, limits) or shape_check.mistake(node, statement, types, limits)
         if error is not None:
             raise error
 
 
 def _mistake(node: exp.Expr, statement: Statement, types: ResultTypes, limits: Limits) -> StreamSQLError | None:
     if isinstance(node, exp.Select):
-        return _of_select(node, statement)
+        return _of_select(node, statement, limits)
     if isinstance(node, exp.With):
         return _of_names(node, statement)
     if isinstance(node, exp.SetOperation):
@@ -101,13 +105,15 @@ def _mistake(node: exp.Expr, statement: Statement, types: ResultTypes, limits: L
     if isinstance(node, exp.Neg) and types.type_of(node.this) in (t.TEXT, t.BOOL):
         shown = type_name(types.type_of(node.this) or t.TEXT)
         return UndefinedFunction(
-            f"operator does not exist: - {shown}", hint=_HINT, position=position_of(node, statement)
+            f"operator does not exist: - {shown}",
+            hint=_HINT,
+            position=shape_check.place_before(node.this, "-", statement, limits),
         )
     return _of_call(node, statement, types)
 
 
 def with_argument_types(
-    error: StreamSQLError, tree: exp.Expr, statement: Statement, types: ResultTypes
+    error: StreamSQLError, tree: exp.Expr, statement: Statement, types: ResultTypes, limits: Limits
 ) -> StreamSQLError:
     """Name the types of the arguments in the error of a function that does not exist, where they are known."""
     match = _UNKNOWN_FUNCTION.match(error.message) if isinstance(error, UndefinedFunction) else None
@@ -116,6 +122,8 @@ def with_argument_types(
         call = next((n for n in tree.walk() if function_name(n, statement) == match[1]), None)
     if match is None or call is None:
         return error
+    if call.meta.get("start") is None:  # its place is that of its name
+        error.position = shape_check.place_before(call, match[1], statement, limits) or error.position
     arguments = call.expressions if isinstance(call, exp.Anonymous) else list(call.iter_expressions())
     found = [types.type_of(argument) for argument in arguments]
     if all(w is not None for w in found):
@@ -159,7 +167,7 @@ def _boolean(node: exp.Expr, clause: str, statement: Statement, types: ResultTyp
     )
 
 
-def _of_select(select: exp.Select, statement: Statement) -> StreamSQLError | None:
+def _of_select(select: exp.Select, statement: Statement, limits: Limits) -> StreamSQLError | None:
     counted = not any(isinstance(i, exp.Star) or isinstance(i.this, exp.Star) for i in select.expressions)
     for clause, key in (("GROUP BY", "group"), ("ORDER BY", "order")):
         around = select.args.get(key)
@@ -176,7 +184,9 @@ def _of_select(select: exp.Select, statement: Statement) -> StreamSQLError | Non
                         "aggregate functions are not allowed in GROUP BY", position=position_of(aggregate, statement)
                     )
     if not select.args.get("from_") and any(isinstance(i, exp.Star) for i in select.expressions):
-        return SQLSyntaxError("SELECT * with no tables specified is not valid")
+        star = next((token for token in tokenize(statement.text, limits) if token.text == "*"), None)
+        place = None if star is None else statement.position + star.start + 1
+        return SQLSyntaxError("SELECT * with no tables specified is not valid", position=place)
     return None
 
 
@@ -305,6 +315,14 @@ def _of_call(node: exp.Expr, statement: Statement, types: ResultTypes) -> Stream
         return FeatureNotSupported(
             "DISTINCT is not implemented for window functions", position=position_of(node, statement)
         )
+    name = function_name(node, statement)
+    if name in _OF_ARRAYS:
+        given = [types.type_of(argument) for argument in node.iter_expressions()]
+        if given and None not in given and given[0] in _CATEGORIES:
+            shown = f"{name}({', '.join(type_name(w) for w in given if w is not None)})"
+            return UndefinedFunction(
+                f"function {shown} does not exist", hint=_CALL_HINT, position=position_of(node, statement)
+            )
     if isinstance(node, (exp.Sum, exp.Avg)) and types.type_of(node.this) in (t.BOOL, t.TEXT, t.VARCHAR, t.BPCHAR):
         shown = f"{function_name(node, statement)}({type_name(types.type_of(node.this) or t.TEXT)})"
         return UndefinedFunction(

@@ -12,6 +12,8 @@ from itertools import groupby
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import sqlglot
+from sqlglot import exp
 
 from streamsql.catalog.objects import ENGINE_SCHEMA, literal
 from streamsql.plan import stages
@@ -60,6 +62,39 @@ def answer_sql(
         rows = _in_windows(plan, window, name, rows_table)
     closed = f"{end} <= {closed_to}" if plan.mode is EmitMode.APPEND else ""
     return stages.result(plan, stages.whole_windows(plan, rows, closed), ordered=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Provable:
+    """The output column that says when a row of the result begins; rows that are gone matter up to `reach_us` behind them."""
+
+    column: str
+    reach_us: int
+
+
+def provable(plan: ContinuousPlan, time_column: str | None = None) -> Provable | None:
+    """Find what tells which rows of a result have lost no input: window_start; without a window, the event time itself.
+
+    None where the query does not show it.
+    """
+    window = plan.window
+    if window is None:
+        if time_column is None:
+            return None
+        wanted = {exp.column(time_column, quoted=q, table=t).sql("duckdb") for q in (True, False) for t in _names(plan)}
+    else:
+        starts = stages.window_bounds(window, "w", "e" if window.session else None)[0]
+        wanted = {sqlglot.parse_one(starts, read="duckdb").sql("duckdb")}
+    shown = next((f"o{i}" for i, o in enumerate(plan.outputs) if o.sql in wanted), None)
+    if shown is None:
+        return None
+    # a session that begins within the gap behind a row is one with it
+    return Provable(shown, window.size_us if window is not None and window.session else 0)
+
+
+def _names(plan: ContinuousPlan) -> list[exp.Identifier | None]:
+    alias = plan.alias.strip('"')
+    return [None, exp.to_identifier(alias, quoted=True), exp.to_identifier(alias)]
 
 
 def _ledger(name: str, condition: str = "true") -> str:

@@ -14,7 +14,7 @@ from streamsql.pgwire.values import encode_rows
 from streamsql.server.context import Context, Values
 from streamsql.server.known import SHARED_ROWS_MAX
 from streamsql.server.output import Output
-from streamsql.server.results import CopyIn, CopyOut, Cursor, Done, Outcome
+from streamsql.server.results import CopyIn, CopyOut, Cursor, Done, Outcome, Rows
 from streamsql.server.statements import handler
 from streamsql.server.statements.prepared import resolve
 from streamsql.sql.statements import (
@@ -94,7 +94,10 @@ class Execution:
         live = isinstance(source, Query) and source.emit is not None  # it may never end
         if (handler(source).at_once or live) and transaction.dirty and not transaction.explicit:
             await transaction.commit()
-        return await found.execute(self._context, statement, values)
+        outcome = await found.execute(self._context, statement, values)
+        for fields in outcome.notices if isinstance(outcome, Rows) else ():
+            self._output.say(messages.notice(fields))
+        return outcome
 
     async def commit(self) -> None:
         """End a transaction that no BEGIN began: what was written is durable, and cursors that do not outlive it close."""

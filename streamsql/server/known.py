@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -30,7 +30,7 @@ from streamsql.server.results import ResultColumn
 from streamsql.server.templates import Templates
 from streamsql.sql.parse import parse
 from streamsql.sql.secrets import holds_secret
-from streamsql.sql.statements import Statement
+from streamsql.sql.statements import ColumnDefinition, Statement
 
 T = TypeVar("T")
 
@@ -43,6 +43,8 @@ SHARED_ROWS_MAX = 1_000
 SHAPES_MAX = 10_000
 # catalogs, users and databases whose system relations are kept
 SNAPSHOTS_MAX = 32
+# so many subscribers of a view are told at once of a change; between them others have their turn, such as who made the change
+RUNG_AT_ONCE_MAX = 32
 # a text of this length takes milliseconds to parse, which other sessions should not wait for
 PARSED_INLINE_CHARACTERS_MAX = 20_000
 
@@ -146,8 +148,11 @@ class Bell:
 
     def _set(self) -> None:
         self._rung = False  # before the events are taken: who rings from now on is heard again
-        while self._due:
+        for _ in range(min(len(self._due), RUNG_AT_ONCE_MAX)):
             self._due.popleft().set()
+        if self._due:
+            self._rung = True
+            asyncio.get_running_loop().call_soon(self._set)
 
 
 class Known:
@@ -157,7 +162,8 @@ class Known:
         self._limits = limits
         self._reads = reads
         self._texts: OrderedDict[str, list[Statement]] = OrderedDict()
-        self._schemas: dict[int, tuple[object, pa.Schema]] = {}  # with the columns that they are of
+        # with the columns that they are of, which may become more
+        self._schemas: dict[int, tuple[Sequence[ColumnDefinition], pa.Schema]] = {}
         self._standard: OrderedDict[tuple[Hashable, ...], tuple[Catalog, dict[str, pa.Table]]] = OrderedDict()
         self.one_at_a_time = asyncio.Lock()  # for statements that would only make each other start again
         self.types: Findings[tuple[WireType, ...]] = Findings()
@@ -210,13 +216,13 @@ class Known:
         known = self.schema_if_known(relation)
         if known is None:
             known = arrow_schema(relation, cursor)
-            self._schemas[relation.id] = (relation.columns, known)
+            self._schemas[relation.id] = relation.columns, known
         return known
 
     def schema_if_known(self, relation: Stream | Table) -> pa.Schema | None:
         """Give the Arrow schema of a relation's rows if it was looked up before."""
-        known = self._schemas.get(relation.id)
-        return known[1] if known is not None and known[0] is relation.columns else None
+        columns, known = self._schemas.get(relation.id, ((), None))
+        return known if columns is relation.columns else None
 
     def close(self) -> None:
         """Let go of what is kept in memory, wait for the reads that run, and close their connections."""

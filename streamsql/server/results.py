@@ -104,7 +104,7 @@ class Rows:
 
     `release` lets go of what the rows come from. It is called once, at the end of the rows or when nobody wants more, even
     if `batches` was never asked for any. `locate` gives an error of the rows its place in the client's text. `shared` says that
-    other sessions are given the same batches.
+    other sessions are given the same batches. `notices` are sent before the rows.
     """
 
     columns: list[ResultColumn]
@@ -117,6 +117,7 @@ class Rows:
     release: Callable[[], Awaitable[object]] | None = None
     locate: Callable[[StreamSQLError], StreamSQLError] | None = None
     shared: bool = False
+    notices: list[dict[str, str]] = field(default_factory=list)
 
     def tag_of(self, count: int) -> str:
         """Give the tag of CommandComplete after so many rows."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlglot import exp
 from sqlglot.tokens import Token, TokenType
 
@@ -38,7 +40,9 @@ def parse_insert(cursor: Cursor) -> Insert:
     name_position = cursor.position
     name = cursor.expect_object_name()
     refuse_here(cursor, _INSERT_AHEAD)
+    listed = cursor.index + 1
     columns = () if _sees_query_in_parentheses(cursor) or not cursor.sees("(") else expect_columns(cursor)
+    starts = [cursor.tokens[listed + 2 * index].start for index in range(len(columns))]
     refuse_here(cursor, _INSERT_AHEAD)
     overriding = cursor.accept("overriding", "system", "value")
     returning = returning_query(cursor, tail, source_text, name, "")
@@ -65,7 +69,7 @@ def parse_insert(cursor: Cursor) -> Insert:
     if type(source) is exp.Values and source.args.get("alias"):
         raise cursor.error(cursor.tokens[-1])  # VALUES (1) a
     check_values(source)
-    check_width(source, columns)
+    check_width(source, columns, starts)
     rows = rows_of_tree(source)
     return Insert(
         *source_text,
@@ -126,17 +130,19 @@ def expect_columns(cursor: Cursor) -> tuple[str, ...]:
     return columns
 
 
-def check_width(source: exp.Expression, columns: tuple[str, ...]) -> None:
-    """Raise SQLSyntaxError where VALUES has not as many expressions as `columns` names."""
+def check_width(source: exp.Expression, columns: tuple[str, ...], starts: Sequence[int]) -> None:
+    """Raise SQLSyntaxError where VALUES has not as many expressions as `columns` names; `starts` says where they stand."""
     if not columns or not isinstance(source, exp.Values):
         return
     row = source.expressions[0]
     width = len(row.expressions) if isinstance(row, exp.Tuple) else 1
     if width == len(columns):
         return
-    start = start_of(row)
-    more, fewer = ("expressions", "target columns") if width > len(columns) else ("target columns", "expressions")
-    raise SQLSyntaxError(f"INSERT has more {more} than {fewer}", position=None if start is None else start + 1)
+    if width > len(columns):  # the first that has no column
+        start = start_of(row.expressions[len(columns)] if isinstance(row, exp.Tuple) else row)
+        place = None if start is None else start + 1
+        raise SQLSyntaxError("INSERT has more expressions than target columns", position=place)
+    raise SQLSyntaxError("INSERT has more target columns than expressions", position=starts[width] + 1)
 
 
 def _parameter_columns(source: exp.Expression) -> tuple[int, ...] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from streamsql.sql.statements import ObjectKind, Statement
+from streamsql.sql.statements import ColumnDefinition, ObjectKind, Statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,16 @@ class AlterFlow(Statement):
     name: str
     name_position: int
     action: FlowAction
+
+
+@dataclass(frozen=True, slots=True)
+class AddColumn(Statement):
+    """ALTER STREAM | SOURCE name ADD [COLUMN] [IF NOT EXISTS] column type [NOT NULL] [DEFAULT value]."""
+
+    name: str
+    name_position: int
+    column: ColumnDefinition
+    if_not_exists: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,16 @@
-"""CREATE SINK, and what is done with what flows: ALTER STREAM | TABLE | SINK ... PAUSE | RESUME, ALTER STREAM ... RESET TO."""
+"""CREATE SINK, and what is done with what flows: ALTER STREAM | TABLE | SINK ... PAUSE | RESUME, ALTER STREAM ... RESET TO
+and ADD COLUMN.
+"""
 
 from __future__ import annotations
 
-from streamsql.base.errors import SQLSyntaxError
+from streamsql.base.errors import FeatureNotSupported, SQLSyntaxError
 from streamsql.sql.altering import AlterTable, accept_actions
 from streamsql.sql.definitions import expect_options
-from streamsql.sql.flow_statements import AlterFlow, CreateSink, FlowAction, ResetStream
+from streamsql.sql.flow_statements import AddColumn, AlterFlow, CreateSink, FlowAction, ResetStream
 from streamsql.sql.roles import parse_alter_object
 from streamsql.sql.statements import ObjectKind, Statement
-from streamsql.sql.table_elements import expect_new_name
+from streamsql.sql.table_elements import Elements, expect_column, expect_new_name
 from streamsql.sql.tokens import Cursor
 from streamsql.sql.unsupported import refuse
 
@@ -68,6 +70,8 @@ def parse_alter(cursor: Cursor) -> Statement:
         return AlterFlow(*cursor.source, kind=kind, name=name, name_position=position, action=action)
     if kind is ObjectKind.STREAM and cursor.accept("reset"):
         return _reset(cursor, name, position)
+    if kind is ObjectKind.STREAM and cursor.accept("add"):
+        return _add_column(cursor, name, position)
     if kind is ObjectKind.SINK:
         raise cursor.error()
     if kind is ObjectKind.TABLE:
@@ -101,6 +105,21 @@ def _accept_action(cursor: Cursor) -> FlowAction | None:
     if not cursor.accept("resume"):
         return None
     return FlowAction.SKIP if cursor.accept("skip") else FlowAction.RESUME
+
+
+def _add_column(cursor: Cursor, name: str, position: int) -> AddColumn:
+    cursor.accept("column")
+    if_not_exists = cursor.accept("if", "not", "exists")
+    elements, column_at = Elements(), cursor.position
+    expect_column(cursor, elements, is_stream=True)
+    cursor.expect_end()
+    (column,) = elements.columns
+    if elements.constraints or column.numbered is not None:
+        raise FeatureNotSupported(
+            "ADD COLUMN of a stream with a constraint or a sequence", hint="NOT NULL and DEFAULT may stand there",
+            position=column_at + 1,
+        )  # fmt: skip
+    return AddColumn(*cursor.source, name=name, name_position=position, column=column, if_not_exists=if_not_exists)
 
 
 def _reset(cursor: Cursor, name: str, position: int) -> ResetStream:

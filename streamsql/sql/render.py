@@ -13,7 +13,7 @@ from typing import Any
 
 from streamsql.sql.constraints import render_constraint
 from streamsql.sql.durations import render_duration
-from streamsql.sql.flow_statements import AlterFlow, CreateSink, ResetStream
+from streamsql.sql.flow_statements import AddColumn, AlterFlow, CreateSink, ResetStream
 from streamsql.sql.includes import render_includes
 from streamsql.sql.names import quote_name, quote_path, quote_string
 from streamsql.sql.render_roles import ROLE_RENDERERS
@@ -162,6 +162,11 @@ def _create_sink(statement: CreateSink) -> str:
 
 def _alter_flow(statement: AlterFlow) -> str:
     return f"ALTER {statement.kind.value} {quote_path(statement.name)} {statement.action.value}"
+
+
+def _add_column(statement: AddColumn) -> str:
+    column = _if(statement.if_not_exists, "NOT EXISTS") + _column(statement.column)
+    return f"ALTER STREAM {quote_path(statement.name)} ADD COLUMN {column}"
 
 
 def _reset_stream(statement: ResetStream) -> str:
@@ -365,6 +370,7 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CopyTo: _copy_to,
     CreateMaterializedView: _create_view,
     CreateStream: _create_stream,
+    AddColumn: _add_column,
     AlterFlow: _alter_flow,
     CreateSink: _create_sink,
     ResetStream: _reset_stream,

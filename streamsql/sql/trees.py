@@ -233,6 +233,11 @@ def count_parameters(tokens: list[Token], limits: Limits) -> int:
     return largest
 
 
+def is_assignment(node: exp.Expr) -> bool:
+    """Tell ``SET a = 1`` from a comparison, which has the same node."""
+    return isinstance(node, exp.EQ) and isinstance(node.parent, exp.Update) and node.arg_key == "expressions"
+
+
 def start_of(node: exp.Expr) -> int | None:
     """Give the 0-based offset in the query string of the first part of a tree whose place is known."""
     return min((part.meta["start"] for part in node.walk() if part.meta.get("start") is not None), default=None)

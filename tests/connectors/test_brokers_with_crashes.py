@@ -13,6 +13,7 @@ from nats.js.api import StreamConfig
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
+from tests.connectors.servers.hook import HookServer
 from tests.connectors.servers.mosquitto import Mosquitto
 from tests.connectors.servers.nats import NatsServer
 from tests.connectors.servers.redis import RedisServer
@@ -145,3 +146,26 @@ def test_mqtt_to_mqtt_at_least_once(tmp_path: Path, mosquitto: Mosquitto):
     finally:
         client.disconnect()
         client.loop_stop()
+
+
+def test_generated_rows_to_a_webhook_under_the_same_names(tmp_path: Path):
+    with HookServer() as hook:
+        set_up(
+            tmp_path,
+            "CREATE STREAM numbers (n INT) WITH (connector = 'datagen', rows = '2000', rows_per_second = '1000', "
+            "fields.n.kind = 'sequence')",
+            VIEW,
+            f"CREATE SINK out FROM doubled WITH (connector = 'webhook', url = '{hook.url}', batch_rows = '100')",
+        )
+        for fault in FAULTS:
+            run_until_killed(tmp_path, fault)
+        with RunningServer(tmp_path, SMALL) as server:
+            until(lambda: server.execute("SELECT rows_delivered FROM streamsql.sinks") == [(COUNT,)], 60)
+            first, *_ = server.execute("SELECT min(n) FROM numbers")
+        requests = {taken.headers["webhook-id"]: taken.body for taken in hook.taken}
+        # what came twice came under the name that it had, and is the same
+        assert all(requests[taken.headers["webhook-id"]] == taken.body for taken in hook.taken)
+        rows = [row for body in requests.values() for row in json.loads(body)["rows"]]
+        low = int(str(first[0]))
+        assert sorted((r["n"], r["twice"]) for r in rows) == [(n, 2 * n) for n in range(low, low + COUNT)]
+        assert len(hook.taken) > len(requests)

@@ -240,7 +240,7 @@ def test_a_view_with_a_sink_stays_unless_both_go(side: OtherSide):
         database.execute(SINK)
         with pytest.raises(DependentObjectsExist) as refused:
             database.execute("DROP MATERIALIZED VIEW v")
-        assert refused.value.detail == "sink o depends on v"
+        assert refused.value.detail == "sink o depends on materialized view v"
         with pytest.raises(DependentObjectsExist, match="sink o depends on it"):
             database.execute(
                 "CREATE OR REPLACE MATERIALIZED VIEW v AS SELECT k, max(n) AS n FROM s GROUP BY k EMIT UPDATE"

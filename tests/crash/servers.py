@@ -46,6 +46,16 @@ class Server:
         self._process.send_signal(signal.SIGTERM)
         self._process.wait()
 
+    def ended_by_itself(self, seconds: float = 5.0) -> bool:
+        """Wait a while for its end; tell whether it ended, with the status of a failure."""
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        return code == 1
+
     def was_killed(self) -> bool:
         """Wait for its end, and tell whether it was by SIGKILL. Any other end but an orderly one is a failure."""
         code = self._process.wait()

@@ -17,6 +17,7 @@ from tests.crash.ledger import SELECTS, Stream, create_stream
 from tests.crash.servers import Server, serving
 
 RUNS_MAX = 20
+SHARING = SELECTS[2]
 Connection = psycopg.Connection[Any]
 
 
@@ -50,6 +51,9 @@ class Work:
         view = f"v{run}"
         create = f"CREATE MATERIALIZED VIEW {view} AS {select.sql(made.name)}"
         self._define(connection, create, view, lambda: made.views.update({view: select}))
+        for twin in () if run else ("w", "x"):  # which share a state
+            create = f"CREATE MATERIALIZED VIEW {twin} AS {SHARING.sql(made.name)}"
+            self._define(connection, create, twin, lambda twin=twin: made.views.update({twin: SHARING}))  # type: ignore[misc]
         made.insert(connection, [first + n for n in range(7, 15)])
         if old is not None:
             for name in list(old.views):

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import psycopg
+import pytest
 
 from tests.crash.ledger import SELECTS, Stream, create_stream
 from tests.crash.servers import Server, serving
@@ -77,14 +78,16 @@ def test_a_server_killed_while_clients_write_keeps_what_it_acknowledged_and_whol
         assert stream.acknowledged
 
 
-def test_a_server_that_was_killed_while_it_started_starts_again(tmp_path: Path):
+@pytest.mark.parametrize("point", ["start.tables_made", "epoch.before_commit", "epoch.after_commit"])
+def test_a_server_that_was_killed_while_it_started_starts_again(tmp_path: Path, point: str):
     directory = tmp_path / "data"
     stream = Stream("s")
-    with serving(directory) as server, server.connect() as connection:
-        connection.execute(create_stream("s"))
-        stream.insert(connection, [1, 2, 3])
-    server = Server(directory, "start.tables_made:1")
+    server = Server(directory, f"{point}:1")
     assert not server.url
     assert server.was_killed()
-    with serving(directory) as server, server.connect() as connection:
-        stream.check(connection)
+    for keys in ([1, 2, 3], [4]):
+        with serving(directory) as server, server.connect() as connection:
+            if not stream.acknowledged:
+                connection.execute(create_stream("s"))
+            stream.insert(connection, keys)
+            stream.check(connection)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import duckdb
@@ -108,6 +109,8 @@ def alike(one: Any, other: Any, *, exact: bool) -> bool:
         one, other = [list(item) for item in one.items()], [list(item) for item in other.items()]
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(alike(a, b, exact=exact) for a, b in zip(one, other, strict=True))
+    if not exact and isinstance(one, Decimal) and isinstance(other, float):
+        one = float(one)  # a numeric, as PostgreSQL has it, where DuckDB has a double
     if isinstance(one, float) and isinstance(other, float):
         if math.isnan(one) or math.isnan(other):
             return math.isnan(one) and math.isnan(other)

@@ -52,6 +52,7 @@ _ORDERED = {
     "group_concat": "string_agg(k, '+' ORDER BY seq)",
     "listagg": "string_agg(k, '+' ORDER BY seq)",
     "string_agg": "string_agg(k, '+' ORDER BY seq)",
+    "avg_exact": "avg(x)",
     "every": "bool_and(b)",
     "json_agg": _JSON_ARRAY,
     "json_arrayagg": _JSON_ARRAY,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ANSWER_SECONDS_MAX = 10.0
+_LEAVE_SECONDS_MAX = 1.0
 
 
 def _urls(text: str) -> list[str]:
@@ -135,7 +136,8 @@ async def _connected(options: Mapping[str, Any], surroundings: Surroundings) -> 
 
 async def _left(client: Client) -> None:
     """Close what a client that could not log in has left open."""
-    await client.close()
+    with contextlib.suppress(asyncio.TimeoutError):  # after a TLS handshake that failed it waits for ever
+        await asyncio.wait_for(client.close(), _LEAVE_SECONDS_MAX)
     transport: Any = client._transport  # the library keeps it
     if transport is not None:
         transport.close()
@@ -162,5 +164,7 @@ def asking() -> Iterator[None]:
         if isinstance(error, errors.MaxPayloadError | errors.BadSubjectError | errors.BadHeaderError):
             raise ExternalError(f"nats: {error}") from error
         raise Unavailable(f"nats: {error}") from error
+    except ssl.SSLCertVerificationError as error:
+        raise ExternalError(f"the certificate of the NATS server is not believed: {error.verify_message}") from error
     except OSError as error:
         raise Unavailable(f"nats: {error}") from error

@@ -153,6 +153,9 @@ def compacted(operator: Operator, progress: Progress) -> Progress:
     return replace(progress, state_rows=rows, compacted=rows)
 
 
+# A state of so few rows is read whole: planning the join with what touches it takes longer than reading it.
+WHOLE_STATE_ROWS_MAX = 1_024
+
 # Up to so many rows are multiplied by the grouping sets of several queries.
 SETS_ROWS_MAX = 1_024
 
@@ -210,12 +213,18 @@ class KeptGroups(Operator):
         """Merge the delta into the kept groups, and emit what changed."""
         store, size = self.store, progress.state_rows
         merged = self._merge_by_arrow(size, sink) if self._by_arrow else self._merge_in_table(size, sink)
-        gone = 0
-        if merged.column("__row").null_count < merged.num_rows:
-            gone = store.run(self._delete_sql, size=size)
+        gone = self._delete(merged.column("__row").drop_null(), size)
         came = store.run(self._insert_sql)
         sink.change(merged)
         return replace(progress, state_rows=size + came - gone)
+
+    def _delete(self, rows: pa.ChunkedArray, size: int) -> int:
+        """Delete kept rows, whose numbers are given; give how many."""
+        if not len(rows):
+            return 0
+        if len(rows) == 1:  # found by its number, without a join
+            return self.store.execute(f"DELETE FROM {self.tables.state} WHERE rowid = {rows[0].as_py()}")
+        return self.store.run(self._delete_sql, size=size)
 
     def _merge_by_arrow(self, size: int, sink: Sink) -> pa.Table:
         """Take what is kept of the touched groups out of the database, and merge it there with the delta.
@@ -223,7 +232,9 @@ class KeptGroups(Operator):
         A prepared statement that reads no table is not planned anew, which takes longer than all else in a small epoch.
         """
         apart = self._apart
-        if size:
+        if 0 < size <= WHOLE_STATE_ROWS_MAX:
+            self._touched.batch = self.store.rows(f"SELECT *, rowid AS __row FROM {self.tables.state}")
+        elif size:
             if apart not in self._touched_sql:
                 tables = self.tables
                 self._touched_sql[apart] = stages.touched_groups(self.plan, tables.delta, tables.state, apart=apart)

@@ -27,6 +27,7 @@ from streamsql.catalog.objects import STATE_SCHEMA, quoted
 from streamsql.engine import ledger
 from streamsql.engine.changes import Progress
 from streamsql.engine.flow import AT_COLUMN, NO_TIMES, Arriving, Flow, Idle
+from streamsql.engine.operators.base import bare
 from streamsql.engine.operators.interval_join import Owner
 from streamsql.engine.origins import Node, bounded, typed
 from streamsql.engine.store import Delta, Store
@@ -34,6 +35,7 @@ from streamsql.engine.watermark import MICROSECONDS, NEVER, event_times
 from streamsql.plan.bounds import Bounds
 from streamsql.plan.origins import Over, When
 from streamsql.plan.over import stages
+from streamsql.plan.parts import Added
 
 # What is kept is looked through once there are so many rows, and again each time that they have grown as much.
 PRUNE_ROWS_MIN = 1_024
@@ -59,8 +61,10 @@ class OverNode(Node):
         )
         self.delta_name = f"__over {owner.id} {index}"
         self.delta = Delta(pa.table({}))
-        # of the keys that an epoch touches, what is gone, and what is gone after it
-        self.touched, self.merged = (f"temp.main.{quoted(f'{self.delta_name} {n}')}" for n in ("touched", "merged"))
+        # of the keys that an epoch touches, what is gone, and what is gone after it: outside of the database, where they hold
+        # no states, since a prepared statement that reads a table is planned anew each time
+        self._by_arrow = all(isinstance(p, Added) for p in origin.parts)
+        self.touched, self.merged = (quoted(f"{self.delta_name} {n}") for n in ("touched", "merged"))
         self.names = [c.name for c in origin.input.columns]
         self._columns = ", ".join([*(quoted(n) for n in self.names), "__seq", AT_COLUMN, "__t"])
         self._came = f"(SELECT {self._columns} FROM {typed(quoted(self.delta_name), origin.input.columns)})"
@@ -81,19 +85,32 @@ class OverNode(Node):
         self.store.register(self.delta_name, self.delta)
 
     def open_scratch(self) -> None:
-        if self.origin.counted:
-            for table in (self.touched, self.merged):
-                self.store.execute(f"DROP TABLE IF EXISTS {table}")
-                self.store.execute(
-                    f"CREATE TEMP TABLE {table} AS SELECT *, 0::BIGINT AS __row FROM {self.gone} LIMIT 0"
-                )
+        if not self.origin.counted:
+            return
+        empty = f"SELECT *, 0::BIGINT AS __row FROM {self.gone} LIMIT 0"
+        if self._by_arrow:
+            columns = self.store.describe(empty)
+            self._touched, self._merged = Delta(self.store.arrow(empty)), Delta(self.store.arrow(empty))
+            self.store.register(bare(self.touched), self._touched)
+            self.store.register(bare(self.merged), self._merged)
+            self._read_touched, self._read_merged = (typed(t, columns) for t in (self.touched, self.merged))
+            return
+        for table in (self.touched, self.merged):
+            self.store.execute(f"DROP TABLE IF EXISTS temp.main.{table}")
+            self.store.execute(f"CREATE TEMP TABLE {table} AS {empty}")
+        self._read_touched, self._read_merged = self.touched, self.merged
 
     def drop(self) -> None:
-        for table in (self.pending, self.kept, self.gone, self.touched, self.merged):
+        for table in (self.pending, self.kept, self.gone):
             self.store.execute(f"DROP TABLE IF EXISTS {table}")
 
     def close(self) -> None:
         self.store.unregister(self.delta_name)
+        for table in (self.touched, self.merged) if self.origin.counted else ():
+            if self._by_arrow:
+                self.store.unregister(bare(table))
+            else:
+                self.store.execute(f"DROP TABLE IF EXISTS temp.main.{table}")
 
     @property
     def state_names(self) -> list[str]:
@@ -189,15 +206,8 @@ class OverNode(Node):
         if over.keeps:
             rows = f"(SELECT {self._columns} FROM {self._came} UNION ALL {self._kept_of_touched()})"
         if over.counted and over.when is not When.CLOSE:
-            store.run(f"DELETE FROM {self.touched}")
-            same = " AND ".join(f"g.k{i} IS NOT DISTINCT FROM b.{k}" for i, k in enumerate(self._keys)) or "true"
-            store.run(
-                f"INSERT INTO {self.touched} SELECT *, rowid AS __row FROM {self.gone} AS g "
-                f"WHERE EXISTS (SELECT 1 FROM {rows} AS b WHERE {same})",
-                *((before, mark) if over.ahead.us else ()),
-                size=progress.state_rows,
-            )
-            gone = self.touched
+            self._touch(rows, progress.state_rows, *((before, mark) if over.ahead.us else ()))
+            gone = self._read_touched
         # what was shown already comes again where it is kept
         ready = " WHERE __ready >= $1 AND __ready < $2" if over.keeps else ""
         found = store.rows(
@@ -244,17 +254,30 @@ class OverNode(Node):
             return progress
         return self._merge(self._came, progress)
 
+    def _touch(self, rows: str, size: int, *values: int) -> None:
+        """Take what is gone of the keys of these rows."""
+        same = " AND ".join(f"g.k{i} IS NOT DISTINCT FROM b.{k}" for i, k in enumerate(self._keys)) or "true"
+        sql = f"SELECT *, rowid AS __row FROM {self.gone} AS g WHERE EXISTS (SELECT 1 FROM {rows} AS b WHERE {same})"
+        if self._by_arrow:
+            self._touched.batch = self.store.rows(sql, *values, size=size)
+            return
+        self.store.run(f"DELETE FROM {self.touched}")
+        self.store.run(f"INSERT INTO {self.touched} {sql}", *values, size=size)
+
     def _merge(self, rows: str, progress: Progress) -> Progress:
+        """Add these rows to what is gone of their keys."""
         store, columns = self.store, stages.gone_columns(self.origin)
-        store.run(f"DELETE FROM {self.merged}")
-        came = store.run(
-            f"INSERT INTO {self.merged} ({columns}, __row) {stages.folded(self.origin, rows, self.touched)}"
-        )
+        folded = f"SELECT {columns}, __row FROM ({stages.folded(self.origin, rows, self._read_touched)})"
+        if self._by_arrow:
+            self._merged.batch = store.rows(folded)
+        else:
+            store.run(f"DELETE FROM {self.merged}")
+            store.run(f"INSERT INTO {self.merged} {folded}")
         went = store.run(
-            f"DELETE FROM {self.gone} WHERE rowid IN (SELECT __row FROM {self.merged} WHERE __row IS NOT NULL)",
+            f"DELETE FROM {self.gone} WHERE rowid IN (SELECT __row FROM {self._read_merged} WHERE __row IS NOT NULL)",
             size=progress.state_rows,
         )
-        store.run(f"INSERT INTO {self.gone} ({columns}) SELECT {columns} FROM {self.merged}")
+        came = store.run(f"INSERT INTO {self.gone} ({columns}) SELECT {columns} FROM {self._read_merged}")
         return replace(progress, state_rows=progress.state_rows + came - went)
 
     def _keep(self, mark: int, progress: Progress) -> Progress:
@@ -280,12 +303,7 @@ class OverNode(Node):
         store.execute(f"CREATE OR REPLACE TEMP TABLE __dropped AS {dropped}".replace("$1", str(mark)))
         if over.counted:
             rows = f"(SELECT {self._columns} FROM {self.kept} WHERE rowid IN (SELECT rowid FROM __dropped))"
-            store.execute(f"DELETE FROM {self.touched}")
-            keys = " AND ".join(f"g.k{i} IS NOT DISTINCT FROM b.{k}" for i, k in enumerate(self._keys)) or "true"
-            store.execute(
-                f"INSERT INTO {self.touched} SELECT *, rowid AS __row FROM {self.gone} AS g "
-                f"WHERE EXISTS (SELECT 1 FROM {rows} AS b WHERE {keys})"
-            )
+            self._touch(rows, progress.state_rows)
             progress = self._merge(rows, progress)
         gone = store.execute(f"DELETE FROM {self.kept} WHERE rowid IN (SELECT rowid FROM __dropped)")
         store.execute("DROP TABLE __dropped")

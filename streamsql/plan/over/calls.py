@@ -25,7 +25,7 @@ from streamsql.plan.aggregates import is_aggregate, plan_aggregate
 from streamsql.plan.macros import expanded
 from streamsql.plan.origins import Reach
 from streamsql.plan.over.frames import BEFORE, Frame
-from streamsql.plan.parts import Part
+from streamsql.plan.parts import Added, Part
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import Query
 
@@ -34,13 +34,15 @@ WHOLE_ONLY = (exp.Ntile, exp.PercentRank, exp.CumeDist)
 _NUMBERING = (exp.RowNumber, exp.Rank, exp.DenseRank)
 _VALUES: dict[type[exp.Expr], str] = {exp.FirstValue: "first", exp.LastValue: "last"}
 
-# part -> SQL of its value for the rows that are gone and those of a frame together
+# aggregate -> its value for the rows that are gone and those of a frame together
 _ADDED = {
-    "count": "({gone} + {here})",
-    "sum": "coalesce({gone} + {here}, {gone}, {here})",
-    "max": "greatest({gone}, {here})",
-    "min": "least({gone}, {here})",
+    "count": "(coalesce({0}, 0) + coalesce({1}, 0))",
+    "sum": "coalesce({0} + {1}, {0}, {1})",
+    "max": "greatest({0}, {1})",
+    "min": "least({0}, {1})",
 }
+# what has a value over no rows: nought
+_COUNTING = frozenset({"approx_count_distinct", "count_if", "countif", "regr_count"})
 _SIMPLE_TYPES = re.compile(r"(BIGINT|BOOLEAN|DATE|DECIMAL.*|DOUBLE|FLOAT|.*INT.*|TIME.*|VARCHAR)\Z")
 
 
@@ -197,30 +199,30 @@ class Calls:
         if self.whole or not frame.from_start:
             return self._window(f"{part.sql} {over}")
         self.counted = True
-        if part not in self.parts:
-            self.parts.append(part)
-        number = self.parts.index(part)
-        added = self._added(part)
-        if added is not None:
-            return added.format(gone=part.value(f"__s{number}"), here=self._window(f"{part.sql} {over}"))
+        made = self._added(part)
+        if made not in self.parts:
+            self.parts.append(made)
+        number = self.parts.index(made)
+        if isinstance(made, Added):
+            return made.merged(f"__s{number}", self._window(f"{part.sql} {over}"))
         if number not in self.in_rows:
             self.in_rows.append(number)
         if part.merge is None:
             here = self._window(f"combine_aggr(__r{number}) {over}")
-            return part.value(f"combine(__s{number}, {here})")
+            value = part.value(f"combine(__s{number}, {here})")
+            return f"coalesce({value}, 0)" if _name(part) in _COUNTING else value
         here = self._window(f"list(__r{number}) FILTER (__r{number} IS NOT NULL) {over}")
         return part.merged(f"__s{number}", part.merge.format(f"flatten({here})"))
 
-    def _added(self, part: Part) -> str | None:
-        """Tell how the values of a part are added where its value alone is enough: DuckDB is fast at these."""
+    def _added(self, part: Part) -> Part:
+        """Give the part as one whose values are added, where that is enough: DuckDB is fast at these."""
         tree = sqlglot.parse_one(part.sql, read="duckdb")
-        call = tree.this if isinstance(tree, exp.Filter) else tree
-        name = part.sql.partition("(")[0]
+        call, name = tree.this if isinstance(tree, exp.Filter) else tree, _name(part)
         if part.merge is not None or name not in _ADDED or len(list(call.iter_expressions())) > 1:
-            return None
+            return part
         if name in {"min", "max"} and not _SIMPLE_TYPES.match(self.type_of(call.this)):
-            return None
-        return _ADDED[name]
+            return part
+        return Added(part.sql, add=_ADDED[name])
 
     def _order(self, terms: str) -> int:
         if terms not in self.orders:
@@ -259,3 +261,7 @@ class Calls:
             "in append mode",
             hint="write the number",
         )
+
+
+def _name(part: Part) -> str:
+    return part.sql.partition("(")[0].lower()

@@ -48,31 +48,28 @@ def numbered(over: Over, rows: str, gone: str | None) -> str:
     """Rows with their numbers in each order, and with what is gone of their keys, if anything ever is."""
     if not over.counted or gone is None:
         return _split(over, f"SELECT *{_numbers(over, '')} FROM {rows}")
-    # of a key that nothing is gone of there are the states of no rows
-    empty = ", ".join(f"{p.partial} AS e{i}" for i, p in enumerate(over.parts))
-    no_rows = f"SELECT *{_numbers(over, '')} FROM {rows} LIMIT 0"
-    nothing = f" CROSS JOIN (SELECT {empty} FROM ({_split(over, no_rows)})) AS e" if empty else ""
-    states = "".join(f", coalesce(s.s{i}, e.e{i}) AS __s{i}" for i in range(len(over.parts)))
+    states = "".join(f", s.s{i} AS __s{i}" for i in range(len(over.parts)))
     peers = "".join(f", coalesce(s.d{i}, 0) AS __peers{i}" for i in over.peers)
     base = "coalesce(s.__n, 0)"
     found = (
         f"SELECT b.*{_numbers(over, f'{base} + ')}, {base} AS __base{peers}{states} FROM {rows} AS b "
-        f"LEFT JOIN {gone} AS s ON {same_key(over, 'b', 's')}{nothing}"
+        f"LEFT JOIN {gone} AS s ON {same_key(over, 'b', 's')}"
     )
     return _split(over, found)
 
 
 def values(over: Over, rows: str, gone: str | None) -> str:
     """Rows with the functions' values, and ``__ready``, the time that the watermark must pass for them to be shown."""
-    source = "n"
+    given, source = "", f"({numbered(over, rows, gone)})"
     if over.in_rows:
+        given = f"WITH n AS {source} "
         states = "".join(f", {over.parts[i].partial} AS __r{i}" for i in over.in_rows)
         source = f"(SELECT * FROM n JOIN (SELECT __seq AS __q{states} FROM n GROUP BY __seq) ON __seq = __q)"
     windows = "".join(f", {sql} AS __v{i}" for i, sql in enumerate(over.windows))
     columns = "".join(f"{quoted(c.name)}, " for c in over.input.columns)
     shown = "".join(f"{sql} AS __y{i}, " for i, sql in enumerate(over.values))
     return (
-        f"WITH n AS ({numbered(over, rows, gone)}) SELECT {columns}{shown}__seq, __t, __at, __ready "
+        f"{given}SELECT {columns}{shown}__seq, __t, __at, __ready "
         f"FROM (SELECT *, {_ready(over)} AS __ready{windows} FROM {source})"
     )
 

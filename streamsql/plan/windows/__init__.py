@@ -7,6 +7,7 @@ from typing import TypeGuard
 
 from sqlglot import exp
 
+from streamsql.base.errors import DatatypeMismatch
 from streamsql.base.limits import Limits
 from streamsql.plan.nodes import Window
 from streamsql.plan.windows.call import Call
@@ -15,7 +16,9 @@ from streamsql.plan.windows.hopping import bind_window as bind_hop_window
 from streamsql.plan.windows.hopping import bounds_of_window, windows_of_place
 from streamsql.plan.windows.session import bind_session_window
 
-__all__ = ["bind_window", "bounds_of_window", "is_window", "times_wanted", "windows_of_place"]
+__all__ = ["bind_window", "bounds_of_window", "check_time_type", "is_window", "times_wanted", "windows_of_place"]
+
+EVENT_TIME_TYPES = {"TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "DATE", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"}
 
 # function -> what makes its window
 KINDS: dict[str, Callable[[Call], Window]] = {
@@ -42,3 +45,13 @@ def times_wanted(tree: exp.Select) -> set[str]:
     group = tree.args.get("group")
     calls = [n for n in group.walk() if is_window(n)] if group is not None else []
     return {c.name for call in calls for c in call.find_all(exp.Column)}
+
+
+def check_time_type(window: Window, position: int | None) -> None:
+    """Raise DatatypeMismatch where a window is not over time."""
+    if window.time_type not in EVENT_TIME_TYPES:
+        raise DatatypeMismatch(
+            f"window() takes a timestamp, not {window.time_type.lower()}",
+            hint="cast the first argument, as in window(to_timestamp(seconds), '1h')",
+            position=position,
+        )

@@ -1,9 +1,12 @@
-"""``FROM TUMBLE(t, ts, size)`` and its kin, rewritten to a window function in GROUP BY.
+"""``FROM TUMBLE(t, ts, size)`` and its kin, rewritten to a window function: in GROUP BY, or in FROM where nothing groups by it.
 
 ::
 
     SELECT window_start, count(*) FROM TUMBLE(t, ts, '1h') GROUP BY window_start, window_end
     SELECT window_start, count(*) FROM t GROUP BY window_start, window_end, window(ts, '1h')
+
+    SELECT * FROM TUMBLE(t, ts, '1h') AS a JOIN ...
+    SELECT * FROM (SELECT t.*, w.window_start, w.window_end FROM t CROSS JOIN window(t.ts, '1h') AS w) AS a JOIN ...
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from streamsql.sql.parse import position_of
 from streamsql.sql.statements import Statement
 
 WINDOW_COLUMNS = ("window_start", "window_end")
+_ROWS = "windows"
 
 # table function -> (its parameters after the table, by Flink's names; the window function; that one's names for them)
 _FUNCTIONS: dict[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
@@ -33,10 +37,9 @@ _USAGE = {
 
 def without_window_tables(tree: exp.Expr, statement: Statement) -> None:
     """Rewrite the window table functions of a tree, in place. Raises StreamSQLError with a position."""
-    for select in list(tree.find_all(exp.Select)):
-        table = select.args["from_"].this if select.args.get("from_") is not None else None
-        name = _name(table)
-        if isinstance(table, exp.Table) and name is not None:
+    for table in list(tree.find_all(exp.Table)):
+        name, select = _name(table), table.find_ancestor(exp.Select)
+        if name is not None and select is not None:
             _rewrite(select, table, name, statement)
 
 
@@ -73,9 +76,34 @@ def _rewrite(select: exp.Select, table: exp.Table, name: str, statement: Stateme
         # RisingWave's and Flink's last argument, or one by name
         named = extra if isinstance(extra, exp.Kwarg) else exp.Kwarg(this=exp.var("offset"), expression=extra)
         call.append("expressions", named)
-    _group_by(select, call, table, name, statement)
+    alone = isinstance(table.parent, exp.From) and not select.args.get("joins") and not select.args.get("laterals")
     made = exp.Table(this=relation.this, db=relation.args.get("table"), alias=table.args.get("alias"))
-    table.replace(made)
+    if alone and _grouped(select, table):
+        _group_by(select, call, table)
+        table.replace(made)
+        return
+    if name == "session":
+        raise FeatureNotSupported(
+            "session() needs its window in GROUP BY",
+            detail="which rows are in one session is known by the rows of its key",
+            hint="GROUP BY window_start, window_end and your keys",
+            position=position,
+        )
+    alias = table.args.get("alias") or exp.TableAlias(this=relation.this.copy())
+    table.replace(exp.Subquery(this=_rows(made, call), alias=alias.copy(), joins=table.args.get("joins")))
+
+
+def _rows(table: exp.Table, call: exp.Anonymous) -> exp.Select:
+    """Give the query of a relation's rows with their windows."""
+    name = table.this.copy()
+    table.set("alias", None)
+    windows = exp.Table(this=call, alias=exp.TableAlias(this=exp.to_identifier(_ROWS, quoted=True)))
+    items = [
+        exp.Column(this=exp.Star(), table=name),
+        *(exp.column(c, table=_ROWS, quoted=True) for c in WINDOW_COLUMNS),
+    ]
+    join = exp.Join(this=windows, kind="CROSS")
+    return exp.Select(expressions=items, from_=exp.From(this=table), joins=[join])
 
 
 def _by_place(arguments: list[exp.Expr], names: tuple[str, ...], function: str, position: int | None) -> list[exp.Expr]:
@@ -101,11 +129,8 @@ def _by_place(arguments: list[exp.Expr], names: tuple[str, ...], function: str, 
     return [*(found[n] for n in names), *others]
 
 
-def _group_by(select: exp.Select, call: exp.Anonymous, table: exp.Table, name: str, statement: Statement) -> None:
-    """Put the call among the keys, and take the table's name off the window's columns."""
-    for column in select.find_all(exp.Column):
-        if column.name in WINDOW_COLUMNS and column.table and column.table == table.alias:
-            column.set("table", None)
+def _grouped(select: exp.Select, table: exp.Table) -> bool:
+    """Tell whether a query groups by the window of its table function."""
     group = select.args.get("group")
     columns = group.find_all(exp.Column) if group is not None else ()
     items = {i.alias: i.this for i in select.expressions if isinstance(i, exp.Alias)}
@@ -115,10 +140,13 @@ def _group_by(select: exp.Select, call: exp.Anonymous, table: exp.Table, name: s
         for n in (group.expressions if group is not None else ())
         if isinstance(n, exp.Literal) and n.is_int and 0 < int(n.this) <= len(select.expressions)
     ]
-    if group is None or not any(isinstance(k, exp.Column) and k.name in WINDOW_COLUMNS for k in keys):
-        raise FeatureNotSupported(
-            f"{name}() needs its window in GROUP BY",
-            hint="GROUP BY window_start, window_end and your keys",
-            position=position_of(table, statement),
-        )
-    group.append("expressions", call)
+    names = ("", table.alias)
+    return any(isinstance(k, exp.Column) and k.name in WINDOW_COLUMNS and k.table in names for k in keys)
+
+
+def _group_by(select: exp.Select, call: exp.Anonymous, table: exp.Table) -> None:
+    """Put the call among the keys, and take the table's name off the window's columns."""
+    for column in select.find_all(exp.Column):
+        if column.name in WINDOW_COLUMNS and column.table and column.table == table.alias:
+            column.set("table", None)
+    select.args["group"].append("expressions", call)

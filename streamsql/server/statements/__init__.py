@@ -85,6 +85,7 @@ TEMPORARY = Handler(create_table.temporary)
 UPSERT = Handler(upsert.execute, returned_columns, insert.types_of, at_once=True)
 
 HANDLERS: dict[type[s.Statement], Handler] = {
+    f.AddColumn: Handler(flow.add_column, at_once=True),
     f.AlterFlow: Handler(flow.alter, at_once=True),
     s.CloseCursor: Handler(cursor.close),
     s.Comment: Handler(comment.execute, at_once=True),

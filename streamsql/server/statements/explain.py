@@ -8,6 +8,8 @@ from typing import Any
 
 from streamsql.base.errors import FeatureNotSupported, StreamSQLError
 from streamsql.base.types import JSON, TEXT
+from streamsql.catalog.rights import may_read
+from streamsql.engine.sharing import alike
 from streamsql.engine.store import translated
 from streamsql.plan.adhoc import adhoc_sql
 from streamsql.plan.continuous import plan_query, require_sources
@@ -34,7 +36,10 @@ async def execute(context: Context, statement: Explain, values: Values) -> Rows:
         plan = await context.reads.run(
             lambda cursor: plan_query(query, context.catalog, describe_on(cursor), context.limits)
         )
-        lines = explain(plan)
+        known = await context.on_engine(lambda: alike(context.engine.queries.values(), plan))
+        catalog, role = context.catalog, context.asker.role
+        names = [n for n in known if (made := catalog.get(n)) is not None and may_read(catalog, role, made)]
+        lines = explain(plan, [*names, *(["others"] if len(names) < len(known) else [])])
         if statement.as_json:
             lines = [json.dumps([{"Plan": {"Node Type": "Continuous Query", "Stages": lines}}], indent=2)]
     else:

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import asyncio
 
-from streamsql.base.errors import InvalidParameterValue, UndefinedTable, WrongObjectType
+import duckdb
+
+from streamsql.base.errors import (
+    DuplicateColumn,
+    InvalidParameterValue,
+    NotNullViolation,
+    StreamSQLError,
+    UndefinedTable,
+    WrongObjectType,
+)
 from streamsql.catalog.objects import Stream
 from streamsql.catalog.rights import require_connector, require_create, require_owner, require_read, require_sink_owner
 from streamsql.connectors import given_of_sink, sink_connector
+from streamsql.connectors.growing import with_column
 from streamsql.connectors.resetting import positions_for
 from streamsql.connectors.shapes import shape_of
 from streamsql.connectors.source import Surroundings
 from streamsql.engine import sinks, sources
+from streamsql.engine.columns import add_stream_column
 from streamsql.engine.view_definitions import reset_stream
+from streamsql.plan.adhoc import check_default
+from streamsql.plan.places import located
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done, notice
 from streamsql.server.statements.create import block_notices
-from streamsql.sql.flow_statements import AlterFlow, CreateSink, ResetStream
+from streamsql.sql.flow_statements import AddColumn, AlterFlow, CreateSink, ResetStream
 from streamsql.sql.statements import Drop, ObjectKind
 
 
@@ -75,6 +88,44 @@ async def alter(context: Context, statement: AlterFlow, values: Values) -> Done:
         else:
             require_owner(engine.catalog, role, engine.catalog.find(statement.name, position))
             sources.alter(engine, statement)
+
+    await context.on_engine(change)
+    return Done(what, block_notices(context, what))
+
+
+async def add_column(context: Context, statement: AddColumn, values: Values) -> Done:
+    engine, role, what, position = context.engine, context.asker.role, "ALTER STREAM", statement.name_position + 1
+    stream = context.catalog.find(statement.name, position)
+    if not isinstance(stream, Stream):
+        raise WrongObjectType(f'"{stream.shown}" is not a stream', position=position)
+    require_owner(context.catalog, role, stream)
+    column = statement.column
+    if stream.column(column.name) is not None:
+        said = f'column "{column.name}" of relation "{stream.bare}" already exists'
+        if not statement.if_not_exists:
+            raise DuplicateColumn(said, position=column.position + 1)
+        return Done(what, [notice(f"{said}, skipping", sqlstate="42701")])
+    if column.not_null and column.default is None:
+        raise NotNullViolation(
+            f'column "{column.name}" of relation "{stream.bare}" contains null values',
+            hint="the rows that are kept have no value: give it a DEFAULT", position=column.position + 1,
+        )  # fmt: skip
+    made = with_column(stream, column, engine.limits)
+    if column.default is not None:
+        default = column.default
+
+        def check(cursor: duckdb.DuckDBPyConnection) -> None:
+            try:
+                check_default(column, made, context.scope(cursor))
+            except StreamSQLError as error:
+                raise located(error, default, statement) from error
+
+        await context.reads.run(check)
+
+    def change() -> None:
+        if engine.catalog.get(stream.name) is not stream:
+            raise UndefinedTable(f'stream "{stream.shown}" has been changed or dropped', hint="try again")
+        add_stream_column(engine, stream, made)
 
     await context.on_engine(change)
     return Done(what, block_notices(context, what))

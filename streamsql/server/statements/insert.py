@@ -11,7 +11,7 @@ import pyarrow as pa
 from sqlglot import exp
 from sqlglot.tokens import TokenType
 
-from streamsql.base.errors import DatatypeMismatch, InvalidTextRepresentation, StreamSQLError
+from streamsql.base.errors import DatatypeMismatch, InvalidTextRepresentation, NumericOutOfRange, StreamSQLError
 from streamsql.base.limits import Limits, exceeded
 from streamsql.base.types import WireType, shown_type
 from streamsql.catalog.objects import Stream, Table, quoted
@@ -19,7 +19,7 @@ from streamsql.catalog.rights import require
 from streamsql.engine.ingest import arranged, check_width, conform, default_rows, target_columns
 from streamsql.engine.store import translated
 from streamsql.pgwire.values import BadValue, parse_text
-from streamsql.plan.adhoc import Scope, adhoc_sql
+from streamsql.plan.adhoc import Scope, adhoc_sql, check_inserted
 from streamsql.plan.insertion import in_types
 from streamsql.plan.parameters import infer_types, substituted
 from streamsql.plan.places import located, place_of_word
@@ -185,6 +185,9 @@ def _literals(texts: pa.Array, kind: str, column: ColumnDefinition, zone: str) -
         except BadValue as bad:
             if isinstance(bad.error, InvalidTextRepresentation):
                 return texts  # 1.5 or 1e3 for an integer: a cast rounds it
+            if isinstance(bad.error, NumericOutOfRange) and name != "numeric":
+                bad.error.message = f"{shown_type(shown.type)} out of range"  # a number, not a text that is read
+                bad.error.args = (bad.error.message,)
             raise
     if kind == "boolean" and name == "bool":
         return parse_text(texts, shown.type)
@@ -243,6 +246,8 @@ def _selected(
     try:
         sql = adhoc_sql(in_types(source, columns), statement, scope)
         columns = _leading(columns, _width(source, sql, scope), statement)
+        if isinstance(source, exp.Query) and not isinstance(source, exp.Values):
+            check_inserted(source, statement, columns, scope)
         casts = ", ".join(f"CAST(#{i + 1} AS {c.type}) AS {quoted(c.name)}" for i, c in enumerate(columns))
         given = read_all(f"SELECT {casts} FROM ({sql})", cursor, context.limits)
     except StreamSQLError as error:

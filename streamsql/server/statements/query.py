@@ -14,13 +14,14 @@ import pyarrow.compute as pc
 from sqlglot import exp
 
 from streamsql.base.errors import AdminShutdown, FeatureNotSupported, StreamSQLError
-from streamsql.base.types import INT2, INT4, INT8, NUMERIC, WireType
+from streamsql.base.types import FLOAT4, FLOAT8, INT2, INT4, INT8, NUMERIC, WireType
 from streamsql.catalog.objects import OutputColumn
 from streamsql.engine.changes import Change
 from streamsql.engine.live import LiveQuery, start_live_query, stop_live_query
 from streamsql.plan.adhoc import Scope, adhoc_query, explained
 from streamsql.plan.continuous import named_relations, plan_query, require_sources
 from streamsql.plan.functions import asks_settings
+from streamsql.plan.nodes import as_quotient
 from streamsql.plan.output_names import values_names
 from streamsql.plan.parameters import infer_types, literal_sql, number_of, substituted
 from streamsql.plan.places import located
@@ -188,7 +189,7 @@ def bind(query: Query, types: tuple[WireType, ...], scope: Scope, given: Given) 
     columns = tuple(
         _column(c, wire_type, size, exact=bool(types)) for c, wire_type, size in zip(found, told, sizes, strict=True)
     )
-    if any(c.shown for c in columns):
+    if any(c.shown and c.type is not NUMERIC for c in columns):
         scope.provide(None)
     lasting = given.lasting and not asks_settings(query.tree, query)
     raw = all(not c.shown and (c.cast is None or c.exact) for c in columns)
@@ -203,6 +204,8 @@ def _column(described: OutputColumn, told: WireType | None, modifier: int, *, ex
     column = ResultColumn.of(described.name, described.type, exact=exact)
     if told is NUMERIC and column.type in (INT2, INT4, INT8):
         return ResultColumn(described.name, NUMERIC, cast="DECIMAL(38,0)")  # extract(year FROM x) has no fraction
+    if told is NUMERIC and column.type in (FLOAT4, FLOAT8):
+        return ResultColumn(described.name, NUMERIC, shown=as_quotient("{}"))
     if told is not None and told is not column.type:
         return ResultColumn.told(described.name, told, modifier)
     return column if modifier < 0 else dataclasses.replace(column, modifier=modifier)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from streamsql.catalog.objects import Stream, Table, View
 from streamsql.catalog.rights import may_read
+from streamsql.engine.sharing import members_beside
 from streamsql.engine.views import ContinuousQuery
 from streamsql.server.context import Context, Values
 from streamsql.server.results import ResultColumn, Rows, static_columns, static_rows
@@ -19,7 +20,7 @@ _COLUMNS: dict[ShowKind, tuple[tuple[str, type], ...]] = {
     ShowKind.SINKS: (("name", str), ("view", str), ("connector", str), ("rows_waiting", int), ("definition", str)),
     ShowKind.QUERIES: (
         ("name", str), ("kind", str), ("source", str), ("mode", str), ("rows_in", int), ("rows_out", int),
-        ("rows_late", int), ("state_rows", int), ("readers", int), ("status", str),
+        ("rows_late", int), ("state_rows", int), ("readers", int), ("status", str), ("shares_state_with", str),
     ),
 }  # fmt: skip
 
@@ -92,6 +93,7 @@ def _queries(context: Context) -> list[tuple[object, ...]]:
             q.progress.state_rows,
             q.log.readers,
             "running" if q.progress.error is None else f"failed: {q.progress.error}",
+            ", ".join(sorted(m.name for m in members_beside(q) if readable(m))) or None,
         )
         for q in context.engine.queries.values()
         if readable(q)

@@ -15,9 +15,10 @@ import duckdb
 
 from streamsql.base.errors import FeatureNotSupported, NotInPrerequisiteState
 from streamsql.base.types import INT8
-from streamsql.catalog.objects import RESULTS_SCHEMA, OutputColumn, View, quoted
+from streamsql.catalog.objects import RESULTS_SCHEMA, OutputColumn, Stream, View, quoted
 from streamsql.catalog.rights import require_read
 from streamsql.engine.changes import Progress
+from streamsql.engine.dropped import last_time
 from streamsql.engine.origin_query import OriginQuery
 from streamsql.engine.origins import typed
 from streamsql.engine.replay import Kept, looks_up, replayed, rows_gone
@@ -25,9 +26,9 @@ from streamsql.engine.views import ContinuousQuery
 from streamsql.plan import stages
 from streamsql.plan.nodes import ContinuousPlan
 from streamsql.plan.origins import ViewScan
-from streamsql.plan.verification import SESSIONS, answer_sql, difference_sql, sessions_of, timed_rows_sql
+from streamsql.plan.verification import SESSIONS, answer_sql, difference_sql, provable, sessions_of, timed_rows_sql
 from streamsql.server.context import Context, Values
-from streamsql.server.results import ResultColumn, Rows
+from streamsql.server.results import ResultColumn, Rows, notice
 from streamsql.sql.statements import Verify
 
 
@@ -61,11 +62,12 @@ async def execute(context: Context, statement: Verify, values: Values) -> Rows:
 
     snapshot = await context.on_engine(take)
     try:
-        sql = await context.reads.compute(lambda: _difference(context, snapshot))
+        sql, since = await context.reads.compute(lambda: _difference(context, snapshot))
     except BaseException:
         snapshot.cursor.close()
         raise
-    return Rows(found, context.reads.stream(sql, found, context.cancel, snapshot.cursor), tag="VERIFY")
+    rows = context.reads.stream(sql, found, context.cancel, snapshot.cursor)
+    return Rows(found, rows, tag="VERIFY", notices=[] if since is None else [since.notice])
 
 
 def _forgets(plan: ContinuousPlan) -> bool:
@@ -73,8 +75,8 @@ def _forgets(plan: ContinuousPlan) -> bool:
     return plan.recomputed is not None and bool(plan.recomputed.marks)
 
 
-def _difference(context: Context, snapshot: _Snapshot) -> str:
-    """Give the SQL of what differs. Raises where the rows that are kept cannot tell."""
+def _difference(context: Context, snapshot: _Snapshot) -> tuple[str, Since | None]:
+    """Give the SQL of what differs, and from when on it tells. Raises where the rows that are kept cannot tell."""
     view, query, cursor = snapshot.view, snapshot.query, snapshot.cursor
     committed_at, text = cursor.execute(
         "SELECT coalesce(epoch_us(committed_at), 0), progress FROM _engine.epoch"
@@ -83,11 +85,12 @@ def _difference(context: Context, snapshot: _Snapshot) -> str:
     if progress["error"] is not None:
         raise NotInPrerequisiteState(f'materialized view "{view.name}" has stopped: {progress["error"]}')
     if isinstance(query, OriginQuery) and not _plain(query.plan):
-        return _replayed(context, snapshot, query, progress, committed_at)
-    rows_table, judged_anew = "", False
+        return _replayed(context, snapshot, query, progress, committed_at), None
+    rows_table, judged_anew, since = "", False, None
     if query.plan.recomputed is None:
         rows_table = _rows_of(context, query.plan)
-        judged_anew = _check_kept(view, progress, rows_table, cursor, query.plan)
+        since = _since(context, view, progress, rows_table, cursor, query.plan)
+        judged_anew = _check_kept(view, progress, cursor, query.plan, whole=since is None)
         _check_moves(view, progress, query)
     window = query.plan.window
     if window is not None and window.session:
@@ -95,7 +98,11 @@ def _difference(context: Context, snapshot: _Snapshot) -> str:
         cursor.register(SESSIONS, sessions_of(rows, window.size_us))
     time = progress["computed_at"] if _forgets(query.plan) else committed_at
     answer = answer_sql(query.plan, view.name, rows_table, time, progress["closed_to"], judged_anew=judged_anew)
-    return difference_sql(answer, snapshot.result, stages.output_columns(query.plan))
+    result = snapshot.result
+    if since is not None:
+        answer, result = (f"SELECT * FROM {r} AS r WHERE {since.condition}" for r in (f"({answer})", result))
+        result = f"({result})"
+    return difference_sql(answer, result, stages.output_columns(query.plan)), since
 
 
 def _check_moves(view: View, progress: dict[str, int], query: ContinuousQuery) -> None:
@@ -153,7 +160,8 @@ def _rows_are_gone(view: View, name: str, kept: int, read: int) -> NotInPrerequi
     return NotInPrerequisiteState(
         f'materialized view "{view.name}" cannot be verified: rows that it has read are gone',
         detail=f"retention has kept {kept} of the {read} rows of {name}",
-        hint="verify views of streams that keep their rows: WITH (retention = 'forever')",
+        hint="verify views of streams that keep their rows: WITH (retention = 'forever'); a view that shows window_start, "
+        "or the event time of rows that it filters, can be verified from the rows that are kept on",
     )
 
 
@@ -167,17 +175,56 @@ def _rows_of(context: Context, plan: ContinuousPlan) -> str:
     return f"(SELECT {columns}, rowid + 1 AS __seq, NULL AS __arrived_at FROM {table})"
 
 
-def _check_kept(
-    view: View, progress: dict[str, int], rows_table: str, cursor: duckdb.DuckDBPyConnection, plan: ContinuousPlan
-) -> bool:
-    """Raise where rows are gone; tells whether the ledger has lost some, but watermarks tell which rows were late."""
+@dataclass(frozen=True, slots=True)
+class Since:
+    """From when on a view can be proven whose stream has lost rows: a condition on the result's rows, and what is said."""
+
+    condition: str
+    notice: dict[str, str]
+
+
+def _since(
+    context: Context, view: View, progress: dict[str, int], rows_table: str, cursor: duckdb.DuckDBPyConnection,
+    plan: ContinuousPlan,
+) -> Since | None:  # fmt: skip
+    """Tell from when on no row is gone that counts; None where all are kept. Raises where that cannot be told."""
     kept = int(cursor.execute(f"SELECT count(*) FROM {rows_table}").fetchall()[0][0])
-    if kept < progress["rows_in"]:
-        raise _rows_are_gone(view, view.sources[0], kept, progress["rows_in"])
+    read = progress["rows_in"]
+    if kept >= read:
+        return None
+    name, stream = view.sources[0], context.catalog.get(plan.source)
+    found, column = provable(plan), plan.window.time_column if plan.window is not None else None
+    if plan.window is None and plan.grouping is None and isinstance(stream, Stream) and stream.watermark is not None:
+        column = stream.watermark.column
+        found = provable(plan, column)
+    gone = last_time(cursor, stream, column) if isinstance(stream, Stream) and column is not None else None
+    if gone is None or found is None or gone[0] + kept < read or column is None:
+        raise _rows_are_gone(view, name, kept, read)
+    if gone[1] is None:  # none of them has a time
+        told = _told(view, name, kept, read, "all rows with a time")
+        return None if plan.window is not None else Since(f"{found.column} IS NOT NULL", told)
+    last = gone[1] + found.reach_us
+    shown = cursor.execute("SELECT strftime(make_timestamp(?), '%Y-%m-%d %H:%M:%S.%g')", [last]).fetchall()[0][0]
+    moment = shown.removesuffix(".000")
+    what = f"rows whose {column} is" if plan.window is None else "windows that begin"
+    return Since(f"epoch_us({found.column}) > {last}", _told(view, name, kept, read, f"{what} after {moment}"))
+
+
+def _told(view: View, name: str, kept: int, read: int, what: str) -> dict[str, str]:
+    return notice(
+        f'materialized view "{view.name}" is compared for {what}',
+        detail=f"retention has kept {kept} of the {read} rows of {name}: what came of the others cannot be proven",
+    )
+
+
+def _check_kept(
+    view: View, progress: dict[str, int], cursor: duckdb.DuckDBPyConnection, plan: ContinuousPlan, *, whole: bool
+) -> bool:
+    """Tell whether the ledger has lost rows, but watermarks tell which were late. Raises where nothing tells."""
     ledger = cursor.execute("SELECT count(*) FROM _engine.late_rows WHERE view = ?", [view.name]).fetchall()
     if int(ledger[0][0]) >= progress["rows_late"]:
         return False
-    if plan.origin is not None or plan.window is None or progress.get("idle_moves", 0):
+    if plan.origin is not None or plan.window is None or progress.get("idle_moves", 0) or not whole:
         raise NotInPrerequisiteState(
             f'materialized view "{view.name}" cannot be verified: the ledger of late rows has dropped some of its rows',
             hint="start the server with a larger --limit late_rows_max=N",
