@@ -10,6 +10,7 @@ Definitions change between epochs (`Engine.call`), in transactions of their own,
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -36,7 +37,7 @@ from streamsql.engine.flows import Flows
 from streamsql.engine.opening import opened
 from streamsql.engine.outbox import SinkProgress
 from streamsql.engine.partitions import TimeMove
-from streamsql.engine.positions import StreamProgress, moved
+from streamsql.engine.positions import Build, StreamProgress, moved
 from streamsql.engine.receipts import Receipt
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, needed_rows, recompute_readers
 from streamsql.engine.rejected import QueryFailureError, Rejected
@@ -68,6 +69,7 @@ class Engine:
         self.clock = clock
         self.store = store
         self.queries: dict[str, ContinuousQuery] = {}
+        self.builds: dict[str, Build] = {}
         self.on_view_change: Callable[[str, int], None] = lambda *_: None  # on the engine's thread, after the commit
         self.queue = WriteQueue(limits)
         self._published = -1  # so many commits are in the change logs
@@ -386,6 +388,7 @@ class Engine:
         sinks = outbox.write(self.store, self.catalog, self.queries, changed, epoch, self.sinks)
         running = [(q.name, q.plan, changed.get(q.name, q.progress), q.temporary) for q in self.queries.values()]
         progress = recovery.progress_of(self.catalog, streams, running)
+        progress["builds"] = [dataclasses.asdict(build) for build in self.builds.values()]
         progress["sinks"] = outbox.progress_of(self.catalog, sinks)
         recovery.save_progress(self.store, epoch, now, sequence, self._next_id, progress)
         return sinks

@@ -66,6 +66,17 @@ class Move:
     own_watermark: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Build:
+    """How far a view is built that takes in many kept rows (`engine.building`): when it began, and when this was."""
+
+    name: str
+    rows_done: int
+    rows_total: int
+    began_at: int
+    noted_at: int
+
+
 def moved(
     catalog: Catalog, streams: dict[str, StreamProgress], moves: Iterable[Move], now_us: int
 ) -> dict[str, StreamProgress]:

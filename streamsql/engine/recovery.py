@@ -45,6 +45,7 @@ from streamsql.engine.constraints import with_checks
 from streamsql.engine.outbox import SinkProgress
 from streamsql.engine.partitions import PartitionProgress
 from streamsql.engine.positions import StreamProgress
+from streamsql.engine.stalls import stalls
 from streamsql.engine.store import Store
 from streamsql.engine.watermark import NEVER
 from streamsql.plan.continuous import named_relations, plan_query
@@ -84,10 +85,13 @@ _BACKFILL_STRUCT = (
     '{"last_time":"BIGINT","row_count":"BIGINT","bytes_total":"BIGINT","bytes_read":"BIGINT","began_at":"BIGINT",'
     '"noted_at":"BIGINT","finished":"BOOLEAN"}'
 )
+_BUILD_STRUCT = (
+    '[{"name":"VARCHAR","rows_done":"BIGINT","rows_total":"BIGINT","began_at":"BIGINT","noted_at":"BIGINT"}]'
+)
 _VIEW_STRUCT = (
     '[{"name":"VARCHAR","source":"VARCHAR","mode":"VARCHAR","rows_in":"BIGINT","rows_out":"BIGINT","rows_late":"BIGINT",'
     '"state_rows":"BIGINT","last_epoch":"BIGINT","error":"VARCHAR","largest":"BIGINT","delay":"BIGINT",'
-    '"state_ttl":"BIGINT","rows_kept":"BIGINT"}]'
+    '"state_ttl":"BIGINT","rows_kept":"BIGINT","stalled":"VARCHAR"}]'
 )
 
 
@@ -108,13 +112,17 @@ _VIEWS = (
     "WHEN w.retrying THEN 'retrying: ' || w.error ELSE 'stopped: ' || w.error END AS status "
     f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_SOURCE_STRUCT}')) AS w FROM _engine.epoch) "
     "WHERE w.connector IS NOT NULL",
-    "CREATE OR REPLACE VIEW streamsql.backfills AS SELECT name, b.row_count AS rows_read, b.bytes_read, b.bytes_total, "
+    "CREATE OR REPLACE VIEW streamsql.backfills AS SELECT name, b.row_count AS rows_read, NULL::BIGINT AS rows_total, "
+    "b.bytes_read, b.bytes_total, "
     "make_timestamp(b.last_time) AS history_end, make_timestamp(b.began_at) AS began_at, "
     "CASE WHEN NOT b.finished AND b.bytes_read > 0 THEN to_microseconds(CAST((b.noted_at - b.began_at) "
     "* (b.bytes_total - b.bytes_read) / b.bytes_read AS BIGINT)) END AS time_left, "
     "CASE WHEN b.finished THEN 'finished' ELSE status END AS status "
     f"FROM (SELECT name, status, from_json(positions->>'backfill', '{_BACKFILL_STRUCT}') AS b FROM streamsql.sources) "
-    "WHERE b IS NOT NULL",
+    "WHERE b IS NOT NULL UNION ALL BY NAME SELECT b.name, b.rows_done AS rows_read, b.rows_total, "
+    "make_timestamp(b.began_at) AS began_at, CASE WHEN b.rows_done > 0 THEN to_microseconds(CAST((b.noted_at - b.began_at) "
+    "* (b.rows_total - b.rows_done) / b.rows_done AS BIGINT)) END AS time_left, 'building' AS status "
+    f"FROM (SELECT unnest(from_json(progress::JSON->'$.builds', '{_BUILD_STRUCT}')) AS b FROM _engine.epoch)",
     "CREATE OR REPLACE VIEW streamsql.partitions AS SELECT name, p.partition, "
     f"json_extract(positions, p.partition) AS position, {_time('p.last_arrival')} AS last_arrival, "
     f"{_time('p.largest')} AS largest_event_time FROM (SELECT w.name, w.positions, unnest(w.partitions) AS p "
@@ -122,7 +130,8 @@ _VIEWS = (
     "CREATE OR REPLACE VIEW streamsql.views AS SELECT v.name, v.source, v.mode, v.rows_in, v.rows_out, v.rows_late, "
     "coalesce(v.rows_kept, v.state_rows) AS state_rows, to_microseconds(v.state_ttl) AS state_ttl, "
     f"CASE WHEN v.largest > {NEVER} THEN make_timestamp(v.largest - v.delay) END AS watermark, "
-    "v.last_epoch, CASE WHEN v.error IS NULL THEN 'running' ELSE 'failed: ' || v.error END AS status, "
+    "v.last_epoch, CASE WHEN v.error IS NOT NULL THEN 'failed: ' || v.error "
+    "WHEN v.stalled IS NOT NULL THEN 'stalled: ' || v.stalled ELSE 'running' END AS status, "
     "(SELECT min(h.number) FROM _engine.shared_states AS h WHERE h.view = v.name) AS shared_state "
     f"FROM (SELECT unnest(from_json(progress::JSON->'$.views', '{_VIEW_STRUCT}')) AS v FROM _engine.epoch)",
     "CREATE OR REPLACE VIEW streamsql.late_rows AS SELECT view, stream, reason, event_time, watermark, late_by, "
@@ -217,11 +226,14 @@ def progress_of(
                     {**entry, "source": item.name, "kind": "stream", "event_time_column": item.watermark.column,
                      "delay": item.watermark.delay_us}
                 )  # fmt: skip
+    queries = list(queries)
+    stalled = stalls((name, plan.sources, at.error) for name, plan, at, _ in queries)
     for name, plan, at_query, temporary in queries:
         if not temporary:
             progress["views"].append(
                 {"name": name, "source": plan.source, "mode": plan.mode.value, "delay": plan.watermark_delay_us,
-                 **at_query.as_json(), "state_ttl": plan.state_ttl_us, "rows_kept": at_query.rows_kept}
+                 **at_query.as_json(), "state_ttl": plan.state_ttl_us, "rows_kept": at_query.rows_kept,
+                 "stalled": stalled.get(name)}
             )  # fmt: skip
         if plan.watermark_delay_us is not None and plan.window is not None:
             progress["watermarks"].append(
@@ -370,6 +382,11 @@ def _reads(statement: Statement, names: set[str]) -> bool:
 
 def drop_orphans(store: Store, known: set[str]) -> None:
     """Drop the tables of views that had been replaced when the server was killed: those whose names are not `known`."""
+    # a view that was being built then is not
+    store.execute(
+        "UPDATE _engine.epoch SET progress = json_merge_patch(progress, '{\"builds\":[]}') "
+        "WHERE json_array_length(progress, '$.builds') > 0"
+    )
     tables = store.fetch(
         f"SELECT schema_name, table_name FROM duckdb_tables() WHERE schema_name IN ('{STATE_SCHEMA}', '{RESULTS_SCHEMA}')"
     )

@@ -15,6 +15,7 @@ from streamsql.base.faults import reached
 from streamsql.catalog.access import OWNER, Access
 from streamsql.catalog.objects import Catalog, Stream, View, literal
 from streamsql.engine import dropped, finished, outbox, recovery
+from streamsql.engine.building import Building, kept_of
 from streamsql.engine.changes import Progress
 from streamsql.engine.definitions import exists, save_made, set_access
 from streamsql.engine.epoch import Engine
@@ -32,8 +33,11 @@ from streamsql.plan.nodes import ContinuousPlan
 from streamsql.sql.statements import CreateMaterializedView
 
 
-def create_view(engine: Engine, statement: CreateMaterializedView, owner: int = OWNER) -> View | None:
-    """CREATE MATERIALIZED VIEW: makes it and fills it from the rows kept, in one transaction; None where it was there."""
+def create_view(engine: Engine, statement: CreateMaterializedView, owner: int = OWNER) -> View | Building | None:
+    """CREATE MATERIALIZED VIEW: makes it and fills it from the rows kept, in one transaction; None where it was there.
+
+    Where there are many, it is begun to be built.
+    """
     replaced = engine.catalog.called(statement.name) if statement.or_replace else None
     if replaced is not None:
         return replace_view(engine, replace(statement, name=replaced.name))
@@ -41,6 +45,10 @@ def create_view(engine: Engine, statement: CreateMaterializedView, owner: int = 
         return None
     engine.check_query_count()
     view, query, show = planned_view(engine, statement)
+    if (rows := kept_of(engine, query)) is not None:
+        building = Building(engine, view, query, show, rows, owner)
+        building.begin()
+        return building
 
     def finish(progress: Progress) -> None:
         engine.store.execute(show)

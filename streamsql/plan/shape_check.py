@@ -77,6 +77,8 @@ def place_after(node: exp.Expr, text: str, statement: Statement, limits: Limits)
 def _unreadable(node: exp.Expr, statement: Statement, types: ResultTypes) -> StreamSQLError | None:
     """Find a string beside values of another type that is no value of that type."""
     operands = list(node.iter_expressions())
+    if any(isinstance(operand, (exp.All, exp.Any)) for operand in operands):
+        return None  # beside the elements of an array
     known = [w for w in map(types.type_of, operands) if w is not t.UNKNOWN]
     if not known or known[0] not in _PLAIN or any(w is not known[0] for w in known):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import duckdb
 
@@ -13,6 +14,7 @@ from streamsql.connectors import resolved
 from streamsql.connectors.inferring import inferred
 from streamsql.connectors.source import Surroundings
 from streamsql.engine import definitions, view_definitions
+from streamsql.engine.building import Building
 from streamsql.plan.adhoc import check_default
 from streamsql.plan.continuous import require_sources
 from streamsql.plan.places import located
@@ -93,12 +95,24 @@ async def create_relation(context: Context, statement: CreateStream | CreateTabl
     return await context.on_engine(create)
 
 
+async def _built(context: Context, building: Building) -> View:
+    """Have a view built piece by piece, while epochs go on between them; drop it where that ends otherwise."""
+    try:
+        while not await context.on_engine(building.step):
+            pass
+    except BaseException:
+        with contextlib.suppress(StreamSQLError):
+            await asyncio.shield(context.on_engine(building.abandon))
+        raise
+    return building.view
+
+
 async def view(context: Context, statement: CreateMaterializedView, values: Values) -> Done:
     what = "CREATE MATERIALIZED VIEW"
     check_continuous(context, statement.query)
     engine, role = context.engine, context.asker.role
 
-    def create() -> View | None:
+    def create() -> View | Building | None:
         require_create(engine.catalog, role, parted(statement.name)[0] or PUBLIC_SCHEMA)
         require_sources(engine.catalog, role, statement.query)
         replaced = engine.catalog.called(statement.name) if statement.or_replace else None
@@ -108,6 +122,8 @@ async def view(context: Context, statement: CreateMaterializedView, values: Valu
         return view_definitions.create_view(engine, statement, role)
 
     made = await context.on_engine(create)
+    if isinstance(made, Building):
+        made = await _built(context, made)
     if made is None:
         return Done(what, [exists_notice(statement.name)])
     notices = block_notices(context, what)

@@ -33,6 +33,7 @@ from streamsql.server.known import Bound
 from streamsql.server.numbering import answered
 from streamsql.server.reads import describe_on
 from streamsql.server.results import Batches, ResultColumn, Rows, Wake, only
+from streamsql.server.statements.cancel_calls import canceller, cancelling, cancels
 from streamsql.server.statements.notify_calls import rewritten, telling
 from streamsql.server.streaming import canonical, every
 from streamsql.server.templates import template_of
@@ -69,6 +70,9 @@ async def columns(context: Context, statement: Query, values: Values) -> list[Re
             statement = dataclasses.replace(
                 statement, tree=await answered(context, statement, statement.tree, describing=True)
             )
+        cancelled = cancels(statement)
+        if cancelled is not None:
+            return cancelled.shown((await _bound(context, cancelled.query, values)).columns)
         calls = rewritten(statement)
         if calls is None:
             return list((await _bound(context, statement, values)).columns)
@@ -90,6 +94,12 @@ async def execute(context: Context, statement: Query, values: Values) -> Rows:
         if statement.parameter_count and values.texts:
             tree, values = substituted(tree, values.types, values.texts), Values()
         statement = dataclasses.replace(statement, tree=await answered(context, statement, tree), parameter_count=0)
+    cancelled = cancels(statement)
+    if cancelled is not None:
+        rows = await _adhoc(context, cancelled.query, values)
+        rows.columns = cancelled.shown(rows.columns)
+        rows.batches = cancelling(rows.batches, cancelled.places, canceller(context))
+        return rows
     calls = rewritten(statement)
     if calls is None:
         return await _adhoc(context, statement, values)
