@@ -45,6 +45,7 @@ from streamsql.engine.constraints import with_checks
 from streamsql.engine.outbox import SinkProgress
 from streamsql.engine.partitions import PartitionProgress
 from streamsql.engine.positions import StreamProgress
+from streamsql.engine.stalls import stalls
 from streamsql.engine.store import Store
 from streamsql.engine.watermark import NEVER
 from streamsql.plan.continuous import named_relations, plan_query
@@ -90,7 +91,7 @@ _BUILD_STRUCT = (
 _VIEW_STRUCT = (
     '[{"name":"VARCHAR","source":"VARCHAR","mode":"VARCHAR","rows_in":"BIGINT","rows_out":"BIGINT","rows_late":"BIGINT",'
     '"state_rows":"BIGINT","last_epoch":"BIGINT","error":"VARCHAR","largest":"BIGINT","delay":"BIGINT",'
-    '"state_ttl":"BIGINT","rows_kept":"BIGINT"}]'
+    '"state_ttl":"BIGINT","rows_kept":"BIGINT","stalled":"VARCHAR"}]'
 )
 
 
@@ -129,7 +130,8 @@ _VIEWS = (
     "CREATE OR REPLACE VIEW streamsql.views AS SELECT v.name, v.source, v.mode, v.rows_in, v.rows_out, v.rows_late, "
     "coalesce(v.rows_kept, v.state_rows) AS state_rows, to_microseconds(v.state_ttl) AS state_ttl, "
     f"CASE WHEN v.largest > {NEVER} THEN make_timestamp(v.largest - v.delay) END AS watermark, "
-    "v.last_epoch, CASE WHEN v.error IS NULL THEN 'running' ELSE 'failed: ' || v.error END AS status, "
+    "v.last_epoch, CASE WHEN v.error IS NOT NULL THEN 'failed: ' || v.error "
+    "WHEN v.stalled IS NOT NULL THEN 'stalled: ' || v.stalled ELSE 'running' END AS status, "
     "(SELECT min(h.number) FROM _engine.shared_states AS h WHERE h.view = v.name) AS shared_state "
     f"FROM (SELECT unnest(from_json(progress::JSON->'$.views', '{_VIEW_STRUCT}')) AS v FROM _engine.epoch)",
     "CREATE OR REPLACE VIEW streamsql.late_rows AS SELECT view, stream, reason, event_time, watermark, late_by, "
@@ -224,11 +226,14 @@ def progress_of(
                     {**entry, "source": item.name, "kind": "stream", "event_time_column": item.watermark.column,
                      "delay": item.watermark.delay_us}
                 )  # fmt: skip
+    queries = list(queries)
+    stalled = stalls((name, plan.sources, at.error) for name, plan, at, _ in queries)
     for name, plan, at_query, temporary in queries:
         if not temporary:
             progress["views"].append(
                 {"name": name, "source": plan.source, "mode": plan.mode.value, "delay": plan.watermark_delay_us,
-                 **at_query.as_json(), "state_ttl": plan.state_ttl_us, "rows_kept": at_query.rows_kept}
+                 **at_query.as_json(), "state_ttl": plan.state_ttl_us, "rows_kept": at_query.rows_kept,
+                 "stalled": stalled.get(name)}
             )  # fmt: skip
         if plan.watermark_delay_us is not None and plan.window is not None:
             progress["watermarks"].append(

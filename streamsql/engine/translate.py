@@ -323,6 +323,73 @@ _RULES: tuple[Rule, ...] = tuple(
             r"NOT NULL constraint failed: (?:\S+\.)?(\w+)",
             lambda m: errors.NotNullViolation(f'null value in column "{m[1]}" violates not-null constraint'),
         ),
+        # what a function or clause takes
+        (
+            r"UNNEST\(\) can only be applied to lists, structs and NULL, not (\S+)",
+            lambda m: errors.UndefinedFunction(f"function unnest({type_name(m[1])}) does not exist"),
+        ),
+        (
+            r'Could not choose a best candidate function for the function call "(\W+)\((\S+), (\S+)\)"',
+            lambda m: errors.UndefinedFunction(
+                f"operator does not exist: {type_name(m[2])} {m[1]} {type_name(m[3])}", hint="add a cast"
+            ),
+        ),
+        (
+            r"json_object\(\) requires an even number of arguments",
+            lambda _: errors.InvalidParameterValue("argument list must have even number of elements"),
+        ),
+        (
+            r"Expected ARRAY, but got (\w+)",
+            lambda m: errors.InvalidParameterValue(
+                f"cannot extract elements from {'an object' if m[1] == 'OBJECT' else 'a scalar'}"
+            ),
+        ),
+        (
+            r'[Ff]unction "(\w+)" is a Scalar Function',
+            lambda m: errors.WrongObjectType(
+                f"DISTINCT, FILTER or ORDER BY specified, but {m[1]} is not an aggregate function"
+            ),
+        ),
+        (
+            r"(?:Error: )\"?(\w+)\"? is not an aggregate function",
+            lambda m: errors.WrongObjectType(
+                f"OVER specified, but {m[1]} is not a window function nor an aggregate function"
+            ),
+        ),
+        (
+            r'unrecognized value "(\w+)" for enum "SampleMethod"',
+            lambda m: errors.UndefinedObject(f"tablesample method {m[1].lower()} does not exist"),
+        ),
+        (
+            r"PERCENTILEs can only take parameters in the range",
+            lambda _: errors.NumericOutOfRange("percentile value is not between 0 and 1"),
+        ),
+        (
+            r"Cannot cast STRUCTs of different size",
+            lambda _: errors.SQLSyntaxError("unequal number of entries in row expressions"),
+        ),
+        (
+            r"Cannot concatenate lists of types (\S+) and (\S+)",
+            lambda m: errors.UndefinedFunction(
+                f"operator does not exist: {type_name(m[1])} || {type_name(m[2])}", hint="add a cast"
+            ),
+        ),
+        (
+            r"Unknown TimeZone '(.*?)'",
+            lambda m: errors.InvalidParameterValue(f'time zone "{m[1]}" not recognized'),
+        ),
+        (
+            r"Macro (\w+)\(\) does not support the supplied arguments",
+            lambda m: errors.UndefinedFunction(f"function {m[1]} does not exist"),
+        ),
+        (
+            r"Invalid input for hex digit: (.)",
+            lambda m: errors.InvalidParameterValue(f'invalid hexadecimal digit: "{m[1]}"'),
+        ),
+        (
+            r"Invalid UTF8 Codepoint",
+            lambda _: errors.ProgramLimitExceeded("requested character not valid for encoding"),
+        ),
         # the machine
         (
             r"file system operations are disabled|external (?:extensions|access)|configuration has been locked",

@@ -33,11 +33,15 @@ COLUMNS = {
 
 
 def why(
-    query: ContinuousQuery, store: Store, rows_max: int, streams: Mapping[str, StreamProgress] | None = None
+    query: ContinuousQuery,
+    store: Store,
+    rows_max: int,
+    streams: Mapping[str, StreamProgress] | None = None,
+    stalled: str | None = None,
 ) -> pa.Table:
     """Give a row for each open group, by their windows' ends, at most `rows_max`; or one row that says why there is none.
 
-    `streams` know the names of their sources' partitions.
+    `streams` know the names of their sources' partitions; `stalled` says what keeps the query from getting anything new.
     """
     plan, progress = query.plan, query.progress
     delay, largest = plan.watermark_delay_us, progress.largest
@@ -59,7 +63,15 @@ def why(
         reason = f"{kept} rows wait in the join until none can match them any more"
         held = {"reason": literal(reason), "closes_at_event_time": _timestamp(first), "open_groups": "0"}
         return store.arrow(_row({**values, **held}))
-    return store.arrow(_row({"reason": literal(_nothing_open(query)), "open_groups": "0", **values}))
+    return store.arrow(
+        _row(
+            {
+                "reason": literal(_nothing_open(query) if stalled is None else f"the view is stalled: {stalled}"),
+                "open_groups": "0",
+                **values,
+            }
+        )
+    )
 
 
 def _inputs(query: ContinuousQuery, streams: Mapping[str, StreamProgress]) -> str:

@@ -49,6 +49,8 @@ from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
 
 Relation = Stream | Table | Derived
+
+_LISTING = (exp.Group, exp.GroupingSets, exp.Rollup, exp.Cube, exp.Tuple, exp.Paren)  # what holds entries of GROUP BY
 CLOSING = "__closing"  # the key by which groups are closed where there is no window
 
 
@@ -232,7 +234,9 @@ class Binder:
             return Groups((), None, ())
         # a name that is both is the source's column, as in Postgres
         aliases = {i.alias: i.this for i in items if isinstance(i, exp.Alias) and source.column(i.alias) is None}
-        own = any(is_window(self._key(n, items, aliases)) for n in group.walk() if isinstance(n, exp.Expr))
+        # a number inside of an expression is no place in the list
+        entries = (n for n in group.walk() if not isinstance(n, exp.Literal) or isinstance(n.parent, _LISTING))
+        own = any(is_window(self._key(n, items, aliases)) for n in entries)
         columns = WINDOW_COLUMNS if own or not any(source.column(n) for n in WINDOW_COLUMNS) else ()
         try:
             return groups_of(group, lambda e: self._key(e, items, aliases), is_window, columns, self.limits)

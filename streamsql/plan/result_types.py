@@ -270,6 +270,8 @@ class ResultTypes:
             return columns[0][1] if columns else None
         if isinstance(node, (*_KEEPING, exp.Case, exp.Coalesce, exp.Greatest, exp.Least)):
             found = _common([self._raw(part) for part in _parts(node)])
+            if isinstance(node, (exp.Max, exp.Min)) and node.expressions:  # max(x, n) is a list
+                return None if found is None else found.array
             return t.TEXT if isinstance(node, _EXTREMES) and found in _WITHOUT_ORDER else found
         if isinstance(node, _ARITHMETIC):
             return self._chain(node)
@@ -385,7 +387,7 @@ def _concatenated(one: WireType | None, other: WireType | None) -> WireType | No
 def _argument(aggregate: exp.Expr) -> exp.Expr | None:
     """Give what is added up, without its DISTINCT."""
     argument: exp.Expr | None = aggregate.this
-    return argument.expressions[0] if isinstance(argument, exp.Distinct) else argument
+    return next(iter(argument.expressions), None) if isinstance(argument, exp.Distinct) else argument
 
 
 def _aggregate(node: exp.Expr, of: WireType | None) -> WireType | None:

@@ -50,6 +50,8 @@ class Session:
         self._extended = extended = Extended(context, self._execution, self._output)
         self._log = log.bind(pid=context.asker.process_id)
         context.prepared = extended
+        asker = context.logged_in
+        context.known.cancellations[asker.process_id] = (asker.role, context.cancel)
         self._handlers: dict[type[messages.FrontendMessage], Callable[..., Awaitable[None]]] = {
             messages.Bind: extended.bind,
             messages.Close: extended.close,
@@ -171,6 +173,7 @@ class Session:
         await self._context.cursors.close(None)
         self._context.transaction.roll_back()
         self._context.listener.leave(None)
+        self._context.known.cancellations.pop(self._context.logged_in.process_id, None)
 
     # ---- simple protocol ----
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
 import adbc_driver_postgresql.dbapi as adbc
 import pandas as pd
 import polars as pl
+import psycopg
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
@@ -131,3 +133,22 @@ def test_pandas_reads_and_writes_tables(server: RunningServer):
     parts = list(pd.read_sql("SELECT i FROM generate_series(1, 25) AS g(i)", engine, chunksize=10))
     assert [len(part) for part in parts] == [10, 10, 5]
     engine.dispose()
+
+
+def test_a_live_query_is_cancelled(server: RunningServer):
+    """ADBC's own cancel from another thread; for polars, which hides its connection, another session cancels."""
+    server.execute("CREATE STREAM endless (n INT)")
+    with adbc.connect(server.dsn, autocommit=True) as opened, opened.cursor() as cursor, ThreadPoolExecutor(1) as pool:
+        cursor.adbc_statement.set_options(**{"adbc.postgresql.use_copy": "false"})
+        ended = pool.submit(lambda: cursor.execute("SELECT n FROM endless EMIT APPEND"))
+        server.wait_for_live_queries(1)
+        cursor.adbc_cancel()
+        with pytest.raises(adbc.Error, match="canceling statement due to user request"):
+            ended.result(30)
+    with server.session() as connection, ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(pl.read_database, "SELECT n FROM endless EMIT APPEND", connection)
+        server.wait_for_live_queries(1)
+        number = connection.info.backend_pid
+        assert server.execute(f"SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE pid = {number}") == [(True,)]
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            ended.result(30)

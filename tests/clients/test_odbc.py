@@ -6,6 +6,7 @@ import datetime as dt
 import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -143,3 +144,19 @@ def test_isql_runs_a_script(server: RunningServer):
     assert "1,two" in said
     assert '[42703]ERROR: column "nosuch" does not exist' in said
     assert "\n3" in said
+
+
+def test_a_live_query_is_cancelled_from_another_session(server: RunningServer, shop: None):
+    """The driver reads all of a result before it gives a row, so another session has to end an endless one."""
+    opened = connect(server, autocommit=True)
+    cursor = opened.cursor()
+    number = cursor.execute("SELECT pg_backend_pid()").fetchval()
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(cursor.execute, "SELECT who FROM visits EMIT APPEND")
+        server.wait_for_live_queries(1)
+        assert server.execute(f"SELECT pg_cancel_backend({number})") == [(True,)]
+        with pytest.raises(pyodbc.Error) as cancelled:
+            ended.result(30)
+    assert cancelled.value.args[0] in ("57014", "HY008")
+    assert cursor.execute("SELECT 1").fetchval() == 1
+    opened.close()

@@ -7,6 +7,7 @@ import io
 import threading
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -125,3 +126,17 @@ def test_a_live_query_with_a_limit_is_read_as_rows_come(server: RunningServer, c
     thread.join(30)
     assert seen == [[0], [1], [2]]
     server.wait_for_live_queries(0)
+
+
+def test_a_live_query_is_cancelled_from_another_session(server: RunningServer, connection: Any):
+    """pg8000 itself has no cancel, and reads a result to its end."""
+    connection.run("CREATE STREAM native_cancelled (n INT)")
+    number = connection.run("SELECT pg_backend_pid()")[0][0]
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(connection.run, "SELECT n FROM native_cancelled EMIT APPEND")
+        server.wait_for_live_queries(1)
+        assert server.execute(f"SELECT pg_cancel_backend({number}) AS done") == [(True,)]
+        with pytest.raises(pg8000.native.DatabaseError) as cancelled:
+            ended.result(30)
+    assert cancelled.value.args[0]["C"] == "57014"
+    assert connection.run("SELECT 1") == [[1]]

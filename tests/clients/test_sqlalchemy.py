@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -250,3 +251,22 @@ def test_a_mapped_class_stands_in_a_schema(server: RunningServer, engine: sa.Eng
     with engine.begin() as connection:
         connection.execute(sa.schema.DropSchema("placed"))
     assert "placed" not in sa.inspect(engine).get_schema_names()
+
+
+def test_a_live_query_is_read_and_cancelled(server: RunningServer, engine: sa.Engine):
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP STREAM IF EXISTS endless"))
+        connection.execute(sa.text("CREATE STREAM endless (n INT)"))
+        connection.execute(sa.text("INSERT INTO endless VALUES (1), (2), (3)"))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        limited = connection.execute(sa.text("SELECT n FROM endless EMIT APPEND LIMIT 3"))
+        assert [row.n for row in limited] == [1, 2, 3]
+        number = connection.scalar(sa.text("SELECT pg_backend_pid()"))
+        with ThreadPoolExecutor(1) as pool:
+            ended = pool.submit(lambda: connection.execute(sa.text("SELECT n FROM endless EMIT APPEND")).all())
+            server.wait_for_live_queries(1)
+            with engine.connect() as other:
+                assert other.scalar(sa.select(sa.func.pg_cancel_backend(number))) is True
+            with pytest.raises(sa.exc.DBAPIError, match="canceling statement due to user request"):
+                ended.result(30)
+        assert connection.scalar(sa.text("SELECT 1")) == 1

@@ -261,3 +261,20 @@ def test_a_wrong_secret_cancels_nothing(server: RunningServer, connection: Conne
         cancelled(client, server)
         cancel_request(server.port, client.process_id, client.secret)  # nothing runs: nothing happens
         assert client.query("SELECT 1")[-1] == READY
+
+
+def test_pg_cancel_backend_tells_whether_there_is_such_a_session(server: RunningServer):
+    with server.session() as asking, server.session() as other:
+        number = other.info.backend_pid
+        assert asking.execute("SELECT 1 AS one, pg_cancel_backend(2000000000)").fetchone() == (1, False)
+        assert asking.execute("SELECT pg_cancel_backend(NULL)").fetchone() == (None,)
+        with pytest.raises(psycopg.errors.FeatureNotSupported):
+            asking.execute(f"SELECT 1 WHERE pg_cancel_backend({number})")
+        asking.execute("CREATE ROLE bystander")
+        asking.execute("SET ROLE bystander")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            asking.execute(f"SELECT pg_cancel_backend({number})")
+        asking.execute("RESET ROLE")
+        asking.execute("DROP ROLE bystander")
+    with server.session() as asking:  # who has left cannot be cancelled
+        until(lambda: asking.execute(f"SELECT pg_cancel_backend({number})").fetchone() == (False,))

@@ -9,6 +9,7 @@ import pyarrow as pa
 from streamsql.base.errors import WrongObjectType
 from streamsql.catalog.objects import View
 from streamsql.catalog.rights import require_read
+from streamsql.engine.stalls import stalls
 from streamsql.engine.why import COLUMNS, why
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Batches, ResultColumn, Rows
@@ -32,7 +33,8 @@ async def execute(context: Context, statement: ExplainWhy, values: Values) -> Ro
                 position=statement.name_position + 1,
             )
         require_read(context.catalog, context.asker.role, view)
-        return why(engine.queries[view.name], engine.store, context.limits.why_rows_max, engine.streams)
+        stalled = stalls((q.name, q.plan.sources, q.progress.error) for q in engine.queries.values()).get(view.name)
+        return why(engine.queries[view.name], engine.store, context.limits.why_rows_max, engine.streams, stalled)
 
     table = await asyncio.wrap_future(engine.call(ask))
     found = await columns(context, statement, values)

@@ -31,6 +31,7 @@ from streamsql.server.context import Context, Given, Values
 from streamsql.server.known import Bound
 from streamsql.server.reads import describe_on
 from streamsql.server.results import Batches, ResultColumn, Rows, Wake, only
+from streamsql.server.statements.cancel_calls import canceller, cancelling, cancels
 from streamsql.server.statements.notify_calls import rewritten, telling
 from streamsql.server.streaming import canonical, every
 from streamsql.server.templates import template_of
@@ -63,6 +64,9 @@ def check_continuous(context: Context, query: Query) -> None:
 async def columns(context: Context, statement: Query, values: Values) -> list[ResultColumn]:
     """Tell the result's columns; parameters without values are typed NULLs."""
     if statement.emit is None:
+        cancelled = cancels(statement)
+        if cancelled is not None:
+            return cancelled.shown((await _bound(context, cancelled.query, values)).columns)
         calls = rewritten(statement)
         if calls is None:
             return list((await _bound(context, statement, values)).columns)
@@ -79,6 +83,12 @@ async def columns(context: Context, statement: Query, values: Values) -> list[Re
 async def execute(context: Context, statement: Query, values: Values) -> Rows:
     if statement.emit is not None:
         return await _live(context, _with_values(statement, values))
+    cancelled = cancels(statement)
+    if cancelled is not None:
+        rows = await _adhoc(context, cancelled.query, values)
+        rows.columns = cancelled.shown(rows.columns)
+        rows.batches = cancelling(rows.batches, cancelled.places, canceller(context))
+        return rows
     calls = rewritten(statement)
     if calls is None:
         return await _adhoc(context, statement, values)
