@@ -53,7 +53,7 @@ AGGREGATES = {
     "nth_value(x, 2)": "list(x ORDER BY {r})[2]",
     "list(x)": "list(x ORDER BY {r})",
     "string_agg(k || n, '-')": "string_agg(k || n, '-' ORDER BY {r})",
-    "arg_max(n, x)": "arg_max(n, struct_pack(x := x, r := -{r}))",
+    "arg_max(n, x)": "arg_max(n, struct_pack(x := x, r := -{r})) FILTER (WHERE x IS NOT NULL)",
     "max(x, 2)": "max(x, 2)",
 }
 FRAMES = (
@@ -276,3 +276,28 @@ def _needs_all(call: Call) -> bool:
     return any(
         word in call.sql for word in ("lead", "UNBOUNDED FOLLOWING", "ntile", "cume_dist", "1 FOLLOWING", "2 FOLLOWING")
     )
+
+
+def test_what_frames_and_keys_of_an_hour_keep_is_level_over_a_day():
+    sizes = []
+    with Database() as made:
+        made.execute(
+            "CREATE STREAM s (ts TIMESTAMP, k TEXT, x INT, y DOUBLE PRECISION, n INT, "
+            "WATERMARK FOR ts AS ts - INTERVAL '1 minute') WITH (retention = '0')"
+        )
+        made.execute(
+            "CREATE MATERIALIZED VIEW v AS SELECT n, "
+            "count(*) OVER (PARTITION BY k ORDER BY ts RANGE BETWEEN INTERVAL '5 minutes' PRECEDING AND CURRENT ROW), "
+            "sum(x) OVER (PARTITION BY k, date_trunc('hour', ts) ORDER BY ts), "
+            "lag(n) OVER (PARTITION BY k ORDER BY ts) FROM s EMIT APPEND"
+        )
+        for hour in range(24):
+            rows: list[Row] = [
+                ((hour * 3600 + 10 * i) * SECOND_US, "pqr"[i % 3], 1, None, hour * 360 + i) for i in range(360)
+            ]
+            made.push_arrow("s", table(rows))
+            sizes.append(int(made.query("SELECT state_rows FROM streamsql.views")[0][0] or 0))
+        last = made.values("SELECT * FROM public.v ORDER BY n DESC LIMIT 1")
+    # what is kept is looked through once it is twice as much, and more than a thousand rows
+    assert max(sizes) <= over.PRUNE_ROWS_MIN + 360, sizes
+    assert last == [(24 * 360 - 8, 11, 118, 24 * 360 - 11)]

@@ -64,7 +64,9 @@ class OverNode(Node):
         # of the keys that an epoch touches, what is gone, and what is gone after it: outside of the database, where they hold
         # no states, since a prepared statement that reads a table is planned anew each time
         self._by_arrow = all(isinstance(p, Added) for p in origin.parts)
-        self.touched, self.merged = (quoted(f"{self.delta_name} {n}") for n in ("touched", "merged"))
+        self.touched, self.merged, self.dropped = (
+            quoted(f"{self.delta_name} {n}") for n in ("touched", "merged", "dropped")
+        )
         self.names = [c.name for c in origin.input.columns]
         self._columns = ", ".join([*(quoted(n) for n in self.names), "__seq", AT_COLUMN, "__t"])
         self._came = f"(SELECT {self._columns} FROM {typed(quoted(self.delta_name), origin.input.columns)})"
@@ -85,6 +87,9 @@ class OverNode(Node):
         self.store.register(self.delta_name, self.delta)
 
     def open_scratch(self) -> None:
+        if self.origin.keeps:
+            self.store.execute(f"DROP TABLE IF EXISTS temp.main.{self.dropped}")
+            self.store.execute(f"CREATE TEMP TABLE {self.dropped} (row BIGINT)")
         if not self.origin.counted:
             return
         empty = f"SELECT *, 0::BIGINT AS __row FROM {self.gone} LIMIT 0"
@@ -106,6 +111,7 @@ class OverNode(Node):
 
     def close(self) -> None:
         self.store.unregister(self.delta_name)
+        self.store.execute(f"DROP TABLE IF EXISTS temp.main.{self.dropped}")
         for table in (self.touched, self.merged) if self.origin.counted else ():
             if self._by_arrow:
                 self.store.unregister(bare(table))
@@ -300,13 +306,15 @@ class OverNode(Node):
         same = " AND ".join(f"c.{k} IS NOT DISTINCT FROM r.{k}" for k in self._keys) or "true"
         cuts = stages.cuts(over, self.kept, "$1")
         dropped = f"SELECT r.rowid FROM {self.kept} AS r JOIN ({cuts}) AS c ON {same} WHERE r.__t < c.__cut"
-        store.execute(f"CREATE OR REPLACE TEMP TABLE __dropped AS {dropped}".replace("$1", str(mark)))
+        store.run(f"DELETE FROM {self.dropped}")
+        if not store.run(f"INSERT INTO {self.dropped} {dropped}", mark, size=progress.state_rows):
+            return replace(progress, compacted=progress.state_rows)
+        chosen = f"WHERE rowid IN (SELECT row FROM {self.dropped})"
         if over.counted:
-            rows = f"(SELECT {self._columns} FROM {self.kept} WHERE rowid IN (SELECT rowid FROM __dropped))"
+            rows = f"(SELECT {self._columns} FROM {self.kept} {chosen})"
             self._touch(rows, progress.state_rows)
             progress = self._merge(rows, progress)
-        gone = store.execute(f"DELETE FROM {self.kept} WHERE rowid IN (SELECT rowid FROM __dropped)")
-        store.execute("DROP TABLE __dropped")
+        gone = store.run(f"DELETE FROM {self.kept} {chosen}", size=progress.state_rows)
         left = progress.state_rows - gone
         return replace(progress, state_rows=left, compacted=left)
 
