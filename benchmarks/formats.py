@@ -11,16 +11,22 @@ import io
 import time
 from collections.abc import Callable
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import csv, json
 
 from benchmarks.events import scaled
 from benchmarks.figures import Figure, say
+from streamsql.formats.avro.format import AvroCodec
+from streamsql.formats.avro.writing import AvroWriter
+from streamsql.formats.binary import BinaryDecoder, SchemaText
 from streamsql.formats.csv import CsvFormat
 from streamsql.formats.format import Field
 from streamsql.formats.json import JsonFormat
+from streamsql.formats.records import Records
 
 ROWS = 500_000
+MESSAGES = 65_536
 FIELDS = (Field("ts", "TIMESTAMP"), Field("symbol", "VARCHAR"), Field("price", "DOUBLE"), Field("qty", "BIGINT"))
 SCHEMA = pa.schema([("ts", pa.timestamp("us")), ("symbol", pa.string()), ("price", pa.float64()), ("qty", pa.int64())])
 
@@ -40,6 +46,9 @@ def run(scale: float) -> list[Figure]:
     decoded = reader.decode(lines).rows
     arrow_json = _rate(rows, lambda: _arrow_json(lines))
     arrow_csv = _rate(rows, lambda: _arrow_csv(commas))
+    avro = AvroWriter(FIELDS, "row")
+    messages = avro.write(decoded).to_pylist()
+    avro_in = AvroCodec(FIELDS, "auto", None, SchemaText(avro.schema)).decoder(framed=False)
     array = b"[" + lines[:-1].replace(b"\n", b",") + b"]"
     return [
         _figure("NDJSON in", _rate(rows, lambda: reader.decode(lines)), arrow_json, "pyarrow.json", least=1_000_000),
@@ -54,7 +63,18 @@ def run(scale: float) -> list[Figure]:
             _rate(rows, lambda: _write_csv(decoded)),
             "pyarrow.csv",
         ),
+        _figure("Avro messages in", _rate(rows, lambda: _messages(avro_in, messages)), None, None, least=1_000_000),
+        _figure("Avro messages out", _rate(rows, lambda: avro.write(decoded)), None, None),
     ]
+
+
+def _messages(decoder: BinaryDecoder, payloads: list[bytes]) -> None:
+    """Read messages as a broker's source does, in batches."""
+    for start in range(0, len(payloads), MESSAGES):
+        part = payloads[start : start + MESSAGES]
+        lengths = np.fromiter(map(len, part), np.int64, len(part))
+        begins = np.cumsum(lengths + 1) - lengths - 1
+        decoder.read_records(Records(b"\n".join(part), begins, begins + lengths), 0)
 
 
 def _figure(name: str, value: float, bound: float | None, bound_name: str | None, least: float | None = None) -> Figure:

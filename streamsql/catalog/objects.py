@@ -17,6 +17,7 @@ from streamsql.catalog.access import PUBLIC_SCHEMA as PUBLIC_ID
 from streamsql.catalog.access import TEMPORARY_IDS_FROM, Access
 from streamsql.sql.constraints import Check, Constraint, ForeignKey, Unique
 from streamsql.sql.names import OWN_SCHEMA, key_of, parted
+from streamsql.sql.sequence_statements import SequenceOptions
 from streamsql.sql.statements import ColumnDefinition, EmitMode, ObjectKind, Watermark
 
 PUBLIC_SCHEMA = "public"
@@ -157,6 +158,14 @@ class Table(Relation):
 
 
 @dataclass(frozen=True, slots=True)
+class Sequence(Named):
+    """A sequence of numbers. `owned_by` are the id of a table and the name of a column of it, with which it goes."""
+
+    options: SequenceOptions
+    owned_by: tuple[int, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class OutputColumn:
     """A column of a query's result: its name and DuckDB type."""
 
@@ -220,6 +229,8 @@ class Catalog:
     comments: Mapping[tuple[str, str], str] = field(default_factory=dict)
     schemas: Mapping[str, Schema] = field(default_factory=lambda: {PUBLIC_SCHEMA: PUBLIC})
     sinks: Mapping[str, Sink] = field(default_factory=dict)
+    # by key; they share their names with the objects
+    sequences: Mapping[str, Sequence] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[CatalogObject]:
         return iter(self.objects.values())
@@ -243,6 +254,25 @@ class Catalog:
         """Give the key of what is called so; the name itself, where nothing is."""
         found = self.called(written)
         return written if found is None else found.name
+
+    def is_taken(self, schema: str, name: str) -> bool:
+        """Tell whether an object or a sequence is called so."""
+        return self.lookup(schema, name) is not None or self.sequence_called(schema, name) is not None
+
+    def sequence_called(self, schema: str, name: str) -> Sequence | None:
+        """Give the sequence that is called so."""
+        return next((s for s in self.sequences.values() if (s.schema, s.bare) == (schema, name)), None)
+
+    def sequence_of(self, made: Relation, column: str) -> Sequence | None:
+        """Give the sequence that a column owns."""
+        return next((s for s in self.sequences.values() if s.owned_by == (made.id, column)), None)
+
+    def with_sequences(self, made: Iterable[Sequence]) -> Catalog:
+        return replace(self, sequences={**self.sequences, **{s.name: s for s in made}})
+
+    def without_sequences(self, ids: Iterable[int]) -> Catalog:
+        gone = set(ids)
+        return replace(self, sequences={k: s for k, s in self.sequences.items() if s.id not in gone})
 
     def in_schema(self, schema: str) -> list[CatalogObject]:
         """List what stands in a schema."""

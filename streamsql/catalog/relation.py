@@ -18,6 +18,7 @@ import pyarrow as pa
 from streamsql.base.types import ARRAYS, BY_NAME, OID, WireType, canonical_arrow
 from streamsql.catalog.access import OWNER, OWNER_NAME, PUBLIC
 from streamsql.catalog.objects import PUBLIC_SCHEMA, TEMPORARY_SCHEMA, Catalog
+from streamsql.catalog.objects import Sequence as Sequence_
 
 PG_CATALOG = "pg_catalog"
 INFORMATION_SCHEMA = "information_schema"
@@ -96,13 +97,14 @@ class Snapshot:
     role: int = OWNER
     owner: str = OWNER_NAME
     path: tuple[str, ...] = (PUBLIC_SCHEMA,)
+    last_number: Callable[[Sequence_], tuple[int, bool]] = field(default=lambda _: (0, False), compare=False)
 
     def visible(self, schema: str, name: str) -> bool:
         """Tell whether a name without its schema means what is called so in this schema."""
         for other in (TEMPORARY_SCHEMA, *self.path):
             if other == schema:
                 return True
-            if self.catalog.lookup(other, name) is not None or (other, name) in self.relations:
+            if self.catalog.is_taken(other, name) or (other, name) in self.relations:
                 return False
         return False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from streamsql.catalog import information_schema, pg_catalog
+from streamsql.catalog import information_schema, objects, pg_catalog
 from streamsql.catalog.access import OWNER
 from streamsql.catalog.objects import PUBLIC_SCHEMA, Catalog
 from streamsql.catalog.relation import NOTHING_OWN, CatalogRelation, OwnObjects, SessionRow, Setting, Snapshot
@@ -27,6 +27,9 @@ def snapshot(
     role: int = OWNER,
     owner: str = "",
     path: tuple[str, ...] = (PUBLIC_SCHEMA,),
+    last_number: Callable[[objects.Sequence], tuple[int, bool]] = lambda _: (0, False),
 ) -> Snapshot:
     """Make a snapshot with all relations in it."""
-    return Snapshot(catalog, user, database, settings, sessions, rows_in, STANDARD, own, role, owner or user, path)
+    return Snapshot(
+        catalog, user, database, settings, sessions, rows_in, STANDARD, own, role, owner or user, path, last_number
+    )

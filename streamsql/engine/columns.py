@@ -18,6 +18,7 @@ from streamsql.base.faults import reached
 from streamsql.catalog.access import Access
 from streamsql.catalog.objects import Catalog, Stream, View, quoted
 from streamsql.engine import recovery
+from streamsql.engine.constraints import with_checks
 from streamsql.engine.definitions import set_access
 from streamsql.engine.epoch import Engine
 from streamsql.engine.origin_query import OriginQuery
@@ -37,7 +38,7 @@ def add_stream_column(engine: Engine, stream: Stream, statement: CreateStream) -
     """Let a stream have the columns of a statement, of which one is new. Raises StreamSQLError: nothing has happened."""
     grown = recovery.relation_of(statement, stream.id, statement.text)
     assert isinstance(grown, Stream)
-    grown = replace(grown, schema=stream.schema, label=stream.label)
+    grown = with_checks(replace(grown, schema=stream.schema, label=stream.label), engine.limits)
     above = engine.catalog.all_dependents(stream.name)
     before, kept = engine.catalog, dict(engine.queries)
     growth = _Growth(engine, grown, above)

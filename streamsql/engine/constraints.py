@@ -15,7 +15,14 @@ from typing import Any, TypeVar
 import duckdb
 import pyarrow as pa
 
-from streamsql.base.errors import About, CheckViolation, NotNullViolation, StreamSQLError, UniqueViolation
+from streamsql.base.errors import (
+    About,
+    CheckViolation,
+    NotNullViolation,
+    SerializationFailure,
+    StreamSQLError,
+    UniqueViolation,
+)
 from streamsql.base.limits import Limits
 from streamsql.catalog.objects import Stream, Table, quoted
 from streamsql.engine.store import translated
@@ -38,6 +45,15 @@ def with_checks(relation: R, limits: Limits, statement: Statement | None = None,
         return relation
     found = check_sqls(relation, statement or Statement(relation.text, 0), limits, describe)
     return replace(relation, check_sql=found)
+
+
+def check_columns(relation: Stream | Table, rows: pa.Table) -> None:
+    """Raise SerializationFailure where rows were made for a relation that has been altered since."""
+    names = [name for name in rows.column_names if not name.startswith("__")]
+    if isinstance(relation, Table) and names != [c.name for c in relation.columns]:
+        raise SerializationFailure(
+            f'"{relation.bare}" was altered while its rows were on their way', hint="send the transaction again"
+        )
 
 
 def check_rows(rows: pa.Table, relation: Stream | Table, cursor: duckdb.DuckDBPyConnection) -> None:

@@ -6,7 +6,7 @@ replaced only after the commit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -23,14 +23,16 @@ from streamsql.base.errors import (
 from streamsql.catalog.access import OWNER, Access
 from streamsql.catalog.objects import (
     KIND_OF,
+    PUBLIC_SCHEMA,
     CatalogObject,
+    Sequence,
     Stream,
     Table,
     View,
     literal,
     quoted,
 )
-from streamsql.engine import dropped, finished, foreign_keys, left_behind, outbox, recovery
+from streamsql.engine import dropped, finished, foreign_keys, left_behind, outbox, recovery, sequences
 from streamsql.engine.access import save_access
 from streamsql.engine.constraints import with_checks
 from streamsql.engine.epoch import Engine
@@ -42,6 +44,7 @@ from streamsql.engine.subscriptions import Subscription
 from streamsql.engine.table_changes import refuse_if_append_mode, refuse_if_filled
 from streamsql.engine.views import ContinuousQuery
 from streamsql.sql.constraints import ForeignKey
+from streamsql.sql.names import parted
 from streamsql.sql.statements import (
     CreateStream,
     CreateTable,
@@ -59,20 +62,20 @@ def create_relation(engine: Engine, statement: CreateStream | CreateTable, owner
     made = with_checks(made, engine.limits, statement, engine.describe)
     if isinstance(made, Table):
         foreign_keys.check_new(engine.catalog, made)
-    if any(c.numbered for c in made.columns):
+    if made.connector and (made.constraints or any(c.numbered for c in made.columns)):
         raise FeatureNotSupported(
-            "a column that a sequence numbers is not supported", hint="let the client number its rows"
-        )
-    if made.connector and made.constraints:
-        raise FeatureNotSupported(
-            f"constraints of a {KIND_OF[type(made)].value.lower()} that a connector fills are not supported",
+            "constraints and numbered columns of what a connector fills are not supported",
             hint="a materialized view can leave rows out",
         )
     with engine.store.transaction():
-        engine.store.execute(_rows_table(made))
+        engine.store.execute(rows_table(made))
         names = ", ".join(quoted(c.name) for c in made.columns)
         engine.store.execute(f"CREATE VIEW {made.public_name} AS SELECT {names} FROM {made.rows_table}")
-        save_made(engine, made, owner)
+        numbering = sequences.owned(engine, made)
+        for sequence in numbering:
+            sequences.save(engine.store, sequence)
+            engine.sequences.add(sequence)
+        save_made(engine, made, owner, numbering)
     return made
 
 
@@ -84,7 +87,8 @@ def _speaking_of_itself(made: Stream | Table, name: str) -> Stream | Table:
     return replace(made, constraints=constraints)
 
 
-def _rows_table(made: Stream | Table) -> str:
+def rows_table(made: Stream | Table) -> str:
+    """Give the statement that makes the table of a relation's rows."""
     columns = []
     for column in made.columns:
         if column.name.startswith("__"):
@@ -103,19 +107,23 @@ def _rows_table(made: Stream | Table) -> str:
 
 
 def exists(engine: Engine, key: str, may: bool) -> bool:
-    found = engine.catalog.called(key)
-    if found is not None and not may:
-        raise DuplicateTable(f'relation "{found.bare}" already exists')
-    return found is not None
+    schema, name = parted(key)
+    found = engine.catalog.is_taken(schema or PUBLIC_SCHEMA, name)
+    if found and not may:
+        raise DuplicateTable(f'relation "{name}" already exists')
+    return found
 
 
-def save_made(engine: Engine, made: CatalogObject, owner: int = OWNER) -> None:
-    """Make an object durable and known, as the last act of its transaction."""
+def save_made(engine: Engine, made: CatalogObject, owner: int = OWNER, numbering: Iterable[Sequence] = ()) -> None:
+    """Make an object, with the sequences of its columns, durable and known, as the last act of its transaction."""
     before = engine.catalog
-    engine.catalog = before.with_object(made)
+    engine.catalog = before.with_object(made).with_sequences(numbering)
     try:
         if owner != OWNER:
-            set_access(engine, before.access.with_owner(made.id, owner))
+            access = before.access.with_owner(made.id, owner)
+            for sequence in numbering:
+                access = access.with_owner(sequence.id, owner)
+            set_access(engine, access)
         recovery.save_object(engine.store, made)
         engine.save()
     except BaseException:
@@ -187,11 +195,6 @@ def drop_objects(engine: Engine, given: list[CatalogObject], *, cascade: bool) -
                 detail="\n".join(f"{other} depends on {kind} {item.shown}" for other in depending),
                 hint="use DROP ... CASCADE to drop the dependent objects too",
             )
-        if any(table.name not in known for table, _ in engine.catalog.referencing(item.name)):
-            raise FeatureNotSupported(
-                f"DROP ... CASCADE of {item.shown}, which foreign keys speak of, is not supported",
-                hint="drop these tables first",
-            )
         gone += views
     if gone:
         _drop_all(engine, gone)
@@ -199,6 +202,8 @@ def drop_objects(engine: Engine, given: list[CatalogObject], *, cascade: bool) -
 
 
 def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
+    from streamsql.engine import altering  # which drops views that read a column
+
     names = {o.name for o in gone}
     live = [
         q for q in engine.queries.values()
@@ -206,8 +211,10 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
     ]  # fmt: skip
     before, streams, sinks = engine.catalog, dict(engine.streams), engine.sinks
     catalog = before
+    cut = altering.without_references(engine, before, names)
     for name in names:
         catalog = catalog.without(name).without_comments(name)
+    catalog = replace(catalog, objects={**catalog.objects, **{table.name: table for table in cut}})
     kept = dict(engine.queries)
     groups: dict[SharedQuery, list[ContinuousQuery]] = {}
     for query in live:
@@ -227,6 +234,8 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
                     engine.store.execute(f"DROP TABLE {item.rows_table}")
                     finished.forget(engine.store, item.id)
                     dropped.forget(engine.store, item.id)
+            for table in cut:
+                altering.save_definition(engine, table)
             for query in live:
                 query.drop()
                 engine.queries.pop(query.name)
@@ -234,8 +243,11 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
             catalog, engine.sinks = outbox.remove(engine.store, catalog, sinks, cut_off)
             for name in names:
                 engine.streams.pop(name, None)
-            engine.catalog = catalog.with_access(before.access)
-            set_access(engine, catalog.access.without_objects(o.id for o in gone))
+            ids = {o.id for o in gone}
+            numbering = [s.id for s in catalog.sequences.values() if s.owned_by is not None and s.owned_by[0] in ids]
+            sequences.forget(engine.store, numbering)
+            engine.catalog = catalog.without_sequences(numbering).with_access(before.access)
+            set_access(engine, catalog.access.without_objects([*ids, *numbering]))
             engine.save()
     except BaseException:
         engine.catalog, engine.queries, engine.streams, engine.sinks = before, kept, streams, sinks

@@ -30,7 +30,7 @@ from streamsql.base.metrics import Durations
 from streamsql.catalog.objects import OutputColumn, Stream, Table
 from streamsql.engine import chains, finished, foreign_keys, outbox, receipts, recovery, stream_time
 from streamsql.engine.changes import Changes, Progress
-from streamsql.engine.constraints import check_within, duplicate_within, explained, explaining
+from streamsql.engine.constraints import check_columns, check_within, duplicate_within, explained, explaining
 from streamsql.engine.filters import Filters
 from streamsql.engine.flow import Arriving
 from streamsql.engine.flows import Flows
@@ -42,6 +42,7 @@ from streamsql.engine.receipts import Receipt
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, needed_rows, recompute_readers
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.retention import CHECK_US_MIN, Retention
+from streamsql.engine.sequences import SequencePlaces
 from streamsql.engine.shared import SharedQuery
 from streamsql.engine.sharing import grown, part_all, part_failing
 from streamsql.engine.store import UTC, Delta, Store, translated
@@ -80,6 +81,7 @@ class Engine:
         recovery.create_engine_tables(store)
         self.describe_cursor = store.cursor()
         found = recovery.recover(store, self.describe, limits)
+        self.sequences = SequencePlaces(store)
         self.catalog = found.catalog
         self.flows = Flows(found.catalog)
         self.identity = str(store.fetch("SELECT identity FROM _engine.identity")[0][0])
@@ -103,6 +105,7 @@ class Engine:
         self.queue.stop()
         if self._thread.ident is not None:
             self._thread.join()
+        self.sequences.settle()
         self.store.checkpoint()
         self.store.close()
 
@@ -255,6 +258,7 @@ class Engine:
         idle: set[int] = set()
         for name, table in batches.items():
             relation = self.catalog.relation(name)
+            check_columns(relation, table)
             arrivals.append((relation, table))
             self._open_kept(*arrivals[-1])
             # a failing condition would take the transaction with it, so they are asked before

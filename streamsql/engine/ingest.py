@@ -21,6 +21,7 @@ from streamsql.engine.constraints import check_rows, null_violation
 from streamsql.engine.fitting import fitted
 from streamsql.engine.store import translated
 from streamsql.plan.insertion import default_of
+from streamsql.plan.sequence_calls import sequence_of_default
 from streamsql.sql.render_trees import duckdb_sql
 from streamsql.sql.statements import ColumnDefinition
 
@@ -136,7 +137,12 @@ def with_defaults(rows: pa.Table, relation: Stream | Table, cursor: duckdb.DuckD
     """Put defaults in for what is NULL: of a format's record, a column that is not there and one that is null are the same."""
     there = set(rows.column_names)
     defaults = [
-        c for c in relation.columns if c.default is not None and c.name in there and rows.column(c.name).null_count
+        c
+        for c in relation.columns
+        if c.default is not None
+        and sequence_of_default(c) is None
+        and c.name in there
+        and rows.column(c.name).null_count
     ]
     if not defaults:
         return rows

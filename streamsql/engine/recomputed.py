@@ -121,6 +121,12 @@ class RecomputedQuery(ContinuousQuery):
                 self._deltas[scan.relation] = Delta(empty)
                 self._store.register(self._changes_name(scan.number), self._deltas[scan.relation])
 
+    def reopen(self) -> None:
+        """Take note that a table which the query reads has other columns; those that it reads are as they were."""
+        self._open_part()
+        if self._inner is not None:
+            self._inner.reopen()
+
     def change_plan(self, plan: ContinuousPlan) -> None:
         """Take on a plan with the same outputs, within a transaction; `recompute` must follow, over all that it reads."""
         self._drop_inner()

@@ -39,7 +39,7 @@ from streamsql.catalog.objects import (
     View,
     quoted,
 )
-from streamsql.engine import access, finished, outbox, receipts
+from streamsql.engine import access, finished, outbox, receipts, sequences
 from streamsql.engine.changes import Progress
 from streamsql.engine.constraints import with_checks
 from streamsql.engine.outbox import SinkProgress
@@ -168,7 +168,7 @@ class Recovered:
 
 def create_engine_tables(store: Store) -> None:
     """Make the engine's own tables and views, in one transaction, where the database has not those of this program."""
-    tables = (*_TABLES, *access.TABLES, *receipts.TABLES, finished.TABLE)
+    tables = (*_TABLES, *access.TABLES, *receipts.TABLES, finished.TABLE, sequences.TABLE)
     views = (*_VIEWS, receipts.VIEW, outbox.VIEW)
     digest = hashlib.sha256("\n".join((*tables, *views)).encode()).hexdigest()
     store.execute("CREATE TABLE IF NOT EXISTS _engine.layout (digest VARCHAR)")
@@ -296,7 +296,9 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
     sinks = outbox.recovered(progress.get("sinks", ()))
     guarantees = {s["name"]: s["guarantee"] for s in progress.get("sinks", ())}
     schemas = {name: Schema(i, name) for i, name in store.fetch("SELECT id, name FROM _engine.schemas ORDER BY id")}
-    catalog = Catalog(access=access.read_access(store), schemas={PUBLIC_SCHEMA: PUBLIC, **schemas})
+    catalog = Catalog(
+        access=access.read_access(store), schemas={PUBLIC_SCHEMA: PUBLIC, **schemas}, sequences=sequences.read(store)
+    )
     found = Recovered(catalog, epoch, next_sequence, next_id, streams, sinks)
     rows = store.fetch("SELECT id, name, definition, place FROM _engine.objects ORDER BY id")
     waiting = [_Kept.of(limits, *row) for row in rows]

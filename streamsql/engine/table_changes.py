@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from streamsql.base.errors import FeatureNotSupported, SerializationFailure, UndefinedTable, WrongObjectType
 from streamsql.catalog.objects import Catalog, Stream, Table, quoted
-from streamsql.engine.constraints import explaining
+from streamsql.engine.constraints import check_columns, explaining
 from streamsql.engine.kept_values import Kept, filled
 from streamsql.engine.store import Store
 from streamsql.engine.views import ContinuousQuery
@@ -159,6 +159,7 @@ def registered(
     for number, change in enumerate(changes):
         if catalog.relation(change.table.name).id != change.table.id:
             raise UndefinedTable(f'relation "{change.table.bare}" was dropped and made anew')
+        check_columns(catalog.relation(change.table.name), change.own)
         refuse_if_append_mode(queries, change.table)
         store.register(f"{_GONE}{number}", change.gone)
         store.register(f"{_OWN}{number}", change.own)

@@ -156,7 +156,8 @@ TEMPLATES: dict[str, str] = {
     "pg_get_partition_constraintdef": _NO_TEXT,
     "pg_get_partkeydef": _NO_TEXT,
     "pg_get_ruledef": _NO_TEXT,
-    "pg_get_serial_sequence": _NO_TEXT,
+    "pg_get_serial_sequence": f"(SELECT max({NAME}) FROM {NAMES} WHERE {KIND} = 'serial:' || $2 AND {OID} IN (SELECT {OID} "
+    f"FROM {NAMES} WHERE {KIND} IN ('class', 'classpath') AND {NAME} = $1))",
     "pg_get_statisticsobjdef_columns": _NO_TEXT,
     "pg_get_triggerdef": _NO_TEXT,
     "pg_get_userbyid": f"coalesce({_found(literal('role'))}, 'unknown (OID=' || $1 || ')')",

@@ -28,6 +28,7 @@ from streamsql.server.cursors import SqlCursors
 from streamsql.server.identity import Identity
 from streamsql.server.known import TEXT_CHARACTERS_MAX, Known
 from streamsql.server.notifications import Listener
+from streamsql.server.own_numbers import OwnNumbers
 from streamsql.server.reads import SessionReads, describe_on
 from streamsql.server.results import ResultColumn
 from streamsql.server.temporary import Temporary, overlaid
@@ -109,6 +110,7 @@ class Context:
     listener: Listener = field(default_factory=Listener)
     overlay: tuple[Catalog, Temporary, Catalog] | None = None
     identity: Identity | None = None
+    numbers: OwnNumbers = field(default_factory=OwnNumbers)
     _asker: tuple[Asker, Catalog, str, Asker] | None = None
 
     @property
@@ -199,6 +201,7 @@ class Context:
             role=self.asker.role,
             owner=self.asker.owner_shown,
             path=self.asker.path,
+            last_number=lambda sequence: self.engine.sequences.place(sequence).shown(),
         )
 
     def own_cursor(self) -> duckdb.DuckDBPyConnection:

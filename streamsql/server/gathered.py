@@ -15,6 +15,7 @@ from streamsql.catalog.rights import require
 from streamsql.engine.ingest import arranged, check_width, conform, target_columns
 from streamsql.pgwire.values import decode_column, decode_value, parse_text
 from streamsql.server.context import Context
+from streamsql.server.numbering import check_always, is_numbered, with_numbers
 from streamsql.server.portals import Portal, Prepared
 from streamsql.sql.statements import ColumnDefinition, Insert
 
@@ -51,8 +52,13 @@ class GatheredRows:
     async def table(self, context: Context) -> tuple[Stream | Table, pa.Table]:
         """Read the rows. Raises BadValue with the row at fault, and other StreamSQLErrors for what is wrong with all."""
         self._named = context.resolved(self._statement)
+        relation, columns = self._target(context)
+        if is_numbered(relation):
+            columns, given = await with_numbers(context, relation, columns, self._given(columns, context.zone))
+            return relation, await context.reads.run(
+                lambda cursor: conform(given, columns, relation, context.known.schema(relation, cursor), cursor)
+            )
         if len(self.rows) * len(self._types) <= VALUES_READ_INLINE_MAX:
-            relation, columns = self._target(context)
             schema = context.known.schema_if_known(relation)
             if schema is not None:
                 made = arranged(self._given(columns, context.zone), columns, relation, schema)
@@ -74,6 +80,8 @@ class GatheredRows:
         if not statement.columns:
             columns = columns[: len(statement.parameter_columns)]
         check_width(columns, len(statement.parameter_columns))
+        if not statement.overriding:
+            check_always(columns)
         return relation, columns
 
     def _given(self, columns: list[ColumnDefinition], zone: str) -> pa.Table:

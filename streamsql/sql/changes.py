@@ -24,7 +24,7 @@ from streamsql.sql.values import rows_of_tree
 
 _INSERT_AHEAD: dict[tuple[str, ...], tuple[str, str]] = {
     ("as",): ("an alias of the table of INSERT", "leave it away"),
-    ("overriding",): ("OVERRIDING", "leave it away: no column is generated"),
+    ("overriding", "user"): ("OVERRIDING USER VALUE", "leave the column out of the list"),
 }
 BOOLEANS = {
     **dict.fromkeys(("true", "on", "1", "yes"), "true"),
@@ -44,6 +44,7 @@ def parse_insert(cursor: Cursor) -> Insert:
     columns = () if _sees_query_in_parentheses(cursor) or not cursor.sees("(") else expect_columns(cursor)
     starts = [cursor.tokens[listed + 2 * index].start for index in range(len(columns))]
     refuse_here(cursor, _INSERT_AHEAD)
+    overriding = cursor.accept("overriding", "system", "value")
     returning = returning_query(cursor, tail, source_text, name, "")
     if cursor.accept("default", "values"):
         rest, conflict = _conflict(cursor)
@@ -56,6 +57,7 @@ def parse_insert(cursor: Cursor) -> Insert:
             name_position=name_position,
             conflict=conflict,
             returning=returning,
+            overriding=overriding,
         )
     first = cursor.peek
     if first is None or first.text not in QUERY_WORDS or first.token_type is TokenType.STRING:
@@ -80,6 +82,7 @@ def parse_insert(cursor: Cursor) -> Insert:
         name_position=name_position,
         conflict=conflict,
         returning=returning,
+        overriding=overriding,
     )
 
 

@@ -5,6 +5,7 @@ and ADD COLUMN.
 from __future__ import annotations
 
 from streamsql.base.errors import FeatureNotSupported, SQLSyntaxError
+from streamsql.sql.altering import AlterTable, accept_actions
 from streamsql.sql.definitions import expect_options
 from streamsql.sql.flow_statements import AddColumn, AlterFlow, CreateSink, FlowAction, ResetStream
 from streamsql.sql.roles import parse_alter_object
@@ -58,6 +59,9 @@ def parse_alter(cursor: Cursor) -> Statement:
     word = cursor.accept_any(*_KINDS)
     if word is None:
         raise cursor.error()
+    if word == "table" and (cursor.sees("if", "exists") or cursor.sees("only")):
+        cursor.index = start
+        return _accept_alter_table(cursor) or _alter_object(cursor, start)
     kind, position = _KINDS[word], cursor.position
     name = cursor.expect_object_name()
     action = _accept_action(cursor)
@@ -70,8 +74,29 @@ def parse_alter(cursor: Cursor) -> Statement:
         return _add_column(cursor, name, position)
     if kind is ObjectKind.SINK:
         raise cursor.error()
+    if kind is ObjectKind.TABLE:
+        cursor.index = start
+        altered = _accept_alter_table(cursor)
+        if altered is not None:
+            return altered
+    return _alter_object(cursor, start)
+
+
+def _alter_object(cursor: Cursor, start: int) -> Statement:
     cursor.index = start
     return parse_alter_object(cursor)
+
+
+def _accept_alter_table(cursor: Cursor) -> AlterTable | None:
+    cursor.expect("alter", "table")
+    if_exists = cursor.accept("if", "exists")
+    cursor.accept("only")
+    position = cursor.position
+    name = cursor.expect_object_name()
+    actions = accept_actions(cursor, name)
+    if actions is None:
+        return None
+    return AlterTable(*cursor.source, name=name, name_position=position, actions=actions, if_exists=if_exists)
 
 
 def _accept_action(cursor: Cursor) -> FlowAction | None:

@@ -38,6 +38,7 @@ from streamsql.sql.roles import (
     parse_revoke,
 )
 from streamsql.sql.schemas import parse_alter_schema, parse_create_schema, parse_drop_schema
+from streamsql.sql.sequences import parse_alter_sequence, parse_create_sequence, parse_drop_sequence
 from streamsql.sql.session import (
     TRANSACTION_VERBS,
     parse_describe,
@@ -65,6 +66,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     **{("drop", word): parse_drop_role for word in ROLE_WORDS},
     ("alter", "materialized"): parse_alter_object,
     ("alter", "schema"): parse_alter_schema,
+    ("alter", "sequence"): parse_alter_sequence,
     ("alter", "sink"): parse_alter,
     ("alter", "source"): parse_alter,
     ("alter", "stream"): parse_alter,
@@ -75,6 +77,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("create", "materialized"): parse_create_view,
     ("create", "or", "replace", "materialized"): parse_create_view,
     ("create", "schema"): parse_create_schema,
+    ("create", "sequence"): parse_create_sequence,
     ("create", "sink"): parse_create_sink,
     ("create", "source"): parse_create_stream,
     ("create", "stream"): parse_create_stream,
@@ -92,6 +95,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("drop",): parse_drop,
     ("drop", "owned"): parse_drop_owned,
     ("drop", "schema"): parse_drop_schema,
+    ("drop", "sequence"): parse_drop_sequence,
     ("execute",): parse_execute,
     ("explain",): parse_explain,
     ("fetch",): parse_fetch,

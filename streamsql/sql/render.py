@@ -268,7 +268,8 @@ def _returning(statement: Insert | Update | Delete) -> str:
 
 
 def _insert_rows(statement: Insert) -> str:
-    head = f"INSERT INTO {quote_path(statement.name)}{_columns(statement.columns)}"
+    overriding = " OVERRIDING SYSTEM VALUE" if statement.overriding else ""
+    head = f"INSERT INTO {quote_path(statement.name)}{_columns(statement.columns)}{overriding}"
     if isinstance(statement.rows, LiteralRows):
         return f"{head} VALUES {statement.rows.render()}"
     if statement.source is None:

@@ -178,7 +178,7 @@ class CreateMaterializedView(Statement):
 
 
 class ObjectKind(enum.Enum):
-    """The kinds of objects that have names."""
+    """The kinds of objects."""
 
     STREAM = "STREAM"
     TABLE = "TABLE"
@@ -288,7 +288,7 @@ class Insert(Statement):
     `rows` is set for VALUES of nothing but literals: a `LiteralRows` (see `sql.values`), else None. `source` is the
     tree of the VALUES or SELECT otherwise (None for DEFAULT VALUES). `parameter_columns` is set where the one VALUES row
     holds nothing but parameters: the 1-based parameter number of each target column in order (`source` is set too).
-    `conflict` is sqlglot's tree of ON CONFLICT, `returning` the query that RETURNING is (`sql.returning`).
+    `conflict` is sqlglot's tree of ON CONFLICT, `returning` the query that RETURNING is, `overriding` OVERRIDING SYSTEM VALUE.
     """
 
     name: str
@@ -300,6 +300,7 @@ class Insert(Statement):
     name_position: int = 0
     conflict: exp.OnConflict | None = None
     returning: Query | None = None
+    overriding: bool = False
 
 
 @dataclass(frozen=True, slots=True)

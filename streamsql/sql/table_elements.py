@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from sqlglot import exp
 from sqlglot.tokens import Token, TokenType
 
-from streamsql.base.errors import DuplicateColumn, InvalidTableDefinition, SQLSyntaxError, UndefinedColumn
+from streamsql.base.errors import (
+    DuplicateColumn,
+    InvalidParameterValue,
+    InvalidTableDefinition,
+    SQLSyntaxError,
+    UndefinedColumn,
+)
 from streamsql.base.limits import Limits, exceeded
 from streamsql.base.types import Declared
 from streamsql.sql.clauses import expect_watermark_for
@@ -232,7 +238,8 @@ def _with_constraints(
         elif cursor.accept("default"):
             if column.default is not None or column.numbered is not None:
                 raise SQLSyntaxError(
-                    f'multiple default values specified for column "{column.name}"', position=place + 1
+                    f'multiple default values specified for column "{column.name}" of table "{parted(elements.relation)[1]}"',
+                    position=place + 1,
                 )
             column = dataclasses.replace(column, default=expect_default(cursor))
         elif cursor.sees("generated"):
@@ -266,7 +273,7 @@ def _expect_identity(cursor: Cursor, column: ColumnDefinition) -> Numbered:
         refuse("a generated column", "compute it in a materialized view", cursor)
     cursor.expect("identity")
     if column.type not in _INTEGERS:
-        raise InvalidTableDefinition("identity column type must be smallint, integer, or bigint", position=position + 1)
+        raise InvalidParameterValue("identity column type must be smallint, integer, or bigint", position=position + 1)
     if column.default is not None or column.numbered is not None:
         raise SQLSyntaxError(f'both default and identity specified for column "{column.name}"', position=position + 1)
     options = SequenceOptions(type=_INTEGERS[column.type])

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine.reflection import ObjectKind
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from tests.running import RunningServer
 
@@ -270,3 +270,59 @@ def test_a_live_query_is_read_and_cancelled(server: RunningServer, engine: sa.En
             with pytest.raises(sa.exc.DBAPIError, match="canceling statement due to user request"):
                 ended.result(30)
         assert connection.scalar(sa.text("SELECT 1")) == 1
+
+
+class Numbered(DeclarativeBase):
+    pass
+
+
+class Team(Numbered):
+    __tablename__ = "teams"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(sa.String(20), unique=True)
+    members: Mapped[list[Member]] = relationship(back_populates="team")
+
+
+class Member(Numbered):
+    __tablename__ = "members"
+    id: Mapped[int] = mapped_column(sa.BigInteger, sa.Identity(), primary_key=True)
+    name: Mapped[str] = mapped_column(sa.String(5))
+    age: Mapped[int | None]
+    team_id: Mapped[int] = mapped_column(sa.ForeignKey("teams.id"))
+    team: Mapped[Team] = relationship(back_populates="members")
+    __table_args__ = (sa.CheckConstraint("age >= 0", name="sane_age"), sa.UniqueConstraint("name", "team_id"))
+
+
+def test_mapped_classes_are_numbered_and_held_to_their_constraints(server: RunningServer):
+    engine = sa.create_engine(url(server, "psycopg"))
+    Numbered.metadata.create_all(engine)
+    with Session(engine) as session:
+        team = Team(name="one", members=[Member(name="x", age=1), Member(name="y")])
+        session.add_all([team, *(Team(name=f"team {i}") for i in range(40))])
+        session.commit()
+        assert [m.id for m in team.members] == [1, 2]
+        assert session.scalars(sa.select(sa.func.max(Team.id))).one() == 41
+        team_id = team.id
+        for values, code, constraint in (
+            ({"name": "z", "age": -1, "team_id": team_id}, "23514", "sane_age"),
+            ({"name": "x", "team_id": team_id}, "23505", "members_name_team_id_key"),
+            ({"name": "too long", "team_id": team_id}, "22001", None),
+            ({"name": "q", "team_id": 999}, "23503", "members_team_id_fkey"),
+        ):
+            session.add(Member(**values))
+            with pytest.raises(sa.exc.DBAPIError) as refused:
+                session.flush()
+            found = refused.value.orig
+            assert (found.sqlstate, found.diag.constraint_name) == (code, constraint)  # type: ignore[union-attr]
+            session.rollback()
+    seen = sa.inspect(engine)
+    assert [str(c["type"]) for c in seen.get_columns("members")] == ["BIGINT", "VARCHAR(5)", "INTEGER", "INTEGER"]
+    assert seen.get_columns("teams")[0]["autoincrement"] is True
+    assert seen.get_columns("members")[0]["identity"]["always"] is False
+    assert [(f["name"], f["referred_table"]) for f in seen.get_foreign_keys("members")] == [
+        ("members_team_id_fkey", "teams")
+    ]
+    assert [c["sqltext"] for c in seen.get_check_constraints("members")] == ["age >= 0"]
+    assert [u["name"] for u in seen.get_unique_constraints("members")] == ["members_name_team_id_key"]
+    Numbered.metadata.drop_all(engine)
+    engine.dispose()

@@ -40,6 +40,8 @@ def outcome(connection: psycopg.Connection[TupleRow], statement: str) -> tuple[A
     if cursor.description is None:
         return ("00000", cursor.statusmessage)
     columns = [(c.name, c.type_code, c.display_size, c.precision, c.scale) for c in cursor.description]
+    if "information_schema" in statement:  # whose domains have lengths of their own
+        columns = [(name, code, None, None, None) for name, code, *_ in columns]
     return ("00000", cursor.statusmessage, columns, cursor.fetchall())
 
 

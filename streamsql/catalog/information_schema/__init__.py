@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from streamsql.catalog.information_schema import columns, empty, schemata, table_constraints, tables
+from streamsql.catalog.information_schema import columns, empty, schemata, sequences, table_constraints, tables
 
 RELATIONS = (
     *columns.RELATIONS,
     *schemata.RELATIONS,
+    *sequences.RELATIONS,
     *table_constraints.RELATIONS,
     *tables.RELATIONS,
     *empty.RELATIONS,

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from streamsql.base.types import WireType, shown_type
 from streamsql.catalog.information_schema.granted import granted, tables
-from streamsql.catalog.pg_catalog.shapes import NUMBER_DIGITS, TEXT_OCTETS_MAX, shapes
+from streamsql.catalog.objects import Stream, Table
+from streamsql.catalog.pg_catalog.shapes import NUMBER_DIGITS, TEXT_OCTETS_MAX, Shape, shapes
 from streamsql.catalog.relation import Row, Snapshot, standard
 
 _TIMES = frozenset({"interval", "time", "timestamp", "timestamptz"})
@@ -15,15 +16,28 @@ _TEXTS = frozenset({"bpchar", "text", "varchar"})
 
 def _columns(snapshot: Snapshot) -> Iterator[Row]:
     for made in tables(snapshot):
-        for shape in shapes(made):
+        for shape in shapes(made, snapshot.catalog):
             yield {
                 **_column(snapshot, made.schema, made.bare, shape.number, shape.name, shape.type, shape.modifier),
                 "column_default": shape.default, "is_nullable": "NO" if shape.not_null else "YES",
-                "is_updatable": "YES",
+                "is_updatable": "YES", **_of_identity(snapshot, made, shape),
             }  # fmt: skip
     for relation in snapshot.relations.values():
         for number, column in enumerate(relation.columns, 1):
             yield _column(snapshot, relation.schema, relation.name, number, column.name, column.type, -1)
+
+
+def _of_identity(snapshot: Snapshot, made: Stream | Table, shape: Shape) -> Row:
+    sequence = snapshot.catalog.sequence_of(made, shape.name)
+    if shape.numbered is None or not shape.numbered.is_identity or sequence is None:
+        return {}
+    options = sequence.options
+    return {
+        "is_identity": "YES", "identity_generation": "ALWAYS" if shape.numbered.always else "BY DEFAULT",
+        "identity_start": str(options.first), "identity_increment": str(options.increment),
+        "identity_maximum": str(options.highest), "identity_minimum": str(options.lowest),
+        "identity_cycle": "YES" if options.cycle else "NO",
+    }  # fmt: skip
 
 
 def _column(

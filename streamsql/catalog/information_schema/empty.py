@@ -1,4 +1,4 @@
-"""Views without rows: domains, routines, triggers, sequences, foreign data and the tables of the standard itself."""
+"""Views without rows: domains, routines, triggers, foreign data and the tables of the standard itself."""
 
 from __future__ import annotations
 
@@ -214,13 +214,6 @@ RELATIONS = (
     result_cast_type_udt_catalog name, result_cast_type_udt_schema name, result_cast_type_udt_name name,
     result_cast_scope_catalog name, result_cast_scope_schema name, result_cast_scope_name name,
     result_cast_maximum_cardinality int4, result_cast_dtd_identifier name""",
-    ),
-    standard(
-        13386,
-        "sequences",
-        """sequence_catalog name, sequence_schema name, sequence_name name, data_type varchar, numeric_precision int4,
-    numeric_precision_radix int4, numeric_scale int4, start_value varchar, minimum_value varchar, maximum_value
-    varchar, increment varchar, cycle_option varchar""",
     ),
     standard(
         13391,

@@ -24,6 +24,7 @@ from streamsql.catalog.pg_catalog.pg_get_keywords import PG_GET_KEYWORDS
 from streamsql.catalog.pg_catalog.pg_index import PG_CONSTRAINT, PG_INDEX, PG_INDEXES
 from streamsql.catalog.pg_catalog.pg_namespace import PG_DATABASE, PG_DESCRIPTION, PG_NAMESPACE, PG_TABLESPACE
 from streamsql.catalog.pg_catalog.pg_proc import PG_LANGUAGE, PG_PROC
+from streamsql.catalog.pg_catalog.pg_sequence import PG_SEQUENCE, PG_SEQUENCES
 from streamsql.catalog.pg_catalog.pg_settings import PG_SETTINGS
 from streamsql.catalog.pg_catalog.pg_type import PG_ENUM, PG_RANGE, PG_TYPE
 
@@ -43,6 +44,8 @@ RELATIONS = (
     PG_NAMESPACE,
     PG_PROC,
     PG_RANGE,
+    PG_SEQUENCE,
+    PG_SEQUENCES,
     PG_SETTINGS,
     PG_TABLESPACE,
     PG_TYPE,

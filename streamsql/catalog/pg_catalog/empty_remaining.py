@@ -1,4 +1,4 @@
-"""Relations without rows: comments, extensions, sequences, partitions, locks and whatever else there is none of."""
+"""Relations without rows: comments, extensions, partitions, locks and whatever else there is none of."""
 
 from __future__ import annotations
 
@@ -70,18 +70,6 @@ RELATIONS = (
         12090,
         "pg_prepared_xacts",
         """transaction xid, gid text, prepared timestamptz, owner name, database name""",
-    ),
-    table(
-        2224,
-        "pg_sequence",
-        """seqrelid oid, seqtypid oid, seqstart int8, seqincrement int8, seqmax int8, seqmin int8, seqcache int8,
-    seqcycle bool""",
-    ),
-    view(
-        12048,
-        "pg_sequences",
-        """schemaname name, sequencename name, sequenceowner name, data_type regtype, start_value int8, min_value int8,
-    max_value int8, increment_by int8, cycle bool, cache_size int8, last_value int8""",
     ),
     table(
         2396,

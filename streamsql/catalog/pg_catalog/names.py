@@ -86,6 +86,13 @@ def _of_objects(snapshot: Snapshot) -> Iterator[Entry]:
             yield (f"comment:{number}" if number else "comment"), oids.relation(made.id), text
         if isinstance(made, View):
             yield "view", oids.relation(made.id), view_text(made)
+    for sequence in snapshot.catalog.sequences.values():
+        path = f"{quote_name(sequence.schema)}.{quote_name(sequence.bare)}"
+        yield "class", oids.relation(sequence.id), shown_name(snapshot, sequence)
+        yield "classpath", oids.relation(sequence.id), path
+        owner = next((o for o in snapshot.catalog if sequence.owned_by and o.id == sequence.owned_by[0]), None)
+        if owner is not None and sequence.owned_by is not None:
+            yield f"serial:{sequence.owned_by[1]}", oids.relation(owner.id), path
     for key in keys.all_keys(snapshot.catalog):
         yield "class", key.index, shown_name(snapshot, key.table, key.name)
         yield "index", key.index, keys.index_text(key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from streamsql.base.types import WireType
+from streamsql.base.types import BOOL, INT8, WireType
 from streamsql.catalog.pg_catalog import oids
 from streamsql.catalog.pg_catalog.keys import all_keys
 from streamsql.catalog.pg_catalog.pg_type import BUILT_IN
@@ -14,13 +14,16 @@ from streamsql.catalog.relation import Row, Snapshot, table
 
 def _attributes(snapshot: Snapshot) -> Iterator[Row]:
     for made in snapshot.catalog:
-        for shape in shapes(made):
+        for shape in shapes(made, snapshot.catalog):
             yield _of_shape(oids.relation(made.id), shape.number, shape)
     for key in all_keys(snapshot.catalog):
         columns = shapes(key.table)
         for place, number in enumerate(key.numbers, 1):
             shape = columns[number - 1]
-            yield {**_of_shape(key.index, place, shape), "attnotnull": False, "atthasdef": False}
+            yield {**_of_shape(key.index, place, shape), "attnotnull": False, "atthasdef": False, "attidentity": ""}
+    for sequence in snapshot.catalog.sequences.values():
+        for number, (name, wire_type) in enumerate((("last_value", INT8), ("log_cnt", INT8), ("is_called", BOOL)), 1):
+            yield {**_attribute(oids.relation(sequence.id), number, name, wire_type), "attnotnull": True}
     for relation in snapshot.relations.values():
         for number, column in enumerate(relation.columns, 1):
             yield {
@@ -35,6 +38,7 @@ def _of_shape(relation: int, number: int, shape: Shape) -> Row:
         "atttypmod": shape.modifier,
         "attnotnull": shape.not_null,
         "atthasdef": shape.default is not None,
+        "attidentity": "" if shape.numbered is None else shape.numbered.numbering.value,
     }
 
 
@@ -50,7 +54,7 @@ def _attribute(relation: int, number: int, name: str, wire_type: WireType) -> di
 
 def _defaults(snapshot: Snapshot) -> Iterator[Row]:
     for made in snapshot.catalog:
-        for shape in shapes(made):
+        for shape in shapes(made, snapshot.catalog):
             if shape.default is not None:
                 yield {
                     "oid": oids.default(made.id, shape.number), "adrelid": oids.relation(made.id),

@@ -38,6 +38,13 @@ def _rows(snapshot: Snapshot) -> Iterator[Row]:
             "relkind": "i", "relam": oids.BTREE, "relnatts": len(key.key.columns), "reltuples": 0.0,
             "relfilenode": key.index,
         }  # fmt: skip
+    for sequence in snapshot.catalog.sequences.values():
+        oid = oids.relation(sequence.id)
+        yield {
+            **_ALWAYS, "oid": oid, "relname": sequence.bare, "relnamespace": namespace(snapshot.catalog, sequence),
+            "relowner": snapshot.catalog.access.owner_of(sequence.id), "relkind": "S", "relnatts": 3, "reltuples": 1.0,
+            "relfilenode": oid, "relacl": acl(snapshot, sequence.id),
+        }  # fmt: skip
     for relation in snapshot.relations.values():
         yield _of_system(relation)
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlglot import exp
 
 from streamsql.base.types import WireColumn, WireType, shown_type, wire_column
-from streamsql.catalog.objects import Catalog, CatalogObject, Table, View
+from streamsql.catalog.objects import Catalog, CatalogObject, Named, Stream, Table, View
 from streamsql.catalog.pg_catalog import oids
 from streamsql.catalog.relation import Snapshot
-from streamsql.sql.names import quote_name
+from streamsql.sql.names import key_of, quote_name
 from streamsql.sql.render_trees import postgres_sql
+from streamsql.sql.sequence_statements import Numbered
+from streamsql.sql.statements import ColumnDefinition
 
 
 # PostgreSQL's names for people; other types are called what pg_type calls them
@@ -26,17 +28,31 @@ class Shape:
     modifier: int
     not_null: bool
     default: str | None
+    numbered: Numbered | None = None
 
 
-def shapes(made: CatalogObject) -> list[Shape]:
+def shapes(made: CatalogObject, catalog: Catalog | None = None) -> list[Shape]:
     """List an object's columns."""
     if isinstance(made, View):
         return [_shape(i, c.name, wire_column(c.type), False, None) for i, c in enumerate(made.columns, 1)]
     key = primary_key(made)
+    if any(c.numbered is not None for c in made.columns):
+        return [_numbered(catalog, made, i, c) for i, c in enumerate(made.columns, 1)]
     return [
         _shape(i, c.name, c.wire, c.not_null or c.primary_key or c.name in key, c.default)
         for i, c in enumerate(made.columns, 1)
     ]
+
+
+def _numbered(catalog: Catalog | None, made: Stream | Table, number: int, column: ColumnDefinition) -> Shape:
+    plain = _shape(number, column.name, column.wire, column.not_null or column.primary_key, column.default)
+    sequence = None if catalog is None else catalog.sequence_of(made, column.name)
+    if column.numbered is None or sequence is None:
+        return plain
+    if column.numbered.is_identity:
+        return replace(plain, numbered=column.numbered)
+    name = key_of(sequence.schema, quote_name(sequence.bare))
+    return replace(plain, default=f"nextval('{name}'::regclass)", numbered=column.numbered)
 
 
 def _shape(number: int, name: str, shown: WireColumn, not_null: bool, default: exp.Expr | None) -> Shape:
@@ -51,13 +67,13 @@ def comments(catalog: Catalog, made: CatalogObject) -> Iterator[tuple[int, str]]
             yield number, comment
 
 
-def namespace(catalog: Catalog, made: CatalogObject) -> int:
+def namespace(catalog: Catalog, made: Named) -> int:
     """Give the OID of an object's schema."""
     known = catalog.schemas.get(made.schema)
     return oids.TEMPORARY_SCHEMA if known is None else oids.schema(known.id)
 
 
-def shown_name(snapshot: Snapshot, made: CatalogObject, name: str | None = None) -> str:
+def shown_name(snapshot: Snapshot, made: Named, name: str | None = None) -> str:
     """Write the name of an object, or of its index, with its schema where that is not found without it."""
     bare = quote_name(made.bare if name is None else name)
     return bare if snapshot.visible(made.schema, made.bare) else f"{quote_name(made.schema)}.{bare}"

@@ -31,6 +31,7 @@ from streamsql.formats.format import NOTHING_REJECTED, Decoded, Format
 from streamsql.server.http.answers import HttpError, answer
 from streamsql.server.http.kinds import input_format
 from streamsql.server.http.parts import Parts
+from streamsql.server.numbering import is_numbered, numbered_nulls
 from streamsql.server.transactions import room
 
 REJECTIONS_SHOWN_MAX = 10
@@ -100,7 +101,12 @@ async def _take(
         known = await parts.reads.run(lambda cursor: _known(cursor, key))
         if known is not None:
             return _again(known, digest.hexdigest())
-    rows = await parts.reads.run(lambda cursor: _rows(parts, relation, decoded, cursor))
+    if is_numbered(relation):
+        tables = [d.rows for d in decoded if d.rows.num_rows]
+        whole = await numbered_nulls(parts.engine, relation, pa.concat_tables(tables)) if tables else None
+        rows = await parts.reads.run(lambda cursor: _shaped(parts, relation, whole, cursor))
+    else:
+        rows = await parts.reads.run(lambda cursor: _rows(parts, relation, decoded, cursor))
     rejected = pa.concat_tables([NOTHING_REJECTED, *(d.rejected for d in decoded)]).sort_by("position")
     body = _body(rows.num_rows, rejected)
     receipt = Receipt(relation.name, rejected, key, digest.hexdigest(), json.dumps(body))
@@ -183,9 +189,14 @@ def _rows(
     parts: Parts, relation: Stream | Table, decoded: list[Decoded], cursor: duckdb.DuckDBPyConnection
 ) -> pa.Table:
     """Bring what was decoded into the relation's shape."""
-    schema = parts.known.schema(relation, cursor)
     tables = [d.rows for d in decoded if d.rows.num_rows]
-    if not tables:
+    return _shaped(parts, relation, pa.concat_tables(tables) if tables else None, cursor)
+
+
+def _shaped(
+    parts: Parts, relation: Stream | Table, rows: pa.Table | None, cursor: duckdb.DuckDBPyConnection
+) -> pa.Table:
+    schema = parts.known.schema(relation, cursor)
+    if rows is None:
         return schema.empty_table()
-    rows = with_defaults(pa.concat_tables(tables), relation, cursor)
-    return conform(rows, relation.columns, relation, schema, cursor)
+    return conform(with_defaults(rows, relation, cursor), relation.columns, relation, schema, cursor)

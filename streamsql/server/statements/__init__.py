@@ -16,6 +16,7 @@ from streamsql.server.context import Context, Values
 from streamsql.server.results import Outcome, ResultColumn
 from streamsql.server.returning import returned_columns
 from streamsql.server.statements import (
+    alter,
     change,
     channel,
     comment,
@@ -38,6 +39,7 @@ from streamsql.server.statements import (
     refresh,
     role,
     schema,
+    sequence,
     session,
     show,
     subscribe,
@@ -49,7 +51,9 @@ from streamsql.server.statements import (
 from streamsql.sql import flow_statements as f
 from streamsql.sql import role_statements as r
 from streamsql.sql import schema_statements as n
+from streamsql.sql import sequences as q
 from streamsql.sql import statements as s
+from streamsql.sql.altering import AlterTable
 
 Describe = Callable[[Context, Any, Values], Awaitable["list[ResultColumn] | None"]]
 Execute = Callable[[Context, Any, Values], Awaitable[Outcome]]
@@ -119,10 +123,14 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.Truncate: Handler(truncate.execute, at_once=True),
     s.Verify: Handler(verify.execute, verify.columns),
     s.Update: Handler(change.execute, returned_columns, change.types_of, at_once=True),
+    AlterTable: Handler(alter.execute, at_once=True),
     n.AlterSchema: Handler(schema.alter, at_once=True),
     n.CreateSchema: Handler(schema.create, at_once=True),
     n.DropSchema: Handler(schema.drop, at_once=True),
     n.MoveObject: Handler(schema.move, at_once=True),
+    q.AlterSequence: Handler(sequence.alter, at_once=True),
+    q.CreateSequence: Handler(sequence.create, at_once=True),
+    q.DropSequence: Handler(sequence.drop, at_once=True),
     r.AlterOwner: Handler(owner.alter, at_once=True),
     r.AlterRole: Handler(role.alter, at_once=True),
     r.AlterRoleSet: Handler(role.set_variable, at_once=True),

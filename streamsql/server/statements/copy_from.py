@@ -26,6 +26,7 @@ from streamsql.plan.places import located, place_of_word
 from streamsql.server import written
 from streamsql.server.context import Context, Values
 from streamsql.server.gathered import modifier_of
+from streamsql.server.numbering import is_numbered, with_numbers
 from streamsql.server.results import CopyIn
 from streamsql.sql.statements import CopyFrom
 
@@ -98,6 +99,8 @@ async def finish(context: Context, copy: CopyIn) -> int:
     if not copy.batches:
         return 0
     given = pa.Table.from_batches(copy.batches)
+    if is_numbered(relation):
+        columns, given = await with_numbers(context, relation, columns, given)
     rows = await context.reads.run(
         lambda cursor: conform(given, columns, relation, context.known.schema(relation, cursor), cursor)
     )

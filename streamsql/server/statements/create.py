@@ -18,9 +18,11 @@ from streamsql.engine.building import Building
 from streamsql.plan.adhoc import check_default
 from streamsql.plan.continuous import require_sources
 from streamsql.plan.places import located
+from streamsql.plan.sequence_calls import sequence_of_default
 from streamsql.plan.ttl import bound_missing, kept_for_ever
 from streamsql.plan.unbounded import missing_bound
 from streamsql.server.context import Context, Values
+from streamsql.server.numbering import found
 from streamsql.server.results import Done, notice
 from streamsql.server.statements.query import check_continuous
 from streamsql.sql.names import parted
@@ -65,13 +67,17 @@ async def _inferred(context: Context, statement: CreateStream) -> CreateStream:
 
 async def check_defaults(context: Context, statement: CreateStream | CreateTable) -> None:
     """Raise StreamSQLError where a DEFAULT cannot be one."""
+    for column in statement.columns:
+        name = sequence_of_default(column)
+        if name is not None:
+            found(context, name, None)
     if any(c.default is not None for c in statement.columns):
         await context.reads.run(lambda cursor: _check_defaults(context, statement, cursor))
 
 
 def _check_defaults(context: Context, statement: CreateStream | CreateTable, cursor: duckdb.DuckDBPyConnection) -> None:
     for column in statement.columns:
-        if column.default is not None:
+        if column.default is not None and sequence_of_default(column) is None:
             try:
                 check_default(column, statement, context.scope(cursor))
             except StreamSQLError as error:

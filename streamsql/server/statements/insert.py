@@ -26,6 +26,7 @@ from streamsql.plan.places import located, place_of_word
 from streamsql.server import written
 from streamsql.server.context import Context, Values
 from streamsql.server.gathered import VALUES_READ_INLINE_MAX, modifier_of
+from streamsql.server.numbering import check_always, filled, is_default, is_numbered, with_numbers
 from streamsql.server.reads import next_batch
 from streamsql.server.results import Done, Rows
 from streamsql.server.returning import returned
@@ -67,31 +68,77 @@ async def execute(context: Context, statement: Insert, values: Values) -> Done |
 
 async def rows_of(context: Context, statement: Insert, values: Values, relation: Stream | Table) -> pa.Table:
     """Give the rows that an INSERT writes, in the relation's columns. Raises StreamSQLError."""
+    numbered = is_numbered(relation)
     if isinstance(statement.rows, LiteralRows):
-        return await _literal_rows(context, statement, statement.rows, relation)
+        return await _literal_rows(context, statement, statement.rows, relation, numbered=numbered)
     if statement.source is None:
+        if numbered:
+            one = pa.table({"__row": pa.nulls(1, pa.int8())})
+            columns, given = await with_numbers(context, relation, [], one)
+            return await _conformed(context, columns, given.drop_columns(["__row"]), relation)
         return await context.reads.run(lambda cursor: default_rows(1, relation, cursor))
+    if numbered and not statement.overriding:
+        _check_always(statement, relation)
+    made = await filled(context, statement, relation)
     if not context.transaction.private:
-        return await context.reads.run(
-            lambda cursor: _selected(context, statement, values, relation, cursor, context.scope(cursor)),
-            context.cancel,
+        columns, given = await context.reads.run(
+            lambda cursor: _selected(context, made, values, relation, cursor, context.scope(cursor)), context.cancel
         )
+    else:
 
-    def read() -> pa.Table:
-        cursor = context.own_cursor()
-        with contextlib.closing(cursor):
-            return _selected(context, statement, values, relation, cursor, context.own_scope(cursor))
+        def read() -> tuple[list[ColumnDefinition], pa.Table]:
+            cursor = context.own_cursor()
+            with contextlib.closing(cursor):
+                return _selected(context, made, values, relation, cursor, context.own_scope(cursor))
 
-    return await context.reads.compute(read)
+        columns, given = await context.reads.compute(read)
+    if numbered:
+        columns, given = await with_numbers(context, relation, columns, given)
+    return await _conformed(context, columns, given, relation)
+
+
+async def _conformed(
+    context: Context, columns: Sequence[ColumnDefinition], given: pa.Table, relation: Stream | Table
+) -> pa.Table:
+    schema = context.known.schema_if_known(relation)
+    made = None if schema is None else arranged(given, columns, relation, schema)
+    if made is not None:
+        return made
+    return await context.reads.run(
+        lambda cursor: conform(given, columns, relation, context.known.schema(relation, cursor), cursor)
+    )
+
+
+def _check_always(statement: Insert, relation: Stream | Table) -> None:
+    """Raise GeneratedAlways where something else than DEFAULT is written into a column that only its sequence numbers."""
+    source = statement.source
+    names = statement.columns or tuple(c.name for c in relation.columns)
+    for place, name in enumerate(names):
+        column = relation.column(name)
+        if column is None:
+            continue
+        if isinstance(source, exp.Values):
+            rows = [row.expressions if isinstance(row, exp.Tuple) else [row] for row in source.expressions]
+            if all(place >= len(row) or is_default(row[place]) for row in rows):
+                continue
+        elif isinstance(source, exp.Select) and not statement.columns and place >= len(source.expressions):
+            continue
+        check_always([column])
 
 
 # ---- literals ----
 
 
 async def _literal_rows(
-    context: Context, statement: Insert, literals: LiteralRows, relation: Stream | Table
+    context: Context, statement: Insert, literals: LiteralRows, relation: Stream | Table, *, numbered: bool
 ) -> pa.Table:
     columns = _leading(_targets(relation, statement, context.limits), len(literals.columns), statement)
+    if numbered:
+        if not statement.overriding:
+            check_always(columns)
+        given = await context.reads.compute(lambda: _given(statement, literals, columns, context))
+        more, given = await with_numbers(context, relation, columns, given)
+        return await _conformed(context, more, given, relation)
     schema = context.known.schema_if_known(relation)
     if schema is not None and literals.row_count * len(columns) <= VALUES_READ_INLINE_MAX:
         made = arranged(_given(statement, literals, columns, context), columns, relation, schema)
@@ -188,7 +235,8 @@ def _selected(
     relation: Stream | Table,
     cursor: duckdb.DuckDBPyConnection,
     scope: Scope,
-) -> pa.Table:
+) -> tuple[list[ColumnDefinition], pa.Table]:
+    """Give the rows of a query, and the columns that they are for."""
     source = statement.source
     assert source is not None
     if statement.parameter_count:
@@ -204,7 +252,7 @@ def _selected(
         given = read_all(f"SELECT {casts} FROM ({sql})", cursor, context.limits)
     except StreamSQLError as error:
         raise located(error, source, statement) from error
-    return conform(given, columns, relation, context.known.schema(relation, cursor), cursor)
+    return columns, given
 
 
 def _width(source: exp.Expr, sql: str, scope: Scope) -> int:

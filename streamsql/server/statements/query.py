@@ -27,8 +27,10 @@ from streamsql.plan.parameters import infer_types, literal_sql, number_of, subst
 from streamsql.plan.places import located
 from streamsql.plan.point_lookup import Constant, point_lookup
 from streamsql.plan.result_types import WIRE_TYPE
+from streamsql.plan.sequence_calls import may_call
 from streamsql.server.context import Context, Given, Values
 from streamsql.server.known import Bound
+from streamsql.server.numbering import answered
 from streamsql.server.reads import describe_on
 from streamsql.server.results import Batches, ResultColumn, Rows, Wake, only
 from streamsql.server.statements.cancel_calls import canceller, cancelling, cancels
@@ -64,6 +66,10 @@ def check_continuous(context: Context, query: Query) -> None:
 async def columns(context: Context, statement: Query, values: Values) -> list[ResultColumn]:
     """Tell the result's columns; parameters without values are typed NULLs."""
     if statement.emit is None:
+        if may_call(statement):
+            statement = dataclasses.replace(
+                statement, tree=await answered(context, statement, statement.tree, describing=True)
+            )
         cancelled = cancels(statement)
         if cancelled is not None:
             return cancelled.shown((await _bound(context, cancelled.query, values)).columns)
@@ -83,6 +89,11 @@ async def columns(context: Context, statement: Query, values: Values) -> list[Re
 async def execute(context: Context, statement: Query, values: Values) -> Rows:
     if statement.emit is not None:
         return await _live(context, _with_values(statement, values))
+    if may_call(statement):
+        tree = statement.tree
+        if statement.parameter_count and values.texts:
+            tree, values = substituted(tree, values.types, values.texts), Values()
+        statement = dataclasses.replace(statement, tree=await answered(context, statement, tree), parameter_count=0)
     cancelled = cancels(statement)
     if cancelled is not None:
         rows = await _adhoc(context, cancelled.query, values)

@@ -61,7 +61,7 @@ async def show_variable(context: Context, statement: ShowVariable, values: Value
 
 
 async def discard(context: Context, statement: Discard, values: Values) -> Done:
-    """Do what PostgreSQL does for ALL; no plans are kept by a session, and there are no sequences."""
+    """Do what PostgreSQL does for ALL; no plans are kept by a session."""
     if statement.what == "all":
         if context.transaction.in_block:
             raise ActiveTransaction("DISCARD ALL cannot run inside a transaction block")
@@ -69,6 +69,8 @@ async def discard(context: Context, statement: Discard, values: Values) -> Done:
         context.transaction.act(ListenTo(None, begins=False))
         context.prepared.clear()
         context.variables.discard_all()
+    if statement.what in ("all", "sequences"):
+        context.numbers.clear()
     if statement.what in ("all", "temp"):
         context.transaction.set_temporary({})
     return Done(f"DISCARD {statement.what.upper()}")

@@ -93,5 +93,7 @@ SELECT conname, contype, pg_get_constraintdef(oid), conkey, confkey, confrelid::
 SELECT constraint_name, unique_constraint_name, match_option, update_rule, delete_rule FROM information_schema.referential_constraints WHERE constraint_schema = 'public' ORDER BY 1;
 SELECT constraint_name, table_name, column_name FROM information_schema.constraint_column_usage WHERE table_schema = 'public' ORDER BY 1, 2, 3;
 DROP TABLE parent;
+DROP TABLE parent CASCADE;
+SELECT conname FROM pg_constraint WHERE conrelid = 'child'::regclass ORDER BY conname;
+INSERT INTO child VALUES (50, 99, 'any', NULL);
 DROP TABLE child;
-DROP TABLE parent;

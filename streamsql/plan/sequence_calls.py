@@ -1,0 +1,61 @@
+"""Calls of nextval and its kin: where they may stand, and which sequence they name."""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from streamsql.base.errors import FeatureNotSupported
+from streamsql.sql.names import joined
+from streamsql.sql.statements import ColumnDefinition, Statement
+from streamsql.sql.trees import position_of
+
+SEQUENCE_FUNCTIONS = frozenset({"currval", "lastval", "nextval", "pg_get_serial_sequence", "setval"})
+_WORDS = ("val(", "val (", "serial_sequence")
+
+
+def may_call(statement: Statement) -> bool:
+    """Tell, by its text, whether a statement may call one of the functions."""
+    text = statement.text.lower()
+    return any(word in text for word in _WORDS)
+
+
+def named_sequence(argument: exp.Expr, statement: Statement) -> str:
+    """Give the name that an argument is: ``'s'``, ``'schema.s'::regclass``. Raises FeatureNotSupported for others."""
+    node = argument.unnest()
+    while isinstance(node, exp.Cast):
+        node = node.this.unnest()
+    if not isinstance(node, exp.Literal) or not node.is_string:
+        raise FeatureNotSupported(
+            "the name of a sequence must be a constant", position=position_of(argument, statement)
+        )
+    return folded(node.name)
+
+
+def folded(written: str) -> str:
+    """Give a name as it is kept, of one that is written as in SQL: ``"A".b``."""
+    parts: list[str] = []
+    rest = written.strip()
+    while rest:
+        if rest.startswith('"'):
+            end = rest.find('"', 1)
+            part, rest = rest[1:end], rest[end + 1 :].lstrip(".")
+        else:
+            part, _, rest = rest.partition(".")
+            part = part.lower()
+        parts.append(part)
+    return joined(parts[-2] if len(parts) > 1 else None, parts[-1] if parts else "")
+
+
+def sequence_of_default(column: ColumnDefinition) -> str | None:
+    """Name the sequence whose next number is a column's default; None where it is something else."""
+    default = column.default
+    if (
+        not isinstance(default, exp.Anonymous)
+        or str(default.this).lower() != "nextval"
+        or len(default.expressions) != 1
+    ):
+        return None
+    node = default.expressions[0].unnest()
+    while isinstance(node, exp.Cast):
+        node = node.this.unnest()
+    return folded(node.name) if isinstance(node, exp.Literal) and node.is_string else None

@@ -1,0 +1,185 @@
+"""ALTER TABLE: what is done to columns and constraints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlglot import exp
+
+from streamsql.base.types import Declared
+from streamsql.sql.column_types import expect_column_type
+from streamsql.sql.constraints import Constraint
+from streamsql.sql.statements import ColumnDefinition, Statement
+from streamsql.sql.table_elements import (
+    Elements,
+    accept_table_constraint,
+    expect_column,
+    expect_default,
+)
+from streamsql.sql.tokens import Cursor
+from streamsql.sql.unsupported import refuse
+
+
+@dataclass(frozen=True, slots=True)
+class AddColumn:
+    """ADD [COLUMN] [IF NOT EXISTS] column, with the constraints that stand behind it; `primary_key`: it is one."""
+
+    column: ColumnDefinition
+    constraints: tuple[Constraint, ...] = ()
+    primary_key: bool = False
+    if_not_exists: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DropColumn:
+    """DROP [COLUMN] [IF EXISTS] name [CASCADE | RESTRICT]."""
+
+    name: str
+    if_exists: bool = False
+    cascade: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RenameColumn:
+    """RENAME [COLUMN] name TO new name."""
+
+    name: str
+    new_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetDefault:
+    """ALTER [COLUMN] name SET DEFAULT expression | DROP DEFAULT (None)."""
+
+    name: str
+    default: exp.Expr | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetNotNull:
+    """ALTER [COLUMN] name SET | DROP NOT NULL."""
+
+    name: str
+    not_null: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetType:
+    """ALTER [COLUMN] name [SET DATA] TYPE type."""
+
+    name: str
+    type: str
+    declared: Declared | None
+
+
+@dataclass(frozen=True, slots=True)
+class AddConstraint:
+    """ADD [CONSTRAINT name] constraint; `primary_key` names its columns where it is one, `key_name` its name."""
+
+    constraint: Constraint | None = None
+    primary_key: tuple[str, ...] = ()
+    key_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DropConstraint:
+    """DROP CONSTRAINT [IF EXISTS] name [CASCADE | RESTRICT]."""
+
+    name: str
+    if_exists: bool = False
+    cascade: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RenameConstraint:
+    """RENAME CONSTRAINT name TO new name."""
+
+    name: str
+    new_name: str
+
+
+Action = (
+    AddColumn | AddConstraint | DropColumn | DropConstraint | RenameColumn | RenameConstraint | SetDefault | SetNotNull
+    | SetType
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class AlterTable(Statement):
+    """ALTER TABLE [IF EXISTS] name actions."""
+
+    name: str
+    name_position: int
+    actions: tuple[Action, ...]
+    if_exists: bool = False
+
+
+def accept_actions(cursor: Cursor, relation: str) -> tuple[Action, ...] | None:
+    """Read what ALTER TABLE does to columns and constraints; None where it does something else."""
+    if cursor.sees("rename") and not cursor.sees("rename", "to"):
+        action: Action = _expect_rename(cursor)
+        cursor.expect_end()
+        return (action,)
+    if not cursor.sees_any("add", "alter", "drop"):
+        return None
+    actions = [_expect_action(cursor, relation)]
+    while cursor.accept(","):
+        actions.append(_expect_action(cursor, relation))
+    cursor.expect_end()
+    return tuple(actions)
+
+
+def _expect_rename(cursor: Cursor) -> Action:
+    cursor.expect("rename")
+    constraint = cursor.accept("constraint")
+    if not constraint:
+        cursor.accept("column")
+    name = cursor.expect_name()
+    cursor.expect("to")
+    new_name = cursor.expect_new_name()
+    return RenameConstraint(name, new_name) if constraint else RenameColumn(name, new_name)
+
+
+def _expect_action(cursor: Cursor, relation: str) -> Action:
+    if cursor.accept("add"):
+        return _expect_add(cursor, relation)
+    if cursor.accept("drop"):
+        constraint = cursor.accept("constraint")
+        if not constraint:
+            cursor.accept("column")
+        if_exists = cursor.accept("if", "exists")
+        name = cursor.expect_name()
+        cascade = cursor.accept_any("cascade", "restrict") == "cascade"
+        return (DropConstraint if constraint else DropColumn)(name, if_exists, cascade)
+    if not cursor.accept("alter"):
+        raise cursor.error()
+    cursor.accept("column")
+    return _expect_change(cursor, cursor.expect_name())
+
+
+def _expect_add(cursor: Cursor, relation: str) -> Action:
+    elements = Elements(relation)
+    if not cursor.sees("column") and accept_table_constraint(cursor, elements, is_stream=False):
+        if elements.primary_key:
+            return AddConstraint(None, elements.primary_key, elements.key_name)
+        return AddConstraint(elements.constraints[0])
+    cursor.accept("column")
+    if_not_exists = cursor.accept("if", "not", "exists")
+    expect_column(cursor, elements, is_stream=False)
+    return AddColumn(elements.columns[0], tuple(elements.constraints), bool(elements.primary_key), if_not_exists)
+
+
+def _expect_change(cursor: Cursor, name: str) -> Action:
+    for words, not_null in ((("set", "not", "null"), True), (("drop", "not", "null"), False)):
+        if cursor.accept(*words):
+            return SetNotNull(name, not_null)
+    if cursor.accept("drop", "default"):
+        return SetDefault(name, None)
+    if cursor.accept("set", "default"):
+        return SetDefault(name, expect_default(cursor))
+    if cursor.accept("set", "data", "type") or cursor.accept("type"):
+        found, declared = expect_column_type(cursor)
+        if cursor.sees("using"):
+            refuse("USING of ALTER COLUMN TYPE", "add another column, fill it with UPDATE, and drop this one", cursor)
+        return SetType(name, found, declared)
+    return refuse("this ALTER COLUMN", "columns have a type, a default, and may be NOT NULL", cursor)
