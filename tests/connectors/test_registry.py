@@ -158,8 +158,7 @@ def test_avro_goes_from_a_topic_to_a_topic_and_schemas_grow(broker, registry, tm
                 f"CREATE STREAM p SCHEMA INFERRED WITH (connector = 'kafka', brokers = '{broker.address}', topic = 'plain')"
             )
         assert (
-            "(at TIMESTAMP WITH TIME ZONE, symbol TEXT, price DOUBLE, tags MAP(TEXT, TEXT), rate REAL) WITH"
-            in told[0]
+            "(at TIMESTAMP WITH TIME ZONE, symbol TEXT, price DOUBLE, tags MAP(TEXT, TEXT), rate REAL) WITH" in told[0]
         )
         assert "(n DOUBLE, at TIMESTAMP, deep JSON) WITH" in told[1]
         server.execute(
