@@ -15,6 +15,7 @@ from streamsql.engine.views import ContinuousQuery
 from streamsql.engine.watermark import NEVER
 from streamsql.plan import stages
 from streamsql.plan.nodes import ContinuousPlan
+from streamsql.plan.origins import IntervalJoin
 from streamsql.sql.durations import render_duration
 
 # name -> DuckDB type of the answer's columns; times are UTC
@@ -60,7 +61,10 @@ def why(
         return found
     kept, first = query.kept_rows() if isinstance(query, OriginQuery) else (0, 0)
     if kept and progress.error is None:
+        joins = plan.origin is not None and any(isinstance(n, IntervalJoin) for n in plan.origin.walk())
         reason = f"{kept} rows wait in the join until none can match them any more"
+        if not joins:
+            reason = f"{kept} rows of state: a row waits until the watermark is past it"
         held = {"reason": literal(reason), "closes_at_event_time": _timestamp(first), "open_groups": "0"}
         return store.arrow(_row({**values, **held}))
     return store.arrow(

@@ -74,7 +74,7 @@ class BinaryCopyDecoder:
             return []
         batches: list[pa.RecordBatch] = []
         if not self._ended:
-            starts, at = _rows(data, at, len(self._columns))
+            starts, at = _rows(data, at, [_width(column) for column in self._columns])
             if len(starts):
                 batches.append(self._batch(data, starts))
             at = self._behind(data, at, last=last)
@@ -139,20 +139,25 @@ class BinaryCopyDecoder:
 
     def _batch(self, data: bytes, starts: Numbers) -> pa.RecordBatch:
         octets = np.frombuffer(data, np.uint8)
-        lengths_at = _strided(octets, ">i4")
+        lengths_at = _strided(octets, "<i4")
         positions = starts + _COUNT.size
         buffer = pa.py_buffer(data)
         arrays: list[pa.Array] = []
         failure: tuple[int, StreamSQLError, CopyColumn] | None = None
         for column in self._columns:
-            lengths = lengths_at[positions].astype(np.int64)
+            raw = lengths_at[positions]
             positions = positions + _LENGTH.size
-            width = column.type.size
-            if width in _WIDTHS and bool(((lengths == width) | (lengths == -1)).all()):
-                values = _fixed_values(octets, positions, lengths, width)
+            width = _width(column)
+            if width > 0 and bool((raw == _turned(width)).all()):
+                values = binary_of_fixed(_strided(octets, _WIDTHS[width])[positions])
+                positions = positions + width
             else:
-                values = values_at(buffer, positions, lengths)
-            positions = positions + np.maximum(lengths, 0)
+                lengths = raw.byteswap().astype(np.int64)
+                if width > 0 and bool(((lengths == width) | (lengths == -1)).all()):
+                    values = _fixed_values(octets, positions, lengths, width)
+                else:
+                    values = values_at(buffer, positions, lengths)
+                positions = positions + np.maximum(lengths, 0)
             if failure is not None:
                 values = values.slice(0, failure[0])  # after a bad value only the rows before it matter
             try:
@@ -191,35 +196,60 @@ def _strided(octets: Numbers, dtype: str) -> Numbers:
     return np.ndarray((count,), dtype, octets.data if count else b"\0" * size, strides=(1,))
 
 
-def _rows(data: bytes, start: int, columns: int) -> tuple[Numbers, int]:
-    """Find the complete rows from `start` on: where each begins, and where the last one ends."""
-    octets = np.frombuffer(data, np.uint8, offset=start)
-    begins, ends = _candidates(octets, columns)
-    if not len(begins) or begins[0] != 0:
-        return _NO_ROWS, start
-    begins, ends = chained(begins, ends)
-    return begins + start, int(ends[-1]) + start
+def _rows(data: bytes, start: int, widths: Sequence[int]) -> tuple[Numbers, int]:
+    """Find the complete rows from `start` on: where each begins, and where the last one ends.
+
+    `widths` are those of the columns' values, -1 where they vary. Rows in which all values are as wide as they should be are
+    found first: hardly anything else looks like one. What comes behind them is looked at again without asking for that.
+    """
+    found = []
+    for wanted in (widths, (-1,) * len(widths)):
+        begins, ends = _candidates(np.frombuffer(data, np.uint8, offset=start), wanted)
+        if len(begins) and begins[0] == 0:
+            begins, ends = chained(begins, ends)
+            found.append(begins + start)
+            start += int(ends[-1])
+    return (np.concatenate(found) if found else _NO_ROWS), start
 
 
-def _candidates(octets: Numbers, columns: int) -> tuple[Numbers, Numbers]:
+def _candidates(octets: Numbers, widths: Sequence[int]) -> tuple[Numbers, Numbers]:
     """Find all places where a whole row might stand, and where each would end."""
-    high, low = columns >> 8, columns & 0xFF
-    begins = np.flatnonzero((octets[:-1] == high) & (octets[1:] == low)) if len(octets) else _NO_ROWS
+    high, low = len(widths) >> 8, len(widths) & 0xFF
+    begins = np.flatnonzero(octets[1:] == low) if len(octets) else _NO_ROWS
+    begins = begins[octets[begins] == high]
     ends = begins + _COUNT.size
-    lengths_at = _strided(octets, ">i4")
-    for _ in range(columns):
+    lengths_at = _strided(octets, "<i4")  # turned around only where they are not compared with one number
+    for width in widths:
         there = ends < len(lengths_at)
         if not there.all():
             begins, ends = begins[there], ends[there]
-        lengths = lengths_at[ends].astype(np.int64)
+        lengths = lengths_at[ends]
+        if width > 0:
+            good = lengths == _turned(width)
+            if not good.all():
+                good |= lengths == -1
+                begins, ends, lengths = begins[good], ends[good], lengths[good]
+                ends = ends + np.where(lengths == -1, _LENGTH.size, _LENGTH.size + width)
+                continue
+            ends = ends + (_LENGTH.size + width)
+            continue
+        lengths = lengths.byteswap()
         good = lengths >= -1
         if not good.all():
             begins, ends, lengths = begins[good], ends[good], lengths[good]
-        np.maximum(lengths, 0, out=lengths)
-        lengths += _LENGTH.size
-        ends = ends + lengths
+        ends = ends + (np.maximum(lengths, 0).astype(np.int64) + _LENGTH.size)
     there = ends <= len(octets)
     return begins[there], ends[there]
+
+
+def _width(column: CopyColumn) -> int:
+    """Give the number of bytes that each value of a column has; -1 where it varies."""
+    return column.type.size if column.type.size in _WIDTHS else -1
+
+
+def _turned(length: int) -> int:
+    """Give the number that a length of the format is, read from its last byte to its first."""
+    return int.from_bytes(_LENGTH.pack(length), "little", signed=True)
 
 
 def chained(begins: Numbers, ends: Numbers) -> tuple[Numbers, Numbers]:

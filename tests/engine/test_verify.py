@@ -107,3 +107,21 @@ def test_a_view_that_nobody_tampered_with_is_proven_whatever_its_windows(
     with Copy(database, [select]) as copy:
         copy.push(events, cuts)
         assert database.query(f"VERIFY MATERIALIZED VIEW {copy.views[0]}") == []
+
+
+def test_what_is_wrong_in_windows_that_have_lost_no_row_is_found_and_the_others_are_left_out():
+    with Database() as database:
+        database.execute(
+            "CREATE STREAM s (ts TIMESTAMP, x INT, WATERMARK FOR ts AS ts) WITH (retention = '1 hour');"
+            "CREATE MATERIALIZED VIEW c AS SELECT window_start, sum(x) AS x FROM s GROUP BY window(ts, '1 minute') EMIT APPEND;"
+            "INSERT INTO s VALUES ('2026-01-01 00:00:01', 1), ('2026-01-01 00:01:01', 1)"
+        )
+        database.settle()
+        database.advance(5_400_000_000)
+        database.execute("INSERT INTO s VALUES ('2026-01-01 00:02:01', 1), ('2026-01-01 00:05:01', 2)")
+        database.settle()
+        engine = database.engine
+        engine.store.execute(f"UPDATE {engine.queries['c'].tables.result} SET o1 = 99")
+        found = database.execute("VERIFY MATERIALIZED VIEW c")[0]
+        assert found.rows == [("1", "2026-01-01 00:02:00", "1"), ("-1", "2026-01-01 00:02:00", "99")]
+        assert "windows that begin after 2026-01-01 00:01:01" in found.notices[0]
