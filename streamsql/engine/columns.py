@@ -38,7 +38,10 @@ def add_stream_column(engine: Engine, stream: Stream, statement: CreateStream) -
     """Let a stream have the columns of a statement, of which one is new. Raises StreamSQLError: nothing has happened."""
     grown = recovery.relation_of(statement, stream.id, statement.text)
     assert isinstance(grown, Stream)
-    grown = with_checks(replace(grown, schema=stream.schema, label=stream.label), engine.limits)
+    read_back = recovery.defined(statement.text, stream.name, {}, engine.limits)
+    assert isinstance(read_back, CreateStream)
+    grown = replace(grown, schema=stream.schema, label=stream.label, constraints=read_back.constraints)
+    grown = with_checks(grown, engine.limits)
     above = engine.catalog.all_dependents(stream.name)
     before, kept = engine.catalog, dict(engine.queries)
     growth = _Growth(engine, grown, above)
