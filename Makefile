@@ -10,6 +10,9 @@ PYTEST_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 
+# Tests wait for servers, brokers and disks more than they compute: two of them for each processor.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(2 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else "auto")')
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test nightly lint format bench lock clean
@@ -21,7 +24,7 @@ demo: $(VENV)/.installed-demo  ## replay a month of flights through a server and
 	@$(BIN)/python examples/flights/replay.py $(DEMO_ARGS)
 
 test: lint  ## ruff, mypy and all tests
-	@$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 # New cases of each property test, on all cores: up to 10,000 in 45 minutes each, which is eight hours on two cores. How many
 # were run is told at the end. STREAMSQL_EXAMPLES and STREAMSQL_MINUTES say otherwise.
