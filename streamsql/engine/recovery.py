@@ -5,7 +5,7 @@
 ``_engine.schemas``    the schemas besides ``public``
 ``_engine.epoch``      one row: the last epoch, when it was committed, the next arrival number, all progress as JSON
 ``_engine.shared_states``  which views share a state (`engine.shared`)
-``_engine.layout``     one row: the digest of the statements that made all of these
+``_engine.layout``     one row: the format, and the digest of the statements that made all of these
 ``_engine.left_behind``  what was dropped, and its origin may still keep something for (`engine.left_behind`)
 ``_engine.identity``   one row: a text that no other database has, for what is kept of this one elsewhere
 ``_engine.late_rows``  rows that a query could not take in any more
@@ -46,7 +46,7 @@ from streamsql.engine.outbox import SinkProgress
 from streamsql.engine.partitions import PartitionProgress
 from streamsql.engine.positions import StreamProgress
 from streamsql.engine.stalls import stalls
-from streamsql.engine.store import Store
+from streamsql.engine.store import DataDirectoryError, Store
 from streamsql.engine.watermark import NEVER
 from streamsql.plan.continuous import named_relations, plan_query
 from streamsql.plan.naming import Remembered, resolved
@@ -166,14 +166,30 @@ class Recovered:
     views: dict[str, tuple[View, ContinuousPlan, Progress]] = field(default_factory=dict)
 
 
+_HAS_EPOCH = "SELECT 1 FROM duckdb_tables() WHERE schema_name = '_engine' AND table_name = 'epoch'"
+
+# Of what states, results and progress hold. One more, when what an older program has written cannot be read any more.
+FORMAT = 1
+
+
 def create_engine_tables(store: Store) -> None:
-    """Make the engine's own tables and views, in one transaction, where the database has not those of this program."""
+    """Make the engine's own tables and views, in one transaction, where the database has not those of this program.
+
+    Raises DataDirectoryError for a database of another format, which is left as it is.
+    """
     tables = (*_TABLES, *access.TABLES, *receipts.TABLES, finished.TABLE, sequences.TABLE)
     views = (*_VIEWS, receipts.VIEW, outbox.VIEW)
-    digest = hashlib.sha256("\n".join((*tables, *views)).encode()).hexdigest()
+    layout = f"{FORMAT}:{hashlib.sha256(chr(10).join((*tables, *views)).encode()).hexdigest()}"
     store.execute("CREATE TABLE IF NOT EXISTS _engine.layout (digest VARCHAR)")
-    if store.fetch("SELECT digest FROM _engine.layout") == [(digest,)]:
+    found = "".join(digest for (digest,) in store.fetch("SELECT digest FROM _engine.layout"))
+    if found == layout:
         return
+    before, _, _ = found.partition(":")
+    if before != str(FORMAT) and store.fetch(_HAS_EPOCH):
+        raise DataDirectoryError(
+            f"the data directory has format {before or 0}, and this version of streamsql reads {FORMAT}: start the version "
+            "that wrote it, or another directory"
+        )
     with store.transaction():
         for table in tables:
             store.execute(table)
@@ -187,7 +203,7 @@ def create_engine_tables(store: Store) -> None:
         for view in views:
             store.execute(view)
         store.execute("DELETE FROM _engine.layout")
-        store.execute("INSERT INTO _engine.layout VALUES (?)", [digest])
+        store.execute("INSERT INTO _engine.layout VALUES (?)", [layout])
 
 
 def place_of(made: CatalogObject) -> dict[str, Any]:

@@ -146,6 +146,11 @@ def test_no_file_has_a_name_that_says_nothing():
     assert not found, found
 
 
+def test_decisions_are_numbered_one_by_one():
+    numbers = sorted(path.name.partition("-")[0] for path in (ROOT / "docs" / "decisions").glob("*.md"))
+    assert numbers == [f"{n:04}" for n in range(1, len(numbers) + 1)]
+
+
 def test_nothing_refers_to_files_outside_the_project():
     documents = frozenset(path.name for path in text_files() if path.suffix == ".md")
     found = {

@@ -14,12 +14,14 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
+import duckdb
 import psycopg
 import pytest
 from psycopg import errors
 
 from streamsql.base.config import Config, ConfigError, add_arguments, config_of
 from streamsql.base.errors import AuthorizationError
+from streamsql.engine.recovery import FORMAT
 from streamsql.pgwire.auth import Asked, method_for
 from streamsql.pgwire.rules import DEFAULT_RULES, Method, is_loopback, read_rules
 from tests.pgwire.wire import startup
@@ -247,6 +249,26 @@ def test_a_data_directory_in_use_is_told_in_one_line(tmp_path: Path):
         done = start(tmp_path, "--port", "0", "--data-dir", str(tmp_path / "data"))
         refused(done, f"data directory {tmp_path / 'data'} is in use by another server")
         assert server.execute("SELECT 1") == [(1,)]
+
+
+def test_a_data_directory_of_another_format_is_told_in_one_line_and_left_as_it_is(tmp_path: Path):
+    with RunningServer(tmp_path) as server:
+        server.execute("CREATE STREAM s (n INT)", "INSERT INTO s VALUES (1)")
+    file = tmp_path / "data" / "state.duckdb"
+    for written in ("", "0:of a layout"):
+        with duckdb.connect(str(file)) as connection:
+            mine = connection.execute("SELECT digest FROM _engine.layout").fetchall()
+            connection.execute("UPDATE _engine.layout SET digest = ?", [written]).fetchall()
+        refused(
+            start(tmp_path, "--port", "0", "--data-dir", "data"),
+            f"the data directory has format 0, and this version of streamsql reads {FORMAT}: start the version that wrote it, "
+            "or another directory",
+        )
+        with duckdb.connect(str(file)) as connection:
+            assert connection.execute("SELECT digest FROM _engine.layout").fetchall() == [(written,)]
+            connection.execute("UPDATE _engine.layout SET digest = ?", mine[0]).fetchall()
+    with RunningServer(tmp_path) as server:
+        assert server.execute("SELECT n FROM s") == [(1,)]
 
 
 def test_a_file_that_is_no_database_is_told_in_one_line(tmp_path: Path):
