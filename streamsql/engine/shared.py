@@ -152,7 +152,7 @@ class _Sets:
         self.merged = merged.take(order)
         numbers = numbers[order]
         found, starts = np.unique(numbers, return_index=True)
-        stops = [*starts[1:].tolist(), len(numbers)]
+        stops = [*starts[1:].tolist(), len(numbers)][: len(found)]  # there may be no rows at all
         self._rows = {n: slice(a, b) for n, a, b in zip(found.tolist(), starts.tolist(), stops, strict=True)}
         new = np.asarray(self.merged.column("__row").is_null())
         self.came = {number: int(np.count_nonzero(new[rows])) for number, rows in self._rows.items()}

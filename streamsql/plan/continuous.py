@@ -126,7 +126,8 @@ def _recomputed(
     recomputed = planned(outputs)
     # a key is compared with the sources' values, and keeps their type
     keys = recomputed.part.places if isinstance(recomputed.part, Touched) else ()
-    told = [None if o.sql in keys else w for o, w in zip(found, made.types or [None] * len(found), strict=True)]
+    types = made.types if made.types is not None and len(made.types) == len(found) else [None] * len(found)
+    told = [None if o.sql in keys else w for o, w in zip(found, types, strict=True)]
     if as_told(found, told) != outputs:
         outputs = as_told(found, told)
         recomputed = planned(outputs)

@@ -180,7 +180,10 @@ def test_copy_names_the_line_and_column_of_a_fault_and_keeps_nothing(server: Run
     )
     assert " on\n" in shown
     missing = psql(server, stdin="COPY strict FROM STDIN (FORMAT csv);\n1,2024-01-01\n2,\n\\.\n")
-    assert missing == 'ERROR:  null value in column "b" of relation "strict" violates not-null constraint\n'
+    assert missing.splitlines() == [
+        'ERROR:  null value in column "b" of relation "strict" violates not-null constraint',
+        "DETAIL:  Failing row contains (2, null).",
+    ]
     assert plain(server, "SELECT count(*) FROM strict") == ["0"]
 
 

@@ -45,7 +45,7 @@ def test_a_stream_is_made_with_what_was_inferred(tmp_path: Path):
     )
     wanted = (
         'the columns are as in: CREATE STREAM v ("At" TIMESTAMP, n INTEGER, WATERMARK FOR "At" AS "At" - INTERVAL '
-        f"'5 seconds') INCLUDE FILE AS f VARCHAR WITH (connector = 'file', path = '{files}/*.json')"
+        f"'5 seconds') INCLUDE FILE AS f TEXT WITH (connector = 'file', path = '{files}/*.json')"
     )
     with RunningServer(tmp_path, ["--allow-path", str(files)]) as server:
         told: list[str | None] = []

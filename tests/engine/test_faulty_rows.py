@@ -58,7 +58,7 @@ def _told(database: Database, name: str, rows: list[Row], cuts: list[int], query
     return found
 
 
-@examples(50)
+@examples(25)
 @given(st.data(), _ROWS, st.sampled_from(_QUERIES))
 def test_a_row_at_fault_is_set_aside_whatever_epoch_it_comes_in(
     database: Database, data: st.DataObject, drawn: list[tuple[int | None, str, str | None]], query: str

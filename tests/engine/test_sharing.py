@@ -71,7 +71,7 @@ def _keys(query: Select, rows: list[tuple[Any, ...]]) -> Counter[str]:
     return Counter(str(row[: len(query.outputs)]) for row in rows)
 
 
-@examples(60)
+@examples(10)
 @given(st.data(), event_lists(most=16), st.one_of(_alike(), _over_the_same_rows(), _over_the_same_rows()))
 def test_views_that_share_a_state_hold_what_they_would_hold_alone(
     database: Database, data: st.DataObject, events: list[Event], queries: list[Select]
@@ -102,7 +102,7 @@ def test_views_that_share_a_state_hold_what_they_would_hold_alone(
             follower.snapshot.close()
 
 
-@examples(10)
+@examples(4)
 @given(st.data(), event_lists(most=12), st.one_of(_alike(), _over_the_same_rows()))
 def test_restarts_crashes_and_views_that_go_make_no_difference_to_those_that_share(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, events: list[Event], queries: list[Select]

@@ -11,6 +11,7 @@ import pytest
 from psycopg import errors
 from psycopg.rows import TupleRow
 
+from streamsql.engine.recovery import FORMAT
 from tests.running import RunningServer
 from tests.server.conftest import postgres_port  # noqa: F401  # a fixture
 
@@ -222,6 +223,7 @@ def test_a_database_from_before_there_were_roles_is_opened(tmp_path: Path):
     with duckdb.connect(str(tmp_path / "data" / "state.duckdb")) as database:
         for table in ("roles", "members", "owners", "privileges", "secrets"):
             database.execute(f"DROP TABLE _engine.{table}")
+        database.execute(f"UPDATE _engine.layout SET digest = '{FORMAT}:of before'").fetchall()
     with RunningServer(tmp_path) as server:
         assert server.execute("SELECT * FROM t") == [(1,)]
         server.execute("CREATE ROLE ann", "GRANT SELECT ON t TO ann")

@@ -189,7 +189,7 @@ REFUSED = [
     ("SELECT B'101'", "0A000", "bit strings"),
     ("SELECT to_char(ts, symbol) FROM trades", "0A000", "a pattern that is written out"),
     ("SELECT symbol SIMILAR TO symbol FROM trades", "0A000", "a pattern that is written out"),
-    ("SELECT jsonb_set('{}', '{a}', '1')", "42883", "jsonb_set"),
+    ("SELECT jsonb_nosuch('{}', '{a}', '1')", "42883", "jsonb_nosuch"),
 ]
 
 

@@ -66,7 +66,7 @@ STATEMENTS = [
     "CREATE SECRET s (TYPE s3)", "CREATE TABLE t AS SELECT * FROM read_text('{file}')", "CREATE VIEW w AS SELECT 1",
     "CREATE MACRO m() AS 1", "CREATE FUNCTION f() AS 1", "CREATE OR REPLACE TABLE own (a INT)",
     "CREATE TABLE _rows.x (a INT)", "CREATE STREAM _engine.x (a INT)", "DROP TABLE _rows.own", "DROP SCHEMA _rows CASCADE",
-    "DROP VIEW own", "ALTER TABLE own ADD COLUMN x INT", "CHECKPOINT", "VACUUM", "USE _rows", "SUMMARIZE own",
+    "DROP VIEW own", "CHECKPOINT", "VACUUM", "USE _rows", "SUMMARIZE own",
     "SHOW ALL TABLES",
     "FROM own", "DESCRIBE _engine.objects", "SUBSCRIBE _results.own_view", "INSERT INTO _engine.objects VALUES (1)",
     "INSERT INTO _rows.own VALUES (1)", "UPDATE _engine.epoch SET epoch = 0", "DELETE FROM _engine.objects",

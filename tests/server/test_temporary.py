@@ -97,9 +97,9 @@ def test_transactions_and_savepoints_hold_for_it(connection: Connection):
     assert rows(connection, "SELECT * FROM own, kept WHERE id = 3 ORDER BY a") == [(5, 3, "z"), (6, 3, "z")]
     with pytest.raises(errors.UniqueViolation):
         connection.execute("INSERT INTO own VALUES (6)")
-    connection.execute("BEGIN; INSERT INTO own VALUES (7); INSERT INTO kept VALUES (1, 'twice')")
     with pytest.raises(errors.UniqueViolation):
-        connection.execute("COMMIT")
+        connection.execute("BEGIN; INSERT INTO own VALUES (7); INSERT INTO kept VALUES (1, 'twice')")
+    connection.execute("ROLLBACK")
     assert rows(connection, "SELECT * FROM own ORDER BY a") == [(5,), (6,)]
 
 
