@@ -138,7 +138,7 @@ def _expect_action(cursor: Cursor) -> ReferentialAction:
                 refuse("a column list of SET NULL", "leave it away: all columns of the key are set", cursor)
             return action
     if cursor.sees("set", "default"):
-        refuse("SET DEFAULT of a foreign key", "use SET NULL, CASCADE or RESTRICT", cursor)
+        refuse("SET DEFAULT of a foreign key", "use RESTRICT or NO ACTION", cursor)
     raise cursor.error()
 
 
@@ -149,7 +149,7 @@ def skip_timing(cursor: Cursor) -> None:
             continue
         if cursor.sees("deferrable") or cursor.sees("initially", "deferred"):
             if cursor.accept("deferrable", "initially", "deferred"):
-                continue  # what a transaction writes is held against foreign keys once more when it commits
+                continue  # what frameworks write: the check is as strict, and comes earlier (docs/compatibility.md)
             refuse("DEFERRABLE of a constraint", "leave it away", cursor)
         if cursor.sees("not", "valid"):
             refuse("NOT VALID of a constraint", "leave it away: all rows are checked", cursor)
