@@ -6,6 +6,7 @@ behind the gap is committed before the stream stops, so that ALTER STREAM ... RE
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -54,11 +55,11 @@ def refuse_password(given: Given, option: str) -> None:
         )
 
 
-def missing_package(connector: str, package: str) -> StreamSQLError:
-    """Make the error of a connector whose client library is not installed."""
-    return FeatureNotSupported(
-        f'the connector "{connector}" needs the package {package}', hint=f"pip install 'streamsql[{connector}]'"
-    )
+def require(module: str, package: str, extra: str, needing: str | None = None) -> None:
+    """Raise FeatureNotSupported where the package of a module is not installed; our `extra` of that name brings it."""
+    if importlib.util.find_spec(module) is None:
+        needing = needing or f'the connector "{extra}"'
+        raise FeatureNotSupported(f"{needing} needs the package {package}", hint=f"pip install 'streamsql[{extra}]'")
 
 
 @dataclass(slots=True)

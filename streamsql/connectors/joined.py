@@ -25,9 +25,9 @@ class Payloads:
     @classmethod
     def of(cls, payloads: Sequence[bytes | None]) -> Payloads:
         there = np.ones(len(payloads), np.bool_)
-        if None in payloads:
+        present = [p for p in payloads if p is not None]
+        if len(present) < len(payloads):
             there = np.fromiter((p is not None for p in payloads), np.bool_, len(payloads))
-        present: list[bytes] = [p for p in payloads if p is not None] if not there.all() else payloads  # type: ignore[assignment]
         return cls(b"\n".join(present), np.fromiter(map(len, present), np.int64, len(present)), there)
 
     @classmethod

@@ -37,24 +37,24 @@ class BytesReader:
         try:
             text = values.cast(pa.string())
         except pa.ArrowInvalid:
-            text = self._that_are_text(values, reasons)
+            text = that_are_text(values, reasons, f'column "{self._column.name}": {_word(self._column)}')
         rows, said = self._reading.run("__records", pa.table({"__text": text}))
         if said.null_count < len(said):
             wrong = np.flatnonzero(np.asarray(said.is_valid()))
             reasons.update(zip(wrong.tolist(), said.drop_null().to_pylist(), strict=True))
         return rows.column(0).combine_chunks()
 
-    def _that_are_text(self, values: pa.Array, reasons: dict[int, str]) -> pa.Array:
-        found: list[str | None] = []
-        for index, value in enumerate(values.to_pylist()):
-            try:
-                found.append(None if value is None else value.decode())
-            except UnicodeDecodeError:
-                found.append(None)
-                reasons[index] = (
-                    f'column "{self._column.name}": {_word(self._column)} is not UTF-8: declare it as BYTEA'
-                )
-        return pa.array(found, pa.string())
+
+def that_are_text(values: pa.Array, reasons: dict[int, str], what: str) -> pa.Array:
+    """Give bytes as text, and NULL for those that are none, with the reason."""
+    found: list[str | None] = []
+    for index, value in enumerate(values.to_pylist()):
+        try:
+            found.append(None if value is None else value.decode())
+        except UnicodeDecodeError:
+            found.append(None)
+            reasons[index] = f"{what} is not UTF-8: declare it as BYTEA"
+    return pa.array(found, pa.string())
 
 
 def _word(column: ColumnDefinition) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -248,7 +248,8 @@ class MessageDecoder:
             found = pa.table({})
             if self._keys is not None:
                 wrong: dict[int, str] = {}
-                found, read = self._keys.read([told["key"][i] for i in missing.tolist()], wrong)  # type: ignore[misc]
+                keys = cast("Sequence[bytes | None]", told["key"])
+                found, read = self._keys.read([keys[i] for i in missing.tolist()], wrong)
                 reasons.update((int(missing[i]), said) for i, said in wrong.items())
                 missing = missing[read]
             columns = [

@@ -22,6 +22,7 @@ from streamsql.base.errors import (
     Unavailable,
     UndefinedObject,
 )
+from streamsql.connectors.incoming import require
 from streamsql.connectors.settings import Option
 from streamsql.formats.binary import SchemaText
 
@@ -179,9 +180,4 @@ def _client(options: Mapping[str, Any]) -> httpx.Client:
 
 def require_client() -> None:
     """Raise where the package is not installed."""
-    try:
-        import httpx  # noqa: F401
-    except ImportError:
-        raise FeatureNotSupported(
-            "a schema registry needs the package httpx", hint="pip install 'streamsql[registry]'"
-        ) from None
+    require("httpx", "httpx", "registry", "a schema registry")

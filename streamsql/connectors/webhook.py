@@ -33,7 +33,7 @@ import pyarrow as pa
 
 from streamsql.base.clock import Clock, SystemClock
 from streamsql.base.errors import ExternalError, InvalidParameterValue, Unavailable
-from streamsql.connectors.incoming import missing_package, refuse_password
+from streamsql.connectors.incoming import refuse_password, require
 from streamsql.connectors.outgoing import MODE, Mode, by_epoch, mode_of, part_of, told
 from streamsql.connectors.settings import Option, allowed_path, duration, integer, one_of, read_options
 from streamsql.connectors.sink import Delivery, Guarantee, Shape, Sink
@@ -105,10 +105,7 @@ class WebhookConnector:
 
 def require_package() -> None:
     """Raise FeatureNotSupported where httpx is not installed."""
-    try:
-        import httpx  # noqa: F401
-    except ImportError:
-        raise missing_package("webhook", "httpx") from None
+    require("httpx", "httpx", "webhook")
 
 
 def _mode(given: Given, shape: Shape, options: Mapping[str, Any]) -> Mode:

@@ -61,6 +61,11 @@ class Flow:
         """Give the watermark after each of these arrivals."""
         return self._marks(np.searchsorted(self.steps_at, at, side="right"))
 
+    def passed_at(self, times: MICROSECONDS) -> MICROSECONDS:
+        """Give the arrival after which the watermark is past each of these times: the last one, where it is not yet."""
+        last = self.steps_at[-1:] if self.steps_at.size else np.zeros(1, dtype=np.int64)
+        return np.concatenate([self.steps_at, last])[np.searchsorted(self.steps, times, side="right")]
+
     def _marks(self, index: MICROSECONDS) -> MICROSECONDS:
         return np.concatenate([np.array([self.mark], dtype=np.int64), self.steps])[index]
 

@@ -168,13 +168,13 @@ def read(store: Store) -> dict[str, Sequence]:
 def owned(engine: Engine, made: Stream | Table) -> list[Sequence]:
     """Make the sequences that number a new relation's columns."""
     found: list[Sequence] = []
+
+    def is_taken(name: str) -> bool:
+        return any(s.bare == name for s in found) or engine.catalog.is_taken(made.schema, name)
+
     for column in made.columns:
         if column.numbered is not None:
-            names = {s.bare for s in found}
-            label = free_name(
-                made.bare, column.name, "seq",
-                lambda name, names=names: name in names or engine.catalog.is_taken(made.schema, name),  # type: ignore[misc]
-            )  # fmt: skip
+            label = free_name(made.bare, column.name, "seq", is_taken)
             found.append(_made(engine, made.schema, label, column.numbered.options, (made.id, column.name)))
     return found
 

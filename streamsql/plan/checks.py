@@ -6,7 +6,7 @@ read back, and then run over whole batches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sqlglot import exp
@@ -14,7 +14,7 @@ from sqlglot import exp
 from streamsql.base.errors import DatatypeMismatch, FeatureNotSupported, GroupingError, StreamSQLError, UndefinedColumn
 from streamsql.base.limits import Limits
 from streamsql.base.types import type_name, wire_column
-from streamsql.catalog.objects import Catalog, Stream, Table, quoted
+from streamsql.catalog.objects import Catalog, OutputColumn, Stream, Table, quoted
 from streamsql.catalog.relation import CatalogRelation, Snapshot
 from streamsql.plan.adhoc import Scope, adhoc_query
 from streamsql.plan.functions import Asker, refuse_functions, refuse_session_functions
@@ -93,7 +93,7 @@ def _select(items: Sequence[exp.Expr], relation: Stream | Table) -> exp.Select:
     return exp.select(*items).from_(name)
 
 
-def _nothing(_: str) -> Iterator[None]:
+def _nothing(_: str) -> list[OutputColumn]:
     raise AssertionError("nothing is described")
 
 
@@ -101,7 +101,7 @@ def _refuse_system(_: CatalogRelation | None) -> None:
     raise FeatureNotSupported("a CHECK constraint cannot look names up in the catalog")
 
 
-def _scope(catalog: Catalog, describe: Callable[..., object], limits: Limits, name: str) -> Scope:
+def _scope(catalog: Catalog, describe: Describe, limits: Limits, name: str) -> Scope:
     snapshot = Snapshot(catalog, "", "")
-    made = Scope(catalog, describe, limits, Asker(""), frozenset(), snapshot, _refuse_system)  # type: ignore[arg-type]
+    made = Scope(catalog, describe, limits, Asker(""), frozenset(), snapshot, _refuse_system)
     return replace(made, stand_ins={name: CHECKED})

@@ -25,7 +25,7 @@ from streamsql.base.errors import DuplicateCursor, InvalidCursorName, NotInPrere
 from streamsql.base.limits import Limits, exceeded
 from streamsql.server.cancellation import Cancellation
 from streamsql.server.results import Cursor, Rows
-from streamsql.sql.statements import Direction
+from streamsql.sql.cursor_statements import Direction
 
 Batches = AsyncGenerator[pa.RecordBatch, None]
 

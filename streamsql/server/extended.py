@@ -33,7 +33,8 @@ from streamsql.server.output import Output
 from streamsql.server.portals import Portal, Prepared, expanded
 from streamsql.server.results import CopyIn, CopyOut, Cursor, Done, ResultColumn, Rows, described
 from streamsql.server.statements import TypesOf, handler
-from streamsql.sql.statements import Direction, Fetch, Insert, Query, Statement
+from streamsql.sql.cursor_statements import Direction, Fetch
+from streamsql.sql.statements import Insert, Query, Statement
 
 # so many gathered rows are read before more are taken, so that memory does not grow with a pipeline
 GATHERED_ROWS_MAX = 16_384

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Sequence as SequenceOf
+from functools import partial
 from typing import TypeVar
 
 import pyarrow as pa
@@ -104,10 +105,8 @@ async def numbered_nulls(engine: Engine, relation: Stream | Table, rows: pa.Tabl
         if sequence is None or place < 0 or not rows.column(place).null_count:
             continue
         values = rows.column(place).combine_chunks()
-        given = sequence  # the loop goes on before the engine is asked
-        numbers = await asyncio.wrap_future(
-            engine.call(lambda s=given, n=values.null_count: engine.sequences.take_durably(s, n))  # type: ignore[misc]
-        )
+        take = partial(engine.sequences.take_durably, sequence, values.null_count)
+        numbers = await asyncio.wrap_future(engine.call(take))
         made = pc.replace_with_mask(values.cast(pa.int64()), values.is_null(), pa.array(numbers, pa.int64()))
         rows = rows.set_column(place, column.name, made)
     return rows

@@ -122,9 +122,7 @@ def accept_actions(cursor: Cursor, relation: str) -> tuple[Action, ...] | None:
         return (action,)
     if not cursor.sees_any("add", "alter", "drop"):
         return None
-    actions = [_expect_action(cursor, relation)]
-    while cursor.accept(","):
-        actions.append(_expect_action(cursor, relation))
+    actions = cursor.expect_listed(lambda: _expect_action(cursor, relation))
     cursor.expect_end()
     return tuple(actions)
 
@@ -149,7 +147,7 @@ def _expect_action(cursor: Cursor, relation: str) -> Action:
             cursor.accept("column")
         if_exists = cursor.accept("if", "exists")
         name = cursor.expect_name()
-        cascade = cursor.accept_any("cascade", "restrict") == "cascade"
+        cascade = cursor.accept_cascade()
         return (DropConstraint if constraint else DropColumn)(name, if_exists, cascade)
     if not cursor.accept("alter"):
         raise cursor.error()

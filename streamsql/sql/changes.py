@@ -173,14 +173,13 @@ def parse_truncate(cursor: Cursor) -> Truncate:
     """Read TRUNCATE [TABLE] [ONLY] names [RESTART | CONTINUE IDENTITY] [CASCADE | RESTRICT]."""
     cursor.expect("truncate")
     cursor.accept("table")
-    deletes = [_delete_all(cursor)]
-    while cursor.accept(","):
-        deletes.append(_delete_all(cursor))
-    if cursor.accept_any("restart", "continue") is not None:  # no column has a sequence
+    deletes = cursor.expect_listed(lambda: _delete_all(cursor))
+    numbering = cursor.accept_any("restart", "continue")
+    if numbering is not None:
         cursor.expect("identity")
-    cursor.accept_any("cascade", "restrict")  # no table refers to another
+    cascade = cursor.accept_cascade()
     cursor.expect_end()
-    return Truncate(*cursor.source, deletes=tuple(deletes))
+    return Truncate(*cursor.source, deletes=deletes, restarts=numbering == "restart", cascade=cascade)
 
 
 def _delete_all(cursor: Cursor) -> Delete:

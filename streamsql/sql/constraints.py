@@ -97,15 +97,17 @@ def accept_constraint(cursor: Cursor, name: str, column: str | None) -> Constrai
     return _expect_references(cursor, name, columns, position)
 
 
-def expect_key(cursor: Cursor) -> tuple[str, ...]:
-    """Read names of columns in parentheses, none of them twice."""
+def expect_key(cursor: Cursor, of: str = "the key", known: Container[str] | None = None) -> tuple[str, ...]:
+    """Read names of columns in parentheses, none of them twice, and of the `known` ones where these are given."""
     cursor.expect("(")
     names: list[str] = []
     while True:
         position = cursor.position
         found = cursor.expect_name()
         if found in names:
-            raise DuplicateColumn(f'column "{found}" appears twice in the key', position=position + 1)
+            raise DuplicateColumn(f'column "{found}" appears twice in {of}', position=position + 1)
+        if known is not None and found not in known:
+            raise UndefinedColumn(f'column "{found}" named in key does not exist', position=position + 1)
         names.append(found)
         if not cursor.accept(","):
             break

@@ -235,10 +235,7 @@ def _old_copy_options(cursor: Cursor) -> dict[str, OptionValue]:
 
 
 def _bare_names(cursor: Cursor) -> tuple[str, ...]:
-    names = [cursor.expect_name()]
-    while cursor.accept(","):
-        names.append(cursor.expect_name())
-    return tuple(names)
+    return cursor.expect_listed(cursor.expect_name)
 
 
 def _set_option(options: dict[str, OptionValue], name: str, value: OptionValue, position: int) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from streamsql.base.errors import InvalidCursorDefinition, NumericOutOfRange, SQLSyntaxError
 from streamsql.sql.changes import parse_subscribe
+from streamsql.sql.cursor_statements import CloseCursor, DeclareCursor, Direction, Fetch
 from streamsql.sql.durations import parse_duration
 from streamsql.sql.query import QUERY_WORDS, parse_query
-from streamsql.sql.statements import CloseCursor, DeclareCursor, Direction, Fetch, Query, Subscribe
+from streamsql.sql.statements import Query, Subscribe
 from streamsql.sql.tokens import Cursor
 
 # words -> (direction, count); a count of None means all

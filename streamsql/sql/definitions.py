@@ -188,12 +188,10 @@ def parse_drop(cursor: Cursor) -> Drop:
     if kind is None:
         raise cursor.error()
     if_exists = cursor.accept("if", "exists")
-    names = [cursor.expect_object_name()]
-    while cursor.accept(","):
-        names.append(cursor.expect_object_name())
-    cascade = cursor.accept_any("cascade", "restrict") == "cascade"
+    names = cursor.expect_listed(cursor.expect_object_name)
+    cascade = cursor.accept_cascade()
     cursor.expect_end()
-    return Drop(*cursor.source, kind=kind, names=tuple(names), if_exists=if_exists, cascade=cascade)
+    return Drop(*cursor.source, kind=kind, names=names, if_exists=if_exists, cascade=cascade)
 
 
 def expect_options(cursor: Cursor) -> tuple[dict[str, str], dict[str, int]]:

@@ -25,11 +25,9 @@ def parse_prepare(cursor: Cursor) -> Prepare:
     """Read PREPARE name [(types)] AS query | INSERT | UPDATE | DELETE."""
     cursor.expect("prepare")
     name = cursor.expect_name()
-    types: list[str] = []
+    types: tuple[str, ...] = ()
     if cursor.accept("("):
-        types.append(expect_type(cursor))
-        while cursor.accept(","):
-            types.append(expect_type(cursor))
+        types = cursor.expect_listed(lambda: expect_type(cursor))
         cursor.expect(")")
     cursor.expect("as")
     inner = Cursor(cursor.text, cursor.rest, cursor.limits)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from streamsql.sql.constraints import render_constraint
+from streamsql.sql.cursor_statements import CloseCursor, DeclareCursor, Fetch
 from streamsql.sql.durations import render_duration
 from streamsql.sql.flow_statements import AddColumn, AlterFlow, CreateSink, ResetStream
 from streamsql.sql.includes import render_includes
@@ -20,7 +21,6 @@ from streamsql.sql.render_roles import ROLE_RENDERERS
 from streamsql.sql.render_trees import postgres_sql
 from streamsql.sql.secrets import SecretReference
 from streamsql.sql.statements import (
-    CloseCursor,
     ColumnDefinition,
     Comment,
     CopyFrom,
@@ -30,7 +30,6 @@ from streamsql.sql.statements import (
     CreateTable,
     CreateTableAs,
     Deallocate,
-    DeclareCursor,
     Delete,
     Describe,
     Discard,
@@ -39,7 +38,6 @@ from streamsql.sql.statements import (
     ExecutePrepared,
     Explain,
     ExplainWhy,
-    Fetch,
     Insert,
     Listen,
     LockTable,
@@ -400,7 +398,10 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     ExecutePrepared: _execute,
     Listen: lambda statement: f"LISTEN {quote_name(statement.channel)}",
     Notify: _notify,
-    Truncate: lambda statement: f"TRUNCATE {', '.join(quote_path(d.name) for d in statement.deletes)}",
+    Truncate: lambda statement: (
+        f"TRUNCATE {', '.join(quote_path(d.name) for d in statement.deletes)}"
+        f"{' RESTART IDENTITY' * statement.restarts}{' CASCADE' * statement.cascade}"
+    ),
     Update: _change,
     **ROLE_RENDERERS,
 }

@@ -247,10 +247,7 @@ def expect_role(cursor: Cursor, *, public: bool = False) -> RoleName:
 
 
 def _expect_roles(cursor: Cursor, *, public: bool = False) -> tuple[RoleName, ...]:
-    found = [expect_role(cursor, public=public)]
-    while cursor.accept(","):
-        found.append(expect_role(cursor, public=public))
-    return tuple(found)
+    return cursor.expect_listed(lambda: expect_role(cursor, public=public))
 
 
 # ---- privileges ----
@@ -308,7 +305,7 @@ def _parse_privileges(cursor: Cursor, *, revoke: bool, with_option: bool) -> Gra
     cascade = False
     if revoke:
         _accept_grantor(cursor)
-        cascade = cursor.accept_any("cascade", "restrict") == "cascade"
+        cascade = cursor.accept_cascade()
     else:
         with_option = cursor.accept("with", "grant", "option")
         _accept_grantor(cursor)
@@ -360,17 +357,12 @@ def _expect_objects(cursor: Cursor) -> tuple[bool, bool, tuple[str, ...]]:
         if cursor.sees(*words) and following not in (",", "to", "from", "."):
             cursor.accept(*words)
             break
-    names = [cursor.expect_object_name()]
-    while cursor.accept(","):
-        names.append(cursor.expect_object_name())
-    return False, False, tuple(names)
+    names = cursor.expect_listed(cursor.expect_object_name)
+    return False, False, names
 
 
 def _expect_schemas(cursor: Cursor) -> tuple[str, ...]:
-    names = [cursor.expect_name()]
-    while cursor.accept(","):
-        names.append(cursor.expect_name())
-    return tuple(names)
+    return cursor.expect_listed(cursor.expect_name)
 
 
 # ---- owners ----
@@ -420,6 +412,6 @@ def parse_drop_owned(cursor: Cursor) -> ReassignOwned:
     """Read DROP OWNED BY roles."""
     cursor.expect("drop", "owned", "by")
     roles = _expect_roles(cursor)
-    cascade = cursor.accept_any("cascade", "restrict") == "cascade"
+    cascade = cursor.accept_cascade()
     cursor.expect_end()
     return ReassignOwned(*cursor.source, roles=roles, cascade=cascade)

@@ -49,12 +49,10 @@ def parse_drop_schema(cursor: Cursor) -> DropSchema:
     """Read DROP SCHEMA [IF EXISTS] names [CASCADE | RESTRICT]."""
     cursor.expect("drop", "schema")
     if_exists = cursor.accept("if", "exists")
-    names = [cursor.expect_name()]
-    while cursor.accept(","):
-        names.append(cursor.expect_name())
-    cascade = cursor.accept_any("cascade", "restrict") == "cascade"
+    names = cursor.expect_listed(cursor.expect_name)
+    cascade = cursor.accept_cascade()
     cursor.expect_end()
-    return DropSchema(*cursor.source, schemas=tuple(names), if_exists=if_exists, cascade=cascade)
+    return DropSchema(*cursor.source, schemas=names, if_exists=if_exists, cascade=cascade)
 
 
 def parse_alter_schema(cursor: Cursor) -> AlterSchema:

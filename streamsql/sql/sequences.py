@@ -97,9 +97,7 @@ def parse_drop_sequence(cursor: Cursor) -> DropSequence:
     """Read DROP SEQUENCE."""
     cursor.expect("drop", "sequence")
     if_exists = cursor.accept("if", "exists")
-    names = [cursor.expect_object_name()]
-    while cursor.accept(","):
-        names.append(cursor.expect_object_name())
-    cascade = cursor.accept_any("cascade", "restrict") == "cascade"
+    names = cursor.expect_listed(cursor.expect_object_name)
+    cascade = cursor.accept_cascade()
     cursor.expect_end()
-    return DropSequence(*cursor.source, sequences=tuple(names), if_exists=if_exists, cascade=cascade)
+    return DropSequence(*cursor.source, sequences=names, if_exists=if_exists, cascade=cascade)

@@ -99,9 +99,7 @@ def parse_set(cursor: Cursor) -> SetVariable:
         raise cursor.error()
     if cursor.accept("default"):
         return _finish_set(cursor, name, None, local=local)
-    values = [_expect_value(cursor)]
-    while cursor.accept(","):
-        values.append(_expect_value(cursor))
+    values = cursor.expect_listed(lambda: _expect_value(cursor))
     return _finish_set(cursor, name, ", ".join(values), local=local)
 
 

@@ -329,9 +329,11 @@ OptionValue = str | tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Truncate(Statement):
-    """TRUNCATE tables: `deletes` are the statements that it stands for."""
+    """TRUNCATE tables: `deletes` are the statements that it stands for; `restarts` for RESTART IDENTITY."""
 
     deletes: tuple[Delete, ...]
+    restarts: bool = False
+    cascade: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,39 +372,6 @@ class CopyTo(Statement):
     query: Query | Subscribe
     options: dict[str, OptionValue] = field(default_factory=dict)
     name: str | None = None
-
-
-class Direction(enum.Enum):
-    """Where FETCH and MOVE go; ABSOLUTE and RELATIVE name a row."""
-
-    FORWARD = "FORWARD"
-    BACKWARD = "BACKWARD"
-    ABSOLUTE = "ABSOLUTE"
-    RELATIVE = "RELATIVE"
-
-
-@dataclass(frozen=True, slots=True)
-class DeclareCursor(Statement):
-    """DECLARE name [BINARY] [[NO] SCROLL] CURSOR [WITH HOLD] FOR query | SUBSCRIBE; `scroll` is None where neither is said."""
-
-    name: str
-    query: Query | Subscribe
-    binary: bool = False
-    scroll: bool | None = None
-    hold: bool = False
-    parameter_count: int = 0
-    name_position: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Fetch(Statement):
-    """FETCH | MOVE direction FROM name [WITH (timeout = ..)]; `count` None means all, `timeout_us` None no waiting."""
-
-    name: str
-    direction: Direction = Direction.FORWARD
-    count: int | None = 1
-    move: bool = False
-    timeout_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -491,10 +460,3 @@ class Unlisten(Statement):
     """UNLISTEN channel | * (None)."""
 
     channel: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CloseCursor(Statement):
-    """CLOSE name | ALL (None)."""
-
-    name: str | None

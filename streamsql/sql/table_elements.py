@@ -24,6 +24,7 @@ from streamsql.sql.constraints import (
     ForeignKey,
     Unique,
     accept_constraint,
+    expect_key,
     free_name,
     named,
     parse_expression,
@@ -168,21 +169,11 @@ def accept_table_constraint(cursor: Cursor, elements: Elements, *, is_stream: bo
 
 def _expect_primary_key(cursor: Cursor, elements: Elements, name: str, *, is_stream: bool) -> None:
     _refuse_key(cursor, elements, is_stream=is_stream)
-    cursor.expect("primary key", "(")
-    names: list[str] = []
-    while True:
-        position = cursor.position
-        column = cursor.expect_name()
-        if column in names:
-            raise DuplicateColumn(f'column "{column}" appears twice in primary key constraint', position=position + 1)
-        if elements.columns and all(c.name != column for c in elements.columns):
-            raise UndefinedColumn(f'column "{column}" named in key does not exist', position=position + 1)
-        names.append(column)
-        if not cursor.accept(","):
-            break
-    cursor.expect(")")
+    cursor.expect("primary key")
+    known = {c.name for c in elements.columns}
+    names = expect_key(cursor, "primary key constraint", known or None)
     skip_timing(cursor)
-    elements.primary_key, elements.key_name = tuple(names), name
+    elements.primary_key, elements.key_name = names, name
 
 
 def _add(cursor: Cursor, elements: Elements, found: Constraint, position: int, *, is_stream: bool) -> None:

@@ -17,7 +17,9 @@ Specification: https://www.postgresql.org/docs/current/sql-syntax-lexical.html
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sqlglot.dialects.postgres import Postgres
 from sqlglot.errors import TokenError
@@ -211,6 +213,9 @@ def _unescape(escaped: str, token: Token) -> str:
     return _UNICODE_ESCAPE.sub(character, escaped)
 
 
+T = TypeVar("T")
+
+
 @dataclass(slots=True)
 class Cursor:
     """A place in the tokens of one statement.
@@ -389,11 +394,20 @@ class Cursor:
             raise self.error()
         return label
 
+    def expect_listed(self, expect: Callable[[], T]) -> tuple[T, ...]:
+        """Read one or more of what `expect` reads, with commas between."""
+        found = [expect()]
+        while self.accept(","):
+            found.append(expect())
+        return tuple(found)
+
     def expect_names(self) -> tuple[str, ...]:
         """Read names between parentheses."""
         self.expect("(")
-        found = [self.expect_name()]
-        while self.accept(","):
-            found.append(self.expect_name())
+        found = self.expect_listed(self.expect_name)
         self.expect(")")
-        return tuple(found)
+        return found
+
+    def accept_cascade(self) -> bool:
+        """Read CASCADE or RESTRICT, if one of them comes next; tell whether it is CASCADE."""
+        return self.accept_any("cascade", "restrict") == "cascade"

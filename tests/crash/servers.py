@@ -12,20 +12,19 @@ from pathlib import Path
 
 import psycopg
 
+from tests.running import without_pandas
+
 READY = "listening on "
 
-# The server does not need pandas, but pyarrow takes it in where it is there, which is most of the time that a start takes.
-_WITHOUT_PANDAS = 'raise ImportError("not a dependency of the server")\n'
+# what is to kill itself does so within that time, or never comes to where it would
+SECONDS_MAX = 90.0
 
 
 class Server:
     """``streamsql serve`` on a data directory. With `fault` it kills itself at that point (see `base.faults`)."""
 
     def __init__(self, directory: Path, fault: str = "") -> None:
-        hidden = directory.parent / "hidden"
-        hidden.mkdir(exist_ok=True)
-        (hidden / "pandas.py").write_text(_WITHOUT_PANDAS)
-        environment = {**os.environ, "PYTHONPATH": str(hidden), "STREAMSQL_FAULT": fault}
+        environment = {**os.environ, **without_pandas(directory.parent), "STREAMSQL_FAULT": fault}
         command = [sys.executable, "-m", "streamsql", "serve", "--port", "0", "--data-dir", str(directory)]
         with (directory.parent / "server.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
@@ -58,7 +57,11 @@ class Server:
 
     def was_killed(self) -> bool:
         """Wait for its end, and tell whether it was by SIGKILL. Any other end but an orderly one is a failure."""
-        code = self._process.wait()
+        try:
+            code = self._process.wait(SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError("the server lives on: it does not come to the point at which it would end") from None
         assert self._process.stdout is not None
         self._process.stdout.close()
         assert code in {0, -signal.SIGKILL}, f"the server ended with status {code}; see server.log"

@@ -37,3 +37,17 @@ def test_no_number_is_given_twice(tmp_path: Path):
         ann = psycopg.connect(f"host=127.0.0.1 port={server.port} user=ann dbname=streamsql")
         with ann, pytest.raises(errors.InsufficientPrivilege):
             ann.execute("SELECT nextval('s')")
+
+
+def test_truncate_does_no_more_than_it_says(tmp_path: Path):
+    with RunningServer(tmp_path) as server, server.connect() as connection:
+        connection.execute("CREATE TABLE t (id SERIAL PRIMARY KEY, v TEXT)")
+        connection.execute("CREATE TABLE child (t INT REFERENCES t)")
+        connection.execute("INSERT INTO t (v) VALUES ('a')")
+        with pytest.raises(errors.FeatureNotSupported, match="RESTART IDENTITY"):
+            connection.execute("TRUNCATE t RESTART IDENTITY")
+        with pytest.raises(errors.FeatureNotSupported, match="CASCADE to other tables is not supported: child"):
+            connection.execute("TRUNCATE t CASCADE")
+        assert connection.execute("SELECT count(*) FROM t").fetchall() == [(1,)]
+        connection.execute("TRUNCATE child, t CONTINUE IDENTITY CASCADE")
+        assert connection.execute("INSERT INTO t (v) VALUES ('b') RETURNING id").fetchall() == [(2,)]

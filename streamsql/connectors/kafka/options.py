@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue, ObjectInUse, StreamSQLError, Unavailable
+from streamsql.base.errors import InvalidParameterValue, ObjectInUse, StreamSQLError, Unavailable
+from streamsql.connectors.incoming import require
 from streamsql.connectors.settings import Option, boolean, integer, one_of
 from streamsql.connectors.source import Given
 
@@ -177,12 +178,7 @@ def client_config(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def require_client() -> None:
     """Raise FeatureNotSupported where confluent-kafka is not installed."""
-    try:
-        import confluent_kafka  # noqa: F401
-    except ImportError:
-        raise FeatureNotSupported(
-            'the connector "kafka" needs the package confluent-kafka', hint="pip install 'streamsql[kafka]'"
-        ) from None
+    require("confluent_kafka", "confluent-kafka", "kafka")
 
 
 def translated(error: Any, doing: str, told: str | None = None) -> StreamSQLError:

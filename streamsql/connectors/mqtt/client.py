@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from streamsql.base.errors import ExternalError, InvalidParameterValue, StreamSQLError, Unavailable
-from streamsql.connectors.incoming import missing_package
+from streamsql.connectors.incoming import require
 from streamsql.connectors.settings import Option, allowed_path
 from streamsql.connectors.source import Surroundings
 
@@ -46,10 +46,7 @@ CLIENT_OPTIONS: dict[str, Option] = {
 
 def require_package() -> None:
     """Raise FeatureNotSupported where paho-mqtt is not installed."""
-    try:
-        import paho.mqtt.client  # noqa: F401
-    except ImportError:
-        raise missing_package("mqtt", "paho-mqtt") from None
+    require("paho", "paho-mqtt", "mqtt")
 
 
 class Connection:

@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamsql.base.errors import ExternalError, InvalidParameterValue, StreamSQLError, Unavailable
-from streamsql.connectors.incoming import missing_package
+from streamsql.connectors.incoming import require
 from streamsql.connectors.settings import Option, allowed_path
 from streamsql.connectors.source import Surroundings
 
@@ -47,10 +47,7 @@ CLIENT_OPTIONS: dict[str, Option] = {
 
 def require_package() -> None:
     """Raise FeatureNotSupported where nats-py is not installed."""
-    try:
-        import nats  # noqa: F401
-    except ImportError:
-        raise missing_package("nats", "nats-py") from None
+    require("nats", "nats-py", "nats")
 
 
 class Connection:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from streamsql.base.errors import ExternalError, InvalidParameterValue, Unavailable
-from streamsql.connectors.incoming import missing_package
+from streamsql.connectors.incoming import require
 from streamsql.connectors.settings import Option, allowed_path
 from streamsql.connectors.source import Surroundings
 
@@ -33,10 +33,7 @@ CLIENT_OPTIONS: dict[str, Option] = {
 
 def require_package() -> None:
     """Raise FeatureNotSupported where redis-py is not installed."""
-    try:
-        import redis  # noqa: F401
-    except ImportError:
-        raise missing_package("redis", "redis") from None
+    require("redis", "redis", "redis")
 
 
 def connect(options: Mapping[str, Any], surroundings: Surroundings) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
+from streamsql.connectors.message_bytes import that_are_text
 from streamsql.connectors.messages import DecodedMessages
 from streamsql.formats import casts
 from streamsql.formats.format import REJECTED_SCHEMA, Field, rejected
@@ -65,11 +66,4 @@ def _text(values: pa.Array, name: str, reasons: dict[int, str]) -> pa.Array:
     try:
         return values.cast(pa.string())
     except pa.ArrowInvalid:
-        found: list[str | None] = []
-    for index, value in enumerate(values.to_pylist()):
-        try:
-            found.append(None if value is None else value.decode())
-        except UnicodeDecodeError:
-            found.append(None)
-            reasons[index] = f'column "{name}": the field is not UTF-8: declare it as BYTEA'
-    return pa.array(found, pa.string())
+        return that_are_text(values, reasons, f'column "{name}": the field')

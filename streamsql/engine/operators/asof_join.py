@@ -58,9 +58,8 @@ class AsofJoinNode(IntervalJoinNode):
             return self.empty, np.empty(0, dtype=np.int64), progress
         found = self.store.rows(self._sql(), mark, size=progress.state_rows)
         times = np.asarray(found.column("__t"))
-        passed = np.searchsorted(both.steps, times, side="right")
-        places = np.concatenate([both.steps_at, [both.steps_at[-1] if both.steps_at.size else 0]])[passed]
-        at = np.maximum(np.asarray(found.column("__at")), np.where(times < both.mark, 0, places))
+        places = np.where(times < both.mark, 0, both.passed_at(times))
+        at = np.maximum(np.asarray(found.column("__at")), places)
         order = np.lexsort((np.asarray(found.column("__l")), at))
         numbers = np.arange(progress.rows_out + 1, progress.rows_out + 1 + found.num_rows, dtype=np.int64)
         names = [c.name for c in self.origin.columns]

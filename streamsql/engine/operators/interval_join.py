@@ -20,15 +20,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from streamsql.catalog.objects import STATE_SCHEMA, quoted
-from streamsql.engine import ledger
 from streamsql.engine.changes import Progress
 from streamsql.engine.flow import AT_COLUMN, NO_TIMES, Arriving, Flow, Idle, compressed
+from streamsql.engine.operators.late import Owner, late_rows, record_late
 from streamsql.engine.origins import Node, bounded, typed
 from streamsql.engine.store import Delta, Store
 from streamsql.engine.watermark import MICROSECONDS, NEVER, event_times
@@ -39,19 +38,6 @@ _PLACES = ("__at", "__l", "__r")
 # joins that show rows of a side that has not matched, and those that must know which rows have
 _UNMATCHED = {"left": ("LEFT", "FULL", "ANTI"), "right": ("RIGHT", "FULL")}
 _MATCHED = {"left": ("LEFT", "FULL", "ANTI", "SEMI"), "right": ("RIGHT", "FULL")}
-
-
-class Owner(Protocol):
-    """The query that a join is inside of."""
-
-    @property
-    def id(self) -> int: ...
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def label(self) -> str: ...
 
 
 class _Side:
@@ -184,19 +170,20 @@ class IntervalJoinNode(Node):
             return progress
         times, valid = event_times(rows.column(side.time))
         before = both.before(flow.at)
-        late = times < before
-        if valid is not None:
-            late |= ~valid
+        late = late_rows(times, valid, before)
         low = progress.pane_low
         if late.any():
-            given = rows.filter(pa.array(late))
-            for name, column in (("__before", before), ("__time", times), ("__end", times)):
-                given = given.append_column(name, pa.array(column[late]))
-            self.store.register("__late", given)
-            added = ledger.record_late(
-                self.store, f"SELECT * FROM {typed('__late', side.origin.columns)}", given.column_names, self.owner.label,
-                ", ".join(side.origin.names), arriving.epoch, arriving.now_us, 0, "behind the watermark of the join",
-            )  # fmt: skip
+            added = record_late(
+                self.store,
+                self.owner,
+                side.origin,
+                rows,
+                times,
+                before,
+                late,
+                arriving,
+                "behind the watermark of the join",
+            )
             progress = replace(progress, rows_late=progress.rows_late + added)
         taken = self._with_times(rows, flow.at, times)
         if late.any():
@@ -273,10 +260,8 @@ class IntervalJoinNode(Node):
             size=progress.state_rows,
         )
         ends = np.asarray(rows.column("__t")) + side.reach
-        passed = np.searchsorted(both.steps, ends, side="right")
         # where the watermark was past it when it came, it is shown as it comes
-        places = np.concatenate([both.steps_at, [both.steps_at[-1] if both.steps_at.size else 0]])[passed]
-        places = np.where(ends < both.mark, 0, places)
+        places = np.where(ends < both.mark, 0, both.passed_at(ends))
         at = np.maximum(np.asarray(rows.column("__at")), places)
         rows = rows.drop_columns(["__t"])
         return rows.set_column(rows.column_names.index("__at"), "__at", pa.array(at))

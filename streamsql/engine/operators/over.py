@@ -24,11 +24,10 @@ import numpy as np
 import pyarrow as pa
 
 from streamsql.catalog.objects import STATE_SCHEMA, quoted
-from streamsql.engine import ledger
 from streamsql.engine.changes import Progress
 from streamsql.engine.flow import AT_COLUMN, NO_TIMES, Arriving, Flow, Idle
 from streamsql.engine.operators.base import bare
-from streamsql.engine.operators.interval_join import Owner
+from streamsql.engine.operators.late import Owner, late_rows, record_late
 from streamsql.engine.origins import Node, bounded, typed
 from streamsql.engine.store import Delta, Store
 from streamsql.engine.watermark import MICROSECONDS, NEVER, event_times
@@ -146,12 +145,15 @@ class OverNode(Node):
         rows = self.input.rows(flow).select([*self.names, "__seq"])
         times, valid = event_times(rows.column(self.origin.time))
         before = self._bound(flow.before(flow.at))
-        late = times < before
-        if valid is not None:
-            late |= ~valid
+        late = late_rows(times, valid, before)
         taken = self._rows_of(rows, flow.at, times)
         if late.any():
-            progress = self._record_late(rows, times, before, late, arriving, progress)
+            labels = {label: name for name, label in zip(self.names, self.origin.labels, strict=True) if label}
+            added = record_late(
+                self.store, self.owner, self.origin.input, rows, times, before, late, arriving,
+                "behind the watermark of the window functions", labels,
+            )  # fmt: skip
+            progress = replace(progress, rows_late=progress.rows_late + added)
             taken, times = taken.filter(pa.array(~late)), times[~late]
         if not times.size:
             return progress
@@ -159,24 +161,6 @@ class OverNode(Node):
         added = self.store.run(f"INSERT INTO {self.pending} SELECT {self._columns} FROM {self._came}")
         low = min(progress.pane_low, int(times.min()))
         return replace(progress, state_rows=progress.state_rows + added, pane_low=low)
-
-    def _record_late(
-        self, rows: pa.Table, times: MICROSECONDS, before: MICROSECONDS, late: np.ndarray, arriving: Arriving,
-        progress: Progress,
-    ) -> Progress:  # fmt: skip
-        given = rows.filter(pa.array(late))
-        for name, column in (("__before", before), ("__time", times), ("__end", times)):
-            given = given.append_column(name, pa.array(column[late]))
-        self.store.register("__late", given)
-        labels = {label: name for name, label in zip(self.names, self.origin.labels, strict=True) if label}
-        named = "".join(f"{quoted(name)} AS {quoted(label)}, " for label, name in labels.items())
-        typed_rows = typed("__late", self.origin.input.columns)
-        added = ledger.record_late(
-            self.store, f"SELECT {named}__seq, __before, __time, __end FROM {typed_rows}", list(labels), self.owner.label,
-            ", ".join(self.origin.names), arriving.epoch, arriving.now_us, 0,
-            "behind the watermark of the window functions",
-        )  # fmt: skip
-        return replace(progress, rows_late=progress.rows_late + added)
 
     def _at_once(self, flow: Flow, progress: Progress) -> tuple[pa.Table, MICROSECONDS, Progress]:
         """Take rows in the order of arrival: their numbers are their times."""
@@ -240,11 +224,7 @@ class OverNode(Node):
     def _placed(self, found: pa.Table, flow: Flow, progress: Progress) -> tuple[pa.Table, MICROSECONDS]:
         """Give rows their places in the order of arrival, and their numbers."""
         ready, own = np.asarray(found.column("__ready")), np.asarray(found.column("__at"))
-        steps_at = flow.steps_at
-        place = np.concatenate([steps_at, [steps_at[-1] if steps_at.size else 0]])[
-            np.searchsorted(flow.steps, ready, "right")
-        ]
-        at = np.maximum(own, place)
+        at = np.maximum(own, flow.passed_at(ready))
         order = np.argsort(at, kind="stable")
         numbers = np.arange(progress.rows_out + 1, progress.rows_out + 1 + found.num_rows, dtype=np.int64)
         names = [c.name for c in self.origin.input.columns]

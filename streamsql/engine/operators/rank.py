@@ -22,11 +22,10 @@ import numpy as np
 import pyarrow as pa
 
 from streamsql.catalog.objects import STATE_SCHEMA, quoted
-from streamsql.engine import ledger
 from streamsql.engine.changes import Progress
 from streamsql.engine.flow import AT_COLUMN, NO_TIMES, Arriving, Flow, Idle
 from streamsql.engine.operators.generations import FOREVER, ranked
-from streamsql.engine.operators.interval_join import Owner
+from streamsql.engine.operators.late import Owner, late_rows, record_late
 from streamsql.engine.origins import Node, bounded, typed
 from streamsql.engine.store import Delta, Store
 from streamsql.engine.watermark import MICROSECONDS, NEVER, event_times
@@ -133,11 +132,13 @@ class RankNode(Node):
         if self.origin.time is not None:
             own, valid = event_times(rows.column(self.origin.time))
             before = self._bound(flow.before(flow.at))
-            late = own < before
-            if valid is not None:
-                late |= ~valid
+            late = late_rows(own, valid, before)
             if late.any():
-                progress = self._record_late(rows, own, before, late, arriving, progress)
+                added = record_late(
+                    self.store, self.owner, self.origin.input, rows, own, before, late, arriving,
+                    "behind the watermark of the ranking",
+                )  # fmt: skip
+                progress = replace(progress, rows_late=progress.rows_late + added)
                 taken, times = taken.filter(pa.array(~late)), times[~late]
         self.delta.batch = taken
         if times.size and self.origin.when is not When.ARRIVAL:
@@ -162,21 +163,6 @@ class RankNode(Node):
             return clock, clock
         now = self._axis(flow.before(flow.at))
         return np.maximum(own, now), now
-
-    def _record_late(
-        self, rows: pa.Table, times: MICROSECONDS, before: MICROSECONDS, late: np.ndarray, arriving: Arriving,
-        progress: Progress,
-    ) -> Progress:  # fmt: skip
-        given = rows.filter(pa.array(late))
-        for name, column in (("__before", before), ("__time", times), ("__end", times)):
-            given = given.append_column(name, pa.array(column[late]))
-        self.store.register("__late", given)
-        names = [n for n in self.names if not n.startswith("__")]
-        added = ledger.record_late(
-            self.store, f"SELECT * FROM {typed('__late', self.origin.input.columns)}", names, self.owner.label,
-            ", ".join(self.origin.names), arriving.epoch, arriving.now_us, 0, "behind the watermark of the ranking",
-        )  # fmt: skip
-        return replace(progress, rows_late=progress.rows_late + added)
 
     def _keep(self, progress: Progress) -> Progress:
         """Let the rows that came wait."""
@@ -219,11 +205,8 @@ class RankNode(Node):
             found, progress = self._first(passed, progress)
         else:
             found = self.store.rows(self._closed(passed), size=progress.state_rows)
-        steps, steps_at = self._bound(flow.steps), flow.steps_at
         times = np.asarray(found.column("__t"))
-        place = np.concatenate([steps_at, [steps_at[-1] if steps_at.size else 0]])[
-            np.searchsorted(steps, times, "right")
-        ]
+        place = replace(flow, steps=self._bound(flow.steps)).passed_at(times)
         place = np.where(times < bounded(self._bound, flow.mark), 0, place)
         at = np.maximum(np.asarray(found.column("__at")) if self.origin.when is When.TIME else 0, place)
         order = np.lexsort((np.asarray(found.column("__place")), at))

@@ -48,6 +48,7 @@ from streamsql.server.statements import (
     upsert,
     verify,
 )
+from streamsql.sql import cursor_statements as cs
 from streamsql.sql import flow_statements as f
 from streamsql.sql import role_statements as r
 from streamsql.sql import schema_statements as n
@@ -87,7 +88,7 @@ UPSERT = Handler(upsert.execute, returned_columns, insert.types_of, at_once=True
 HANDLERS: dict[type[s.Statement], Handler] = {
     f.AddColumn: Handler(flow.add_column, at_once=True),
     f.AlterFlow: Handler(flow.alter, at_once=True),
-    s.CloseCursor: Handler(cursor.close),
+    cs.CloseCursor: Handler(cursor.close),
     s.Comment: Handler(comment.execute, at_once=True),
     s.CopyFrom: Handler(copy_from.execute),
     s.CopyTo: Handler(copy_to.execute),
@@ -96,8 +97,8 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     f.ResetStream: Handler(flow.reset, at_once=True),
     s.CreateStream: Handler(create.relation, at_once=True),
     s.CreateTable: Handler(create.relation, at_once=True),
-    s.DeclareCursor: Handler(cursor.declare, types_of=cursor.types_of),
-    s.Fetch: Handler(cursor.fetch, cursor.columns),
+    cs.DeclareCursor: Handler(cursor.declare, types_of=cursor.types_of),
+    cs.Fetch: Handler(cursor.fetch, cursor.columns),
     s.Deallocate: Handler(prepared.deallocate),
     s.CreateTableAs: Handler(create_table.of_query, at_once=True),
     s.Delete: Handler(change.execute, returned_columns, change.types_of, at_once=True),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import duckdb
+
 from streamsql.base.errors import FeatureNotSupported, ObjectInUse, StreamSQLError, UndefinedTable, WrongObjectType
 from streamsql.catalog.objects import CatalogObject, Table, nearest
 from streamsql.catalog.rights import kind, require_owner
@@ -84,10 +88,16 @@ async def _check_defaults(context: Context, statement: AlterTable, key: str) -> 
             found(context, name, None)
             continue
         try:
-            await context.reads.run(lambda cursor, c=column: check_default(c, statement, context.scope(cursor)))  # type: ignore[misc]
+            await context.reads.run(partial(_check_default, context, statement, column))
         except StreamSQLError as error:
             assert column.default is not None
             raise located(error, column.default, statement) from error
+
+
+def _check_default(
+    context: Context, statement: AlterTable, column: ColumnDefinition, cursor: duckdb.DuckDBPyConnection
+) -> None:
+    check_default(column, statement, context.scope(cursor))
 
 
 def _with_keys(action: Action, lookup: Lookup, name: str, key: str) -> Action:

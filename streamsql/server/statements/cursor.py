@@ -14,7 +14,8 @@ from streamsql.server.context import Context, Values
 from streamsql.server.cursors import SqlCursor, Wait
 from streamsql.server.results import Batches, Done, ResultColumn, Rows
 from streamsql.server.statements import query, subscribe
-from streamsql.sql.statements import CloseCursor, DeclareCursor, Fetch, Query
+from streamsql.sql.cursor_statements import CloseCursor, DeclareCursor, Fetch
+from streamsql.sql.statements import Query
 
 
 def types_of(
