@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -37,15 +41,16 @@ def until(condition: Callable[[], T], seconds: float = CONDITION_SECONDS_MAX) ->
     return found
 
 
-def without_pandas(folder: Path) -> dict[str, str]:
+@functools.cache
+def without_pandas() -> dict[str, str]:
     """Give the environment in which pandas cannot be imported.
 
     The server does not need it, but pyarrow takes it in where it is there, which is a quarter of the time that a start takes.
     """
-    hidden = folder / "hidden"
-    hidden.mkdir(parents=True, exist_ok=True)
-    (hidden / "pandas.py").write_text('raise ImportError("not a dependency of the server")\n')
-    return {"PYTHONPATH": str(hidden)}
+    hidden = tempfile.mkdtemp(prefix="hidden-")
+    atexit.register(shutil.rmtree, hidden, ignore_errors=True)
+    (Path(hidden) / "pandas.py").write_text('raise ImportError("not a dependency of the server")\n')
+    return {"PYTHONPATH": hidden}
 
 
 class RunningServer:
@@ -59,7 +64,7 @@ class RunningServer:
         self.arguments = [*arguments]
         if not {"--data-dir", "--in-memory"} & set(arguments):
             self.arguments += ["--data-dir", str(folder / "data")]
-        self.environment = {**os.environ, **without_pandas(folder), **(environment or {})}
+        self.environment = {**os.environ, **without_pandas(), **(environment or {})}
         self.process: subprocess.Popen[str] | None = None
         self.dsn = ""
         self.http = ""

@@ -24,7 +24,7 @@ class Server:
     """``streamsql serve`` on a data directory. With `fault` it kills itself at that point (see `base.faults`)."""
 
     def __init__(self, directory: Path, fault: str = "") -> None:
-        environment = {**os.environ, **without_pandas(directory.parent), "STREAMSQL_FAULT": fault}
+        environment = {**os.environ, **without_pandas(), "STREAMSQL_FAULT": fault}
         command = [sys.executable, "-m", "streamsql", "serve", "--port", "0", "--data-dir", str(directory)]
         with (directory.parent / "server.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
