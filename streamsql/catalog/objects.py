@@ -1,4 +1,4 @@
-"""The durable definitions of what users create: streams, tables, materialized views.
+"""The durable definitions of what users create: streams, tables, views.
 
 A definition is the statement's own text (as `sql.render` prints it) and what cannot be read from it: the id, which names
 the object's DuckDB tables. Definitions are rows of ``_engine.objects``; nothing here touches DuckDB.
@@ -11,8 +11,16 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
+from sqlglot import exp
 
-from streamsql.base.errors import DuplicateObject, DuplicateTable, UndefinedObject, UndefinedTable, WrongObjectType
+from streamsql.base.errors import (
+    DuplicateObject,
+    DuplicateTable,
+    NotInPrerequisiteState,
+    UndefinedObject,
+    UndefinedTable,
+    WrongObjectType,
+)
 from streamsql.catalog.access import PUBLIC_SCHEMA as PUBLIC_ID
 from streamsql.catalog.access import TEMPORARY_IDS_FROM, Access
 from streamsql.sql.constraints import Check, Constraint, ForeignKey, Unique
@@ -200,6 +208,22 @@ class View(Named):
 
 
 @dataclass(frozen=True, slots=True)
+class PlainView(Named):
+    """A view that keeps nothing: its query stands where the view is read (`plan.plain_views`).
+
+    `tree` is that query, its names looked up, `sources` are the keys of what it reads itself, other views among it. `own_names`
+    are what its query calls the columns, `names` the keys of what its text names, by the names there.
+    """
+
+    columns: tuple[OutputColumn, ...]
+    text: str
+    sources: tuple[str, ...]
+    tree: exp.Expr = field(compare=False)
+    own_names: tuple[str, ...]
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Sink:
     """What a view's changes are delivered to, by the `connector` and its options, as they were given.
 
@@ -214,9 +238,20 @@ class Sink:
     guarantee: str
 
 
-CatalogObject = Stream | Table | View
+CatalogObject = Stream | Table | View | PlainView
 
-KIND_OF: dict[type, ObjectKind] = {Stream: ObjectKind.STREAM, Table: ObjectKind.TABLE, View: ObjectKind.VIEW}
+KIND_OF: dict[type, ObjectKind] = {
+    Stream: ObjectKind.STREAM,
+    Table: ObjectKind.TABLE,
+    View: ObjectKind.VIEW,
+    PlainView: ObjectKind.PLAIN_VIEW,
+}
+
+
+def answers_to(made: CatalogObject, kind: ObjectKind) -> bool:
+    """Tell whether a statement may call an object so: VIEW is the short word for materialized ones, too."""
+    own = KIND_OF[type(made)]
+    return own is kind or (own, kind) == (ObjectKind.VIEW, ObjectKind.PLAIN_VIEW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +369,12 @@ class Catalog:
     def relation(self, name: str, position: int | None = None) -> Stream | Table:
         """Give the stream or table of this name; a view cannot take rows."""
         found = self.find(name, position)
+        if isinstance(found, PlainView):
+            raise NotInPrerequisiteState(
+                f'cannot insert into view "{found.bare}"',
+                hint="a view shows what a query gives: insert into what that reads",
+                position=position,
+            )
         if isinstance(found, View):
             raise WrongObjectType(
                 f'cannot insert into materialized view "{found.bare}"',
@@ -360,6 +401,17 @@ class Catalog:
     def dependents(self, name: str) -> list[View]:
         """List the views that read this object, directly."""
         return [o for o in self if isinstance(o, View) and name in o.sources]
+
+    def plain_dependents(self, name: str) -> list[PlainView]:
+        """List the views that are not materialized and read this object, directly."""
+        return [o for o in self if isinstance(o, PlainView) and name in o.sources]
+
+    def written_over(self, name: str) -> list[View]:
+        """List the materialized views whose text names this view, which is not materialized, or one above it."""
+        found = [o for o in self if isinstance(o, View) and name in o.names.values()]
+        for above in self.plain_dependents(name):
+            found += [v for v in self.written_over(above.name) if v not in found]
+        return found
 
     def roots(self, names: Iterable[str]) -> set[str]:
         """Give the streams and tables that these objects are, or read, directly or through others."""

@@ -6,7 +6,7 @@ import dataclasses
 
 from streamsql.base.errors import StreamSQLError
 from streamsql.base.limits import Limits, exceeded
-from streamsql.catalog.objects import Stream
+from streamsql.catalog.objects import Catalog, Stream
 from streamsql.connectors import resolved
 from streamsql.engine.recovery import defined
 from streamsql.sql.render import render
@@ -20,7 +20,7 @@ def with_column(stream: Stream, column: ColumnDefinition, limits: Limits) -> Cre
     """
     if len(stream.columns) >= limits.columns_max:
         raise exceeded(limits, "columns_max", "the number of columns")
-    statement = defined(stream.text, stream.name, {}, limits)
+    statement = defined(stream.text, stream.name, {}, limits, Catalog())
     assert isinstance(statement, CreateStream)
     own = tuple(c for c in statement.columns if not c.include)
     included = tuple(c for c in statement.columns if c.include)

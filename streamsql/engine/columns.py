@@ -38,7 +38,7 @@ def add_stream_column(engine: Engine, stream: Stream, statement: CreateStream) -
     """Let a stream have the columns of a statement, of which one is new. Raises StreamSQLError: nothing has happened."""
     grown = recovery.relation_of(statement, stream.id, statement.text)
     assert isinstance(grown, Stream)
-    read_back = recovery.defined(statement.text, stream.name, {}, engine.limits)
+    read_back = recovery.defined(statement.text, stream.name, {}, engine.limits, engine.catalog)
     assert isinstance(read_back, CreateStream)
     grown = replace(grown, schema=stream.schema, label=stream.label, constraints=read_back.constraints)
     grown = with_checks(grown, engine.limits)
@@ -127,7 +127,7 @@ class _Growth(Replacement):
 
     def _columns_of(self, item: View) -> tuple[object, ...]:
         engine = self.engine
-        statement = recovery.defined(item.text, item.name, item.names, engine.limits)
+        statement = recovery.defined(item.text, item.name, item.names, engine.limits, engine.catalog)
         assert isinstance(statement, CreateMaterializedView)
         made, _ = recovery.view_of(statement, item.id, item.text, engine.catalog, engine.store.describe, engine.limits)
         return made.columns

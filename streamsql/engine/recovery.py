@@ -32,6 +32,8 @@ from streamsql.catalog.objects import (
     STATE_SCHEMA,
     Catalog,
     CatalogObject,
+    OutputColumn,
+    PlainView,
     Schema,
     Sink,
     Stream,
@@ -39,7 +41,7 @@ from streamsql.catalog.objects import (
     View,
     quoted,
 )
-from streamsql.engine import access, finished, outbox, receipts, sequences
+from streamsql.engine import access, finished, outbox, plain_views, receipts, sequences
 from streamsql.engine.changes import Progress
 from streamsql.engine.constraints import with_checks
 from streamsql.engine.outbox import SinkProgress
@@ -207,8 +209,15 @@ def create_engine_tables(store: Store) -> None:
 
 
 def place_of(made: CatalogObject) -> dict[str, Any]:
-    """Give what `_engine.objects` has of where an object stands."""
-    return {"schema": made.schema, "name": made.bare, "names": {} if isinstance(made, Stream) else dict(made.names)}
+    """Give what `_engine.objects` has of where an object stands, and of a view that keeps nothing its columns."""
+    place: dict[str, Any] = {
+        "schema": made.schema,
+        "name": made.bare,
+        "names": {} if isinstance(made, Stream) else dict(made.names),
+    }
+    if isinstance(made, PlainView):
+        place["columns"] = [[own, c.type] for own, c in zip(made.own_names, made.columns, strict=True)]
+    return place
 
 
 def save_object(store: Store, made: CatalogObject | Sink) -> None:
@@ -317,7 +326,10 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
     )
     found = Recovered(catalog, epoch, next_sequence, next_id, streams, sinks)
     rows = store.fetch("SELECT id, name, definition, place FROM _engine.objects ORDER BY id")
-    waiting = [_Kept.of(limits, *row) for row in rows]
+    for row in rows:
+        if (plain := plain_views.read(limits, *row)) is not None:
+            found.catalog = found.catalog.with_object(plain)
+    waiting = [_Kept.of(limits, found.catalog, *row) for row in rows if row[1] not in found.catalog.objects]
     names = {kept.statement.name for kept in waiting if not isinstance(kept.statement, CreateSink)}
     while waiting:
         # a view that was replaced may read what is younger
@@ -350,29 +362,29 @@ class _Kept:
     label: str
 
     @classmethod
-    def of(cls, limits: Limits, object_id: int, key: str, text: str, place: str | None) -> _Kept:
+    def of(cls, limits: Limits, catalog: Catalog, object_id: int, key: str, text: str, place: str | None) -> _Kept:
         at: dict[str, Any] = (
             json.loads(place) if place is not None else {"schema": PUBLIC_SCHEMA, "name": key, "names": {}}
         )
-        return cls(object_id, defined(text, key, at["names"], limits), at["schema"], at["name"])
+        return cls(object_id, defined(text, key, at["names"], limits, catalog), at["schema"], at["name"])
 
 
 def read_relation(limits: Limits, object_id: int, key: str, text: str, place: str | None) -> Stream | Table:
     """Make the catalog's object of what `_engine.objects` had of a stream or table."""
-    kept = _Kept.of(limits, object_id, key, text, place)
+    kept = _Kept.of(limits, Catalog(), object_id, key, text, place)
     assert isinstance(kept.statement, (CreateStream, CreateTable)), kept.statement
     return relation_of(kept.statement, object_id, kept.statement.text)
 
 
 def defined(
-    text: str, key: str, names: Mapping[str, str], limits: Limits
+    text: str, key: str, names: Mapping[str, str], limits: Limits, catalog: Catalog
 ) -> CreateMaterializedView | CreateSink | CreateStream | CreateTable:
-    """Read a definition's text again, with its own key and those of what it names."""
+    """Read a definition's text again, with its own key and those of what it names, and views as the catalog has them."""
     statement = parse(text, limits)[0]
     if isinstance(statement, CreateSink):
         return replace(statement, name=key, view=Key(names.get("view", statement.view)))
     assert isinstance(statement, (CreateMaterializedView, CreateStream, CreateTable)), statement
-    made = resolved(statement, Remembered(Key(key), names))
+    made = resolved(statement, Remembered(Key(key), names, catalog))
     return replace(made, names=names) if isinstance(made, (CreateMaterializedView, CreateTable)) else made
 
 
@@ -381,10 +393,10 @@ def remembered(view: View) -> str:
     return json.dumps({"key": view.name, "definition": view.text, "names": dict(view.names)})
 
 
-def read_again(text: str, limits: Limits) -> CreateMaterializedView:
+def read_again(text: str, limits: Limits, catalog: Catalog) -> CreateMaterializedView:
     """Read what `remembered` wrote."""
     kept = json.loads(text)
-    statement = defined(kept["definition"], kept["key"], kept["names"], limits)
+    statement = defined(kept["definition"], kept["key"], kept["names"], limits, catalog)
     assert isinstance(statement, CreateMaterializedView)
     return statement
 
@@ -447,8 +459,6 @@ def view_of(
     statement: CreateMaterializedView, object_id: int, text: str, catalog: Catalog, describe: Describe, limits: Limits
 ) -> tuple[View, ContinuousPlan]:
     """Make the catalog's object and the plan of a CREATE MATERIALIZED VIEW."""
-    from streamsql.catalog.objects import OutputColumn
-
     plan = plan_query(statement.query, catalog, describe, limits)
     columns = tuple(OutputColumn(o.name, o.type) for o in plan.outputs)
     append_only = not plan.retracts
