@@ -61,6 +61,8 @@ class Askers:
     def start(self) -> None:
         self._engine.waiting.asked, self._engine.waiting.ask = self._asked, self.ask
         self._engine.flows.on_change(self._follow)
+        if any(isinstance(made, Table) and made.outside for made in self._engine.catalog):
+            self._engine.call(self._engine.waiting.note)  # what waited when the last server ended waits no more
 
     def stop(self) -> None:
         """End all threads, and refuse what waits."""

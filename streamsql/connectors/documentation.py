@@ -29,7 +29,7 @@ a sink is written in the same commit, and stays until the other side has it.
 
 Any option may be a reference to a secret, and one that is a secret has to be: `password = secret 'env:NAME'` is an environment
 variable of the server, `secret 'file:PATH'` a file below a folder of `--allow-path`. Superusers alone may create what reaches out
-of the server. `streamsql.sources`, `streamsql.partitions` and `streamsql.sinks` show how far each is, and what is wrong;
+of the server. `streamsql.sources`, `streamsql.partitions`, `streamsql.lookups` and `streamsql.sinks` show how far each is, and what is wrong;
 `ALTER STREAM | TABLE | SINK name PAUSE` and `RESUME` stop it and let it go on. `ALTER STREAM name RESET TO EARLIEST | LATEST |
 TIMESTAMP 'time' | POSITIONS '{"0": 42}'` empties a stream and its views, and reads from there: of Kafka all of these, of files and
 generators the first and the last, of NATS and Redis positions. What a record has and no column is left out; `ALTER STREAM name ADD

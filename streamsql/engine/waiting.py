@@ -139,14 +139,14 @@ class WaitingWrites:
             else:
                 engine.queue.put_back(waiting.behind)
         if waiting.error is not None:
-            self._note()
+            self.note()
 
     def failed(self, number: int, error: str) -> None:
         """Note why there is no answer yet."""
         waiting = self._waiting.get(number)
         if waiting is not None and waiting.error != error:
             waiting.error = error
-            self._note()
+            self.note()
 
     def still(self, number: int) -> bool:
         """Tell whether something waits for an answer yet."""
@@ -164,7 +164,7 @@ class WaitingWrites:
         for group in waiting:
             _refuse([*group.tried, *group.behind])
 
-    def _note(self) -> None:
+    def note(self) -> None:
         """Save how it stands, for ``streamsql.lookups``."""
         engine = self._engine
         with engine.store.transaction():

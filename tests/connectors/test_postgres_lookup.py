@@ -94,7 +94,20 @@ def test_what_cannot_be_asked_waits_while_other_streams_go_on(tmp_path: Path, ot
         assert session.execute("SELECT n, name FROM named ORDER BY n").fetchall() == [(1, "ann"), (2, 'b"o\\b')]
         assert session.execute("SELECT rows_waiting, status FROM streamsql.lookups").fetchall() == [(0, "ready")]
         assert session.execute("SELECT DISTINCT status FROM streamsql.views").fetchall() == [("running",)]
+        other_database.execute("ALTER TABLE customers RENAME name TO called")
+        waiting = threading.Thread(target=lambda: _refused(server))
+        waiting.start()
+        until(lambda: session.execute(lookups).fetchall() == [(1, ["orders"], "retrying")])
+        session.close()
         server.stop()
+        waiting.join()
         server.start()
+        assert server.execute("SELECT rows_waiting, status FROM streamsql.lookups") == [(0, "ready")]
+        other_database.execute("ALTER TABLE customers RENAME called TO name")
         server.execute("INSERT INTO orders VALUES (3, 3)")
         assert server.execute("SELECT n, name FROM named ORDER BY n") == [(1, "ann"), (2, 'b"o\\b'), (3, "")]
+
+
+def _refused(server: RunningServer) -> None:
+    with pytest.raises(psycopg.errors.AdminShutdown):
+        server.execute("INSERT INTO orders VALUES (9, 9)")
