@@ -210,23 +210,27 @@ def test_avro_goes_from_a_topic_to_a_topic_and_schemas_grow(broker, registry, tm
             return fastavro.schemaless_reader(io.BytesIO(body), schema)
 
         until(lambda: last() == wanted)
-        # the same as Protocol Buffers, by a key that is Avro; a table is made of it, and a stream has the key beside the rows
-        protos = f"connector = 'kafka', brokers = '{broker.address}', format = 'protobuf', registry = '{registry.url}'"
-        server.execute(
-            "CREATE MATERIALIZED VIEW odd AS SELECT symbol, c, total FROM v WHERE c % 2 = 1 EMIT UPDATE",
-            f"CREATE SINK o FROM odd WITH ({protos}, topic = 'odd', key = 'symbol', key_format = 'avro')",
-            "CREATE TABLE back (symbol TEXT PRIMARY KEY, total DOUBLE PRECISION, c INT) "
-            f"WITH ({protos}, topic = 'odd', key_format = 'avro')",
-            "CREATE STREAM told (c BIGINT, total REAL) INCLUDE KEY AS k JSON "
-            f"WITH ({protos}, topic = 'odd', key_format = 'avro', tombstones = 'null')",
-        )
-        until(lambda: server.execute("SELECT * FROM back ORDER BY symbol") == [("A", 14.0, 3), ("B", 1.5, 1)])
-        broker.send("trades", framed(old, TRADE, {**trade, "symbol": "B", "price": 1.0}))
-        until(lambda: server.execute("SELECT * FROM back ORDER BY symbol") == [("A", 14.0, 3)])
-        until(lambda: server.execute("SELECT count(*) FROM told") == [(3,)])
-        assert server.execute("SELECT * FROM told ORDER BY c") == [
-            (1, 1.5, {"symbol": "B"}), (3, 14.0, {"symbol": "A"}), (None, None, {"symbol": "B"}),
-        ]  # fmt: skip
+        _by_protocol_buffers(server, broker, registry, framed(old, TRADE, {**trade, "symbol": "B", "price": 1.0}))
+
+
+def _by_protocol_buffers(server: RunningServer, broker: Broker, registry: servers.Registry, more: list[bytes]) -> None:
+    """The same totals as Protocol Buffers by a key that is Avro; a table is made of them, and a stream has the key, too."""
+    protos = f"connector = 'kafka', brokers = '{broker.address}', format = 'protobuf', registry = '{registry.url}'"
+    server.execute(
+        "CREATE MATERIALIZED VIEW odd AS SELECT symbol, c, total FROM v WHERE c % 2 = 1 EMIT UPDATE",
+        f"CREATE SINK o FROM odd WITH ({protos}, topic = 'odd', key = 'symbol', key_format = 'avro')",
+        "CREATE TABLE back (symbol TEXT PRIMARY KEY, total DOUBLE PRECISION, c INT) "
+        f"WITH ({protos}, topic = 'odd', key_format = 'avro')",
+        "CREATE STREAM told (c BIGINT, total REAL) INCLUDE KEY AS k JSON "
+        f"WITH ({protos}, topic = 'odd', key_format = 'avro', tombstones = 'null')",
+    )
+    until(lambda: server.execute("SELECT * FROM back ORDER BY symbol") == [("A", 14.0, 3), ("B", 1.5, 1)])
+    broker.send("trades", more)
+    until(lambda: server.execute("SELECT * FROM back ORDER BY symbol") == [("A", 14.0, 3)])
+    until(lambda: server.execute("SELECT count(*) FROM told") == [(3,)])
+    assert server.execute("SELECT * FROM told ORDER BY c") == [
+        (1, 1.5, {"symbol": "B"}), (3, 14.0, {"symbol": "A"}), (None, None, {"symbol": "B"}),
+    ]  # fmt: skip
 
 
 @pytest.mark.kafka
