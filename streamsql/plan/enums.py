@@ -25,7 +25,7 @@ from streamsql.plan.output_names import output_name
 from streamsql.plan.parameters import READ, typed_literal
 from streamsql.plan.result_types import ENUM_FUNCTIONS, WIRE_TYPE, RelationColumns, ResultTypes, named_type
 from streamsql.sql.statements import Statement
-from streamsql.sql.trees import position_of
+from streamsql.sql.trees import is_assignment, position_of
 
 _OUTPUT = "output"  # in the meta of an entry of ORDER BY that is a number: the name of the column
 _ORDERED = (exp.LT, exp.LTE, exp.GT, exp.GTE)
@@ -62,7 +62,7 @@ def _of_node(node: exp.Expr, statement: Statement, types: ResultTypes) -> tuple[
     if isinstance(node, exp.Ordered):
         enum = _enum(_sorted_type(node, types))
         return None if enum is None else ("ordered", enum)
-    if isinstance(node, (*_ORDERED, *_EQUAL)):
+    if isinstance(node, (*_ORDERED, *_EQUAL)) and not is_assignment(node):
         enum = _compared(node, [node.this, node.expression], statement, types)
         return None if enum is None else ("compared" if isinstance(node, _ORDERED) else "equal", enum)
     if isinstance(node, exp.Between):
