@@ -36,6 +36,9 @@ TEMPORARY_SCHEMA = "pg_temp"
 # what no schema of a user's can be called; nor can it begin with pg_
 SYSTEM_SCHEMAS = frozenset({"information_schema", "pg_catalog", SYSTEM_SCHEMA})
 
+# Connectors of tables whose rows stay where they are: each is asked for when a row is joined with it.
+LOOKUP_CONNECTORS = frozenset({"postgres-lookup"})
+
 # From watermarks to lower bounds of a column, in microseconds: see plan.bounds.
 TimeBound = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]]
 
@@ -130,6 +133,11 @@ class Stream(Relation):
     connector: Mapping[str, str] = field(default_factory=dict)
     fails: bool = False
 
+    @property
+    def is_read(self) -> bool:
+        """Tell whether a reader feeds it."""
+        return bool(self.connector)
+
 
 @dataclass(frozen=True, slots=True)
 class Table(Relation):
@@ -156,6 +164,16 @@ class Table(Relation):
     @property
     def foreign_keys(self) -> tuple[ForeignKey, ...]:
         return tuple(c for c in self.constraints if isinstance(c, ForeignKey))
+
+    @property
+    def is_read(self) -> bool:
+        """Tell whether a reader feeds it."""
+        return bool(self.connector) and not self.outside
+
+    @property
+    def outside(self) -> bool:
+        """Tell whether its rows are not here: it can be joined with as of now, and nothing else."""
+        return self.connector.get("connector") in LOOKUP_CONNECTORS
 
     @property
     def temporary(self) -> bool:

@@ -82,6 +82,10 @@ _SOURCE_STRUCT = (
     '"paused":"BOOLEAN","error":"VARCHAR","retrying":"BOOLEAN","finished":"BOOLEAN",'
     '"partitions":[{"partition":"VARCHAR","last_arrival":"BIGINT","largest":"BIGINT"}]}]'
 )
+_LOOKUP_STRUCT = (
+    '[{"name":"VARCHAR","connector":"VARCHAR","keys_cached":"BIGINT","rows_waiting":"BIGINT","since":"BIGINT",'
+    '"streams":["VARCHAR"],"error":"VARCHAR"}]'
+)
 _BACKFILL_STRUCT = (
     '{"last_time":"BIGINT","row_count":"BIGINT","bytes_total":"BIGINT","bytes_read":"BIGINT","began_at":"BIGINT",'
     '"noted_at":"BIGINT","finished":"BOOLEAN"}'
@@ -113,6 +117,10 @@ _VIEWS = (
     "WHEN w.retrying THEN 'retrying: ' || w.error ELSE 'stopped: ' || w.error END AS status "
     f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_SOURCE_STRUCT}')) AS w FROM _engine.epoch) "
     "WHERE w.connector IS NOT NULL",
+    "CREATE OR REPLACE VIEW streamsql.lookups AS SELECT w.name, w.connector, w.keys_cached, w.rows_waiting, w.streams, "
+    "make_timestamp(w.since) AS waiting_since, CASE WHEN w.error IS NOT NULL THEN 'retrying: ' || w.error "
+    "WHEN w.rows_waiting > 0 THEN 'asking' ELSE 'ready' END AS status "
+    f"FROM (SELECT unnest(from_json(progress::JSON->'$.lookups', '{_LOOKUP_STRUCT}')) AS w FROM _engine.epoch)",
     "CREATE OR REPLACE VIEW streamsql.backfills AS SELECT name, b.row_count AS rows_read, NULL::BIGINT AS rows_total, "
     "b.bytes_read, b.bytes_total, "
     "make_timestamp(b.last_time) AS history_end, make_timestamp(b.began_at) AS began_at, "
@@ -144,6 +152,7 @@ SYSTEM_RELATIONS = (
     "backfills",
     "epoch",
     "late_rows",
+    "lookups",
     "partitions",
     "rejected_rows",
     "sinks",
@@ -263,7 +272,7 @@ def progress_of(
 
 def _source_of(item: Stream | Table, at: StreamProgress) -> dict[str, Any]:
     """Say what a connector reads a stream from, and how far it is."""
-    if not item.connector:
+    if not item.is_read:
         return {}
     return {"connector": item.connector["connector"], "positions": dict(at.positions), "error": at.error,
             "paused": at.paused, "retrying": at.retrying, "finished": at.finished,

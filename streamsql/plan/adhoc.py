@@ -42,6 +42,7 @@ from streamsql.plan.macros import write_out
 from streamsql.plan.modifiers import modifiers
 from streamsql.plan.nodes import Describe, Window
 from streamsql.plan.output_names import name_outputs
+from streamsql.plan.outside import refuse_outside
 from streamsql.plan.permission import TARGET, hide_rows, require_change
 from streamsql.plan.places import located
 from streamsql.plan.postgres_types import as_postgres_reads
@@ -296,6 +297,7 @@ def _resolve_names(tree: exp.Expr, statement: Statement, scope: Scope) -> None:
             known = scope.system if schema == SYSTEM_SCHEMA else scope.catalog.objects
             shown = f"{schema}.{name}" if schema else name
             raise UndefinedTable(f'relation "{shown}" does not exist', hint=nearest(name, known), position=position)
+        refuse_outside(found, position)
         if not table.alias:
             table.set("alias", exp.TableAlias(this=exp.to_identifier(name, quoted=True)))
         if table.meta.get(TARGET) is None:
