@@ -152,8 +152,10 @@ class WaitingWrites:
         """Tell whether something waits for an answer yet."""
         return number in self._waiting
 
-    def try_again(self) -> None:
-        """Run what waits, since what reads it may have changed: perhaps it needs no answer any more."""
+    def follow_catalog(self) -> None:
+        """Know which tables there are; and run what waits, since what reads it may have changed, and needs no answer now."""
+        tables = {made.name: made.id for made in self._engine.catalog if isinstance(made, Table) and made.outside}
+        self._engine.store.answers.tell(tables)
         for number in list(self._waiting):
             self.answered(number, [])
 

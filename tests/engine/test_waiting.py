@@ -50,7 +50,8 @@ class Outside:
         found = [(k, *self.tables[name][k]) for k in keys.column("id").to_pylist() if k in self.tables[name]]
         schema = pa.schema([("id", pa.int32()), ("name", pa.string()), ("up", pa.int32())])
         rows = pa.Table.from_pylist([dict(zip(schema.names, row, strict=True)) for row in found], schema)
-        return Answer(name, keys, rows, self.engine.clock.now_us() + self._cache[0], self._cache[1])
+        table_id = self.engine.catalog.find(name).id
+        return Answer(name, table_id, keys, rows, self.engine.clock.now_us() + self._cache[0], self._cache[1])
 
     def write(self, stream: str, *rows: tuple[int, int | None], seconds: int = 0) -> Future[int]:
         """Send rows without waiting for them."""
@@ -135,6 +136,20 @@ def test_an_answer_is_good_for_a_while_and_the_oldest_go_first(database: Databas
         ("6", "second 1"), ("7", None),
     ]  # fmt: skip
     assert database.query("SELECT keys_cached FROM streamsql.lookups WHERE name = 't'") == [("1",)]
+
+
+def test_a_table_of_the_same_name_is_asked_anew(database: Database):
+    outside = Outside(database)
+    outside.tables["t"] = {1: ("old", None)}
+    database.execute(NAMED.format("v", "s", "t"))
+    outside.write("s", (1, 1))
+    outside.answer()
+    database.execute("DROP TABLE t CASCADE")
+    database.execute(TABLES.format("t"))
+    outside.tables["t"] = {1: ("new", None)}
+    database.execute(NAMED.format("v", "s", "t"))  # over the row that is kept
+    assert database.query("SELECT name FROM v") == [("new",)]
+    assert outside.seen == [{"t": [1]}, {"t": [1]}]
 
 
 def test_one_answer_may_ask_for_another(database: Database):
