@@ -22,6 +22,7 @@ from streamsql import __version__
 from streamsql.base.clock import SystemClock
 from streamsql.base.config import Config, ConfigError, add_arguments, config_of
 from streamsql.catalog.objects import Stream, Table, View
+from streamsql.connectors.asking import Askers
 from streamsql.connectors.delivering import Deliverers
 from streamsql.connectors.readers import SourceReaders
 from streamsql.engine.epoch import Engine
@@ -129,6 +130,8 @@ async def _serve(engine: Engine, config: Config) -> int:
         loop.call_soon_threadsafe(stop.set)
 
     engine.on_broken = end
+    askers = Askers(engine, config.allowed_paths, config.allowed_urls)
+    askers.start()
     engine.start()
     readers = SourceReaders(engine, config.allowed_paths, config.allowed_urls)
     readers.start()
@@ -147,6 +150,7 @@ async def _serve(engine: Engine, config: Config) -> int:
         log.warning("connections are not encrypted: use --tls-cert and --tls-key", host=config.host)
     await stop.wait()
     log.info("stopping")
+    await asyncio.to_thread(askers.stop)
     await asyncio.to_thread(readers.stop)
     await asyncio.to_thread(deliverers.stop)
     if http is not None:

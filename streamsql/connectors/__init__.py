@@ -13,6 +13,7 @@ from streamsql.base.errors import (
     InvalidParameterValue,
     InvalidTableDefinition,
     UndefinedColumn,
+    WrongObjectType,
 )
 from streamsql.catalog.objects import nearest
 from streamsql.catalog.options import stream_options
@@ -21,9 +22,11 @@ from streamsql.connectors.datagen import Datagen
 from streamsql.connectors.files import Files
 from streamsql.connectors.files.sink import FilesSink
 from streamsql.connectors.kafka import Kafka, KafkaSinks
+from streamsql.connectors.lookup import LookupConnector
 from streamsql.connectors.mqtt import MqttConnector, MqttSinkConnector
 from streamsql.connectors.nats import NatsConnector, NatsSinkConnector
 from streamsql.connectors.nexmark import Nexmark
+from streamsql.connectors.postgres.lookup import PostgresLookupConnector
 from streamsql.connectors.postgres.sink import PostgresSinkConnector
 from streamsql.connectors.postgres.source import PostgresConnector
 from streamsql.connectors.redis import RedisConnector, RedisSinkConnector
@@ -58,6 +61,11 @@ SINKS: dict[str, SinkConnector] = {
     "postgres": PostgresSinkConnector(),
     "redis": RedisSinkConnector(),
     "webhook": WebhookConnector(),
+}
+
+# The same for tables that are looked up (`catalog.objects.LOOKUP_CONNECTORS`).
+LOOKUPS: dict[str, LookupConnector] = {
+    "postgres-lookup": PostgresLookupConnector(),
 }
 
 # Options of the stream itself (`catalog.options`), and of any sink.
@@ -127,6 +135,8 @@ def resolved(statement: S) -> S:
                 position=statement.option_positions.get(first),
             )
         return statement
+    if name in LOOKUPS:
+        return _looked_up(statement, LOOKUPS[name])
     statement = _with_time_of_history(statement)
     connector = connector_of(statement.options, statement.option_positions)
     if isinstance(statement, CreateTable) and not statement.primary_key:
@@ -164,6 +174,36 @@ def resolved(statement: S) -> S:
             position=mark.position + 1,
         )
     return dataclasses.replace(made, text=render(dataclasses.replace(made, if_not_exists=False)))
+
+
+def _looked_up(statement: S, connector: LookupConnector) -> S:
+    """Check a table that is looked up. Raises StreamSQLError with a position."""
+    position = statement.option_positions.get("connector")
+    if not isinstance(statement, CreateTable):
+        raise WrongObjectType(
+            f'the connector "{statement.options["connector"]}" is for tables',
+            hint="CREATE TABLE t (k BIGINT PRIMARY KEY, ...), and join a stream with it FOR SYSTEM_TIME AS OF PROCTIME()",
+            position=position,
+        )
+    if not statement.primary_key:
+        raise InvalidTableDefinition(
+            "a table that is looked up needs a PRIMARY KEY", hint="it is what rows are asked for by", position=position
+        )
+    for column in statement.columns:
+        if column.default is not None or column.include:
+            raise FeatureNotSupported(
+                "a table that is looked up has columns of its origin alone, without DEFAULT or INCLUDE",
+                position=column.position + 1,
+            )
+    stream_options(statement)
+    if "on_error" in statement.options:
+        raise InvalidParameterValue(
+            'the option "on_error" is for what is read: a row that cannot be read is asked for again',
+            position=statement.option_positions.get("on_error"),
+        )
+    given = given_of(statement.options, statement.option_positions, table=True)
+    connector.check(given, statement.columns, statement.primary_key)
+    return dataclasses.replace(statement, text=render(dataclasses.replace(statement, if_not_exists=False)))
 
 
 def _included(column: ColumnDefinition, name: str, connector: Connector) -> ColumnDefinition:

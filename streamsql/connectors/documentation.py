@@ -9,9 +9,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from streamsql.connectors import CONNECTORS, SINKS, datagen, kafka, mqtt, nats, nexmark, redis, webhook
+from streamsql.connectors import CONNECTORS, LOOKUPS, SINKS, datagen, kafka, mqtt, nats, nexmark, redis, webhook
 from streamsql.connectors.files import options as files
 from streamsql.connectors.files import sink as file_sink
+from streamsql.connectors.postgres import lookup as postgres_lookup
 from streamsql.connectors.postgres import sink as postgres_sink
 from streamsql.connectors.postgres import source as postgres_source
 from streamsql.connectors.settings import Option
@@ -21,13 +22,14 @@ HEAD = """# Connectors
 Made from what the connectors declare (`python -m streamsql.connectors.documentation`).
 
 `CREATE STREAM name (columns) WITH (connector = '...', option = 'value', ...)` reads rows, `CREATE TABLE name (columns, PRIMARY KEY
-(...)) WITH (...)` keeps a table as its origin is, and `CREATE SINK name FROM view WITH (...)` delivers a view's changes. What a
+(...)) WITH (...)` keeps a table as its origin is, or leaves it there and looks rows up as others are joined with them, and `CREATE
+SINK name FROM view WITH (...)` delivers a view's changes. What a
 source has read and what has come of it are committed together, so a crash at any instant loses and repeats nothing. What goes to
 a sink is written in the same commit, and stays until the other side has it.
 
 Any option may be a reference to a secret, and one that is a secret has to be: `password = secret 'env:NAME'` is an environment
 variable of the server, `secret 'file:PATH'` a file below a folder of `--allow-path`. Superusers alone may create what reaches out
-of the server. `streamsql.sources`, `streamsql.partitions` and `streamsql.sinks` show how far each is, and what is wrong;
+of the server. `streamsql.sources`, `streamsql.partitions`, `streamsql.lookups` and `streamsql.sinks` show how far each is, and what is wrong;
 `ALTER STREAM | TABLE | SINK name PAUSE` and `RESUME` stop it and let it go on. `ALTER STREAM name RESET TO EARLIEST | LATEST |
 TIMESTAMP 'time' | POSITIONS '{"0": 42}'` empties a stream and its views, and reads from there: of Kafka all of these, of files and
 generators the first and the last, of NATS and Redis positions. What a record has and no column is left out; `ALTER STREAM name ADD
@@ -57,6 +59,7 @@ class Declared:
     title: str
     source: Mapping[str, Option] | None = None
     sink: Mapping[str, Option] | None = None
+    lookup: Mapping[str, Option] | None = None
     more: str = ""
 
 
@@ -74,6 +77,7 @@ DECLARED: Mapping[str, Declared] = {
     "nats": Declared("NATS JetStream", nats.OPTIONS, nats.SINK_OPTIONS),
     "nexmark": Declared("The Nexmark benchmark", nexmark.OPTIONS),
     "postgres": Declared("PostgreSQL", postgres_source.OPTIONS, postgres_sink.OPTIONS),
+    "postgres-lookup": Declared("PostgreSQL, looked up", lookup=postgres_lookup.OPTIONS),
     "redis": Declared("Redis streams", redis.OPTIONS, redis.SINK_OPTIONS),
     "webhook": Declared("Webhooks", None, webhook.OPTIONS),
 }
@@ -81,7 +85,7 @@ DECLARED: Mapping[str, Declared] = {
 
 def page() -> str:
     """Make the page."""
-    assert set(DECLARED) == set(CONNECTORS) | set(SINKS), "each connector has its place in DECLARED"
+    assert set(DECLARED) == set(CONNECTORS) | set(SINKS) | set(LOOKUPS), "each connector has its place in DECLARED"
     return HEAD + "".join(f"\n{part}" for name in DECLARED for part in _section(name, DECLARED[name]))
 
 
@@ -91,6 +95,8 @@ def _section(name: str, declared: Declared) -> Iterator[str]:
         yield "As a source:\n\n" + _table(declared.source)
     if declared.sink is not None:
         yield "As a sink:\n\n" + _table(declared.sink)
+    if declared.lookup is not None:
+        yield "As a table that is joined `FOR SYSTEM_TIME AS OF PROCTIME()`:\n\n" + _table(declared.lookup)
     if declared.more:
         yield declared.more + "\n"
 

@@ -13,14 +13,14 @@ from streamsql.sql.render import render
 from streamsql.sql.statements import ColumnDefinition, CreateStream
 
 
-def with_column(stream: Stream, column: ColumnDefinition, limits: Limits) -> CreateStream:
+def with_column(stream: Stream, column: ColumnDefinition, limits: Limits, catalog: Catalog) -> CreateStream:
     """Give the statement that would make the stream with the column, behind those that are not included.
 
     Raises StreamSQLError where the connector gives no such column, or there would be too many.
     """
     if len(stream.columns) >= limits.columns_max:
         raise exceeded(limits, "columns_max", "the number of columns")
-    statement = defined(stream.text, stream.name, {}, limits, Catalog())
+    statement = defined(stream.text, stream.name, stream.names, limits, catalog)
     assert isinstance(statement, CreateStream)
     own = tuple(c for c in statement.columns if not c.include)
     included = tuple(c for c in statement.columns if c.include)

@@ -86,7 +86,7 @@ class SourceReaders:
         with self._lock:
             if self._stopped:
                 return
-            wanted = {o.id: o for o in self._engine.catalog if isinstance(o, (Stream, Table)) and o.connector}
+            wanted = {o.id: o for o in self._engine.catalog if isinstance(o, (Stream, Table)) and o.is_read}
             for number in [n for n in self._readers if n not in wanted]:
                 self._readers.pop(number).stop(dropped=True)
             for number, stream in wanted.items():

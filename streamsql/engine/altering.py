@@ -27,6 +27,7 @@ from streamsql.engine.alter_actions import Plan, planned
 from streamsql.engine.constraints import about, check_within, explaining, with_checks
 from streamsql.engine.epoch import Engine
 from streamsql.engine.recomputed import RecomputedQuery
+from streamsql.plan.type_names import notes_of
 from streamsql.sql import altering as a
 from streamsql.sql.constraints import ForeignKey
 from streamsql.sql.names import joined, key_of, parted
@@ -123,6 +124,7 @@ def _columns_read(engine: Engine, view: View | PlainView) -> tuple[set[str], boo
 def _written(engine: Engine, table: Table) -> Table:
     """Give a table as it is read back from its definition, which is written anew."""
     names = {joined(*parted(c.table)): c.table for c in table.foreign_keys if c.table != table.name}
+    names |= notes_of(table.columns)
     name = key_of(table.schema, table.bare)
     constraints = tuple(
         replace(c, table=name) if isinstance(c, ForeignKey) and c.table == table.name else c for c in table.constraints

@@ -57,14 +57,14 @@ def create_relation(engine: Engine, statement: CreateStream | CreateTable, owner
     made = with_free_key(engine, recovery.relation_of(statement, engine.next_id(), statement.text))
     if made.name != statement.name:
         made = _speaking_of_itself(made, statement.name)
-    made = with_checks(made, engine.limits, statement, engine.describe)
-    if isinstance(made, Table):
-        foreign_keys.check_new(engine.catalog, made)
     if made.connector and (made.constraints or any(c.numbered for c in made.columns)):
         raise FeatureNotSupported(
             "constraints and numbered columns of what a connector fills are not supported",
             hint="a materialized view can leave rows out",
         )
+    made = with_checks(made, engine.limits, statement, engine.describe)
+    if isinstance(made, Table):
+        foreign_keys.check_new(engine.catalog, made)
     with engine.store.transaction():
         engine.store.execute(rows_table(made))
         names = ", ".join(quoted(c.name) for c in made.columns)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from streamsql.base.limits import Limits, exceeded
 from streamsql.base.metrics import Durations
 from streamsql.catalog.objects import OutputColumn, Stream, Table
 from streamsql.engine import chains, finished, foreign_keys, outbox, receipts, recovery, stream_time
+from streamsql.engine.answers import Answer, Missing
 from streamsql.engine.changes import Changes, Progress
 from streamsql.engine.constraints import check_columns, check_within, duplicate_within, explained, explaining
 from streamsql.engine.filters import Filters
@@ -41,7 +42,7 @@ from streamsql.engine.positions import Build, StreamProgress, moved
 from streamsql.engine.receipts import Receipt
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, needed_rows, recompute_readers
 from streamsql.engine.rejected import QueryFailureError, Rejected
-from streamsql.engine.retention import CHECK_US_MIN, Retention
+from streamsql.engine.retention import Retention
 from streamsql.engine.sequences import SequencePlaces
 from streamsql.engine.shared import SharedQuery
 from streamsql.engine.sharing import grown, part_all, part_failing
@@ -50,12 +51,11 @@ from streamsql.engine.table_changes import TableChange, applied, by_key, refuse_
 from streamsql.engine.touched_rows import Snapshot, mark_followed, rows_of
 from streamsql.engine.translate import translate, translate_text
 from streamsql.engine.views import ContinuousQuery
+from streamsql.engine.waiting import WaitingWrites
 from streamsql.engine.writes import Call, Write, WriteQueue
 
 T = TypeVar("T")
 log = structlog.get_logger()
-
-IDLE_TICK_US_MAX = 1_000_000
 
 
 class Engine:
@@ -72,6 +72,7 @@ class Engine:
         self.builds: dict[str, Build] = {}
         self.on_view_change: Callable[[str, int], None] = lambda *_: None  # on the engine's thread, after the commit
         self.queue = WriteQueue(limits)
+        self.waiting = WaitingWrites(self)
         self._published = -1  # so many commits are in the change logs
         self.broken: StreamSQLError | None = None  # why it has given up
         self.on_broken: Callable[[], None] = lambda: None  # on the engine's thread
@@ -93,6 +94,7 @@ class Engine:
         self.queries.update(opened(store, found, self.describe, limits))
         self.queue.apart = chains.apart(self.catalog, self.queries.values())
         outbox.mark(self.catalog, self.queries)
+        self.waiting.follow_catalog()
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
 
     # ---- for any thread ----
@@ -105,6 +107,7 @@ class Engine:
         self.queue.stop()
         if self._thread.ident is not None:
             self._thread.join()
+        self.waiting.give_up()
         self.sequences.settle()
         self.store.checkpoint()
         self.store.close()
@@ -122,6 +125,7 @@ class Engine:
         if not write.moves:
             refuse_if_filled(self.catalog, write.relations)
             outbox.check_room(self.catalog, self.sinks, self.limits, write.relations)
+            self.waiting.check_room(self.limits, write.relations)
         self.queue.put(write)
         return write.done
 
@@ -140,12 +144,13 @@ class Engine:
     # ---- the engine's thread ----
 
     def _loop(self) -> None:
-        while (taken := self.queue.take(self._tick_seconds())) is not None:
+        seconds = stream_time.seconds_between_ticks
+        while (taken := self.queue.take(seconds(self.catalog, self.queries.values()))) is not None:
             if isinstance(taken, Call):
                 self._run_call(taken)
             elif taken:
                 with self.seconds.measured():
-                    self._run_writes(taken)
+                    self.run_writes(taken)
             else:
                 self._run_safely(self.tick)
             self._published = self.store.commits
@@ -162,11 +167,13 @@ class Engine:
                 hint="see to it, and start the server again: what was acknowledged is there", reason=reason,
             )  # fmt: skip
         self.queue.give_up(self.broken)
+        self.waiting.give_up()
         self.on_broken()
 
     def _run_call(self, call: Call) -> None:
         if not call.done.set_running_or_notify_cancel():
             return
+        before = self.catalog
         try:
             call.done.set_result(call.run())
         except duckdb.Error as error:
@@ -175,21 +182,30 @@ class Engine:
             call.done.set_exception(error)
         self.queue.apart = chains.apart(self.catalog, self.queries.values())
         self.flows.tell(self.catalog)
+        if self.catalog is not before:
+            self.waiting.follow_catalog()
 
     def _run_safely(self, run: Callable[[], object]) -> None:
         call = Call(run)
         self._run_call(call)
 
-    def _run_writes(self, writes: list[Write]) -> None:
+    def run_writes(self, writes: list[Write], held: Sequence[Answer] = ()) -> None:
+        """Run an epoch of writes, but for those that have to wait for answers; `held` are answers that they have waited for."""
+        writes = self.waiting.may_go(writes)
+        if not writes:
+            return
         try:
             self._epoch_of(writes)
+        except Missing as missing:
+            self.run_writes(self.waiting.wait(writes, missing, held), held)
+            return
         except StreamSQLError as error:
             if len(writes) == 1:
                 writes[0].done.set_exception(error)
                 return
             # one of them is at fault: each gets an epoch of its own, so that the others go on
             for write in writes:
-                self._run_writes([write])
+                self.run_writes([write], held)
             return
         except duckdb.Error as error:
             for write in writes:
@@ -265,6 +281,7 @@ class Engine:
             idle |= self._filters.without_rows(f'"__kept {relation.id}"', table.num_rows, self._readers(name))
         followed = mark_followed(self.queries.values())
         chains.mark_handed_on(self.queries)
+        self.store.answers.begin(now)
         with self.store.transaction():
             reached("epoch.begun")
             changed = applied(self.store, changes, self.next_sequence, now)
@@ -279,6 +296,7 @@ class Engine:
             arriving = Arriving(epoch, now, sequence - 1, rejected.apply, batches)
             foreign_keys.check_epoch(self.store, self.catalog, arrivals, changes)
             progresses += chains.follow(self.queries, arriving, progresses)
+            self.store.answers.check()
             changed.update((r.name, t.num_rows) for r, t in arrivals)
             changed.update((q.name, 0) for q, _ in progresses if q.changed)
             progresses += recompute_readers(
@@ -390,6 +408,7 @@ class Engine:
         progress = recovery.progress_of(self.catalog, streams, running)
         progress["builds"] = [dataclasses.asdict(build) for build in self.builds.values()]
         progress["sinks"] = outbox.progress_of(self.catalog, sinks)
+        self.waiting.tell(progress)
         recovery.save_progress(self.store, epoch, now, sequence, self._next_id, progress)
         return sinks
 
@@ -413,22 +432,10 @@ class Engine:
 
     # ---- time without rows ----
 
-    def _tick_seconds(self) -> float | None:
-        """How long the engine may sleep: for ever, unless some stream's time moves on by itself."""
-        timeouts = [o.idle_timeout_us for o in self.catalog if isinstance(o, Stream) and o.idle_timeout_us]
-        retentions = [o.retention_us for o in self.catalog if isinstance(o, Stream) and o.retention_us]
-        if any(q.plan.recomputed is not None and q.plan.recomputed.by_clock for q in self.queries.values()):
-            timeouts.append(2 * IDLE_TICK_US_MAX)
-        if timeouts:
-            return min(*timeouts, IDLE_TICK_US_MAX) / 2e6
-        if retentions:
-            return max(CHECK_US_MIN, min(retentions) // 100) / 1e6
-        return None
-
-    def tick(self) -> None:
-        """Do what time alone brings about: move idle streams' watermarks on, drop rows past their retention."""
-        now = self.clock.now_us()
-        moved = stream_time.idle(self.catalog, self.streams, now)
+    def tick(self, held: Sequence[Answer] = ()) -> None:
+        """Do what time alone brings about: move idle streams' watermarks on, drop old rows; `held` as in `run_writes`."""
+        now, waiting = self.clock.now_us(), self.waiting.roots
+        moved = {n: m for n, m in stream_time.idle(self.catalog, self.streams, now).items() if n not in waiting}
         due, streams = chains.idle_moves(self.queries, moved) if moved else ([], {})
         largest = stream_time.largest_of(self.streams, moved)
         temporal = [
@@ -437,7 +444,10 @@ class Engine:
             and q.would_change(q.time(now, largest))
         ]  # fmt: skip
         if due or streams or temporal or self._retention.due(self.catalog, now):
-            self._idle_epoch(due, streams, temporal, now, largest)
+            try:
+                self._idle_epoch(due, streams, temporal, now, largest)
+            except Missing as missing:
+                self.waiting.wait([], missing, held)
 
     def _idle_epoch(
         self, due: list[tuple[ContinuousQuery, TimeMove]], moved: dict[str, TimeMove], temporal: list[str], now: int,
@@ -461,12 +471,14 @@ class Engine:
         epoch, position = self.epoch + 1, self.next_sequence - 1
         chains.mark_handed_on(self.queries)
         mark_followed(self.queries.values())
+        self.store.answers.begin(now)
         with self.store.transaction():
             units = {query.unit: move for query, move in due if query.progress.error is None}
             progresses = [p for unit, move in units.items()
                           for p in unit.all_progress(unit.advance(epoch, move, now, position))]  # fmt: skip
             arriving = Arriving(epoch, now, position, rejected.apply, moved=moved)
             progresses += chains.follow(self.queries, arriving, progresses)
+            self.store.answers.check()
             changed = dict.fromkeys([*(q.name for q, _ in progresses if q.changed), *temporal], 0)
             progresses += recompute_readers(self.queries, epoch, now, changed, rejected.broken, {}, largest)
             self._trim(now)

@@ -14,7 +14,7 @@ from streamsql.engine.store import Store
 
 def note(store: Store, item: Stream | Table) -> None:
     """Keep the definition of what is being dropped, within the caller's transaction and before it goes from the catalog."""
-    if item.connector:
+    if item.is_read:
         store.execute(
             "INSERT INTO _engine.left_behind SELECT id, name, definition, place FROM _engine.objects "
             f"WHERE id = {item.id}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import duckdb
@@ -11,7 +12,7 @@ import pyarrow as pa
 from streamsql.base.limits import Limits
 from streamsql.engine.changes import Progress
 from streamsql.engine.flow import AT_COLUMN, NO_TIMES, Arriving, Flow, Idle
-from streamsql.engine.origins import bounded, typed, with_places
+from streamsql.engine.origins import InnerNode, bounded, typed, with_places
 from streamsql.engine.partitions import Judged, judged
 from streamsql.engine.rejected import QueryFailureError
 from streamsql.engine.store import Store
@@ -113,6 +114,26 @@ class OriginQuery(ContinuousQuery):
         """Give the watermark of each input: of the streams, views and subqueries at the leaves."""
         inputs = zip(self.nodes, self.progress.inner, strict=True)
         return [(node.named, node.mark(progress)) for node, progress in inputs if node.named]
+
+    def subqueries(self) -> Iterator[ContinuousQuery]:
+        """Give the queries in this one, and those in them, each with how far it is."""
+        for node, progress in zip(self.nodes, self.progress.inner, strict=True):
+            if isinstance(node, InnerNode):
+                node.query.progress = progress
+                yield node.query
+                if isinstance(node.query, OriginQuery):
+                    yield from node.query.subqueries()
+
+    def rows_came(self) -> int:
+        """Give how many rows have come from the streams and views that it reads."""
+        came = 0
+        for node, progress in zip(self.nodes, self.progress.inner, strict=True):
+            if isinstance(node, InnerNode) and isinstance(node.query, OriginQuery):
+                node.query.progress = progress
+                came += node.query.rows_came()
+            elif node.named:
+                came += progress.rows_in
+        return came
 
     def kept_rows(self) -> tuple[int, int]:
         """Give how many rows the origin's joins keep, and the time that the watermark must pass for the first to go."""

@@ -41,7 +41,7 @@ from streamsql.catalog.objects import (
     View,
     quoted,
 )
-from streamsql.engine import access, finished, outbox, plain_views, receipts, sequences
+from streamsql.engine import access, finished, kept_types, outbox, plain_views, receipts, sequences
 from streamsql.engine.changes import Progress
 from streamsql.engine.constraints import with_checks
 from streamsql.engine.outbox import SinkProgress
@@ -83,6 +83,10 @@ _SOURCE_STRUCT = (
     '"paused":"BOOLEAN","error":"VARCHAR","retrying":"BOOLEAN","finished":"BOOLEAN",'
     '"partitions":[{"partition":"VARCHAR","last_arrival":"BIGINT","largest":"BIGINT"}]}]'
 )
+_LOOKUP_STRUCT = (
+    '[{"name":"VARCHAR","connector":"VARCHAR","keys_cached":"BIGINT","rows_waiting":"BIGINT","since":"BIGINT",'
+    '"streams":["VARCHAR"],"error":"VARCHAR"}]'
+)
 _BACKFILL_STRUCT = (
     '{"last_time":"BIGINT","row_count":"BIGINT","bytes_total":"BIGINT","bytes_read":"BIGINT","began_at":"BIGINT",'
     '"noted_at":"BIGINT","finished":"BOOLEAN"}'
@@ -114,6 +118,10 @@ _VIEWS = (
     "WHEN w.retrying THEN 'retrying: ' || w.error ELSE 'stopped: ' || w.error END AS status "
     f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_SOURCE_STRUCT}')) AS w FROM _engine.epoch) "
     "WHERE w.connector IS NOT NULL",
+    "CREATE OR REPLACE VIEW streamsql.lookups AS SELECT w.name, w.connector, w.keys_cached, w.rows_waiting, w.streams, "
+    "make_timestamp(w.since) AS waiting_since, CASE WHEN w.error IS NOT NULL THEN 'retrying: ' || w.error "
+    "WHEN w.rows_waiting > 0 THEN 'asking' ELSE 'ready' END AS status "
+    f"FROM (SELECT unnest(from_json(progress::JSON->'$.lookups', '{_LOOKUP_STRUCT}')) AS w FROM _engine.epoch)",
     "CREATE OR REPLACE VIEW streamsql.backfills AS SELECT name, b.row_count AS rows_read, NULL::BIGINT AS rows_total, "
     "b.bytes_read, b.bytes_total, "
     "make_timestamp(b.last_time) AS history_end, make_timestamp(b.began_at) AS began_at, "
@@ -145,6 +153,7 @@ SYSTEM_RELATIONS = (
     "backfills",
     "epoch",
     "late_rows",
+    "lookups",
     "partitions",
     "rejected_rows",
     "sinks",
@@ -179,7 +188,7 @@ def create_engine_tables(store: Store) -> None:
 
     Raises DataDirectoryError for a database of another format, which is left as it is.
     """
-    tables = (*_TABLES, *access.TABLES, *receipts.TABLES, finished.TABLE, sequences.TABLE)
+    tables = (*_TABLES, *access.TABLES, *receipts.TABLES, finished.TABLE, sequences.TABLE, kept_types.TABLE)
     views = (*_VIEWS, receipts.VIEW, outbox.VIEW)
     layout = f"{FORMAT}:{hashlib.sha256(chr(10).join((*tables, *views)).encode()).hexdigest()}"
     store.execute("CREATE TABLE IF NOT EXISTS _engine.layout (digest VARCHAR)")
@@ -210,14 +219,8 @@ def create_engine_tables(store: Store) -> None:
 
 def place_of(made: CatalogObject) -> dict[str, Any]:
     """Give what `_engine.objects` has of where an object stands, and of a view that keeps nothing its columns."""
-    place: dict[str, Any] = {
-        "schema": made.schema,
-        "name": made.bare,
-        "names": {} if isinstance(made, Stream) else dict(made.names),
-    }
-    if isinstance(made, PlainView):
-        place["columns"] = [[own, c.type] for own, c in zip(made.own_names, made.columns, strict=True)]
-    return place
+    place: dict[str, Any] = {"schema": made.schema, "name": made.bare, "names": dict(made.names)}
+    return place | (plain_views.kept_columns(made) if isinstance(made, PlainView) else {})
 
 
 def save_object(store: Store, made: CatalogObject | Sink) -> None:
@@ -271,7 +274,7 @@ def progress_of(
 
 def _source_of(item: Stream | Table, at: StreamProgress) -> dict[str, Any]:
     """Say what a connector reads a stream from, and how far it is."""
-    if not item.connector:
+    if not item.is_read:
         return {}
     return {"connector": item.connector["connector"], "positions": dict(at.positions), "error": at.error,
             "paused": at.paused, "retrying": at.retrying, "finished": at.finished,
@@ -322,12 +325,15 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
     guarantees = {s["name"]: s["guarantee"] for s in progress.get("sinks", ())}
     schemas = {name: Schema(i, name) for i, name in store.fetch("SELECT id, name FROM _engine.schemas ORDER BY id")}
     catalog = Catalog(
-        access=access.read_access(store), schemas={PUBLIC_SCHEMA: PUBLIC, **schemas}, sequences=sequences.read(store)
+        access=access.read_access(store),
+        schemas={PUBLIC_SCHEMA: PUBLIC, **schemas},
+        sequences=sequences.read(store),
+        types=kept_types.read(store, limits),
     )
     found = Recovered(catalog, epoch, next_sequence, next_id, streams, sinks)
     rows = store.fetch("SELECT id, name, definition, place FROM _engine.objects ORDER BY id")
     for row in rows:
-        if (plain := plain_views.read(limits, *row)) is not None:
+        if (plain := plain_views.read(limits, catalog, *row)) is not None:
             found.catalog = found.catalog.with_object(plain)
     waiting = [_Kept.of(limits, found.catalog, *row) for row in rows if row[1] not in found.catalog.objects]
     names = {kept.statement.name for kept in waiting if not isinstance(kept.statement, CreateSink)}
@@ -362,7 +368,9 @@ class _Kept:
     label: str
 
     @classmethod
-    def of(cls, limits: Limits, catalog: Catalog, object_id: int, key: str, text: str, place: str | None) -> _Kept:
+    def of(
+        cls, limits: Limits, catalog: Catalog | None, object_id: int, key: str, text: str, place: str | None
+    ) -> _Kept:
         at: dict[str, Any] = (
             json.loads(place) if place is not None else {"schema": PUBLIC_SCHEMA, "name": key, "names": {}}
         )
@@ -370,22 +378,25 @@ class _Kept:
 
 
 def read_relation(limits: Limits, object_id: int, key: str, text: str, place: str | None) -> Stream | Table:
-    """Make the catalog's object of what `_engine.objects` had of a stream or table."""
-    kept = _Kept.of(limits, Catalog(), object_id, key, text, place)
+    """Make the object of what `_engine.objects` had of a stream or table that is gone, and maybe its types as well."""
+    kept = _Kept.of(limits, None, object_id, key, text, place)
     assert isinstance(kept.statement, (CreateStream, CreateTable)), kept.statement
     return relation_of(kept.statement, object_id, kept.statement.text)
 
 
 def defined(
-    text: str, key: str, names: Mapping[str, str], limits: Limits, catalog: Catalog
+    text: str, key: str, names: Mapping[str, str], limits: Limits, catalog: Catalog | None
 ) -> CreateMaterializedView | CreateSink | CreateStream | CreateTable:
-    """Read a definition's text again, with its own key and those of what it names, and views as the catalog has them."""
+    """Read a definition's text again, with its own key and those of what it names.
+
+    Views and the types of users are those of the catalog; without one, types may be any.
+    """
     statement = parse(text, limits)[0]
     if isinstance(statement, CreateSink):
         return replace(statement, name=key, view=Key(names.get("view", statement.view)))
     assert isinstance(statement, (CreateMaterializedView, CreateStream, CreateTable)), statement
     made = resolved(statement, Remembered(Key(key), names, catalog))
-    return replace(made, names=names) if isinstance(made, (CreateMaterializedView, CreateTable)) else made
+    return replace(made, names=names)
 
 
 def remembered(view: View) -> str:
@@ -433,7 +444,7 @@ def relation_of(statement: CreateStream | CreateTable, object_id: int, text: str
     if isinstance(statement, CreateTable):
         return Table(
             object_id, statement.name, statement.columns, text, statement.primary_key, options.connector, options.fails,
-            statement.key_name, statement.names, constraints=statement.constraints, **place,
+            statement.key_name, constraints=statement.constraints, names=statement.names, **place,
         )  # fmt: skip
     return Stream(
         object_id,
@@ -446,6 +457,7 @@ def relation_of(statement: CreateStream | CreateTable, object_id: int, text: str
         options.connector,
         options.fails,
         constraints=statement.constraints,
+        names=statement.names,
         **place,
     )
 
@@ -460,7 +472,7 @@ def view_of(
 ) -> tuple[View, ContinuousPlan]:
     """Make the catalog's object and the plan of a CREATE MATERIALIZED VIEW."""
     plan = plan_query(statement.query, catalog, describe, limits)
-    columns = tuple(OutputColumn(o.name, o.type) for o in plan.outputs)
+    columns = tuple(OutputColumn(o.name, o.type, o.made) for o in plan.outputs)
     append_only = not plan.retracts
     schema, label = parted(statement.name)
     view = View(

@@ -24,6 +24,7 @@ from streamsql.engine.changes import Progress
 from streamsql.engine.flow import Arriving
 from streamsql.engine.ingest import carried_as
 from streamsql.engine.operators.lookup import LookupNode
+from streamsql.engine.operators.outside_lookup import OutsideLookupNode
 from streamsql.engine.origin_query import OriginQuery
 from streamsql.engine.origins import InnerNode, Node, StreamNode, ViewNode
 from streamsql.engine.partitions import TimeMove
@@ -96,6 +97,11 @@ def looks_up(query: OriginQuery) -> tuple[bool, bool]:
     """Tell whether a query joins a table as it is when a row arrives, and whether it reads a view as well."""
     nodes = list(_all_nodes(query.nodes))
     return any(isinstance(n, LookupNode) for n in nodes), any(isinstance(n, ViewNode) for n in nodes)
+
+
+def asks_outside(query: OriginQuery) -> bool:
+    """Tell whether a query joins a table whose rows are not here."""
+    return any(isinstance(n, OutsideLookupNode) for n in _all_nodes(query.nodes))
 
 
 def _all_nodes(nodes: Sequence[Node]) -> Iterator[Node]:

@@ -14,9 +14,11 @@ from streamsql.sql.flow_statements import AlterFlow, FlowAction
 def alter(engine: Engine, statement: AlterFlow) -> None:
     """ALTER STREAM | TABLE ... PAUSE | RESUME [SKIP]."""
     found = engine.catalog.relation(statement.name, statement.name_position + 1)
-    if not found.connector:
+    if not found.is_read:
         raise WrongObjectType(
-            f'"{found.name}" has no connector', hint="clients send its rows", position=statement.name_position + 1
+            f'"{found.name}" has no connector that reads rows',
+            hint="rows are asked for as they are looked up" if found.connector else "clients send its rows",
+            position=statement.name_position + 1,
         )
     at = engine.streams.get(found.name) or StreamProgress()
     if statement.action is FlowAction.PAUSE:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from streamsql.base.errors import DuplicateColumn, FeatureNotSupported
 from streamsql.catalog.objects import PlainView, Stream, Table, View, quoted
 from streamsql.engine import chains, recovery
+from streamsql.engine.answers import Missing
 from streamsql.engine.changes import Change, Progress
 from streamsql.engine.epoch import Engine
 from streamsql.engine.flow import Arriving
@@ -78,6 +79,9 @@ def start_query(
                 finish(progress)
             query.publish(changes)
             return
+        except Missing:
+            query.close()  # it is planned anew once that has been asked for
+            raise
         except RecomputeError as failure:
             raise failure.error from failure
         except QueryFailureError as failure:
@@ -93,10 +97,12 @@ def filled(engine: Engine, query: ContinuousQuery, rejected: Rejected) -> tuple[
         return query.recompute(engine.epoch, engine.recompute_time(query)), query.take_emitted()
     progress = query.create(engine.epoch)
     changes = query.take_emitted()
+    engine.store.answers.begin(engine.clock.now_us())
     pieces = _pieces_of_origin if isinstance(query, OriginQuery) else _pieces_of_stream
     for made in pieces(engine, query, progress, rejected):
         progress = made
         changes += query.take_emitted()
+    engine.store.answers.check()
     return progress, changes
 
 

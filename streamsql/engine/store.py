@@ -36,6 +36,7 @@ from streamsql.catalog.objects import (
     OutputColumn,
     literal,
 )
+from streamsql.engine.answers import Answers
 from streamsql.engine.translate import translate
 
 # Where `arrow_of` has no other way; through a relation, which DuckDB recommends, a small query takes twice as long.
@@ -130,6 +131,7 @@ class Store:
         self._inserts: dict[tuple[str, pa.Schema], tuple[str, Delta]] = {}
         self._new_inserts: list[tuple[str, pa.Schema]] = []  # of the current transaction
         self._zone = UTC
+        self.answers = Answers()  # of what is not here
         # what has made the database unusable until it is opened again, as a disk that is full does
         self.broken: str | None = None
         self.commits = 0  # counted before each begins, so that who sees none begin since has missed none

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import duckdb
@@ -19,8 +19,12 @@ from streamsql.engine.partitions import (
     with_tags,
 )
 from streamsql.engine.positions import StreamProgress
+from streamsql.engine.retention import CHECK_US_MIN
+from streamsql.engine.views import ContinuousQuery
 from streamsql.engine.watermark import NEVER, event_times
 from streamsql.engine.writes import Write
+
+IDLE_TICK_US_MAX = 1_000_000
 
 
 def tagged(
@@ -115,3 +119,16 @@ def largest_of(
         return at.largest + (move.elapsed_us or 0)
 
     return largest
+
+
+def seconds_between_ticks(catalog: Catalog, queries: Iterable[ContinuousQuery]) -> float | None:
+    """How long the engine may sleep: for ever, unless some stream's time moves on by itself, or a query's result does."""
+    timeouts = [o.idle_timeout_us for o in catalog if isinstance(o, Stream) and o.idle_timeout_us]
+    retentions = [o.retention_us for o in catalog if isinstance(o, Stream) and o.retention_us]
+    if any(q.plan.recomputed is not None and q.plan.recomputed.by_clock for q in queries):
+        timeouts.append(2 * IDLE_TICK_US_MAX)
+    if timeouts:
+        return min(*timeouts, IDLE_TICK_US_MAX) / 2e6
+    if retentions:
+        return max(CHECK_US_MIN, min(retentions) // 100) / 1e6
+    return None

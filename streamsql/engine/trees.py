@@ -8,6 +8,7 @@ from collections.abc import Callable
 from streamsql.engine.operators.asof_join import AsofJoinNode
 from streamsql.engine.operators.interval_join import IntervalJoinNode
 from streamsql.engine.operators.lookup import LookupNode
+from streamsql.engine.operators.outside_lookup import OutsideLookupNode
 from streamsql.engine.operators.over import OverNode
 from streamsql.engine.operators.rank import RankNode
 from streamsql.engine.origins import InnerNode, Node, StreamNode, UnionNode, ViewNode
@@ -51,7 +52,8 @@ class _Tree:
                 return UnionNode(origin, store, len(self.nodes), branches)
             case plans.Lookup():
                 left = self.add(origin.left)
-                return LookupNode(origin, store, len(self.nodes), left, owner.id)
+                looking = LookupNode if origin.outside is None else OutsideLookupNode
+                return looking(origin, store, len(self.nodes), left, owner.id)
             case plans.Rank():
                 ranked = self.add(origin.input)
                 return RankNode(origin, store, len(self.nodes), ranked, owner, temporary=owner.temporary)

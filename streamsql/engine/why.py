@@ -44,38 +44,59 @@ def why(
 
     `streams` know the names of their sources' partitions; `stalled` says what keeps the query from getting anything new.
     """
-    plan, progress = query.plan, query.progress
-    delay, largest = plan.watermark_delay_us, progress.largest
-    watermark = None if delay is None or largest == NEVER else largest - delay
-    if plan.window is None and isinstance(query, OriginQuery) and largest != NEVER:
-        watermark = query.out.mark(progress)
-    values = {
-        "watermark": _timestamp(watermark),
-        "watermark_of": literal(_source(plan) + _inputs(query, streams or {})),
-        "watermark_moved_at": _timestamp(progress.moved_at if progress.moved_at != NEVER else None),
+    found = [_groups(query, store, rows_max, streams or {})]
+    if isinstance(query, OriginQuery) and query.progress.error is None:
+        found += [_groups(inner, store, rows_max, streams or {}, of=query) for inner in query.subqueries()]
+    held = pa.concat_tables([table for table in found if table is not None and table.num_rows] or [_NONE])
+    return held.slice(0, rows_max) if held.num_rows else store.arrow(_row(_no_group(query, streams or {}, stalled)))
+
+
+_NONE = pa.table({})
+
+
+def _groups(
+    query: ContinuousQuery,
+    store: Store,
+    rows_max: int,
+    streams: Mapping[str, StreamProgress],
+    of: ContinuousQuery | None = None,
+) -> pa.Table | None:
+    """Give the open groups of a query, or of one that is in another (`of`); None where there can be none."""
+    if query.plan.window is None or query.progress.error is not None:
+        return None
+    values = _known(query, streams)
+    where = "" if of is None else f" of a subquery over {' and '.join(query.plan.sources)}"
+    return store.arrow(_open_groups(query, values, _watermark(query), rows_max, where))
+
+
+def _watermark(query: ContinuousQuery) -> int | None:
+    delay, largest = query.plan.watermark_delay_us, query.progress.largest
+    if query.plan.window is None and isinstance(query, OriginQuery) and largest != NEVER:
+        return query.out.mark(query.progress)
+    return None if delay is None or largest == NEVER else largest - delay
+
+
+def _known(query: ContinuousQuery, streams: Mapping[str, StreamProgress]) -> dict[str, str]:
+    moved_at = query.progress.moved_at
+    return {
+        "watermark": _timestamp(_watermark(query)),
+        "watermark_of": literal(_source(query.plan) + _inputs(query, streams)),
+        "watermark_moved_at": _timestamp(moved_at if moved_at != NEVER else None),
     }
-    found = None
-    if plan.window is not None and progress.error is None:
-        found = store.arrow(_open_groups(query, values, watermark, rows_max))
-    if found is not None and found.num_rows:
-        return found
+
+
+def _no_group(query: ContinuousQuery, streams: Mapping[str, StreamProgress], stalled: str | None) -> dict[str, str]:
+    """Give what is said where no group is open: what waits otherwise, or why nothing does."""
+    plan, values = query.plan, _known(query, streams)
     kept, first = query.kept_rows() if isinstance(query, OriginQuery) else (0, 0)
-    if kept and progress.error is None:
+    if kept and query.progress.error is None:
         joins = plan.origin is not None and any(isinstance(n, IntervalJoin) for n in plan.origin.walk())
         reason = f"{kept} rows wait in the join until none can match them any more"
         if not joins:
             reason = f"{kept} rows of state: a row waits until the watermark is past it"
-        held = {"reason": literal(reason), "closes_at_event_time": _timestamp(first), "open_groups": "0"}
-        return store.arrow(_row({**values, **held}))
-    return store.arrow(
-        _row(
-            {
-                "reason": literal(_nothing_open(query) if stalled is None else f"the view is stalled: {stalled}"),
-                "open_groups": "0",
-                **values,
-            }
-        )
-    )
+        return {**values, "reason": literal(reason), "closes_at_event_time": _timestamp(first), "open_groups": "0"}
+    reason = _nothing_open(query) if stalled is None else f"the view is stalled: {stalled}"
+    return {**values, "reason": literal(reason), "open_groups": "0"}
 
 
 def _inputs(query: ContinuousQuery, streams: Mapping[str, StreamProgress]) -> str:
@@ -98,19 +119,22 @@ def _row(values: dict[str, str]) -> str:
     return "SELECT " + ", ".join(f"({values.get(name, 'NULL')})::{type_} AS {name}" for name, type_ in COLUMNS.items())
 
 
-def _open_groups(query: ContinuousQuery, values: dict[str, str], watermark: int | None, rows_max: int) -> str:
+def _open_groups(
+    query: ContinuousQuery, values: dict[str, str], watermark: int | None, rows_max: int, where: str = ""
+) -> str:
     plan, window, grouping = query.plan, query.plan.window, query.plan.grouping
     assert window is not None
     assert grouping is not None
     closing = plan.closing_delay_us
     end = window.ruler.instant_sql("e")
     named = [f"{literal(key + ' = ')} || coalesce(k{i}::VARCHAR, 'NULL')" for i, key in enumerate(grouping.keys)]
-    reason, extra = "'no watermark: the window never closes'", {}
+    reason, extra = f"'no watermark: the window{where} never closes'", {}
     if closing is not None:
         extra["closes_at_event_time"] = f"make_timestamp({end} + {closing})"
-        reason = "'the watermark has not reached the window''s end'"
+        end_of = f"the end of the window{where}" if where else "the window's end"
+        reason = literal(f"the watermark has not reached {end_of}")
         if window.instant:
-            reason = "'the watermark is not past the time of the group'"
+            reason = literal(f"the watermark is not past the time of the group{where}")
         if plan.allowed_lateness_us and watermark is not None:
             reason = f"CASE WHEN {end} <= {watermark} THEN 'kept for the allowed lateness' ELSE {reason} END"
         if query.progress.largest != NEVER:
@@ -159,9 +183,11 @@ def _nothing_open(query: ContinuousQuery) -> str:
     progress = query.progress
     if progress.error is not None:
         return f"the view has stopped: {progress.error}"
-    if query.plan.window is None:
+    inner = list(query.subqueries()) if isinstance(query, OriginQuery) else []
+    came = query.rows_came() if isinstance(query, OriginQuery) else progress.rows_in
+    if query.plan.window is None and all(q.plan.window is None for q in inner):
         return "no window: each change is shown at once"
-    if not progress.rows_in:
+    if not came:
         return f"no row has come from {query.plan.source}"
     late = f"; {progress.rows_late} of them were late or without a time" if progress.rows_late else ""
-    return f"no window is open: {progress.rows_in} rows came{late}, and all that they gave is shown"
+    return f"no window is open: {came} rows came{late}, and all that they gave is shown"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,7 +47,8 @@ class Write:
     @property
     def relations(self) -> set[str]:
         """Name what it writes to."""
-        return {name for name, _ in self.rows} | {c.table.name for c in self.changes}
+        keyed = set() if self.keyed is None else {self.keyed.table.name}
+        return {name for name, _ in self.rows} | {c.table.name for c in self.changes} | keyed
 
     @property
     def changes_tables(self) -> bool:
@@ -86,6 +87,14 @@ class WriteQueue:
             if isinstance(item, Write):
                 self.rows += item.row_count
                 self.bytes += item.byte_count
+            self._wake.notify()
+
+    def put_back(self, writes: Sequence[Write]) -> None:
+        """Have writes again that were taken: they come first, in their order. Also once nothing more is taken in."""
+        with self._wake:
+            self._queue.extendleft(reversed(writes))
+            self.rows += sum(write.row_count for write in writes)
+            self.bytes += sum(write.byte_count for write in writes)
             self._wake.notify()
 
     def give_up(self, error: Exception) -> None:

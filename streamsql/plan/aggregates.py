@@ -5,6 +5,7 @@ Batching must be invisible, so a part may not depend on how rows were grouped in
 
 - ``sum`` and ``avg`` of floating-point numbers are split into three sums (`split_columns`), whose total is the correctly
   rounded one in all but the rarest cases; a plain double sum changes in its last digits with each grouping.
+- Variances of integers and numerics come from sums of integers (`plan.exact_statistics`).
 - What depends on the order of rows (``first``, ``list``, ties of ``arg_max``) is ordered by the arrival number.
 - What has no combining state is kept as a list (`plan.listed_aggregates`), or is an expression over others
   (`plan.macros`).
@@ -34,6 +35,7 @@ from streamsql.plan.aggregate_calls import (
     take_apart,
     without_negative_zero,
 )
+from streamsql.plan.exact_statistics import exact_statistic
 from streamsql.plan.listed_aggregates import LISTED, bitstring, distinct, extremes, listed
 from streamsql.plan.macros import MACROS
 from streamsql.plan.parts import Part
@@ -125,6 +127,9 @@ def plan_aggregate(node: exp.Expr, type_of: TypeOf) -> Aggregate:
         return Aggregate((_filtered(call, f"lttb({arguments} ORDER BY {order_by(call)})"),), "{0}", ROWS)
     if extreme and count > 1:
         return extremes(call, type_of)
+    exact = exact_statistic(call, type_of)
+    if exact is not None:
+        return exact
     final = "{0}"
     if extreme:
         final = without_negative_zero(final, type_of(call.arguments[0]))

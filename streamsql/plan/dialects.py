@@ -6,6 +6,7 @@
     SELECT window_start, count(*) FROM s GROUP BY window(ts, INTERVAL '1' HOUR)
 
     first_value(x ORDER BY ts), collect_list(x)      first(x ORDER BY ts), list(x) FILTER (WHERE x IS NOT NULL)
+    last(x IGNORE NULLS), last(x) IGNORE NULLS       last(x) FILTER (WHERE x IS NOT NULL)
 
 `CALLS` are the functions. A column keeps the name that it would have had.
 """
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from sqlglot import exp
 
 from streamsql.base.errors import SQLSyntaxError
+from streamsql.plan.aggregates import is_aggregate
 from streamsql.plan.windows import is_window
 from streamsql.plan.windows.tables import WINDOW_COLUMNS, without_window_tables
 from streamsql.sql.parse import position_of
@@ -72,6 +74,8 @@ def as_our_own(tree: exp.Expr, statement: Statement) -> None:
         _group_windows(select, statement)
         _struct_of_window(select)
     without_window_tables(tree, statement)
+    for nulls in tuple(tree.find_all(exp.IgnoreNulls, exp.RespectNulls)):
+        _nulls_of_aggregate(nulls)
     for node in list(tree.find_all(exp.Anonymous, exp.FirstValue, exp.LastValue)):
         made = _renamed(node)
         if made is not None:
@@ -99,6 +103,29 @@ def _with_filter(node: exp.Expr, made: exp.Expr) -> exp.Expr:
     condition.replace(exp.and_(condition.copy(), made.expression.this.copy()))
     inner: exp.Expr = made.this
     return inner
+
+
+def _nulls_of_aggregate(nulls: exp.Expr) -> None:
+    """Write IGNORE NULLS of an aggregate as its FILTER. What is of a window function, or of no aggregate, stays."""
+    above, below = nulls.parent, nulls.this
+    if above is not None and _aggregates(above):  # first(x IGNORE NULLS) FILTER (...)
+        call, outermost = above, above
+    else:  # first(x) [FILTER (...)] IGNORE NULLS
+        call, outermost = (below.this if isinstance(below, exp.Filter) else below), nulls
+    around = outermost.parent.parent if isinstance(outermost.parent, exp.Filter) else outermost.parent
+    if isinstance(around, exp.Window) or not _aggregates(call):
+        return
+    nulls.replace(below)
+    if isinstance(nulls, exp.IgnoreNulls):
+        value = call.this if isinstance(call.this, exp.Expr) else call.expressions[0]
+        call.replace(_with_filter(call, _present(call.copy(), value)))
+
+
+def _aggregates(node: exp.Expr) -> bool:
+    bare = node.copy()  # DuckDB's names are told from SQL, and it has no IGNORE NULLS here
+    for nulls in list(bare.find_all(exp.IgnoreNulls, exp.RespectNulls)):
+        nulls.replace(nulls.this)
+    return isinstance(bare, (exp.FirstValue, exp.LastValue)) or is_aggregate(bare)
 
 
 def _put(node: exp.Func, made: exp.Expr) -> None:

@@ -61,6 +61,8 @@ def origin_lines(origin: Origin, depth: int, of_plan: Callable[[ContinuousPlan, 
                 f"condition: {origin.text}",
                 f"reads {'view ' * origin.of_view}{origin.table} as it is when a row arrives",
             ]
+            if origin.outside is not None:
+                head[-1] = f"asks the origin of {origin.table} for keys that are not cached, before the epoch"
         case Rank():
             head = _rank(origin)
         case Over():

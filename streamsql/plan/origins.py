@@ -116,10 +116,22 @@ class Union(Origin):
 
 
 @dataclass(frozen=True, slots=True)
+class Outside:
+    """A table whose rows are not here: its columns, its primary key, and SQL over ``l`` of the key that is looked up."""
+
+    columns: tuple[OutputColumn, ...]
+    key: tuple[OutputColumn, ...]
+    values: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        assert len(self.key) == len(self.values) > 0
+
+
+@dataclass(frozen=True, slots=True)
 class Lookup(Origin):
     """Rows of `left`, each with the rows of a table, or of a view (`of_view`), that match it when it arrives.
 
-    `kind` is INNER or LEFT.
+    `kind` is INNER or LEFT. The table's rows may be `outside`.
 
     `condition` is SQL over ``l`` and ``r``; `chosen` are the output columns: the side, and its column. The table's changes
     bring nothing: it is read, not followed.
@@ -132,6 +144,7 @@ class Lookup(Origin):
     chosen: tuple[tuple[str, str], ...]
     text: str
     of_view: bool = False
+    outside: Outside | None = None
 
     @property
     def inputs(self) -> tuple[Origin, ...]:

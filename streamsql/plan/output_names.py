@@ -101,7 +101,7 @@ def with_values_names(tree: exp.Expr, found: Sequence[OutputColumn]) -> list[Out
     names = values_names(tree)
     if names is None:
         return list(found)
-    return [OutputColumn(name, c.type) for name, c in zip(names, found, strict=True)]
+    return [OutputColumn(name, c.type, c.made) for name, c in zip(names, found, strict=True)]
 
 
 def _leftmost(query: exp.Expr | None) -> exp.Select | None:

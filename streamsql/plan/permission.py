@@ -45,6 +45,7 @@ _ABOUT = {
     "late_rows": "stream",
     "rejected_rows": "stream",
     "backfills": "name",
+    "lookups": "name",
     "sources": "name",
     "streams": "name",
     "views": "name",

@@ -78,7 +78,8 @@ def with_columns(
     if twice is not None:
         raise DuplicateColumn(f'column "{twice}" specified more than once', hint="name the columns with AS")
     made = tuple(
-        OutputColumn(name, "VARCHAR" if c.type == '"NULL"' else c.type) for name, c in zip(names, columns, strict=True)
+        OutputColumn(name, "VARCHAR" if c.type == '"NULL"' else c.type, c.made)
+        for name, c in zip(names, columns, strict=True)
     )
     of_values = values_names(tree) is not None
     stars = (s for s in tree.find_all(exp.Star) if isinstance(s.parent, (exp.Select, exp.Column)))

@@ -91,8 +91,17 @@ def branches_of(body: exp.SetOperation, query: Query) -> list[exp.Expr]:
         if flat:
             found += branches_of(side, query)
         else:
-            found.append(with_names(as_select(side), side))
+            found.append(with_names(as_select(_named_apart(side)), side))
     return found
+
+
+def _named_apart(branch: exp.Expr) -> exp.Expr:
+    """Give each column of a branch that has no name one of its own: the columns' names are those of the first branch."""
+    if isinstance(branch, exp.Select):
+        for i, item in enumerate(branch.expressions):
+            if not isinstance(item, (exp.Alias, exp.Aliases, exp.Column, exp.Dot, exp.Star)):
+                item.replace(exp.alias_(item.copy(), f"__column{i}"))
+    return branch
 
 
 def with_names(made: exp.Expr, body: exp.Expr) -> exp.Expr:

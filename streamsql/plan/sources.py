@@ -22,6 +22,7 @@ from streamsql.plan.bounds import Bounds, bounds_of
 from streamsql.plan.laterals import laterals_as_joins
 from streamsql.plan.nodes import ContinuousPlan, Describe, Window
 from streamsql.plan.origins import Inner, Origin, Rank, StreamScan, Union, ViewScan
+from streamsql.plan.outside import refuse_outside
 from streamsql.plan.over import windowed
 from streamsql.plan.ranking import is_ranked, ranked
 from streamsql.plan.semijoins import join_conditions
@@ -118,6 +119,7 @@ class Sources:
             return None
         found = self.catalog.get(item.name) if item.db in {"", "public"} else None
         assert not isinstance(found, PlainView)  # its query stands in its place
+        refuse_outside(found, position_of(item.this, self.query))
         if isinstance(found, View) and not found.append_only and self.query.emit is not EmitMode.APPEND:
             return None
         return found

@@ -19,6 +19,7 @@ from streamsql.plan.asof import asof_condition
 from streamsql.plan.bounds import Bounds
 from streamsql.plan.join_parts import Entry, Joined, Span, declared
 from streamsql.plan.origins import IntervalJoin, Lookup, StreamScan
+from streamsql.plan.outside import outside_of
 from streamsql.plan.semijoins import conjuncts
 from streamsql.plan.windows import times_wanted
 from streamsql.sql.parse import position_of
@@ -94,14 +95,16 @@ def lookup(planner: Planner, left: Joined, join: exp.Join) -> Joined:
     planner.check_aliases(left, right, position)
     condition, merged = planner.condition(join, left, right, kind)
     on, text = planner.on(condition, left, right)
+    outside = None
+    if isinstance(found, Table) and found.outside:
+        outside = outside_of(planner, found, condition, left, right, position)
     origin = declared(left.origin, times_wanted(planner.tree))
     entries, chosen = planner.shown(left, right, [*left.entries, *right.entries])
     known = dict(origin.times)
     times = tuple((e.column, known[c]) for e, (s, c) in zip(entries, chosen, strict=True) if s == "left" and c in known)
     shown = tuple(OutputColumn(e.column, e.type) for e in entries)
-    return Joined(
-        Lookup(shown, times, origin, found.name, kind, on, chosen, text, isinstance(found, View)), entries, merged
-    )
+    made = Lookup(shown, times, origin, found.name, kind, on, chosen, text, isinstance(found, View), outside)
+    return Joined(made, entries, merged)
 
 
 def refuse_shared(planner: Planner, left: Joined, view: View, position: int | None) -> None:

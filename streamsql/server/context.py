@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol, TypeVar
 
 import duckdb
@@ -16,6 +17,7 @@ from streamsql.catalog.objects import Catalog, quoted
 from streamsql.catalog.relation import CatalogRelation, OwnObjects, Row, SessionRow, Snapshot
 from streamsql.catalog.rights import may_read
 from streamsql.catalog.standard import snapshot
+from streamsql.engine.answers import Answer, Missing
 from streamsql.engine.epoch import Engine
 from streamsql.engine.recovery import SYSTEM_RELATIONS
 from streamsql.engine.store import UTC, set_zone
@@ -238,5 +240,11 @@ class Context:
         return sorted({*self.transaction.written, *self.transaction.temporary})
 
     async def on_engine(self, run: Callable[[], T]) -> T:
-        """Run a function on the engine's thread, between epochs."""
-        return await asyncio.wrap_future(self.engine.call(run))
+        """Run a function on the engine's thread, between epochs; what it misses of tables outside is asked for meanwhile."""
+        answers: list[Answer] = []
+        waiting = self.engine.waiting
+        while True:
+            try:
+                return await asyncio.wrap_future(self.engine.call(partial(waiting.run_with, answers, run)))
+            except Missing as missing:
+                answers = [*answers, *await asyncio.to_thread(waiting.ask, missing.wanted)]

@@ -189,11 +189,14 @@ AGGREGATES = (
     Aggregate("sum(y)", "sum(y)", exact=False),
     Aggregate("avg(y)", "avg(y)", exact=False),
     Aggregate("sum(y) FILTER (WHERE b)", "sum(y) FILTER (WHERE b)", exact=False),
-    _rounded("stddev(x)"),
-    _rounded("var_pop(x)"),
+    # of integers these are exact; DuckDB rounds on the way
+    Aggregate("stddev(x)", "stddev(x)", exact=False),
+    Aggregate("var_pop(x)", "var_pop(x)", exact=False),
+    Aggregate("sem(x) FILTER (WHERE b)", "sem(x) FILTER (WHERE b)", exact=False),
+    Aggregate("covar_samp(x, length(k))", "covar_samp(x, length(k))", exact=False),
     _rounded("skewness(x)"),
     _rounded("kurtosis(x)"),
-    _rounded("covar_samp(x, length(k))"),
+    _rounded("stddev_samp(y)"),
     _rounded("regr_slope(x, length(k))"),
     _rounded("corr(x, length(k))"),
     # what depends on the order of rows goes by the order of arrival

@@ -51,7 +51,7 @@ class Feed:
                 made = Write([("s", pa.concat_tables(pieces))], moves=(*before.moves, *made.moves))
                 writes.pop()
             writes.append(made)
-        self.database.on_engine(lambda: engine._run_writes(writes))
+        self.database.on_engine(lambda: engine.run_writes(writes))
         for write in writes:
             write.done.result()
 

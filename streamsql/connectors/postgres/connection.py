@@ -229,6 +229,10 @@ class Connection:
             if kind not in {b"N", b"S", b"A"}:
                 return kind, body
 
+    def give_up_after(self, seconds: float) -> None:
+        """Take a server for unavailable that does not say anything for so long while it is asked. For SQL alone."""
+        self._socket.settimeout(seconds)
+
     # ---- SQL
 
     def query(self, text: str) -> list[Row]:

@@ -42,17 +42,26 @@ class LookupNode(Node):
             f"{s[0]}.{quoted(c)} AS {quoted(o.name)}" for (s, c), o in zip(origin.chosen, origin.columns, strict=True)
         ]
         items = ", ".join([*chosen, f"l.{AT_COLUMN} AS {AT_COLUMN}"])
-        condition, order = f"({origin.condition}) AND r.__seq < l.{AT_COLUMN}", "l.__seq, r.__seq"
-        table = f"{ROWS_SCHEMA}.{quoted(origin.table)}"
-        if origin.of_view:
-            read = [c for s, c in origin.chosen if s == "right"]
-            condition, table = f"({origin.condition})", f"{PUBLIC_SCHEMA}.{quoted(origin.table)}"
-            order = ", ".join(["l.__seq", *(f"r.{quoted(c)}" for c in read)])
+        table, condition, order = self._matching()
         self._cursor: duckdb.DuckDBPyConnection | None = None
         self._sql = (
-            f"SELECT {items} FROM {typed(quoted(self.delta_name), origin.left.columns)} AS l "
+            f"SELECT {items} FROM {self._left} AS l "
             f"{'LEFT ' if origin.kind == 'LEFT' else ''}JOIN {table} AS r ON {condition} ORDER BY {order}"
         )
+
+    @property
+    def _left(self) -> str:
+        return typed(quoted(self.delta_name), self.origin.left.columns)
+
+    def _matching(self) -> tuple[str, str, str]:
+        """Give, as SQL, what is joined with, the condition, and the order of what comes out."""
+        origin = self.origin
+        if origin.of_view:
+            read = [c for s, c in origin.chosen if s == "right"]
+            order = ", ".join(["l.__seq", *(f"r.{quoted(c)}" for c in read)])
+            return f"{PUBLIC_SCHEMA}.{quoted(origin.table)}", f"({origin.condition})", order
+        condition = f"({origin.condition}) AND r.__seq < l.{AT_COLUMN}"
+        return f"{ROWS_SCHEMA}.{quoted(origin.table)}", condition, "l.__seq, r.__seq"
 
     def open(self) -> None:
         self.delta = Delta(with_places(self.left, Flow(self.left.empty, NO_TIMES, 0)))
@@ -68,15 +77,17 @@ class LookupNode(Node):
         if not flow.rows.num_rows:
             return replace(flow, rows=self.empty)
         self.delta.batch = with_places(self.left, flow)
-        rows = self._committed() if self.origin.of_view else self.store.rows(self._sql)
+        rows = self._joined()
         first = progress.rows_out + 1
         numbers = pa.array(np.arange(first, first + rows.num_rows, dtype=np.int64))
         inner[self.index] = replace(progress, rows_out=progress.rows_out + rows.num_rows)
         at = np.asarray(rows.column(AT_COLUMN))
         return replace(flow, rows=rows.drop_columns([AT_COLUMN]).append_column("__seq", numbers), at=at)
 
-    def _committed(self) -> pa.Table:
-        """Join with the view as it was at the last commit, whatever this epoch does to it."""
+    def _joined(self) -> pa.Table:
+        """Join; with a view as it was at the last commit, whatever this epoch does to it."""
+        if not self.origin.of_view:
+            return self.store.rows(self._sql)
         if self._cursor is None:
             self._cursor = self.store.cursor()
         self._cursor.register(self.delta_name, self.delta.batch)

@@ -17,10 +17,11 @@ from streamsql.connectors.inferring import inferred
 from streamsql.connectors.source import Surroundings
 from streamsql.engine import definitions, view_definitions
 from streamsql.engine.building import Building
-from streamsql.plan.adhoc import adhoc_sql, check_default
+from streamsql.plan.adhoc import adhoc_query, check_default
 from streamsql.plan.continuous import require_sources
 from streamsql.plan.places import located
 from streamsql.plan.plain_views import opened_in
+from streamsql.plan.result_types import is_named
 from streamsql.plan.sequence_calls import sequence_of_default
 from streamsql.plan.ttl import bound_missing, kept_for_ever
 from streamsql.plan.unbounded import missing_bound
@@ -142,9 +143,12 @@ def _columns_of(
     """Find out what a query gives. For a reader's thread."""
     scope = replace(context.scope(cursor), catalog=catalog)
     try:
-        return list(scope.describe(adhoc_sql(opened_in(query.tree, catalog, context.asker.role), query, scope)))
+        made = adhoc_query(opened_in(query.tree, catalog, context.asker.role), query, scope)
+        found = list(scope.describe(made.sql))
     except StreamSQLError as error:
         raise located(error, query.tree, query) from error
+    types = made.types if made.types is not None and len(made.types) == len(found) else [None] * len(found)
+    return [replace(c, made=w if w is not None and is_named(w) else None) for c, w in zip(found, types, strict=True)]
 
 
 async def view(context: Context, statement: CreateMaterializedView, values: Values) -> Done:

@@ -21,7 +21,7 @@ from streamsql.engine.changes import Progress
 from streamsql.engine.dropped import last_time
 from streamsql.engine.origin_query import OriginQuery
 from streamsql.engine.origins import typed
-from streamsql.engine.replay import Kept, looks_up, replayed, rows_gone
+from streamsql.engine.replay import Kept, asks_outside, looks_up, replayed, rows_gone
 from streamsql.engine.views import ContinuousQuery
 from streamsql.plan import stages
 from streamsql.plan.nodes import ContinuousPlan
@@ -133,6 +133,11 @@ def _replayed(context: Context, snapshot: _Snapshot, query: OriginQuery, progres
         raise FeatureNotSupported(
             f'materialized view "{view.name}" cannot be verified: it forgets rows (state_ttl)',
             detail="which rows it had forgotten when others came is told by the clock of that time",
+        )
+    if asks_outside(query):
+        raise FeatureNotSupported(
+            f'materialized view "{view.name}" cannot be verified: it joins a table whose rows are not here',
+            detail="nothing tells what its origin answered when each row came",
         )
     joins_table, reads_view = looks_up(query)
     if joins_table and reads_view:
