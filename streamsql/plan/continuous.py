@@ -78,7 +78,7 @@ def _by_rank(query: Query, catalog: Catalog) -> tuple[Query, list[WireType | Non
 
 
 def _planned(query: Query, catalog: Catalog, describe: Describe, limits: Limits) -> ContinuousPlan:
-    mode = query.emit or EmitMode.UPDATE
+    mode, once = query.emit or EmitMode.UPDATE, query.emit is None
     query = replace(query, emit=mode, tree=query.tree.copy())
     as_our_own(query.tree, query)
     bound_by_time = query.watermark is not None or query.lateness is not None
@@ -87,7 +87,7 @@ def _planned(query: Query, catalog: Catalog, describe: Describe, limits: Limits)
     forgets = query.state_ttl is not None and mode is not EmitMode.APPEND and not bound_by_time
     if forgets and not _by_windows(query, catalog, describe, limits):
         reason = "rows are forgotten (state_ttl)"
-    elif not sources and mode is not EmitMode.APPEND and not bound_by_time:
+    elif once and not sources:
         reason = "it reads nothing that changes"
     elif reads_streams or mode is EmitMode.APPEND or bound_by_time:
         try:
@@ -98,6 +98,10 @@ def _planned(query: Query, catalog: Catalog, describe: Describe, limits: Limits)
             reason = refusal.message
     else:
         reason = "what it reads can lose rows"
+    if not sources and not once:
+        raise FeatureNotSupported(
+            "a continuous query reads a stream", hint="add FROM stream", position=query.position + 1
+        )
     return _recomputed(query, mode, reason, catalog, describe, limits)
 
 
