@@ -25,7 +25,7 @@ from streamsql.sql.flows import parse_alter, parse_create_sink
 from streamsql.sql.locks import parse_lock
 from streamsql.sql.nesting import check_nesting
 from streamsql.sql.prepared import parse_deallocate, parse_execute, parse_prepare
-from streamsql.sql.query import QUERY_WORDS, parse_explain, parse_query
+from streamsql.sql.query import QUERY_WORDS, parse_explain, parse_select
 from streamsql.sql.roles import (
     ROLE_WORDS,
     parse_alter_object,
@@ -60,7 +60,7 @@ from streamsql.sql.values import literal_insert
 __all__ = ["FAMILIES", "parse", "position_of"]
 
 FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
-    **{(word,): parse_query for word in sorted(QUERY_WORDS)},
+    **{(word,): parse_select for word in sorted(QUERY_WORDS)},
     **{(word,): parse_transaction for word in TRANSACTION_VERBS},
     **{("alter", word): parse_alter_role for word in ROLE_WORDS},
     **{("create", word): parse_create_role for word in ROLE_WORDS},

@@ -19,7 +19,7 @@ def _indexes(snapshot: Snapshot) -> Iterator[Row]:
     for key in all_keys(snapshot.catalog):
         numbers = key.numbers
         columns = shapes(key.table)
-        collations = [BUILT_IN[columns[n - 1].type.oid]["typcollation"] for n in numbers]
+        collations = [BUILT_IN.get(columns[n - 1].type.oid, {}).get("typcollation", 0) for n in numbers]
         yield {
             "indexrelid": key.index, "indrelid": oids.relation(key.table.id), "indnatts": len(numbers),
             "indnkeyatts": len(numbers), "indisunique": True, "indisprimary": key.primary, "indimmediate": True,

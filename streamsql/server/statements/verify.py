@@ -35,7 +35,7 @@ from streamsql.sql.statements import Verify
 async def columns(context: Context, statement: Verify, values: Values) -> list[ResultColumn]:
     view = context.catalog.view(statement.name, statement.name_position + 1)
     require_read(context.catalog, context.asker.role, view)
-    return [ResultColumn("weight", INT8), *(ResultColumn.of(c.name, c.type) for c in view.columns)]
+    return [ResultColumn("weight", INT8), *(ResultColumn.of(c.name, c.type, c.made) for c in view.columns)]
 
 
 @dataclass(frozen=True, slots=True)
