@@ -205,7 +205,7 @@ def _over(pair: Pair, base: str, form: str, how: str) -> str:
     return pair.view(form.format(b=f"({base}) AS base") + " EMIT APPEND")
 
 
-@examples(24)
+@examples(8)
 @given(
     st.data(),
     row_lists(),
@@ -238,7 +238,7 @@ def test_a_form_over_rows_made_of_rows_shows_what_single_rows_give(
     assert all(s == shown[0] for s in shown)
 
 
-@examples(12)
+@examples(5)
 @given(
     st.data(), row_lists(), st.sampled_from(LATERALS), st.sampled_from(LATERALS), _DELAYS,
     st.sampled_from(["INTERSECT", "INTERSECT ALL", "EXCEPT", "EXCEPT ALL"]),
@@ -275,7 +275,7 @@ def test_set_operations_show_what_multisets_of_rows_give(
             assert pair.proven(view)
 
 
-@examples(8)
+@examples(4)
 @given(st.data(), row_lists(), st.sampled_from(["", "LEFT "]), st.lists(st.integers(0, 2), max_size=4))
 def test_a_lookup_meets_the_table_as_it_is_when_a_row_arrives(
     database: Database, data: st.DataObject, rows: list[Row], outer: str, changed: list[int]
