@@ -16,3 +16,9 @@ shown 9
 ask -f changes.sql || exit 1
 echo "after the changes:"
 shown 8
+echo "looked up:"
+visit() { psql "$streamsql" -X -q -v ON_ERROR_STOP=1 -c "INSERT INTO visits VALUES $1"; }
+visit "('north', 'ann'), ('west', 'bob')" || exit 1
+ask -c "UPDATE managers SET name = 'nils' WHERE region = 'north'" || exit 1
+visit "('north', 'cleo')" || exit 1
+psql "$streamsql" -X -q -A -t -c 'SELECT * FROM received ORDER BY visitor'

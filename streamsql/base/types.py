@@ -18,34 +18,76 @@ SQL cast (if any) brings the column into the one Arrow form that `pgwire.values`
     timestamp, timestamptz            timestamp[us] (UTC for timestamptz)
     interval                          month_day_nano_interval
     array of T                        list<canonical T>
+    enum                              string
+    record, composite                 struct of the canonical Arrow of its fields
 
 What has no Postgres counterpart is shown as: HUGEINT, UHUGEINT, UBIGINT as numeric; smaller unsigned integers as the
-next wider signed one; STRUCT and MAP as json; ENUM, BIT, and anything unknown as text.
+next wider signed one; STRUCT as record, MAP as jsonb, UNION as json; ENUM, BIT, and anything unknown as text.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
 
+@dataclass(slots=True, eq=False)
+class Labels:
+    """The labels of an enum in their order, each with its rank.
+
+    One object, which all that have the type hold: labels are only ever added, and so everyone learns of one at once.
+    """
+
+    ranks: Mapping[str, float]
+
+    def __deepcopy__(self, _: object) -> Labels:
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a record."""
+
+    name: str
+    type: WireType
+    modifier: int = -1
+
+
 @dataclass(frozen=True, slots=True)
 class WireType:
-    """One Postgres type: its name and OID, the OID of the array of it (0: none), its size in bytes (-1: variable)."""
+    """One Postgres type: its name and OID, the OID of the array of it (0: none), its size in bytes (-1: variable).
+
+    An enum has `labels`, a record or composite type `fields`.
+    """
 
     name: str
     oid: int
     array_oid: int
     size: int
     element: WireType | None = None
+    labels: Labels | None = None
+    fields: tuple[Field, ...] = ()
 
     @property
     def array(self) -> WireType:
         """The type of arrays of this one (an array of arrays is the same Postgres type)."""
         if self.element is not None:
             return self
+        if self.is_made:
+            return WireType("_" + self.name, self.array_oid, 0, -1, element=self)
         return ARRAYS[self.name]
+
+    @property
+    def is_made(self) -> bool:
+        """Tell whether the type is none of `SCALARS`: an enum, a record, or a composite type."""
+        return self.labels is not None or bool(self.fields)
+
+    @property
+    def scalar(self) -> WireType:
+        """The type itself, or that of the elements."""
+        return self.element or self
 
 
 BOOL = WireType("bool", 16, 1000, 1)
@@ -89,6 +131,7 @@ INTERVAL = WireType("interval", 1186, 1187, 16)
 NUMERIC = WireType("numeric", 1700, 1231, -1)
 UUID = WireType("uuid", 2950, 2951, 16)
 JSONB = WireType("jsonb", 3802, 3807, -1)
+RECORD = WireType("record", 2249, 2287, -1)
 
 USER_SCALARS = (
     BOOL, BYTEA, INT8, INT2, INT4, TEXT, JSON, FLOAT4, FLOAT8, UNKNOWN, BPCHAR, VARCHAR, DATE, TIME, TIMESTAMP,
@@ -125,6 +168,23 @@ DUCKDB_NAME = {
     "time": "TIME", "timetz": "TIMETZ", "timestamp": "TIMESTAMP", "timestamptz": "TIMESTAMPTZ", "interval": "INTERVAL",
     "uuid": "UUID", "jsonb": "JSON", "oid": "INTEGER", "xid": "INTEGER",
 }  # fmt: skip
+
+
+def duckdb_name(wire_type: WireType, modifier: int = -1) -> str:
+    """Name the DuckDB type that values of a wire type are cast to; a numeric without modifier has 10 places."""
+    if wire_type.element is not None:
+        return f"{duckdb_name(wire_type.element, modifier)}[]"
+    if wire_type.fields:
+        items = (f"{_quoted(f.name)} {duckdb_name(f.type, f.modifier)}" for f in wire_type.fields)
+        return f"STRUCT({', '.join(items)})"
+    if wire_type is NUMERIC:
+        return f"DECIMAL({(modifier - 4) >> 16},{(modifier - 4) & 0xFFFF})" if modifier >= 0 else "DECIMAL(38,10)"
+    return "VARCHAR" if wire_type.labels is not None else DUCKDB_NAME.get(wire_type.name, "VARCHAR")
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
 
 # DuckDB type id -> (wire type, cast that gives the canonical Arrow form, or None where DuckDB's Arrow already is it)
 _FROM_DUCKDB: dict[str, tuple[WireType, str | None]] = {
@@ -187,15 +247,17 @@ def wire_column(duckdb_type: str) -> WireColumn:
         inner = wire_column(duckdb_type[: duckdb_type.rindex("[")])
         base = inner.type
         cast = f"{inner.cast}[]" if inner.cast else (None if duckdb_type.endswith("[]") else f"{_plain(duckdb_type)}[]")
-        if "STRUCT" in duckdb_type or "MAP" in duckdb_type:
-            return WireColumn(JSON, "JSON")
         return WireColumn(base.array, cast)
     if duckdb_type.startswith("DECIMAL("):
         precision, scale = (int(x) for x in duckdb_type[8:-1].split(","))
         return WireColumn(
             NUMERIC, None, -1 if (precision, scale) in _UNCONSTRAINED else ((precision << 16) | scale) + 4
         )
-    if duckdb_type.startswith(("STRUCT", "MAP", "UNION")):
+    if duckdb_type.startswith(("STRUCT(", "TUPLE(")):
+        return _record(duckdb_type)
+    if duckdb_type.startswith("MAP("):
+        return WireColumn(JSONB, "JSON")
+    if duckdb_type.startswith("UNION("):
         return WireColumn(JSON, "JSON")
     found = _FROM_DUCKDB.get(duckdb_type)
     if found is None:
@@ -203,15 +265,63 @@ def wire_column(duckdb_type: str) -> WireColumn:
     return WireColumn(*found)
 
 
+def struct_fields(duckdb_type: str) -> list[tuple[str, str]]:
+    """Take the name of a STRUCT or TUPLE type apart: the names and types of its fields; a tuple's are ``f1``, ``f2``.. ."""
+    kind, _, inside = duckdb_type[:-1].partition("(")
+    parts = _parts_of_list(inside)
+    if kind == "TUPLE":
+        return [(f"f{number}", part) for number, part in enumerate(parts, 1)]
+    found = []
+    for part in parts:
+        if part.startswith('"'):
+            end = 1
+            while part[end] != '"' or part[end : end + 2] == '""':
+                end += 2 if part[end] == '"' else 1
+            found.append((part[1:end].replace('""', '"'), part[end + 1 :].strip()))
+        else:
+            name, _, rest = part.partition(" ")
+            found.append((name, rest))
+    return found
+
+
+def _parts_of_list(text: str) -> list[str]:
+    """Divide a list at its commas, but for those within parentheses and quotes."""
+    parts, depth, start, quote = [], 0, 0, ""
+    for place, mark in enumerate(text):
+        if quote:
+            quote = "" if mark == quote else quote
+        elif mark in "\"'":
+            quote = mark
+        elif mark == "," and not depth:
+            parts.append(text[start:place].strip())
+            start = place + 1
+        else:
+            depth += (mark == "(") - (mark == ")")
+    return [*parts, text[start:].strip()]
+
+
+def _record(duckdb_type: str) -> WireColumn:
+    fields = [(name, of, wire_column(of)) for name, of in struct_fields(duckdb_type)]
+    made = tuple(Field(name, shown.type, shown.modifier) for name, _, shown in fields)
+    cast = None
+    if any(shown.cast for _, _, shown in fields):
+        items = (f"{_quoted(name)} {shown.cast or of}" for name, of, shown in fields)
+        cast = f"STRUCT({', '.join(items)})"
+    return WireColumn(replace(RECORD, fields=made), cast)
+
+
 @dataclass(frozen=True, slots=True)
 class Declared:
     """A column's type where DuckDB's name of it does not tell all: PostgreSQL's, and its modifier (-1: none).
 
     The modifier is that of ``pg_attribute.atttypmod``: of varchar(n) and char(n) it is n + 4, of timestamp(p) it is p.
+    `named` is how the text names a type that a user has made, at `position`; once it is looked up, its key.
     """
 
     type: WireType
     modifier: int = -1
+    named: str = ""
+    position: int = field(default=0, compare=False)
 
     @property
     def scalar(self) -> WireType:
@@ -256,6 +366,10 @@ def canonical_arrow(wire_type: WireType, modifier: int = -1) -> pa.DataType:
     """Give the canonical Arrow type of a wire type; `modifier` carries a numeric's precision and scale."""
     if wire_type.element is not None:
         return pa.list_(canonical_arrow(wire_type.element, modifier))
+    if wire_type.fields:
+        return pa.struct([(f.name, canonical_arrow(f.type, f.modifier)) for f in wire_type.fields])
+    if wire_type.labels is not None:
+        return pa.string()
     if wire_type is NUMERIC:
         if modifier < 0:
             return pa.decimal128(38, 10)

@@ -8,17 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from streamsql.base.errors import DuplicateObject, DuplicateTable, UndefinedObject, UndefinedTable, WrongObjectType
+from streamsql.base.types import BY_OID, WireColumn, WireType, wire_column
 from streamsql.catalog.access import PUBLIC_SCHEMA as PUBLIC_ID
 from streamsql.catalog.access import TEMPORARY_IDS_FROM, Access
 from streamsql.sql.constraints import Check, Constraint, ForeignKey, Unique
 from streamsql.sql.names import OWN_SCHEMA, key_of, parted
 from streamsql.sql.sequence_statements import SequenceOptions
 from streamsql.sql.statements import ColumnDefinition, EmitMode, ObjectKind, Watermark
+
+if TYPE_CHECKING:
+    from streamsql.catalog.user_types import UserType
 
 PUBLIC_SCHEMA = "public"
 ROWS_SCHEMA = "_rows"
@@ -87,12 +92,14 @@ class Relation(Named):
     """What rows can be sent to: a stream or a table.
 
     Its rows are kept in ``_rows."name"`` with two columns more, `__seq` (the arrival number, unique in the server) and
-    `__arrived_at`; the DuckDB view ``public."name"`` shows the declared columns.
+    `__arrived_at`; the DuckDB view ``public."name"`` shows the declared columns. `names` are the keys of the tables, and the
+    OIDs of the types, that its text names, by the names there (`plan.naming`).
     """
 
     columns: tuple[ColumnDefinition, ...]
     text: str
     constraints: tuple[Constraint, ...] = field(default=(), kw_only=True)
+    names: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     # by the constraint's name: the SELECT of the rows in `plan.checks.CHECKED` that violate it
     check_sql: Mapping[str, str] = field(default_factory=dict, kw_only=True, compare=False)
 
@@ -136,14 +143,13 @@ class Stream(Relation):
 class Table(Relation):
     """A table: rows are kept until they are deleted. With a `connector` (as in `Stream`) rows are replaced by their key.
 
-    `key_name` is its primary key's. `names` are the keys of the tables that its text names, by the names there.
+    `key_name` is its primary key's.
     """
 
     primary_key: tuple[str, ...] = ()
     connector: Mapping[str, str] = field(default_factory=dict)
     fails: bool = False
     key_name: str = ""
-    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def uniques(self) -> tuple[Unique, ...]:
@@ -185,10 +191,17 @@ class Sequence(Named):
 
 @dataclass(frozen=True, slots=True)
 class OutputColumn:
-    """A column of a query's result: its name and DuckDB type."""
+    """A column of a query's result: its name and DuckDB type, and that of a user's that its values are of."""
 
     name: str
     type: str
+    made: WireType | None = None
+
+    @property
+    def wire(self) -> WireColumn:
+        """How it is shown to clients."""
+        shown = wire_column(self.type)
+        return shown if self.made is None else WireColumn(self.made, shown.cast)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +262,8 @@ class Catalog:
     sinks: Mapping[str, Sink] = field(default_factory=dict)
     # by key; they share their names with the objects
     sequences: Mapping[str, Sequence] = field(default_factory=dict)
+    # those that users have made, by OID
+    types: Mapping[int, UserType] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[CatalogObject]:
         return iter(self.objects.values())
@@ -280,6 +295,22 @@ class Catalog:
     def sequence_called(self, schema: str, name: str) -> Sequence | None:
         """Give the sequence that is called so."""
         return next((s for s in self.sequences.values() if (s.schema, s.bare) == (schema, name)), None)
+
+    def type_called(self, schema: str, name: str) -> UserType | None:
+        """Give the type of a user's that is called so."""
+        return next((made for made in self.types.values() if (made.schema, made.bare) == (schema, name)), None)
+
+    def type_of(self, oid: int) -> WireType | None:
+        """Give the type of this OID, as clients name it: a built-in one, one of a user's, or an array of such."""
+        if oid in BY_OID:
+            return BY_OID[oid]
+        for made in self.types.values():
+            if oid in (made.wire.oid, made.wire.array_oid):
+                return made.wire if oid == made.wire.oid else made.wire.array
+        return None
+
+    def with_types(self, types: Mapping[int, UserType]) -> Catalog:
+        return replace(self, types=types)
 
     def sequence_of(self, made: Relation, column: str) -> Sequence | None:
         """Give the sequence that a column owns."""

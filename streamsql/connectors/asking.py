@@ -130,7 +130,7 @@ class Asked:
         with contextlib.closing(self._engine.store.cursor()) as cursor:
             schema = ingest.arrow_schema(table, cursor)
             shaped = ingest.conform(rows, table.columns, table, schema, cursor)
-        return Answer(table.name, keys, shaped, now + self._lookup.cache_us, self._lookup.cache_rows)
+        return Answer(table.name, table.id, keys, shaped, now + self._lookup.cache_us, self._lookup.cache_rows)
 
     def close(self) -> None:
         if self._lookup is not None:

@@ -24,7 +24,7 @@ import pyarrow as pa
 from streamsql.base.errors import InvalidParameterValue, UndefinedColumn
 from streamsql.catalog.objects import nearest
 from streamsql.connectors.joined import Payloads
-from streamsql.connectors.message_bytes import BytesReader, KeyReader
+from streamsql.connectors.message_bytes import AvroKeys, BytesReader, KeyReader
 from streamsql.connectors.registry import REGISTRY_OPTIONS
 from streamsql.connectors.schemas import BINARY, BINARY_OPTIONS, binary_decoder, check_binary
 from streamsql.connectors.settings import Option, boolean, one_of
@@ -103,6 +103,8 @@ def check_format(given: Given, options: Mapping[str, Any], columns: Sequence[Col
     """Check the options of a format against each other and the stream's columns. Raises StreamSQLError with a position."""
     name = options["format"]
     for option, formats in _ONLY_OF.items():
+        if option in REGISTRY_OPTIONS and options.get("key_format") == "avro":
+            continue
         if option in given.values and name not in formats:
             raise InvalidParameterValue(
                 f'the option "{option}" is for {" and ".join(formats)}, not for {name}',
@@ -187,7 +189,9 @@ class MessageDecoder:
         self._metadata = metadata
         self._record_bytes_max = record_bytes_max
         self._readers = {
-            c.name: BytesReader(c, options["times"])
+            c.name: AvroKeys(c, options)
+            if c.include == "key" and options.get("key_format") == "avro"
+            else BytesReader(c, options["times"])
             for c in self._included
             if c.include.startswith(HEADER) or metadata[c.include].bytes
         }
@@ -195,8 +199,13 @@ class MessageDecoder:
         self._keys: KeyReader | None = None
         in_key = [c for c in key if not c.include]
         if self._tombstones == "delete" and in_key:
-            self._keys = KeyReader(in_key, options["key_format"], options["times"], record_bytes_max)
+            self._keys = KeyReader(in_key, options, record_bytes_max)
             self.wanted |= {"key"}
+        if options.get("key_format") == "avro" and "key" not in self.wanted:
+            raise InvalidParameterValue(
+                'the option "key_format" is for keys that are read',
+                hint="INCLUDE KEY AS k, or a table with a PRIMARY KEY",
+            )
 
     def decode(self, payloads: Sequence[bytes | None] | Payloads, told: Told) -> DecodedMessages:
         """Read messages; `told` has for each word of `wanted` a value a message."""

@@ -11,8 +11,9 @@ from __future__ import annotations
 import enum
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,8 @@ import pyarrow.compute as pc
 
 from streamsql.base.errors import InvalidParameterValue, UndefinedColumn
 from streamsql.catalog.objects import OutputColumn, nearest
+from streamsql.connectors.registry import REGISTRY_OPTIONS
+from streamsql.connectors.schemas import BINARY, Records, check_records, check_registry
 from streamsql.connectors.settings import Option, one_of
 from streamsql.connectors.sink import Delivery, Shape
 from streamsql.connectors.source import Given
@@ -74,8 +77,57 @@ def texts_of(rows: pa.Table, columns: Sequence[OutputColumn]) -> list[pa.Array]:
     return [column.combine_chunks().cast(pa.string()) for column in made.columns]
 
 
-def bodies_of(delivery: Delivery, shape: Shape, mode: Mode) -> list[bytes]:
-    """Give a message for each change of a delivery, as JSON."""
+BODY_OPTIONS: dict[str, Option] = {
+    "format": Option(
+        one_of("json", *BINARY), "json",
+        says="what a message holds: `json`, or a record with the id that its schema has in the registry: `avro`, `protobuf`. "
+        "These are for rows alone: no record says that a row went",
+    ),
+    **REGISTRY_OPTIONS,
+}  # fmt: skip
+
+
+def check_bodies(given: Given, options: Mapping[str, Any], shape: Shape, mode: Mode, *, deletes: bool = False) -> None:
+    """Check whether changes can be written so; `deletes`: what goes needs no message's body. Raises with a position."""
+    kind, place = options["format"], given.places.get("format")
+    check_registry(given, options)
+    if kind not in BINARY:
+        return
+    if mode is not Mode.APPEND and not (mode is Mode.UPSERT and deletes):
+        raise InvalidParameterValue(
+            f"{kind} is for rows that come, and in mode {mode.value} rows go as well",
+            hint="use json, or a view whose rows never go",
+            position=place,
+        )
+    if options["registry_subject"] is None:
+        raise InvalidParameterValue(
+            f"{kind} needs the option registry_subject", hint="registry_subject = 'name-value'", position=place
+        )
+    check_records(given, "format", kind, [Field(c.name, c.type) for c in shape.columns])
+
+
+class Bodies:
+    """Writes the messages of one sink."""
+
+    def __init__(self, options: Mapping[str, Any], shape: Shape, mode: Mode) -> None:
+        """Have the registry take the schema, if there is one. Raises Unavailable, ExternalError."""
+        self._shape, self._mode = shape, mode
+        self._records: Records | None = None
+        if options["format"] in BINARY:
+            fields = [Field(c.name, c.type) for c in shape.columns]
+            self._records = Records(options, options["format"], fields, options["registry_subject"])
+
+    def of(self, delivery: Delivery) -> list[bytes]:
+        """Give a message for each change of a delivery."""
+        if self._records is None:
+            return _json_bodies(delivery, self._shape, self._mode)
+        found: list[bytes] = self._records.write(
+            delivery.rows.select([c.name for c in self._shape.columns])
+        ).to_pylist()
+        return found
+
+
+def _json_bodies(delivery: Delivery, shape: Shape, mode: Mode) -> list[bytes]:
     if not delivery.rows.num_rows:
         return []
     went = delivery.weights < 0

@@ -2,7 +2,7 @@
 
 What a message is depends on the view and the format:
 
-    json, csv, raw, avro
+    json, csv, raw, avro, protobuf
                       of a view whose rows only ever come: a message a row
                       of any other, by its key: the row as it is now, or a message without a payload where it has gone
     debezium          of any view: a change envelope, an update in one where the key tells which rows belong together
@@ -22,28 +22,29 @@ import pyarrow.compute as pc
 from streamsql.base.errors import InvalidParameterValue
 from streamsql.connectors.messages import FORMAT_OPTIONS
 from streamsql.connectors.registry import REGISTRY_OPTIONS
-from streamsql.connectors.schemas import check_registry, record_name, registered, subject_of
+from streamsql.connectors.schemas import BINARY, Records, check_records, check_registry, subject_of
 from streamsql.connectors.settings import Option, one_of
 from streamsql.connectors.sink import Delivery, Shape
 from streamsql.connectors.source import Given
 from streamsql.formats import casts
-from streamsql.formats.avro.writing import AvroWriter, check_names
 from streamsql.formats.csv import CsvFormat
 from streamsql.formats.format import Field
 from streamsql.formats.json import objects
 
 PAYLOAD_OPTIONS: dict[str, Option] = {
     "format": Option(
-        one_of("json", "csv", "raw", "debezium", "avro"), "json",
+        one_of("json", "csv", "raw", "debezium", *BINARY), "json",
         says="what a message holds: `json` (an object), `csv` (a line), `raw` (the one column, of type text or bytea), "
-        "`avro` (a record, with the id that the schema has in the registry), or `debezium` (a change envelope). All but the "
-        "last need a key where rows of the view change: the message is the row as "
+        "`avro` and `protobuf` (a record, with the id that the schema has in the registry), or `debezium` (a change "
+        "envelope). All but the last need a key where rows of the view change: the message is the row as "
         "it is now, one without a payload says that it has gone",
     ),
     "key_format": Option(
-        one_of("json", "raw"), "json",
-        says="how the columns of `key` become the message's key: `json` (an object), `raw` (the text of the one column)",
+        one_of("json", "raw", *BINARY), "json",
+        says="how the columns of `key` become the message's key: `json` (an object), `raw` (the text of the one column), "
+        "`avro` and `protobuf` (a record)",
     ),
+    "registry_key_subject": Option(str, None, says="the registry's subject of keys; the default is the topic with `-key`"),
     "delimiter": FORMAT_OPTIONS["delimiter"],
     **REGISTRY_OPTIONS,
 }  # fmt: skip
@@ -75,12 +76,15 @@ def check_payloads(given: Given, options: Mapping[str, Any], shape: Shape) -> No
             "a raw key needs one column", hint="name it: key = 'a'", position=given.places.get("key_format", place)
         )
     check_registry(given, options)
-    if options["format"] == "avro":
-        try:
-            check_names([Field(column.name, column.type) for column in shape.columns])
-        except InvalidParameterValue as error:
-            error.position = place
-            raise
+    fields = [Field(column.name, column.type) for column in shape.columns]
+    if options["format"] in BINARY:
+        check_records(given, "format", options["format"], fields)
+    if options["key_format"] in BINARY:
+        if not shape.key:
+            raise InvalidParameterValue(
+                "there is no key", hint="name it: key = 'a, b'", position=given.places.get("key_format")
+            )
+        check_records(given, "key_format", options["key_format"], [f for f in fields if f.name in shape.key])
     if "delimiter" in given.values and options["format"] != "csv":
         raise InvalidParameterValue(
             f'the option "delimiter" is for csv, not for {options["format"]}', position=given.places.get("delimiter")
@@ -95,12 +99,16 @@ class PayloadWriter:
         self._shape = shape
         self._fields = tuple(Field(c.name, c.type) for c in shape.columns)
         self._upserts = not shape.append_only and options["format"] != "debezium"
-        self._avro: AvroWriter | None = None
-        if options["format"] == "avro":
+        self._key_fields = [f for name in shape.key for f in self._fields if f.name == name]
+        self._records: Records | None = None
+        self._key_records: Records | None = None
+        if options["format"] in BINARY:
             subject = subject_of(options)
             assert subject is not None
-            self._avro = AvroWriter(self._fields, record_name(subject))
-            self._header = registered(options, subject, self._avro.schema)
+            self._records = Records(options, options["format"], self._fields, subject)
+        if options["key_format"] in BINARY:
+            subject = options["registry_key_subject"] or f"{options['topic']}-key"
+            self._key_records = Records(options, options["key_format"], self._key_fields, subject)
 
     def write(self, delivery: Delivery) -> Payloads:
         """Give the messages of a delivery, in order."""
@@ -129,10 +137,9 @@ class PayloadWriter:
                 written = CsvFormat(self._fields, False, self._options["delimiter"]).lines(rows)
             case "raw":
                 written = rows.column(0).combine_chunks()
-            case "avro":
-                assert self._avro is not None
-                header, nothing = (pa.scalar(b, pa.large_binary()) for b in (self._header, b""))
-                return pc.binary_join_element_wise(header, self._avro.write(rows), nothing)
+            case "avro" | "protobuf":
+                assert self._records is not None
+                return self._records.write(rows)
             case _:
                 written = objects(rows, self._fields)
         return written.cast(pa.large_binary())
@@ -141,8 +148,10 @@ class PayloadWriter:
         key = self._shape.key
         if not key:
             return None
-        fields = [f for name in key for f in self._fields if f.name == name]
+        fields = self._key_fields
         taken = rows.select(list(key))
+        if self._key_records is not None:
+            return self._key_records.write(taken)
         if self._options["key_format"] == "json":
             return objects(taken, fields).cast(pa.large_binary())
         if fields[0].type == "BLOB":

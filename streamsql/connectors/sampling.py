@@ -25,18 +25,27 @@ FIRST_SECONDS_MAX, NEXT_SECONDS_MAX = 5.0, 0.5
 _LOOK_AGAIN_SECONDS = 0.02
 # options that say where to begin, or who is told of it
 _WHERE = {"startup", "startup_timestamp", "startup_positions", "scan.startup.mode", "auto.offset.reset"}
+_EARLIEST: Mapping[str, str] = {"startup": "earliest"}
 _GROUP = {"group", "group.id", "properties.group.id"}
 
 
 def infer_columns(
-    connector: Connector, given: Given, options: Mapping[str, Any], surroundings: Surroundings
-) -> tuple[ColumnDefinition, ...]:
-    """Tell the columns of a connector's messages. Raises StreamSQLError where there is no telling."""
-    return tuple(ColumnDefinition(f.name, f.type) for f in _fields(connector, given, options, surroundings))
+    connector: Connector, given: Given, options: Mapping[str, Any], surroundings: Surroundings,
+    sampled: Mapping[str, str] = _EARLIEST,
+) -> tuple[ColumnDefinition, ...]:  # fmt: skip
+    """Tell the columns of a connector's messages. Raises StreamSQLError where there is no telling.
+
+    `sampled` are options of the source that the sample is read from, in place of those that are given.
+    """
+    return tuple(ColumnDefinition(f.name, f.type) for f in _fields(connector, given, options, surroundings, sampled))
 
 
 def _fields(
-    connector: Connector, given: Given, options: Mapping[str, Any], surroundings: Surroundings
+    connector: Connector,
+    given: Given,
+    options: Mapping[str, Any],
+    surroundings: Surroundings,
+    sampled: Mapping[str, str],
 ) -> tuple[Field, ...]:
     name = options["format"]
     if name in BINARY:
@@ -46,7 +55,7 @@ def _fields(
             "columns of CSV without a header have no names to infer", hint="write the columns out",
             position=given.places.get("format"),
         )  # fmt: skip
-    payloads = _sample(connector, given, surroundings)
+    payloads = _sample(connector, given, surroundings, sampled)
     if not payloads:
         raise InvalidParameterValue(
             "there are no messages to infer columns from", hint="write the columns out",
@@ -60,11 +69,11 @@ def _fields(
     return infer_json(b"\n".join(p.replace(b"\r", b" ").replace(b"\n", b" ") for p in payloads))
 
 
-def _sample(connector: Connector, given: Given, surroundings: Surroundings) -> list[bytes]:
+def _sample(connector: Connector, given: Given, surroundings: Surroundings, sampled: Mapping[str, str]) -> list[bytes]:
     """Read the first messages."""
     left_out = _WHERE | _GROUP | {n for name, o in FORMAT_OPTIONS.items() for n in (name, *o.synonyms)}
     values = {n: v for n, v in given.values.items() if n not in left_out}
-    values |= {"format": "raw", "startup": "earliest", "tombstones": "skip"}
+    values |= {"format": "raw", "tombstones": "skip", **sampled}
     columns = (ColumnDefinition("value", "BLOB"),)
     source = connector.open(Given(values, given.places), columns, {}, time.time_ns() // 1000, surroundings)
     try:

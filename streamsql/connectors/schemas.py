@@ -7,19 +7,25 @@ file below ``--allow-path``: ``schema = secret 'file:trades.avsc'``.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from streamsql.base.errors import InvalidParameterValue, StreamSQLError
 from streamsql.connectors.registry import REGISTRY_OPTIONS, Registry, require_client
 from streamsql.connectors.settings import Option, one_of
 from streamsql.connectors.source import Given
 from streamsql.formats.avro.format import AvroCodec, avro_type, infer_avro
+from streamsql.formats.avro.writing import AvroWriter, check_names
 from streamsql.formats.binary import BinaryDecoder, SchemaText
 from streamsql.formats.format import Field
 from streamsql.formats.protobuf.format import ProtobufCodec, infer_protobuf
 from streamsql.formats.protobuf.schema import message_of
+from streamsql.formats.protobuf.writing import ProtobufWriter, check_fields
+from streamsql.formats.written import RecordWriter
 from streamsql.sql.secrets import SecretReference
 
 BINARY = ("avro", "protobuf")
@@ -72,20 +78,63 @@ def check_binary(given: Given, options: Mapping[str, Any]) -> None:
 
 def check_registry(given: Given, options: Mapping[str, Any]) -> None:
     """Check the options of a sink's registry. Raises InvalidParameterValue with a position."""
-    avro = options["format"] in BINARY
-    for name, option in REGISTRY_OPTIONS.items():
+    formats = {name: options.get(name) for name in ("format", "key_format")}
+    place = next(
+        (given.places[name] for name, kind in formats.items() if kind in BINARY and name in given.places), None
+    )
+    binary = next((kind for kind in formats.values() if kind in BINARY), None)
+    for name, option in (*REGISTRY_OPTIONS.items(), ("registry_key_subject", REGISTRY_OPTIONS["registry_subject"])):
         for written in {name, *option.synonyms} & given.values.keys():
-            if not avro:
+            if binary is None:
                 raise InvalidParameterValue(
-                    f'the option "{written}" is for avro, not for {options["format"]}',
+                    f'the option "{written}" is for avro and protobuf, not for {formats["format"]}',
                     position=given.places.get(written),
                 )
-    if avro and not _WRITTEN & given.values.keys():
+    if binary is not None and not _WRITTEN & given.values.keys():
         raise InvalidParameterValue(
-            "avro needs a registry, which keeps the schema", hint="registry = 'http://host:8081'",
-            position=given.places.get("format"),
+            f"{binary} needs a registry, which keeps the schema", hint="registry = 'http://host:8081'", position=place
+        )
+    _check_address(given)
+
+
+def check_key_registry(given: Given) -> None:
+    """Check that there is a registry for keys that are Avro. Raises InvalidParameterValue with a position."""
+    if not _WRITTEN & given.values.keys():
+        raise InvalidParameterValue(
+            "keys that are avro need a registry", hint="registry = 'http://host:8081'",
+            position=given.places.get("key_format"),
         )  # fmt: skip
     _check_address(given)
+
+
+def check_records(given: Given, option: str, kind: str, fields: Sequence[Field]) -> None:
+    """Check whether rows with these columns can be records of `kind`, which the option names. Raises with a position."""
+    try:
+        (check_names if kind == "avro" else check_fields)(fields)
+    except StreamSQLError as error:
+        error.position = given.places.get(option, given.places.get("connector"))
+        raise
+
+
+class Records:
+    """Writes rows as records of Avro or Protocol Buffers, each with the id that its schema has in the registry before it."""
+
+    def __init__(self, options: Mapping[str, Any], kind: str, fields: Sequence[Field], subject: str) -> None:
+        """Have the registry take the schema. Raises Unavailable, ExternalError."""
+        name = record_name(subject)
+        self._writer: RecordWriter = AvroWriter(fields, name) if kind == "avro" else ProtobufWriter(fields, name)
+        registry = Registry(options)
+        try:
+            number = registry.register(subject, SchemaText(self._writer.schema, _KINDS[kind]))
+        finally:
+            registry.close()
+        # of Protocol Buffers which message it is: none stands for the first
+        self._header = b"\0" + number.to_bytes(4, "big") + (b"\0" if kind == "protobuf" else b"")
+
+    def write(self, rows: pa.Table) -> pa.Array:
+        """Give the message of each row; `rows` has a column a field, by position."""
+        header, nothing = (pa.scalar(b, pa.large_binary()) for b in (self._header, b""))
+        return pc.binary_join_element_wise(header, self._writer.write(rows), nothing)
 
 
 def _check_address(given: Given) -> None:
@@ -108,17 +157,8 @@ def _check_address(given: Given) -> None:
 
 def record_name(subject: str) -> str:
     """Name the record of a subject."""
-    name = re.sub(r"[^A-Za-z0-9_]", "_", subject.removesuffix("-value"))
+    name = re.sub(r"[^A-Za-z0-9_]", "_", subject.removesuffix("-value").removesuffix("-key"))
     return name if not name[:1].isdigit() else f"_{name}"
-
-
-def registered(options: Mapping[str, Any], subject: str, schema: str) -> bytes:
-    """Have the registry take a sink's schema; give what stands before each record. Raises Unavailable, ExternalError."""
-    registry = Registry(options)
-    try:
-        return b"\0" + registry.register(subject, SchemaText(schema)).to_bytes(4, "big")
-    finally:
-        registry.close()
 
 
 def _checked(schema: SchemaText, options: Mapping[str, Any]) -> SchemaText:
@@ -138,6 +178,15 @@ def binary_decoder(options: Mapping[str, Any], fields: tuple[Field, ...]) -> Bin
     if options["format"] == "avro":
         return AvroCodec(fields, options["times"], schemas, schema).decoder(framed=framed)
     return ProtobufCodec(fields, options["times"], schemas, schema, options["message"]).decoder(framed=framed)
+
+
+def key_decoder(
+    options: Mapping[str, Any], fields: tuple[Field, ...], *, whole: str = "", alone: str = ""
+) -> BinaryDecoder:
+    """Make the decoder of keys that are Avro, in the registry's framing (`AvroCodec` tells the rest)."""
+    return AvroCodec(fields, options["times"], Registry(options).schema, None, whole=whole, alone=alone).decoder(
+        framed=True
+    )
 
 
 def subject_of(options: Mapping[str, Any]) -> str | None:

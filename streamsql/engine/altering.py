@@ -27,6 +27,7 @@ from streamsql.engine.alter_actions import Plan, planned
 from streamsql.engine.constraints import about, check_within, explaining, with_checks
 from streamsql.engine.epoch import Engine
 from streamsql.engine.recomputed import RecomputedQuery
+from streamsql.plan.type_names import notes_of
 from streamsql.sql import altering as a
 from streamsql.sql.constraints import ForeignKey
 from streamsql.sql.names import joined, key_of, parted
@@ -102,7 +103,7 @@ def _readers(engine: Engine, plan: Plan) -> list[View]:
 
 def _columns_read(engine: Engine, view: View) -> tuple[set[str], bool]:
     """Name the columns that a view's text speaks of, and tell whether it reads all there are."""
-    statement = recovery.defined(view.text, view.name, view.names, engine.limits)
+    statement = recovery.defined(view.text, view.name, view.names, engine.limits, engine.catalog.types)
     assert isinstance(statement, CreateMaterializedView)
     tree = statement.query.tree
     columns = {c.name for c in tree.find_all(exp.Column) if not isinstance(c.this, exp.Star)}
@@ -117,6 +118,7 @@ def _columns_read(engine: Engine, view: View) -> tuple[set[str], bool]:
 def _written(engine: Engine, table: Table) -> Table:
     """Give a table as it is read back from its definition, which is written anew."""
     names = {joined(*parted(c.table)): c.table for c in table.foreign_keys if c.table != table.name}
+    names |= notes_of(table.columns)
     name = key_of(table.schema, table.bare)
     constraints = tuple(
         replace(c, table=name) if isinstance(c, ForeignKey) and c.table == table.name else c for c in table.constraints
@@ -127,7 +129,7 @@ def _written(engine: Engine, table: Table) -> Table:
             key_name=table.key_name, constraints=constraints,
         )
     )  # fmt: skip
-    statement = recovery.defined(text, table.name, names, engine.limits)
+    statement = recovery.defined(text, table.name, names, engine.limits, engine.catalog.types)
     assert isinstance(statement, CreateTable)
     made = recovery.relation_of(statement, table.id, text)
     assert isinstance(made, Table)

@@ -23,10 +23,11 @@ _FOR_EVER = (1 << 63) - 1
 class Answer:
     """What a table's origin has said: the `keys` that it was asked for, the `rows` that it has of them, good until `until_us`.
 
-    At most `rows_max` keys of the table are cached.
+    At most `rows_max` keys of the table are cached. `table_id` tells a table from another that had its name before.
     """
 
     table: str
+    table_id: int
     keys: pa.Table
     rows: pa.Table
     until_us: int
@@ -73,6 +74,7 @@ class Answers:
     """The answers of all tables. `now_us` is the time of what runs."""
 
     now_us: int = 0
+    _tables: Mapping[str, int] = field(default_factory=dict)
     _cached: dict[str, _Known] = field(default_factory=dict)
     _held: dict[str, _Known] = field(default_factory=dict)
     _missing: dict[str, list[pa.Table]] = field(default_factory=dict)
@@ -82,6 +84,13 @@ class Answers:
         """Begin an epoch, or whatever else takes rows in: nothing is missing yet."""
         self.now_us = now_us
         self._missing, self._roots = {}, set()
+
+    def tell(self, tables: Mapping[str, int]) -> None:
+        """Tell which tables there are, with their ids: what is known of others is forgotten."""
+        gone = [name for name in self._cached if tables.get(name) != self._tables.get(name)]
+        for name in gone:
+            del self._cached[name]
+        self._tables = tables
 
     def known(self, table: str) -> tuple[pa.Table, pa.Table] | None:
         """Give the keys of a table that something is known of, each with the time until which it is (UNTIL), and the rows."""
@@ -108,6 +117,8 @@ class Answers:
     def holding(self, answers: Iterable[Answer]) -> Iterator[None]:
         """Know these answers for a while, however long they are good for."""
         for answer in answers:
+            if self._tables.get(answer.table) != answer.table_id:
+                continue
             before = self._held.get(answer.table) or self._cached.get(answer.table) or _empty(answer)
             self._held[answer.table] = before.with_answer(answer, _FOR_EVER)
         try:
@@ -118,12 +129,10 @@ class Answers:
     def cache(self, answers: Iterable[Answer], now_us: int) -> None:
         """Know these answers until they are too old, or too many."""
         for answer in answers:
+            if self._tables.get(answer.table) != answer.table_id:
+                continue
             before = self._cached.get(answer.table) or _empty(answer)
             self._cached[answer.table] = before.with_answer(answer, answer.until_us).at(now_us, answer.rows_max)
-
-    def forget(self, table: str) -> None:
-        """Let go of what is known of a table that is no more."""
-        self._cached.pop(table, None)
 
     def cached_keys(self, table: str) -> int:
         """Tell how many keys of a table are cached."""

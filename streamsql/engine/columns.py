@@ -9,6 +9,7 @@ Rows that were sent before, and come after, have the column's default as well (`
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from sqlglot.tokens import TokenType
@@ -28,6 +29,7 @@ from streamsql.engine.shared import SharedQuery, part
 from streamsql.engine.store import Store
 from streamsql.engine.view_definitions import Replacement, reorder
 from streamsql.plan.insertion import default_of
+from streamsql.plan.type_names import notes_of
 from streamsql.sql.names import quote_name
 from streamsql.sql.render_trees import duckdb_sql
 from streamsql.sql.statements import CreateMaterializedView, CreateStream
@@ -38,9 +40,13 @@ def add_stream_column(engine: Engine, stream: Stream, statement: CreateStream) -
     """Let a stream have the columns of a statement, of which one is new. Raises StreamSQLError: nothing has happened."""
     grown = recovery.relation_of(statement, stream.id, statement.text)
     assert isinstance(grown, Stream)
-    read_back = recovery.defined(statement.text, stream.name, {}, engine.limits)
+    read_back = recovery.defined(
+        statement.text, stream.name, notes_of(statement.columns), engine.limits, engine.catalog.types
+    )
     assert isinstance(read_back, CreateStream)
-    grown = replace(grown, schema=stream.schema, label=stream.label, constraints=read_back.constraints)
+    grown = replace(
+        grown, schema=stream.schema, label=stream.label, constraints=read_back.constraints, names=read_back.names
+    )
     grown = with_checks(grown, engine.limits)
     above = engine.catalog.all_dependents(stream.name)
     before, kept = engine.catalog, dict(engine.queries)
@@ -127,7 +133,7 @@ class _Growth(Replacement):
 
     def _columns_of(self, item: View) -> tuple[object, ...]:
         engine = self.engine
-        statement = recovery.defined(item.text, item.name, item.names, engine.limits)
+        statement = recovery.defined(item.text, item.name, item.names, engine.limits, engine.catalog.types)
         assert isinstance(statement, CreateMaterializedView)
         made, _ = recovery.view_of(statement, item.id, item.text, engine.catalog, engine.store.describe, engine.limits)
         return made.columns
@@ -157,7 +163,8 @@ def _add(store: Store, before: Stream, grown: Stream) -> None:
             store.execute(f"ALTER TABLE {grown.rows_table} ADD COLUMN {quoted(column.name)} {column.type}{default}")
     names = ", ".join(quoted(c.name) for c in grown.columns)
     store.execute(f"CREATE OR REPLACE VIEW {grown.public_name} AS SELECT {names} FROM {grown.rows_table}")
-    store.execute("UPDATE _engine.objects SET definition = ? WHERE id = ?", [grown.text, grown.id])
+    place = json.dumps(recovery.place_of(grown))
+    store.execute("UPDATE _engine.objects SET definition = ?, place = ? WHERE id = ?", [grown.text, place, grown.id])
 
 
 def _star_written_out(text: str, catalog: Catalog, item: View, engine: Engine) -> str:

@@ -94,6 +94,7 @@ class Engine:
         self.queries.update(opened(store, found, self.describe, limits))
         self.queue.apart = chains.apart(self.catalog, self.queries.values())
         outbox.mark(self.catalog, self.queries)
+        self.waiting.follow_catalog()
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
 
     # ---- for any thread ----
@@ -182,7 +183,7 @@ class Engine:
         self.queue.apart = chains.apart(self.catalog, self.queries.values())
         self.flows.tell(self.catalog)
         if self.catalog is not before:
-            self.waiting.try_again()
+            self.waiting.follow_catalog()
 
     def _run_safely(self, run: Callable[[], object]) -> None:
         call = Call(run)

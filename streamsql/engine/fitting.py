@@ -15,12 +15,16 @@ import pyarrow.compute as pc
 from streamsql.base import types as t
 from streamsql.base.errors import StringDataRightTruncation
 from streamsql.base.types import Declared
+from streamsql.pgwire.values import BadValue
+from streamsql.pgwire.values.enum import check_labels
 
 _EVER = 2**63 - 1  # infinity as DuckDB has it; -infinity is its negative
 
 
 def fitted(values: pa.ChunkedArray, declared: Declared) -> pa.ChunkedArray:
     """Give a column's values as they are stored. Raises StringDataRightTruncation."""
+    if declared.scalar.labels is not None:
+        return _each(values, lambda array: _of_labels(array, declared))
     size = declared.size
     if declared.scalar in (t.VARCHAR, t.BPCHAR):
         return _each(values, lambda array: _cut(array, declared, size))
@@ -43,6 +47,13 @@ def _within(array: pa.Array, change: Callable[[pa.Array], pa.Array]) -> pa.Array
         if inner is array.values
         else pa.ListArray.from_arrays(array.offsets, inner, array.type, mask=array.is_null())
     )
+
+
+def _of_labels(array: pa.Array, declared: Declared) -> pa.Array:
+    try:
+        return check_labels(array, declared.scalar)
+    except BadValue as bad:
+        raise bad.error from None
 
 
 def _cut(array: pa.Array, declared: Declared, size: int | None) -> pa.Array:

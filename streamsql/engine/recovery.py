@@ -39,7 +39,8 @@ from streamsql.catalog.objects import (
     View,
     quoted,
 )
-from streamsql.engine import access, finished, outbox, receipts, sequences
+from streamsql.catalog.user_types import UserType
+from streamsql.engine import access, finished, kept_types, outbox, receipts, sequences
 from streamsql.engine.changes import Progress
 from streamsql.engine.constraints import with_checks
 from streamsql.engine.outbox import SinkProgress
@@ -186,7 +187,7 @@ def create_engine_tables(store: Store) -> None:
 
     Raises DataDirectoryError for a database of another format, which is left as it is.
     """
-    tables = (*_TABLES, *access.TABLES, *receipts.TABLES, finished.TABLE, sequences.TABLE)
+    tables = (*_TABLES, *access.TABLES, *receipts.TABLES, finished.TABLE, sequences.TABLE, kept_types.TABLE)
     views = (*_VIEWS, receipts.VIEW, outbox.VIEW)
     layout = f"{FORMAT}:{hashlib.sha256(chr(10).join((*tables, *views)).encode()).hexdigest()}"
     store.execute("CREATE TABLE IF NOT EXISTS _engine.layout (digest VARCHAR)")
@@ -217,7 +218,7 @@ def create_engine_tables(store: Store) -> None:
 
 def place_of(made: CatalogObject) -> dict[str, Any]:
     """Give what `_engine.objects` has of where an object stands."""
-    return {"schema": made.schema, "name": made.bare, "names": {} if isinstance(made, Stream) else dict(made.names)}
+    return {"schema": made.schema, "name": made.bare, "names": dict(made.names)}
 
 
 def save_object(store: Store, made: CatalogObject | Sink) -> None:
@@ -322,11 +323,14 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
     guarantees = {s["name"]: s["guarantee"] for s in progress.get("sinks", ())}
     schemas = {name: Schema(i, name) for i, name in store.fetch("SELECT id, name FROM _engine.schemas ORDER BY id")}
     catalog = Catalog(
-        access=access.read_access(store), schemas={PUBLIC_SCHEMA: PUBLIC, **schemas}, sequences=sequences.read(store)
+        access=access.read_access(store),
+        schemas={PUBLIC_SCHEMA: PUBLIC, **schemas},
+        sequences=sequences.read(store),
+        types=kept_types.read(store, limits),
     )
     found = Recovered(catalog, epoch, next_sequence, next_id, streams, sinks)
     rows = store.fetch("SELECT id, name, definition, place FROM _engine.objects ORDER BY id")
-    waiting = [_Kept.of(limits, *row) for row in rows]
+    waiting = [_Kept.of(limits, catalog.types, *row) for row in rows]
     names = {kept.statement.name for kept in waiting if not isinstance(kept.statement, CreateSink)}
     while waiting:
         # a view that was replaced may read what is younger
@@ -359,30 +363,38 @@ class _Kept:
     label: str
 
     @classmethod
-    def of(cls, limits: Limits, object_id: int, key: str, text: str, place: str | None) -> _Kept:
+    def of(
+        cls,
+        limits: Limits,
+        types: Mapping[int, UserType] | None,
+        object_id: int,
+        key: str,
+        text: str,
+        place: str | None,
+    ) -> _Kept:
         at: dict[str, Any] = (
             json.loads(place) if place is not None else {"schema": PUBLIC_SCHEMA, "name": key, "names": {}}
         )
-        return cls(object_id, defined(text, key, at["names"], limits), at["schema"], at["name"])
+        return cls(object_id, defined(text, key, at["names"], limits, types), at["schema"], at["name"])
 
 
 def read_relation(limits: Limits, object_id: int, key: str, text: str, place: str | None) -> Stream | Table:
-    """Make the catalog's object of what `_engine.objects` had of a stream or table."""
-    kept = _Kept.of(limits, object_id, key, text, place)
+    """Make the object of what `_engine.objects` had of a stream or table that is gone, and maybe its types as well."""
+    kept = _Kept.of(limits, None, object_id, key, text, place)
     assert isinstance(kept.statement, (CreateStream, CreateTable)), kept.statement
     return relation_of(kept.statement, object_id, kept.statement.text)
 
 
 def defined(
-    text: str, key: str, names: Mapping[str, str], limits: Limits
+    text: str, key: str, names: Mapping[str, str], limits: Limits, types: Mapping[int, UserType] | None
 ) -> CreateMaterializedView | CreateSink | CreateStream | CreateTable:
-    """Read a definition's text again, with its own key and those of what it names."""
+    """Read a definition's text again, with its own key and those of what it names; `types` are those of users."""
     statement = parse(text, limits)[0]
     if isinstance(statement, CreateSink):
         return replace(statement, name=key, view=Key(names.get("view", statement.view)))
     assert isinstance(statement, (CreateMaterializedView, CreateStream, CreateTable)), statement
-    made = resolved(statement, Remembered(Key(key), names))
-    return replace(made, names=names) if isinstance(made, (CreateMaterializedView, CreateTable)) else made
+    made = resolved(statement, Remembered(Key(key), names, types))
+    return replace(made, names=names)
 
 
 def remembered(view: View) -> str:
@@ -390,10 +402,10 @@ def remembered(view: View) -> str:
     return json.dumps({"key": view.name, "definition": view.text, "names": dict(view.names)})
 
 
-def read_again(text: str, limits: Limits) -> CreateMaterializedView:
+def read_again(text: str, limits: Limits, types: Mapping[int, UserType]) -> CreateMaterializedView:
     """Read what `remembered` wrote."""
     kept = json.loads(text)
-    statement = defined(kept["definition"], kept["key"], kept["names"], limits)
+    statement = defined(kept["definition"], kept["key"], kept["names"], limits, types)
     assert isinstance(statement, CreateMaterializedView)
     return statement
 
@@ -430,7 +442,7 @@ def relation_of(statement: CreateStream | CreateTable, object_id: int, text: str
     if isinstance(statement, CreateTable):
         return Table(
             object_id, statement.name, statement.columns, text, statement.primary_key, options.connector, options.fails,
-            statement.key_name, statement.names, constraints=statement.constraints, **place,
+            statement.key_name, constraints=statement.constraints, names=statement.names, **place,
         )  # fmt: skip
     return Stream(
         object_id,
@@ -443,6 +455,7 @@ def relation_of(statement: CreateStream | CreateTable, object_id: int, text: str
         options.connector,
         options.fails,
         constraints=statement.constraints,
+        names=statement.names,
         **place,
     )
 
@@ -459,7 +472,7 @@ def view_of(
     from streamsql.catalog.objects import OutputColumn
 
     plan = plan_query(statement.query, catalog, describe, limits)
-    columns = tuple(OutputColumn(o.name, o.type) for o in plan.outputs)
+    columns = tuple(OutputColumn(o.name, o.type, o.made) for o in plan.outputs)
     append_only = not plan.retracts
     schema, label = parted(statement.name)
     view = View(

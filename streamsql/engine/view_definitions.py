@@ -209,7 +209,7 @@ class Replacement:
 
     def _planned(self, item: View) -> tuple[View, ContinuousPlan]:
         engine = self.engine
-        statement = recovery.defined(item.text, item.name, item.names, engine.limits)
+        statement = recovery.defined(item.text, item.name, item.names, engine.limits, engine.catalog.types)
         assert isinstance(statement, CreateMaterializedView)
         refused = f"cannot replace {self.view.shown} because {item.shown} depends on it"
         try:

@@ -13,13 +13,14 @@ All of it runs on the engine's thread, unless it says otherwise.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
-from streamsql.base.errors import AdminShutdown, Unavailable
+from streamsql.base.errors import AdminShutdown, QueryCanceled, Unavailable
 from streamsql.base.limits import Limits, exceeded
 from streamsql.catalog.objects import Table
 from streamsql.engine.answers import Answer, Missing
@@ -152,10 +153,29 @@ class WaitingWrites:
         """Tell whether something waits for an answer yet."""
         return number in self._waiting
 
-    def try_again(self) -> None:
-        """Run what waits, since what reads it may have changed: perhaps it needs no answer any more."""
+    def follow_catalog(self) -> None:
+        """Know which tables there are; and run what waits, since what reads it may have changed, and needs no answer now."""
+        tables = {made.name: made.id for made in self._engine.catalog if isinstance(made, Table) and made.outside}
+        self._engine.store.answers.tell(tables)
         for number in list(self._waiting):
             self.answered(number, [])
+
+    def withdraw(self, write: Write) -> None:
+        """Refuse a write, if it waits, since whoever sent it asks for that; else it is done with by itself. For any thread."""
+        with contextlib.suppress(AdminShutdown):
+            self._engine.call(lambda: self._withdraw(write))
+
+    def _withdraw(self, write: Write) -> None:
+        for waiting in self._waiting.values():
+            for writes in (waiting.tried, waiting.behind):
+                place = next((n for n, other in enumerate(writes) if other is write), None)
+                if place is not None:
+                    del writes[place]
+                    write.done.set_exception(QueryCanceled("canceling statement due to user request"))
+                    if writes is waiting.tried:  # perhaps nobody needs the answer now
+                        del self._waiting[waiting.number]
+                        self._engine.queue.put_back([*waiting.tried, *waiting.behind])
+                    return
 
     def give_up(self) -> None:
         """Refuse what waits: the server stops. Who has sent it learns that it is not committed."""

@@ -31,7 +31,7 @@ from streamsql.catalog.pg_catalog.names import oid_of
 from streamsql.catalog.relation import PG_CATALOG, CatalogRelation, Snapshot
 from streamsql.catalog.rights import require_read
 from streamsql.catalog.standard import STANDARD
-from streamsql.plan import catalog_functions, postgres_operators, stages, type_check
+from streamsql.plan import catalog_functions, enums, postgres_operators, stages, type_check
 from streamsql.plan.assignment import mismatch
 from streamsql.plan.ctes import is_cte, visible_ctes
 from streamsql.plan.dialects import as_our_own
@@ -47,7 +47,7 @@ from streamsql.plan.permission import TARGET, hide_rows, require_change
 from streamsql.plan.places import located
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.properties import refuse_versions
-from streamsql.plan.result_types import Columns, ResultTypes, column_type
+from streamsql.plan.result_types import Columns, ResultTypes, column_type, relation_columns
 from streamsql.plan.table_functions import as_subqueries
 from streamsql.plan.windows import bind_window, check_time_type, is_window, windows_of_place
 from streamsql.plan.windows.adhoc_sessions import END, START, join_sessions
@@ -122,8 +122,7 @@ def _adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQue
     name_outputs(tree, statement)
     as_postgres_reads(tree, statement)
     catalog_functions.values_in_from(tree, statement)
-    types = ResultTypes(statement, partial(_columns_of, scope=scope))
-    type_check.check(tree, statement, types, scope.limits)
+    types = _checked_types(tree, statement, scope)
     told = types.told(tree)
     modified = modifiers(tree, partial(_modifiers_of, scope=scope))
     postgres_operators.note(tree, statement, types, scope.limits)
@@ -146,6 +145,22 @@ def _adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQue
             position=position_of(stray, statement),
         )
     return AdhocQuery(duckdb_sql(tree), told, modified)
+
+
+def _checked_types(tree: exp.Expr, statement: Statement, scope: Scope) -> ResultTypes:
+    """Find the mistakes in a tree's types, and let it go by the order of enums; give what knows its types."""
+    columns = partial(_columns_of, scope=scope)
+    types = ResultTypes(statement, columns)
+    type_check.check(tree, statement, types, scope.limits)
+    if not scope.catalog.types:
+        return types
+    enums.rewrite(tree, statement, columns)
+    return ResultTypes(statement, columns)
+
+
+def known_types(statement: Statement, scope: Scope) -> ResultTypes | None:
+    """Give what knows the types of a statement's columns; None where users have made no types."""
+    return ResultTypes(statement, partial(_columns_of, scope=scope)) if scope.catalog.types else None
 
 
 def explained(error: StreamSQLError, tree: exp.Expr, statement: Statement, scope: Scope) -> StreamSQLError:
@@ -172,8 +187,7 @@ def change_tree(tree: exp.Expr, statement: Statement, table: Table, scope: Scope
     refuse_functions(tree, statement)
     _check_assigned(tree, statement, table)
     as_postgres_reads(tree, statement)
-    types = ResultTypes(statement, partial(_columns_of, scope=scope))
-    type_check.check(tree, statement, types, scope.limits)
+    types = _checked_types(tree, statement, scope)
     _check_types(tree, statement, table, types)
     postgres_operators.note(tree, statement, types, scope.limits)
     catalog_functions.rewrite_without_catalog(tree, statement)
@@ -332,7 +346,7 @@ def _columns_of(table: exp.Table, scope: Scope) -> Columns | None:
     if made is None:
         return None
     if isinstance(made, View):
-        return [(c.name, column_type(c.type)) for c in made.columns]
+        return relation_columns(made)
     return [(c.name, c.wire.type if c.declared is not None else column_type(c.type)) for c in made.columns]
 
 

@@ -13,6 +13,8 @@ from sqlglot import exp
 from streamsql.base import types as t
 from streamsql.base.errors import DatatypeMismatch
 from streamsql.base.types import WireType, type_name
+from streamsql.plan.parameters import READ
+from streamsql.plan.result_types import is_named
 from streamsql.sql.statements import ColumnDefinition, Statement
 from streamsql.sql.trees import position_of
 
@@ -34,7 +36,14 @@ def mismatch(
     """Give the error of writing a value of this type to a column; None where that is allowed, or a type is not known."""
     wanted = column.wire.type
     kinds = (_KINDS.get(given) if given is not None else None, _KINDS.get(wanted))
-    if given is None or None in kinds or kinds[0] == kinds[1] or kinds[1] == "text" or kinds in _CAST:
+    if is_named(wanted):
+        # a parameter is read as the column's
+        allowed = given in (None, t.UNKNOWN, wanted) or READ in value.unnest().meta or given == t.RECORD
+    elif given is not None and is_named(given):
+        allowed = kinds[1] == "text" and given.scalar.labels is not None
+    else:
+        allowed = given is None or None in kinds or kinds[0] == kinds[1] or kinds[1] == "text" or kinds in _CAST
+    if given is None or allowed:
         return None
     return DatatypeMismatch(
         f'column "{column.name}" is of type {type_name(wanted)} but expression is of type {type_name(given)}',

@@ -40,7 +40,7 @@ from streamsql.plan.postgres_operators import apply, note
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.properties import check, refuse_distinct, refuse_shapes
 from streamsql.plan.ranking import as_ranked
-from streamsql.plan.result_types import Columns, ResultTypes, column_type
+from streamsql.plan.result_types import Columns, ResultTypes, relation_columns
 from streamsql.plan.set_operations import as_select
 from streamsql.plan.sources import Derived, Sources, check_watermark, delay_of_origin, time_handed_on
 from streamsql.plan.windows import bind_window, check_time_type, is_window
@@ -119,7 +119,7 @@ class Binder:
 
     def _columns_of(self, table: exp.Table) -> Columns | None:
         made = self.derived or self.catalog.get(table.name)
-        return None if made is None else [(c.name, column_type(c.type)) for c in made.columns]
+        return None if made is None else relation_columns(made)
 
     def _plan(self, tree: exp.Select, mode: EmitMode) -> ContinuousPlan:
         rewrite_without_catalog(tree, self.query)

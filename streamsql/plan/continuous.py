@@ -17,9 +17,11 @@ from sqlglot import exp
 
 from streamsql.base.errors import FeatureNotSupported, InvalidTableDefinition, StreamSQLError
 from streamsql.base.limits import Limits
+from streamsql.base.types import WireType
 from streamsql.catalog.objects import Catalog, CatalogObject, Stream, View
 from streamsql.catalog.relation import CatalogRelation, Snapshot
 from streamsql.catalog.rights import require_read
+from streamsql.plan import enums
 from streamsql.plan.adhoc import Scope, adhoc_query
 from streamsql.plan.bind import bind
 from streamsql.plan.dialects import as_our_own
@@ -27,6 +29,7 @@ from streamsql.plan.functions import Asker, refuse_session_functions
 from streamsql.plan.nodes import EPOCH_US, ContinuousPlan, Describe, Output, Recomputed, as_told
 from streamsql.plan.places import located
 from streamsql.plan.properties import refuse_sampling, refuse_versions, refuse_volatile
+from streamsql.plan.result_types import Columns, ResultTypes, is_named, relation_columns
 from streamsql.plan.touched.blocks import NotKeyed
 from streamsql.plan.touched.choose import choose
 from streamsql.plan.touched.nested import nested_of
@@ -50,9 +53,28 @@ def plan_query(query: Query, catalog: Catalog, describe: Describe, limits: Limit
 
     Raises StreamSQLError, with a position where the fault has one in the query's text.
     """
+    query, made = _by_rank(query, catalog)
     plan = _planned(query, catalog, describe, limits)
+    if any(made) and len(made) == len(plan.outputs):
+        plan = replace(plan, outputs=tuple(replace(o, made=m) for o, m in zip(plan.outputs, made, strict=True)))
     check_used(plan, query)
     return plan if query.state_ttl is None else replace(plan, state_ttl_us=query.state_ttl.ttl_us)
+
+
+def _by_rank(query: Query, catalog: Catalog) -> tuple[Query, list[WireType | None]]:
+    """Let a query go by the order of the enums that it reads; give the types of its columns that users have made."""
+    if not catalog.types:
+        return query, []
+
+    def columns(table: exp.Table) -> Columns | None:
+        made = catalog.get(table.name)
+        return None if made is None else relation_columns(made)
+
+    tree = query.tree.copy()
+    as_our_own(tree, query)
+    enums.rewrite(tree, query, columns)
+    told = ResultTypes(query, columns).told(tree) or []
+    return replace(query, tree=tree), [w if w is not None and is_named(w) else None for w in told]
 
 
 def _planned(query: Query, catalog: Catalog, describe: Describe, limits: Limits) -> ContinuousPlan:

@@ -6,12 +6,18 @@ import sqlglot
 from sqlglot import exp
 
 from streamsql.base import types as t
+from streamsql.plan.functions import OWN
 from streamsql.sql.statements import ColumnDefinition
 
 
 def fitted_sql(value: str, column: ColumnDefinition) -> str:
     """Give the SQL of a value as it is stored in a column; `value` is SQL of the column's DuckDB type."""
     declared = column.declared
+    if declared is not None and declared.scalar.labels is not None:
+        oid = declared.scalar.oid
+        return (
+            f"list_transform({value}, lambda v: __enum_{oid}(v))" if declared.type.element else f"__enum_{oid}({value})"
+        )
     if declared is None or (declared.size is None and declared.scalar is not t.BPCHAR):
         return value
     if declared.type.element is not None:
@@ -53,4 +59,6 @@ def fitted_tree(value: exp.Expr, column: ColumnDefinition) -> exp.Expr:
             place.replace(cast.copy())
     for node in made.walk():
         node.meta.pop("start", None)
+        if isinstance(node, exp.Anonymous) and str(node.this).lower().startswith("__enum"):
+            node.meta[OWN] = True
     return made

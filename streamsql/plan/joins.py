@@ -38,7 +38,7 @@ from streamsql.plan.origins import UNBOUNDED, IntervalJoin
 from streamsql.plan.postgres_operators import apply, note
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.properties import refuse_volatile
-from streamsql.plan.result_types import Columns, ResultTypes, column_type
+from streamsql.plan.result_types import Columns, ResultTypes, relation_columns
 from streamsql.plan.semijoins import SIDE, conjuncts
 from streamsql.plan.versions import asof, versioned
 from streamsql.plan.windows import is_window, times_wanted
@@ -226,7 +226,7 @@ class Planner:
         sides = {"l": left.origin, "r": right.origin}
 
         def columns_of(table: exp.Table) -> Columns:
-            return [(c.name, column_type(c.type)) for c in sides[table.name].columns]
+            return relation_columns(sides[table.name])
 
         tables = [exp.Table(this=exp.to_identifier(name)) for name in sides]
         tree = exp.Select(expressions=[on], from_=exp.From(this=tables[0]), joins=[exp.Join(this=tables[1])])

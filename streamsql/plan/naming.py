@@ -29,12 +29,15 @@ from streamsql.base.errors import (
     InvalidTableDefinition,
     UndefinedTable,
 )
+from streamsql.base.types import TEXT
 from streamsql.catalog.access import OWNER
 from streamsql.catalog.objects import PUBLIC_SCHEMA, SYSTEM_SCHEMA, SYSTEM_SCHEMAS, TEMPORARY_SCHEMA, Catalog
 from streamsql.catalog.relation import PG_CATALOG
 from streamsql.catalog.rights import require_usage
 from streamsql.catalog.standard import STANDARD
+from streamsql.catalog.user_types import UserType
 from streamsql.plan.ctes import is_cte
+from streamsql.plan.type_names import MADE, NOTE, changed_columns, type_named
 from streamsql.plan.windows.tables import window_relation
 from streamsql.sql.constraints import Constraint, ForeignKey
 from streamsql.sql.flow_statements import AddColumn, AlterFlow, CreateSink, ResetStream
@@ -101,6 +104,13 @@ class Lookup:
                 return found.name
         return None
 
+    def type(self, schema: str | None, name: str) -> UserType | None:
+        """Give the type of a user's that is called so; None where there is none. Raises InsufficientPrivilege."""
+        if schema is not None and schema in self.catalog.schemas:
+            require_usage(self.catalog, self.role, schema)
+        paths = self.path if schema is None else (schema,)
+        return next((made for each in paths if (made := self.catalog.type_called(each, name)) is not None), None)
+
     def schema_of(self, key: str) -> str:
         """Tell in which schema an object stands."""
         return self.catalog.objects[key].schema
@@ -134,10 +144,20 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What names meant when a definition was made: its own key, and those of what it names."""
+    """What names meant when a definition was made: its own key, and those of what it names; `types` are users', by OID.
+
+    Without `types` any stands for text: for what is gone, whose types may be gone as well.
+    """
 
     own: str
     keys: Mapping[str, str]
+    types: Mapping[int, UserType] | None
+
+    def type(self, schema: str | None, name: str) -> UserType | None:
+        if self.types is None:
+            return UserType(0, name, TEXT, "VARCHAR")
+        found = self.keys.get(NOTE + joined(schema, name))
+        return None if found is None else self.types.get(int(found))
 
     def key(self, schema: str | None, name: str) -> str | None:
         return self.keys.get(joined(schema, name))
@@ -181,6 +201,7 @@ class _Resolver:
                 changed["constraints"] = tuple(
                     self._constraint(c, statement, changed["name"]) for c in statement.constraints
                 )
+        changed |= changed_columns(statement, self._type)
         for place in dataclasses.fields(statement):
             value = getattr(statement, place.name)
             if isinstance(value, exp.Expr):
@@ -192,6 +213,12 @@ class _Resolver:
         if all(_same(value, getattr(statement, name)) for name, value in changed.items()):
             return statement
         return dataclasses.replace(statement, **changed)
+
+    def _type(self, schema: str | None, name: str) -> UserType | None:
+        found = self.lookup.type(schema, name)
+        if found is not None:
+            self.found[NOTE + joined(schema, name)] = str(found.wire.oid)
+        return found
 
     def _constraint(self, constraint: Constraint, statement: CreateTable, own: str) -> Constraint:
         if not isinstance(constraint, ForeignKey):
@@ -235,6 +262,10 @@ class _Resolver:
         made = tree.copy()
         for table in list(made.find_all(exp.Table)):
             self._table(table, statement)
+        for node in list(made.find_all(exp.DataType)):
+            found = type_named(node, self._type)
+            if found is not None:
+                node.meta[MADE] = found.wire
         schemas = {t.alias: s for t in made.find_all(exp.Table) if (s := t.meta.get(LOOKED_UP)) is not None}
         for column in list(made.find_all(exp.Column)):
             if column.db in ("", *SYSTEM_SCHEMAS) or column.table not in schemas:
@@ -250,6 +281,8 @@ class _Resolver:
     def _is_other(self, node: exp.Expr, statement: Statement) -> bool:
         if isinstance(node, exp.Column):
             return bool(node.db)
+        if isinstance(node, exp.DataType):
+            return MADE not in node.meta and type_named(node, self._type) is not None
         if not isinstance(node, exp.Table) or LOOKED_UP in node.meta:
             return False
         if window_relation(node) is not None:
@@ -337,7 +370,7 @@ def resolved(statement: S, lookup: Lookup | Remembered) -> S:
     """Give a statement whose names are keys: the same one, where they are already. Raises StreamSQLError."""
     made = _Resolver(lookup)
     found = made.statement(statement)
-    if isinstance(found, (CreateMaterializedView, CreateTable)) and isinstance(lookup, Lookup):
+    if isinstance(found, (CreateMaterializedView, CreateStream, CreateTable)) and isinstance(lookup, Lookup):
         return dataclasses.replace(found, names=made.found)
     return found
 

@@ -114,11 +114,15 @@ def as_quotient(sql: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A result column: its name, its SQL over the groups (or, in a linear plan, over the source), its DuckDB type."""
+    """A result column: its name, its SQL over the groups (or, in a linear plan, over the source), its DuckDB type.
+
+    `made` is the type that a user has made of which its values are, or an array of it.
+    """
 
     name: str
     sql: str
     type: str
+    made: WireType | None = None
 
     @property
     def shown(self) -> Output:

@@ -34,14 +34,15 @@ from streamsql.base.types import (
     TIMESTAMPTZ,
     UNKNOWN,
     WireType,
+    duckdb_name,
     wire_column,
 )
 from streamsql.catalog.objects import literal
-from streamsql.pgwire.values import CODECS, BadValue, parse_text
+from streamsql.pgwire.values import BadValue, codec_of, parse_text, record
 from streamsql.pgwire.values.calendar import has_zone
 from streamsql.pgwire.values.column import strings_of
 from streamsql.plan.nodes import Describe
-from streamsql.plan.result_types import named_type
+from streamsql.plan.result_types import WIRE_TYPE, ResultTypes, is_named, named_type
 from streamsql.sql.render_trees import duckdb_sql
 
 # Where the place alone says the type: (node, argument) -> type.
@@ -88,19 +89,20 @@ def infer_types(
     declared: Sequence[WireType | None],
     describe: Describe,
     targets: Sequence[WireType] = (),
+    known: ResultTypes | None = None,
 ) -> list[WireType]:
     """Give the type of each parameter 1..count.
 
     `declared` is what the client said in Parse (None: nothing) and counts before all. `targets` are the types of the columns
-    that the tree's own columns are written to, where it is the source of an INSERT. Text is the last resort; raises
-    IndeterminateDatatype for a parameter that stands nowhere.
+    that the tree's own columns are written to, where it is the source of an INSERT. `known` tells of the tree's columns of
+    types that users have made. Text is the last resort; raises IndeterminateDatatype for a parameter that stands nowhere.
     """
     types: list[WireType | None] = [declared[i] if i < len(declared) else None for i in range(count)]
     types = [None if t is UNKNOWN else t for t in types]
     if all(types):
         return [t or TEXT for t in types]
     written = _written(tree, targets)
-    asked = _Inference(describe)
+    asked = _Inference(describe, known)
     for parameter in tree.find_all(exp.Parameter):
         index = number_of(parameter) - 1
         if types[index] is None:
@@ -133,6 +135,7 @@ class _Inference:
     """Asks DuckDB for the types of what stands beside parameters."""
 
     describe: Describe
+    known: ResultTypes | None = None
 
     def type_of(self, parameter: exp.Parameter) -> WireType | None:
         node: exp.Expr = parameter
@@ -150,7 +153,11 @@ class _Inference:
             if node.arg_key != "this":
                 return None
             named = named_type(parent.to)
-            return named if named in _ONLY_CATALOG else self._of_name(parent.to.sql("duckdb"))
+            return (
+                named
+                if named in _ONLY_CATALOG or (named is not None and named.scalar.is_made)
+                else self._of_name(parent.to.sql("duckdb"))
+            )
         if isinstance(parent, _TEXTUAL):
             return TEXT
         if isinstance(parent, (exp.If, exp.Case)):
@@ -175,6 +182,9 @@ class _Inference:
             if isinstance(node, exp.Cast):
                 return self._of_name(node.to.sql("duckdb"))
             if not node.find(exp.Parameter):
+                made = self.known.type_of(node) if self.known is not None else None
+                if made is not None and is_named(made):
+                    return made
                 found = self._of_expression(node)
                 if found is not None:
                     return found
@@ -244,12 +254,14 @@ def typed_literal(wire_type: WireType, text: str | None) -> exp.Expr:
     value, name = _literal(wire_type, text)
     made = exp.cast(value, exp.DataType.build(name, dialect="duckdb"), dialect="duckdb")
     made.meta[READ] = True
+    if is_named(wire_type):
+        made.meta[WIRE_TYPE] = wire_type
     return made
 
 
 def literal_sql(wire_type: WireType, text: str | None) -> str:
     """Write the same as DuckDB's SQL. A tree would take longer than a point lookup's other work."""
-    if wire_type.element is not None or (wire_type is NUMERIC and text is not None):
+    if wire_type.element is not None or wire_type.fields or (wire_type is NUMERIC and text is not None):
         return duckdb_sql(typed_literal(wire_type, text))
     value = "NULL" if text is None else literal(_scalar_text(wire_type, text))
     return f"CAST({value} AS {_name_of(wire_type)})"
@@ -267,6 +279,10 @@ def _literal(wire_type: WireType, text: str | None) -> tuple[exp.Expr, str]:
         return _array_literal(values, element), name + "[]" * depth
     if text is None:
         return exp.null(), _name_of(wire_type)
+    if wire_type.fields:
+        texts = record.texts_of(text, wire_type)
+        items = [typed_literal(f.type, each) for f, each in zip(wire_type.fields, texts, strict=True)]
+        return exp.Anonymous(this="row", expressions=items), duckdb_name(wire_type)
     if wire_type is NUMERIC:
         digits = _digits(text)
         return exp.Literal.string(digits), _decimal_name(digits)
@@ -281,17 +297,19 @@ def _array_literal(values: pa.Array, element: WireType) -> exp.Expr:
     """Write the elements of an array, each as a typed literal; arrays in it likewise."""
     if pa.types.is_list(values.type):
         return exp.Array(expressions=[_array_literal(row.values, element) for row in values])
-    texts = strings_of(CODECS[element.name].to_text(values), values).to_pylist()
+    texts = strings_of(codec_of(element).to_text(values), values).to_pylist()
     return exp.Array(expressions=[typed_literal(element, each) for each in texts])
 
 
 def _name_of(wire_type: WireType) -> str:
+    if wire_type.is_made:
+        return duckdb_name(wire_type)
     return _DECIMAL_NAME if wire_type is NUMERIC else DUCKDB_NAME.get(wire_type.name, "VARCHAR")
 
 
 def _scalar_text(wire_type: WireType, text: str) -> str:
     """Give the text from which DuckDB reads what Postgres reads from `text`."""
-    if wire_type.name in _TEXTS:
+    if wire_type.name in _TEXTS and wire_type.labels is None:
         return text
     if len(text) < _PLAIN_NUMBERS.get(wire_type.name, 0) and text.isdecimal() and text.isascii():
         return text
@@ -309,7 +327,7 @@ def _read(wire_type: WireType, text: str) -> pa.Array:
 def _canonical(wire_type: WireType, text: str) -> str:
     """Read a value and write it in the form in which Postgres shows it."""
     values = _read(wire_type, text)
-    return str(strings_of(CODECS[wire_type.name].to_text(values), values)[0].as_py())
+    return str(strings_of(codec_of(wire_type).to_text(values), values)[0].as_py())
 
 
 def _interval(values: pa.Array) -> str:
@@ -321,7 +339,7 @@ def _with_era(wire_type: WireType) -> Callable[[pa.Array], str]:
     """Write a date or timestamp; DuckDB puts BC in parentheses."""
 
     def write(values: pa.Array) -> str:
-        text = str(strings_of(CODECS[wire_type.name].to_text(values), values)[0].as_py())
+        text = str(strings_of(codec_of(wire_type).to_text(values), values)[0].as_py())
         if not text.endswith(" BC"):
             return text
         date, space, rest = text.removesuffix(" BC").partition(" ")

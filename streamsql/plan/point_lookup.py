@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from streamsql.base.types import DATE, INT2, INT4, INT8, TEXT, TIMESTAMP, UNKNOWN, VARCHAR, WireType, wire_column
+from streamsql.base.types import DATE, INT2, INT4, INT8, TEXT, TIMESTAMP, UNKNOWN, VARCHAR, WireType
 from streamsql.catalog.objects import PUBLIC_SCHEMA, Catalog, View
 from streamsql.plan.result_types import named_type
 
@@ -75,7 +75,7 @@ def point_lookup(tree: exp.Expr, catalog: Catalog, parameters: tuple[WireType, .
     if len(set(places)) < len(places):
         return None
     order = sorted(range(len(places)), key=places.__getitem__)
-    types = tuple(wire_column(view.columns[places[i]].type).type for i in order)
+    types = tuple(view.columns[places[i]].wire.type for i in order)
     constants = tuple(known[i][1] for i in order)
     return PointLookup(
         view.name,
@@ -139,7 +139,7 @@ def _compared(term: exp.Expr, view: View, alias: str, parameters: tuple[WireType
         place = _place(column.unnest(), view, alias)
         if place is None:
             continue
-        constant = _constant(value.unnest(), wire_column(view.columns[place].type).type, parameters)
+        constant = _constant(value.unnest(), view.columns[place].wire.type, parameters)
         return None if constant is None else (place, constant)
     return None
 

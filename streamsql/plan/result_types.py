@@ -10,18 +10,22 @@ columns of the relations through the expressions that keep a type. What is not f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from sqlglot import exp
 
 from streamsql.base import types as t
 from streamsql.base.types import WireType, wire_column
+from streamsql.catalog.objects import OutputColumn, Relation, View
 from streamsql.plan.function_table import result_type
 from streamsql.plan.functions import function_name, is_date_part
+from streamsql.plan.type_names import made_type
 from streamsql.sql.column_types import DUCKDB_TYPES
 from streamsql.sql.statements import Statement
 
 # A numeric of 16 places, which an average is. PostgreSQL knows no such type: only `ResultTypes` tells it from any other
 # numeric, since products of two of them would have 32 places, and no room before the point.
+ENUM_FUNCTIONS = frozenset({"enum_first", "enum_last", "enum_range"})
 QUOTIENT = WireType("quotient", t.NUMERIC.oid, t.NUMERIC.array_oid, -1)
 QUOTIENT_DIGITS = "(38,16)"
 _QUOTIENT_TYPE = f"DECIMAL{QUOTIENT_DIGITS}"
@@ -97,6 +101,23 @@ _OWN_TYPES: dict[object, WireType] = {
 }  # fmt: skip
 
 
+class HasColumns(Protocol):
+    """What stands for a relation in a plan."""
+
+    @property
+    def columns(self) -> tuple[OutputColumn, ...]: ...
+
+
+def is_named(wire_type: WireType) -> bool:
+    """Tell whether a type is one that a user has made, or an array of it."""
+    return wire_type.scalar.is_made and wire_type.scalar.oid != t.RECORD.oid
+
+
+def relation_columns(made: Relation | View | HasColumns) -> Columns:
+    """Give the columns of a stream, table or view, with their types as clients see them."""
+    return [(c.name, c.made if c.made is not None else column_type(c.type)) for c in made.columns]
+
+
 def column_type(duckdb_type: str) -> WireType:
     """Give the type of a relation's column of this DuckDB type."""
     return QUOTIENT if duckdb_type == _QUOTIENT_TYPE else wire_column(duckdb_type).type
@@ -108,6 +129,9 @@ def _shown(wire_type: WireType | None) -> WireType | None:
 
 def named_type(data_type: exp.Expr | None) -> WireType | None:
     """Give the type that a cast names; None for one that only DuckDB has."""
+    made = made_type(data_type)
+    if made is not None:
+        return made
     if isinstance(data_type, exp.ObjectIdentifier):
         return _NAMED.get(str(data_type.this).lower())
     if isinstance(data_type, exp.Interval):
@@ -119,7 +143,7 @@ def named_type(data_type: exp.Expr | None) -> WireType | None:
         return t.INTERVAL
     if kind is exp.DType.ARRAY and len(data_type.expressions) == 1:
         element = named_type(data_type.expressions[0])
-        return None if element is None or element.name not in t.ARRAYS else element.array
+        return None if element is None or (element.name not in t.ARRAYS and not element.is_made) else element.array
     if kind is exp.DType.USERDEFINED:
         named = data_type.args.get("kind")
         word = named.expression if isinstance(named, exp.Dot) else named
@@ -143,7 +167,7 @@ class ResultTypes:
         found = self.outputs(query)
         if found is None:
             return None
-        return [None if w is None or (w.element or w) not in _TOLD else w for _, w in found]
+        return [w if w is not None and (w.scalar in _TOLD or is_named(w)) else None for _, w in found]
 
     def outputs(self, query: exp.Expr | None) -> Columns | None:
         """Give the names and types of a query's columns."""
@@ -247,14 +271,13 @@ class ResultTypes:
     def _raw(self, node: exp.Expr | None) -> WireType | None:
         if id(node) not in self._found:
             self._found[id(node)] = None  # what a column asks for while it is looked for
-            self._found[id(node)] = self._type_of(node)
+            known = node.meta.get(WIRE_TYPE) if isinstance(node, exp.Expr) else None
+            self._found[id(node)] = known if isinstance(known, WireType) else self._type_of(node)
         return self._found[id(node)]
 
     def _type_of(self, node: exp.Expr | None) -> WireType | None:
         if isinstance(node, exp.Column):
             return self._column(node)
-        if isinstance(node, exp.Placeholder):
-            return node.meta.get(WIRE_TYPE)
         if isinstance(node, exp.Null) or (isinstance(node, exp.Literal) and node.is_string):
             return t.UNKNOWN
         if isinstance(node, exp.Literal):
@@ -307,6 +330,8 @@ class ResultTypes:
         if isinstance(node, (exp.Bracket, exp.Explode, exp.Unnest)):
             return _element(self.type_of(node.this or node.expressions[0]))
         if isinstance(node, exp.Dot):
+            if isinstance(node.expression, exp.Identifier):
+                return _field(self.type_of(node.this), node.expression.name)
             return self.type_of(node.expression)
         return self._function(node)
 
@@ -324,6 +349,9 @@ class ResultTypes:
     def _function(self, node: exp.Expr | None) -> WireType | None:
         if isinstance(node, exp.Sqrt) and node.meta.get("start") is None:
             return t.FLOAT8  # the operator |/
+        if isinstance(node, exp.Anonymous) and node.expressions and str(node.this).lower() in ENUM_FUNCTIONS:
+            of = _common([self.type_of(part) for part in node.expressions])
+            return _array(of) if str(node.this).lower() == "enum_range" else of
         known = _NODE_TYPES.get(type(node)) if node is not None else None
         if known is not None or not isinstance(node, exp.Func):
             return known
@@ -439,7 +467,13 @@ def _common(found: list[WireType | None]) -> WireType | None:
     return None if known else t.UNKNOWN
 
 
+def _field(of: WireType | None, name: str) -> WireType | None:
+    return next((f.type for f in of.fields if f.name == name), None) if of is not None else None
+
+
 def _array(element: WireType | None) -> WireType | None:
+    if element is not None and element.is_made:
+        return element.array
     return t.ARRAYS.get(element.name) if element is not None else None
 
 

@@ -21,7 +21,7 @@ from streamsql.base.errors import (
     WrongObjectType,
 )
 from streamsql.base.limits import exceeded
-from streamsql.base.types import BY_OID, WireType
+from streamsql.base.types import WireType
 from streamsql.pgwire import messages
 from streamsql.pgwire.values import BadValue, decode_value
 from streamsql.server import written
@@ -147,7 +147,7 @@ class Extended:
         if statement is None or types_of is None or not getattr(statement, "parameter_count", 0):
             return ()
         context = self._context
-        declared = tuple(BY_OID.get(oid) for oid in oids)
+        declared = tuple(map(context.catalog.type_of, oids))
         catalog = context.catalog
         found = context.known.types.get(statement, catalog, oids)
         if found is None:

@@ -18,6 +18,7 @@ from streamsql.base.types import (
     WireColumn,
     WireType,
     canonical_arrow,
+    duckdb_name,
     wire_column,
 )
 from streamsql.pgwire.copy import CopyDecoder
@@ -62,6 +63,8 @@ def _stored(wire_type: WireType) -> str:
     """Name the DuckDB type that becomes the canonical Arrow form of a type that DuckDB does not know."""
     if wire_type.element is not None:
         return f"{_stored(wire_type.element)}[]"
+    if wire_type.is_made:
+        return duckdb_name(wire_type)
     return _STORED.get(wire_type.name, "VARCHAR")
 
 

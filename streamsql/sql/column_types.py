@@ -7,15 +7,17 @@ a timestamp: `declared_types` does.
 
 from __future__ import annotations
 
+import re
+
 from sqlglot import exp
 from sqlglot.dialects.postgres import Postgres
 from sqlglot.errors import SqlglotError
 from sqlglot.tokens import Token, TokenType
 
 from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue, StreamSQLError, UndefinedObject
-from streamsql.base.types import Declared
+from streamsql.base.types import Declared, WireType
 from streamsql.sql.declared_types import declared
-from streamsql.sql.names import quote_name
+from streamsql.sql.names import is_word, joined, quote_name
 from streamsql.sql.tokens import Cursor, syntax_error
 
 # sqlglot's type -> DuckDB's name
@@ -89,13 +91,18 @@ def accept_serial(cursor: Cursor) -> str | None:
 
 
 def expect_type(cursor: Cursor) -> str:
-    """Read a type, and give DuckDB's name for it; as `expect_column_type` does."""
-    return expect_column_type(cursor)[0]
+    """Read a type that users have not made, and give DuckDB's name for it; as `expect_column_type` does."""
+    found, told = expect_column_type(cursor)
+    if told is not None and told.named:
+        raise UndefinedObject(
+            f'type "{told.named}" does not exist', hint="only a built-in type can stand here", position=told.position
+        )
+    return found
 
 
 def expect_column_type(cursor: Cursor) -> tuple[str, Declared | None]:
     """Read a type, up to the next constraint, comma, closing parenthesis or ``WITH (``; give DuckDB's name for it, and what
-    that does not tell.
+    that does not tell. A name that is none of a built-in type is looked up later (`plan.type_names`).
 
     Raises SQLSyntaxError, UndefinedObject (42704), FeatureNotSupported for serial.
     """
@@ -117,6 +124,9 @@ def expect_column_type(cursor: Cursor) -> tuple[str, Declared | None]:
 def _named(cursor: Cursor, tokens: list[Token]) -> tuple[str, Declared | None]:
     first = tokens[0]
     if first.text in ("pg_catalog", "public") and len(tokens) > 2 and tokens[1].text == ".":
+        made = _made_by_user(tokens)
+        if made is not None and first.text == "public" and not _is_built_in(cursor, tokens[2:]):
+            return "VARCHAR", made
         tokens = tokens[2:]
         first = tokens[0]
     if first.text in _SERIAL:
@@ -131,12 +141,52 @@ def _named(cursor: Cursor, tokens: list[Token]) -> tuple[str, Declared | None]:
     try:
         tree = Postgres().parser().parse_into(exp.DataType, tokens, cursor.text)[0]
     except (SqlglotError, StreamSQLError, ValueError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        made = _made_by_user(tokens)
+        if made is not None:
+            return "VARCHAR", made
         if first.token_type in (TokenType.VAR, TokenType.IDENTIFIER) and (len(tokens) == 1 or tokens[1].text in "([."):
             raise _missing(cursor, tokens) from error
         raise syntax_error(cursor.text, tokens[1] if len(tokens) > 1 else first) from error
-    if not isinstance(tree, exp.DataType):
+    if not isinstance(tree, exp.DataType) or not _is_known(tree):
+        made = _made_by_user(tokens)
+        if made is not None:
+            return "VARCHAR", made
         raise _missing(cursor, tokens)
     return _duckdb_name(tree, cursor, tokens), declared(tree, first.start + 1)
+
+
+def _is_known(tree: exp.DataType) -> bool:
+    """Tell whether a type is a built-in one, or is made of such by itself."""
+    kind, inner = tree.this, tree.expressions
+    if kind is exp.DType.ARRAY and len(inner) == 1 and isinstance(inner[0], exp.DataType):
+        return _is_known(inner[0])
+    known = kind in DUCKDB_TYPES or kind in (exp.DType.DECIMAL, exp.DType.STRUCT, exp.DType.MAP)
+    return known or isinstance(kind, exp.Interval)
+
+
+def _is_built_in(cursor: Cursor, tokens: list[Token]) -> bool:
+    try:
+        _, told = _named(cursor, tokens)
+    except StreamSQLError:
+        return False
+    return told is None or not told.named
+
+
+def _made_by_user(tokens: list[Token]) -> Declared | None:
+    """Read the name of a type that a user may have made: ``mood``, ``s.mood``, ``mood[]``; None for anything else."""
+    texts = [token.text for token in tokens]
+    words = 3 if len(texts) > 2 and texts[1] == "." else 1
+    if not all(is_word(text) or token.token_type is TokenType.IDENTIFIER for text, token in
+               zip(texts[:words:2], tokens[:words:2], strict=True)):  # fmt: skip
+        return None
+    rest = "".join(texts[words:])
+    if not re.fullmatch(r"(\[\d*\])*|array(\[\d+\])?", rest):
+        return None
+    name = joined(texts[0], texts[2]) if words == 3 else joined(None, texts[0])
+    made = WireType(texts[words - 1], 0, 0, -1)
+    if rest:
+        made = WireType("_" + made.name, 0, 0, -1, element=made)
+    return Declared(made, named=name, position=tokens[0].start + 1)
 
 
 def _missing(cursor: Cursor, tokens: list[Token]) -> UndefinedObject:

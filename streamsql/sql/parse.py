@@ -53,6 +53,7 @@ from streamsql.sql.session import (
 from streamsql.sql.statements import Statement
 from streamsql.sql.tokens import Cursor, tokenize
 from streamsql.sql.trees import position_of
+from streamsql.sql.types import parse_alter_type, parse_create_type, parse_drop_type
 from streamsql.sql.unsupported import refuse_known
 from streamsql.sql.values import literal_insert
 
@@ -71,6 +72,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("alter", "source"): parse_alter,
     ("alter", "stream"): parse_alter,
     ("alter", "table"): parse_alter,
+    ("alter", "type"): parse_alter_type,
     ("close",): parse_close,
     ("comment",): parse_comment,
     ("copy",): parse_copy,
@@ -82,6 +84,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("create", "source"): parse_create_stream,
     ("create", "stream"): parse_create_stream,
     ("create", "table"): parse_create_table,
+    ("create", "type"): parse_create_type,
     ("create", "temp"): parse_create_table,
     ("create", "temporary"): parse_create_table,
     ("create", "local"): parse_create_table,
@@ -96,6 +99,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("drop", "owned"): parse_drop_owned,
     ("drop", "schema"): parse_drop_schema,
     ("drop", "sequence"): parse_drop_sequence,
+    ("drop", "type"): parse_drop_type,
     ("execute",): parse_execute,
     ("explain",): parse_explain,
     ("fetch",): parse_fetch,

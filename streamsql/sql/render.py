@@ -118,7 +118,7 @@ def _columns(names: tuple[str, ...]) -> str:
 
 
 def _column(column: ColumnDefinition) -> str:
-    parts = [quote_name(column.name), _type(column.type) if column.declared is None else column.declared.shown]
+    parts = [quote_name(column.name), type_text(column)]
     numbered = column.numbered
     if numbered is not None and not numbered.is_identity:
         parts[1] = _SERIAL[column.type]
@@ -132,6 +132,16 @@ def _column(column: ColumnDefinition) -> str:
 
 
 _SERIAL = {"SMALLINT": "SMALLSERIAL", "INTEGER": "SERIAL", "BIGINT": "BIGSERIAL"}
+
+
+def type_text(column: ColumnDefinition) -> str:
+    """Write a column's type; one that a user has made by its key."""
+    told = column.declared
+    if told is None:
+        return _type(column.type)
+    if told.named:
+        return quote_path(told.named) + ("[]" if told.type.element is not None else "")
+    return told.shown
 
 
 def _type(duckdb_type: str) -> str:

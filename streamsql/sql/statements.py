@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
-from streamsql.base.types import Declared, WireColumn, wire_column
+from streamsql.base.types import Declared, WireColumn, WireType, wire_column
 from streamsql.sql.constraints import Constraint
 from streamsql.sql.sequence_statements import Numbered
 
@@ -105,12 +105,18 @@ class ColumnDefinition:
         shown = wire_column(self.type)
         return shown if self.declared is None else WireColumn(self.declared.type, shown.cast, self.declared.modifier)
 
+    @property
+    def made(self) -> WireType | None:
+        """The type that a user has made of which the column is, or an array of such; None where it is of no such type."""
+        return self.declared.type if self.declared is not None and self.declared.named else None
+
 
 @dataclass(frozen=True, slots=True)
 class CreateStream(Statement):
     """CREATE STREAM (or SOURCE) name (columns, WATERMARK FOR ...) INCLUDE ... WITH (options).
 
-    With a connector there may be no columns: it knows them (`connectors.resolved`). Included columns come last.
+    With a connector there may be no columns: it knows them (`connectors.resolved`). Included columns come last. Once looked up,
+    `names` has the OIDs of the types that it names, by the names there.
     """
 
     name: str
@@ -121,6 +127,7 @@ class CreateStream(Statement):
     option_positions: dict[str, int] = field(default_factory=dict)
     inferred: bool = False
     constraints: tuple[Constraint, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 class OnCommit(enum.Enum):
@@ -136,7 +143,7 @@ class CreateTable(Statement):
     """CREATE [TEMP] TABLE name (columns [, PRIMARY KEY (...)]) [ON COMMIT ...] [WITH (options)].
 
     `on_commit` None: no temporary one. With options a connector fills it. `key_name` is the primary key's name. Once looked up,
-    `names` has the keys of the tables that foreign keys name, by the names there.
+    `names` has the keys of the tables that foreign keys name, and the OIDs of the types, by the names there.
     """
 
     name: str

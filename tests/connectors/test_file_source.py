@@ -108,7 +108,9 @@ def test_records_that_cannot_be_read_come_once_wherever_their_block_is_cut(tmp_p
             found += [*zip(*(c.to_pylist() for c in batch.rows.columns), strict=True)]
             follower.restart()
         assert found == rows(range(30))
-        assert follower.reasons() == ["invalid JSON", 'column "n": invalid input for type int8: "x"']
+        assert follower.reasons() == [
+            "invalid JSON (file a.json)", 'column "n": invalid input for type int8: "x" (file a.json)',
+        ]  # fmt: skip
 
 
 def test_a_half_written_last_line_waits_but_a_whole_object_does_not(tmp_path: Path):

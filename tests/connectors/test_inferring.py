@@ -64,3 +64,26 @@ def test_a_stream_is_made_with_what_was_inferred(tmp_path: Path):
         server.stop()
         server.start()
         assert server.execute("SELECT count(*) FROM v") == [(1,)]
+
+
+def test_a_stream_is_not_reset_to_what_its_files_cannot_be_read_from(tmp_path: Path):
+    files = tmp_path / "in"
+    files.mkdir()
+    (files / "a.json").write_text('{"n": 1}\n{"n": 2}\n')
+    with RunningServer(tmp_path, ["--allow-path", str(files)]) as server:
+        server.execute(f"CREATE STREAM s (n INT) WITH (connector = 'file', path = '{files}/*.json')")
+        until(lambda: server.execute("SELECT count(*) FROM s") == [(2,)])
+        for wrong in (
+            '{"0": 1}',
+            '{"files": 3}',
+            '{"files": "x"}',
+            '{"files": "[1]"}',
+            '{"files": "{\\"a.json\\": \\"1\\"}"}',
+        ):
+            with pytest.raises(psycopg.errors.InvalidParameterValue):
+                server.execute(f"ALTER STREAM s RESET TO POSITIONS '{wrong}'")
+        assert server.execute("SELECT count(*) FROM s") == [(2,)]
+        ((now,),) = server.execute("SELECT positions::TEXT FROM streamsql.sources")
+        server.execute(f"ALTER STREAM s RESET TO POSITIONS '{now}'")
+        assert server.execute("SELECT count(*) FROM s") == [(0,)]
+        assert server.execute("SELECT status FROM streamsql.sources") == [("reading",)]

@@ -22,7 +22,7 @@ from streamsql.base.errors import (
 )
 from streamsql.connectors.mqtt import MqttConnector, MqttSinkConnector
 from streamsql.connectors.sink import Guarantee, Sink
-from streamsql.connectors.source import Given, Source
+from streamsql.connectors.source import Given, Source, Surroundings
 from streamsql.sql.secrets import SecretReference
 from tests.connectors.by_hand import batches, columns, delivery, given, opened, opened_sink, shape, values
 from tests.connectors.servers.mosquitto import Mosquitto
@@ -98,6 +98,15 @@ def test_filters_and_what_messages_say_beside(mosquitto: Mosquitto, topic: str):
     assert values(found) == [("a", 2, f"{topic}/all/x/y", False)]
     reasons = [r for b in found for r in b.rejected.column("reason").to_pylist()]
     assert reasons == [f"invalid JSON (topic {topic}/all)"]
+
+
+def test_columns_are_inferred_from_what_is_retained_without_taking_it(mosquitto: Mosquitto, topic: str):
+    mosquitto.publish((f"{topic}/a", b'{"room": "x", "t": 1}'), (f"{topic}/b", b'{"room": "y", "t": 1.5}'), retain=True)
+    said = given(url=mosquitto.url, topic=f"{topic}/#", client_id=f"own-{topic}")
+    found = MqttConnector().infer(said, Surroundings())
+    assert [(c.name, c.type) for c in found] == [("room", "VARCHAR"), ("t", "DOUBLE")]
+    reading = source(mosquitto, f"{topic}/#", "(room TEXT, t DOUBLE PRECISION)")
+    assert sorted(values(batches(reading, 2))) == [("x", 1.0), ("y", 1.5)]
 
 
 def test_more_messages_than_the_broker_may_send_ahead(mosquitto: Mosquitto, topic: str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from pathlib import Path
 
@@ -84,6 +85,10 @@ def test_what_cannot_be_asked_waits_while_other_streams_go_on(tmp_path: Path, ot
         waiting.start()
         lookups = "SELECT rows_waiting, streams, split_part(status, ':', 1) FROM streamsql.lookups"
         until(lambda: session.execute(lookups).fetchall() == [(1, ["orders"], "retrying")])
+        with server.session() as impatient:
+            impatient.execute("SET statement_timeout = '200ms'")
+            with pytest.raises(psycopg.errors.QueryCanceled, match="statement timeout"):
+                impatient.execute("INSERT INTO orders VALUES (3, 3)")
         session.execute("INSERT INTO other VALUES (1)")
         assert session.execute("SELECT * FROM others").fetchall() == [(1,)]
         assert session.execute("SELECT n FROM named").fetchall() == [(1,)]
@@ -106,6 +111,32 @@ def test_what_cannot_be_asked_waits_while_other_streams_go_on(tmp_path: Path, ot
         other_database.execute("ALTER TABLE customers RENAME called TO name")
         server.execute("INSERT INTO orders VALUES (3, 3)")
         assert server.execute("SELECT n, name FROM named ORDER BY n") == [(1, "ann"), (2, 'b"o\\b'), (3, "")]
+
+
+def test_a_source_waits_and_a_killed_server_reads_on(tmp_path: Path, other_database: OtherDatabase):
+    other_database.execute(ORIGIN)
+    with RunningServer(tmp_path, ["--limit", "source_batch_rows_max=100"]) as server:
+        with server.session() as session:
+            _define(session, other_database)
+            other_database.cluster.stop()
+            session.execute(
+                "CREATE STREAM orders (n BIGINT, customer INT) WITH (connector = 'datagen', rows = 1000, fields.n.kind = "
+                "'sequence', fields.customer.min = 0, fields.customer.max = 9, rows_per_second = 1000)"
+            )
+            session.execute("ALTER STREAM orders PAUSE")
+            session.execute("ALTER STREAM orders RESET TO EARLIEST")
+            session.execute(VIEW)
+            session.execute("ALTER STREAM orders RESUME")
+            until(lambda: session.execute("SELECT rows_waiting > 0 FROM streamsql.lookups").fetchone() == (True,))
+            assert session.execute("SELECT max(rows_waiting) <= 400 FROM streamsql.lookups").fetchone() == (True,)
+        server.stop(signal.SIGKILL)
+        server.start()
+        until(lambda: server.execute("SELECT status LIKE 'retrying%' FROM streamsql.lookups") == [(True,)])
+        assert server.execute("SELECT count(*) FROM named") == [(0,)]
+        other_database.cluster.start()
+        until(lambda: server.execute("SELECT count(*) FROM named") == [(1000,)])
+        wrong = "count(*) FILTER ((name IS NULL) <> (customer NOT IN (1, 2, 3)))"
+        assert server.execute(f"SELECT count(*), count(DISTINCT n), {wrong} FROM named") == [(1000, 1000, 0)]
 
 
 def _refused(server: RunningServer) -> None:

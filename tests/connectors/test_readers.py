@@ -199,6 +199,10 @@ def test_a_stream_begins_elsewhere_and_its_views_anew(tmp_path: Path):
                 database.execute("ALTER STREAM bids RESET TO LATEST")
             with pytest.raises(InvalidParameterValue, match="does not tell positions"):
                 database.execute("ALTER STREAM bids RESET TO POSITIONS 'x'")
+            for wrong in ('{"1": 5}', '{"0": "5"}', '{"0": -1}', "{}", '{"0": true}'):
+                with pytest.raises(InvalidParameterValue, match='of the connector "nexmark"'):
+                    database.execute(f"ALTER STREAM bids RESET TO POSITIONS '{wrong}'")
+            assert position(database) == 20_000
             database.execute("""ALTER STREAM bids RESET TO POSITIONS '{"0": 10000}'""")
             until(lambda: position(database) == 20_000)
             assert database.query("SELECT count(*) FROM bids") == [("9200",)]

@@ -94,6 +94,7 @@ def test_what_passes_is_told_from_what_does_not(registry):
         ({"format": "avro", "schema": TRADE, "message": "M"}, 'the option "message" is for protobuf, not for avro'),
         ({"format": "json", "registry": "http://x"}, 'the option "registry" is for avro and protobuf, not for json'),
         ({"format": "protobuf", "schema": 'syntax = "proto3";'}, "has no message"),
+        ({"format": "json", "key_format": "avro"}, "keys that are avro need a registry"),
     ],
 )
 def test_what_is_wrong_in_a_definition_is_said_where_it_stands(more, said):
@@ -107,8 +108,18 @@ def test_what_is_wrong_in_a_definition_is_said_where_it_stands(more, said):
     [
         ({"format": "avro"}, "a", "avro needs a registry"),
         ({"format": "avro", "registry": "http://x"}, "count(*)", "cannot be the name of a field in Avro"),
-        ({"format": "json", "registry": "http://x"}, "a", 'the option "registry" is for avro'),
-        ({"format": "protobuf", "registry": "http://x"}, "a", "none of json, csv, raw, debezium, avro"),
+        (
+            {"format": "json", "registry": "http://x"},
+            "a",
+            'the option "registry" is for avro and protobuf, not for json',
+        ),
+        ({"format": "protobuf"}, "a", "protobuf needs a registry"),
+        (
+            {"format": "protobuf", "registry": "http://x"},
+            "count(*)",
+            "cannot be the name of a field in Protocol Buffers",
+        ),
+        ({"format": "json", "key_format": "avro", "registry": "http://x"}, "a", "there is no key"),
     ],
 )
 def test_what_is_wrong_in_a_sink_is_said(more, name, said):
@@ -143,7 +154,7 @@ def test_avro_goes_from_a_topic_to_a_topic_and_schemas_grow(broker, registry, tm
     old = registry.register("trades-value", TRADE)
     grown = json.loads(TRADE)
     grown["fields"].insert(1, {"name": "venue", "type": ["null", "string"], "default": None})
-    for topic in ("trades", "totals", "plain"):
+    for topic in ("trades", "totals", "plain", "odd"):
         broker.create(topic)
     trade = {"at": 1_700_000_000_000, "symbol": "A", "price": 1.5, "tags": {"k": "v"}, "rate": 0.5}
     broker.send("trades", framed(old, TRADE, trade, {**trade, "price": 2.5}))
@@ -199,6 +210,27 @@ def test_avro_goes_from_a_topic_to_a_topic_and_schemas_grow(broker, registry, tm
             return fastavro.schemaless_reader(io.BytesIO(body), schema)
 
         until(lambda: last() == wanted)
+        _by_protocol_buffers(server, broker, registry, framed(old, TRADE, {**trade, "symbol": "B", "price": 1.0}))
+
+
+def _by_protocol_buffers(server: RunningServer, broker: Broker, registry: servers.Registry, more: list[bytes]) -> None:
+    """The same totals as Protocol Buffers by a key that is Avro; a table is made of them, and a stream has the key, too."""
+    protos = f"connector = 'kafka', brokers = '{broker.address}', format = 'protobuf', registry = '{registry.url}'"
+    server.execute(
+        "CREATE MATERIALIZED VIEW odd AS SELECT symbol, c, total FROM v WHERE c % 2 = 1 EMIT UPDATE",
+        f"CREATE SINK o FROM odd WITH ({protos}, topic = 'odd', key = 'symbol', key_format = 'avro')",
+        "CREATE TABLE back (symbol TEXT PRIMARY KEY, total DOUBLE PRECISION, c INT) "
+        f"WITH ({protos}, topic = 'odd', key_format = 'avro')",
+        "CREATE STREAM told (c BIGINT, total REAL) INCLUDE KEY AS k JSON "
+        f"WITH ({protos}, topic = 'odd', key_format = 'avro', tombstones = 'null')",
+    )
+    until(lambda: server.execute("SELECT * FROM back ORDER BY symbol") == [("A", 14.0, 3), ("B", 1.5, 1)])
+    broker.send("trades", more)
+    until(lambda: server.execute("SELECT * FROM back ORDER BY symbol") == [("A", 14.0, 3)])
+    until(lambda: server.execute("SELECT count(*) FROM told") == [(3,)])
+    assert server.execute("SELECT * FROM told ORDER BY c") == [
+        (1, 1.5, {"symbol": "B"}), (3, 14.0, {"symbol": "A"}), (None, None, {"symbol": "B"}),
+    ]  # fmt: skip
 
 
 @pytest.mark.kafka

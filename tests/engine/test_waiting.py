@@ -9,7 +9,7 @@ from datetime import datetime
 import pyarrow as pa
 import pytest
 
-from streamsql.base.errors import AdminShutdown, ProgramLimitExceeded
+from streamsql.base.errors import AdminShutdown, ProgramLimitExceeded, QueryCanceled
 from streamsql.base.limits import Limits
 from streamsql.engine.answers import Answer
 from streamsql.engine.waiting import Waiting
@@ -50,7 +50,8 @@ class Outside:
         found = [(k, *self.tables[name][k]) for k in keys.column("id").to_pylist() if k in self.tables[name]]
         schema = pa.schema([("id", pa.int32()), ("name", pa.string()), ("up", pa.int32())])
         rows = pa.Table.from_pylist([dict(zip(schema.names, row, strict=True)) for row in found], schema)
-        return Answer(name, keys, rows, self.engine.clock.now_us() + self._cache[0], self._cache[1])
+        table_id = self.engine.catalog.find(name).id
+        return Answer(name, table_id, keys, rows, self.engine.clock.now_us() + self._cache[0], self._cache[1])
 
     def write(self, stream: str, *rows: tuple[int, int | None], seconds: int = 0) -> Future[int]:
         """Send rows without waiting for them."""
@@ -137,6 +138,20 @@ def test_an_answer_is_good_for_a_while_and_the_oldest_go_first(database: Databas
     assert database.query("SELECT keys_cached FROM streamsql.lookups WHERE name = 't'") == [("1",)]
 
 
+def test_a_table_of_the_same_name_is_asked_anew(database: Database):
+    outside = Outside(database)
+    outside.tables["t"] = {1: ("old", None)}
+    database.execute(NAMED.format("v", "s", "t"))
+    outside.write("s", (1, 1))
+    outside.answer()
+    database.execute("DROP TABLE t CASCADE")
+    database.execute(TABLES.format("t"))
+    outside.tables["t"] = {1: ("new", None)}
+    database.execute(NAMED.format("v", "s", "t"))  # over the row that is kept
+    assert database.query("SELECT name FROM v") == [("new",)]
+    assert outside.seen == [{"t": [1]}, {"t": [1]}]
+
+
 def test_one_answer_may_ask_for_another(database: Database):
     outside = Outside(database, cache_us=0)
     outside.tables = {"t": {1: ("one", 10)}, "u": {10: ("ten", None)}}
@@ -214,6 +229,24 @@ def test_what_waits_is_bounded_and_refused_at_the_end():
         assert database.query("SELECT count(*) FROM s") == [("0",)]
         with pytest.raises(AdminShutdown):
             outside.write("s", (4, 4)).result(0)
+
+
+def test_a_write_that_is_withdrawn_holds_nobody_up(database: Database):
+    outside = Outside(database)
+    database.execute(NAMED.format("v", "s", "t"))
+    rows = pa.table({"n": pa.array([1], pa.int32()), "k": pa.array([1], pa.int32())})
+    first = Write([("s", rows)])
+    database.engine.submit(first)
+    second, third = Write([("s", rows)]), outside.write("s", (3, None))
+    database.engine.submit(second)
+    database.engine.waiting.withdraw(second)
+    database.engine.waiting.withdraw(first)
+    for write in (first, second):
+        with pytest.raises(QueryCanceled):
+            write.done.result(5)
+    third.result(5)
+    outside.answer()  # which nobody wants
+    assert database.query("SELECT n FROM s") == [("3",)]
 
 
 def test_what_is_shown_does_not_depend_on_cuts():

@@ -1,9 +1,12 @@
 """Protocol Buffers: what is read is what Google's library wrote, and a message that is wrong costs only itself."""
 
 import datetime
+import decimal
 import json
+from datetime import UTC
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_tools import protoc
@@ -14,6 +17,7 @@ from streamsql.base.errors import InvalidParameterValue
 from streamsql.formats.binary import SchemaText
 from streamsql.formats.format import Field
 from streamsql.formats.protobuf.format import ProtobufCodec, infer_protobuf
+from streamsql.formats.protobuf.writing import ProtobufWriter, check_fields
 from streamsql.formats.records import Records
 
 TEXT = """
@@ -54,18 +58,19 @@ message Other { int32 id = 1; message Nested { int64 id = 5; } }
 @pytest.fixture(scope="module")
 def classes(tmp_path_factory):
     """Google's own classes, as its compiler and library make them."""
-    folder = tmp_path_factory.mktemp("proto")
-    (folder / "shop.proto").write_text(TEXT)
+    made = compiled(tmp_path_factory.mktemp("proto"), TEXT)
+    return {name: made(f"shop.{name}") for name in ("Order", "Order.Part", "Other", "Other.Nested")}
+
+
+def compiled(folder, text):
+    (folder / "shop.proto").write_text(text)
     included = str(protoc.__file__).rpartition("/")[0] + "/_proto"
     out = folder / "out"
     protoc.main(["x", f"-I{folder}", f"-I{included}", "--include_imports", f"--descriptor_set_out={out}", "shop.proto"])
     pool = descriptor_pool.DescriptorPool()
     for file in descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes()).file:
         pool.Add(file)
-    return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"shop.{name}"))
-        for name in ("Order", "Order.Part", "Other", "Other.Nested")
-    }
+    return lambda name: message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
 
 
 FIELDS = (
@@ -239,3 +244,57 @@ def test_a_schema_imports_what_it_refers_to():
 def test_a_schema_that_cannot_be_used_says_why(text, message, said):
     with pytest.raises(InvalidParameterValue, match=said):
         infer_protobuf(SchemaText(text, "PROTOBUF"), message)
+
+
+# ---- writing ----
+
+
+def test_what_is_written_google_reads(tmp_path):
+    fields = [
+        Field("i", "INTEGER"), Field("l", "BIGINT"), Field("b", "BOOLEAN"), Field("f", "FLOAT"), Field("d", "DOUBLE"),
+        Field("s", "VARCHAR"), Field("x", "BLOB"), Field("day", "DATE"), Field("at", "TIMESTAMP"),
+        Field("zoned", "TIMESTAMP WITH TIME ZONE"), Field("p", "DECIMAL(12,3)"), Field("tags", "VARCHAR[]"),
+        Field("j", "JSON"), Field("u", "UBIGINT"), Field("t", "SMALLINT"), Field("v", "UINTEGER"), Field("last_one", "VARCHAR"),
+    ]  # fmt: skip
+    at = datetime.datetime(2015, 7, 15, 1, 2, 3, 456)
+    rows = [
+        {
+            "i": -5, "l": 2**62, "b": True, "f": 1.5, "d": -2.25, "s": "Zürich", "x": b"\0\xff", "day": at.date(), "at": at,
+            "zoned": at.replace(tzinfo=UTC), "p": decimal.Decimal("-12345.678"), "tags": ["a", None, ""], "j": '{"k":1}',
+            "u": 2**64 - 1, "t": -3, "v": 2**32 - 1, "last_one": "z" * 300,
+        },
+        dict.fromkeys([f.name for f in fields]),
+        {
+            "i": 2**31 - 1, "l": -(2**63), "b": False, "f": 0.0, "d": 1e300, "s": "", "x": b"", "day": datetime.date(1, 1, 1),
+            "at": datetime.datetime(1900, 1, 1, 0, 0, 0, 1), "zoned": datetime.datetime(1960, 1, 1, tzinfo=UTC),
+            "p": decimal.Decimal(0), "tags": [], "j": "null", "u": 0, "t": 0, "v": 0, "last_one": "",
+        },
+    ]  # fmt: skip
+    schema = pa.schema([
+        ("i", pa.int32()), ("l", pa.int64()), ("b", pa.bool_()), ("f", pa.float32()), ("d", pa.float64()), ("s", pa.string()),
+        ("x", pa.binary()), ("day", pa.date32()), ("at", pa.timestamp("us")), ("zoned", pa.timestamp("us", "UTC")),
+        ("p", pa.decimal128(12, 3)), ("tags", pa.list_(pa.string())), ("j", pa.string()), ("u", pa.uint64()),
+        ("t", pa.int16()), ("v", pa.uint32()), ("last_one", pa.string()),
+    ])  # fmt: skip
+    writer = ProtobufWriter(fields, "Row")
+    made = compiled(tmp_path, writer.schema)("streamsql.Row")
+    others = {"DATE", "DECIMAL(12,3)", "VARCHAR[]", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE"}
+    plain = [f.name for f in fields if f.type not in others]
+    for table in (pa.Table.from_pylist(rows, schema), pa.Table.from_pylist(rows, schema).slice(1)):
+        written = writer.write(table).to_pylist()
+        for record, row in zip(written, table.to_pylist(), strict=True):
+            found = made.FromString(record)
+            assert found.SerializeToString(deterministic=True) == record
+            assert {n for n, v in row.items() if v is not None} == {f.name for f in fields if found.HasField(f.name)}
+            assert all(row[n] is None or getattr(found, n) == row[n] for n in plain)
+            if row["at"] is not None:
+                assert found.at.ToDatetime() == row["at"]
+        again = ProtobufCodec(tuple(fields), "auto", None, SchemaText(writer.schema, "PROTOBUF"), None)
+        back = again.decoder(framed=False).read_records(packed(written), 0)
+        assert not back.rejected.num_rows
+        assert back.rows.to_pylist() == table.to_pylist()
+    for name in ("a b", "ümlaut"):
+        with pytest.raises(InvalidParameterValue, match="cannot be the name of a field"):
+            check_fields([Field(name, "INTEGER")])
+    with pytest.raises(InvalidParameterValue, match="not valid"):  # both are called aB in JSON
+        check_fields([Field("a_b", "INTEGER"), Field("aB", "INTEGER")])

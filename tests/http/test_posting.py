@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 import json
 from typing import Any
 
@@ -174,3 +175,24 @@ def test_many_requests_at_once_are_all_there(server, stream):
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         assert set(pool.map(send, range(40))) == {200}
     assert len({row[1] for row in rows(server, stream)}) == 800
+
+
+def test_a_body_may_be_gzip(server, client, stream):
+    lines = BODIES["application/x-ndjson"] + b"\n"
+    packed = gzip.compress(lines) + gzip.compress(lines * 3)  # two members are one body
+    gzipped = {**LINES, "Content-Encoding": "gzip"}
+
+    def post(content: bytes, **more: str) -> tuple[int, Any]:
+        answer = client.post(f"/streams/{stream}", content=content, headers={**gzipped, **more})
+        return answer.status_code, answer.json().get("accepted", answer.text)
+
+    assert post(packed) == (200, 8)
+    assert post(packed, **{"Idempotency-Key": "gzip"}) == post(packed, **{"Idempotency-Key": "gzip"}) == (200, 8)
+    assert len(rows(server, stream)) == 16
+    for wrong, said in ((lines, "not gzip"), (packed[:-1], "ends too early"), (packed + b"x", "ends too early")):
+        status, text = post(wrong)
+        assert (status, said in text) == (400, True)
+    status, text = post(gzip.compress(b" " * 100_001))
+    assert (status, "http_body_bytes_max" in text) == (413, True)
+    assert post(packed, **{"Content-Encoding": "br"})[0] == 415
+    assert len(rows(server, stream)) == 16

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from streamsql.base.types import WireType, shown_type
+from streamsql.base.types import RECORD, WireType, shown_type
 from streamsql.catalog.information_schema.granted import granted, tables
 from streamsql.catalog.objects import Stream, Table
 from streamsql.catalog.pg_catalog.shapes import NUMBER_DIGITS, TEXT_OCTETS_MAX, Shape, shapes
@@ -48,12 +48,23 @@ def _column(
         "ordinal_position": number, "is_nullable": "YES", "udt_catalog": snapshot.database, "udt_schema": "pg_catalog",
         "udt_name": wire_type.name, "dtd_identifier": str(number), "is_self_referencing": "NO", "is_identity": "NO",
         "identity_cycle": "NO", "is_generated": "NEVER", "is_updatable": "NO", **_of_type(wire_type, modifier),
+        **_of_user(snapshot, wire_type),
     }  # fmt: skip
+
+
+def _of_user(snapshot: Snapshot, wire_type: WireType) -> dict[str, object]:
+    """Name the type that a user has made by schema and name."""
+    made = snapshot.catalog.types.get(wire_type.scalar.oid)
+    if made is None:
+        return {}
+    return {"udt_schema": made.schema, "udt_name": f"_{made.bare}" if wire_type.element is not None else made.bare}
 
 
 def _of_type(wire_type: WireType, modifier: int) -> dict[str, object]:
     if wire_type.element is not None:
         return {"data_type": "ARRAY"}
+    if wire_type.is_made and wire_type.oid != RECORD.oid:
+        return {"data_type": "USER-DEFINED"}
     name = wire_type.name
     found: dict[str, object] = {"data_type": shown_type(wire_type)}
     if name in _TEXTS:

@@ -86,6 +86,15 @@ def _of_objects(snapshot: Snapshot) -> Iterator[Entry]:
             yield (f"comment:{number}" if number else "comment"), oids.relation(made.id), text
         if isinstance(made, View):
             yield "view", oids.relation(made.id), view_text(made)
+    for user_type in snapshot.catalog.types.values():
+        shown, oid = shown_name(snapshot, user_type), user_type.wire.oid
+        yield "type", oid, shown
+        yield "typepath", oid, f"{quote_name(user_type.schema)}.{quote_name(user_type.bare)}"
+        yield "type", user_type.wire.array_oid, f"{shown}[]"
+        if user_type.labels is None:
+            yield "class", oids.relation(user_type.id), shown
+        if not snapshot.visible(user_type.schema, user_type.bare):
+            yield from ((HIDDEN, of, "") for of in (oid, user_type.wire.array_oid))
     for sequence in snapshot.catalog.sequences.values():
         path = f"{quote_name(sequence.schema)}.{quote_name(sequence.bare)}"
         yield "class", oids.relation(sequence.id), shown_name(snapshot, sequence)

@@ -24,6 +24,10 @@ def _attributes(snapshot: Snapshot) -> Iterator[Row]:
     for sequence in snapshot.catalog.sequences.values():
         for number, (name, wire_type) in enumerate((("last_value", INT8), ("log_cnt", INT8), ("is_called", BOOL)), 1):
             yield {**_attribute(oids.relation(sequence.id), number, name, wire_type), "attnotnull": True}
+    for made_type in snapshot.catalog.types.values():
+        for number, field in enumerate(made_type.wire.fields, 1):
+            described = _attribute(oids.relation(made_type.id), number, field.name, field.type)
+            yield {**described, "atttypmod": field.modifier}
     for relation in snapshot.relations.values():
         for number, column in enumerate(relation.columns, 1):
             yield {
@@ -43,13 +47,21 @@ def _of_shape(relation: int, number: int, shape: Shape) -> Row:
 
 
 def _attribute(relation: int, number: int, name: str, wire_type: WireType) -> dict[str, object]:
-    built_in = BUILT_IN[wire_type.oid]
+    built_in = BUILT_IN.get(wire_type.oid) or _BY_KIND["a" if wire_type.element else "c" if wire_type.fields else "e"]
     return {
         "attrelid": relation, "attname": name, "atttypid": wire_type.oid, "attstattarget": -1,
         "attlen": built_in["typlen"], "attnum": number, "attndims": dimensions(wire_type), "attcacheoff": -1,
         "atttypmod": -1, "attbyval": built_in["typbyval"], "attalign": built_in["typalign"],
         "attstorage": built_in["typstorage"], "attislocal": True, "attcollation": built_in["typcollation"],
     }  # fmt: skip
+
+
+# what pg_attribute has of types that users have made: arrays, composite types, enums
+_BY_KIND: dict[str, dict[str, object]] = {
+    "a": {"typlen": -1, "typbyval": False, "typalign": "i", "typstorage": "x", "typcollation": 0},
+    "c": {"typlen": -1, "typbyval": False, "typalign": "d", "typstorage": "x", "typcollation": 0},
+    "e": {"typlen": 4, "typbyval": True, "typalign": "i", "typstorage": "p", "typcollation": 0},
+}
 
 
 def _defaults(snapshot: Snapshot) -> Iterator[Row]:

@@ -45,6 +45,14 @@ def _rows(snapshot: Snapshot) -> Iterator[Row]:
             "relowner": snapshot.catalog.access.owner_of(sequence.id), "relkind": "S", "relnatts": 3, "reltuples": 1.0,
             "relfilenode": oid, "relacl": acl(snapshot, sequence.id),
         }  # fmt: skip
+    for composite in snapshot.catalog.types.values():
+        if composite.labels is None:
+            yield {
+                **_ALWAYS, "oid": oids.relation(composite.id), "relname": composite.bare,
+                "relnamespace": namespace(snapshot.catalog, composite), "reltype": composite.wire.oid,
+                "relowner": snapshot.catalog.access.owner_of(composite.id), "relkind": "c",
+                "relnatts": len(composite.wire.fields),
+            }  # fmt: skip
     for relation in snapshot.relations.values():
         yield _of_system(relation)
 

@@ -1,7 +1,6 @@
 """pg_type, pg_enum, pg_range: the types that values can have here, those of the system's relations, and row types.
 
-The built-in types are as PostgreSQL 15 has them; the row types are those of the user's relations. There are no enums and no
-ranges.
+The built-in types are as PostgreSQL 15 has them; the row types are those of the user's relations. There are no ranges.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from streamsql.catalog.pg_catalog import oids
 from streamsql.catalog.pg_catalog.pg_proc import oids_by_name
 from streamsql.catalog.pg_catalog.shapes import namespace
 from streamsql.catalog.relation import Row, Snapshot, table
+from streamsql.catalog.user_types import UserType, label_oid
 
 _FIELDS = (
     "oid typname typlen typbyval typtype typcategory typispreferred typelem typarray typsubscript typinput typoutput "
@@ -67,10 +67,7 @@ BUILT_IN: dict[int, dict[str, object]] = {int(str(row["oid"])): row for row in _
 
 def _types(snapshot: Snapshot) -> Iterator[Row]:
     yield from BUILT_IN.values()
-    functions = {
-        f"typ{what}": oids_by_name()[f"record_{short}"]
-        for what, short in (("input", "in"), ("output", "out"), ("receive", "recv"), ("send", "send"))
-    }
+    functions = {f"typ{what}": oids_by_name()[f"record_{short}"] for what, short in _IN_AND_OUT}
     for made in snapshot.catalog:
         row: dict[str, object] = {
             **functions, "oid": oids.row_type(made.id), "typname": made.bare, "typnamespace": namespace(snapshot.catalog, made),
@@ -80,6 +77,36 @@ def _types(snapshot: Snapshot) -> Iterator[Row]:
         }  # fmt: skip
         yield row
         yield _array_of(row)
+    for made_type in snapshot.catalog.types.values():
+        row = _made_by_user(snapshot, made_type, functions)
+        yield row
+        yield _array_of(row)
+
+
+def _made_by_user(snapshot: Snapshot, made: UserType, of_records: dict[str, int]) -> dict[str, object]:
+    row: dict[str, object] = {
+        "oid": made.wire.oid, "typname": made.bare, "typnamespace": namespace(snapshot.catalog, made),
+        "typowner": snapshot.catalog.access.owner_of(made.id), "typisdefined": True, "typdelim": ",",
+        "typarray": made.wire.array_oid, "typtypmod": -1,
+    }  # fmt: skip
+    if made.labels is None:
+        composite = {"typlen": -1, "typtype": "c", "typcategory": "C", "typrelid": oids.relation(made.id),
+                     "typalign": "d", "typstorage": "x"}  # fmt: skip
+        return {**row, **of_records, **composite}
+    names = {f"typ{what}": oids_by_name()[f"enum_{short}"] for what, short in _IN_AND_OUT}
+    enum = {"typlen": 4, "typbyval": True, "typtype": "e", "typcategory": "E", "typrelid": 0, "typalign": "i",
+            "typstorage": "p"}  # fmt: skip
+    return {**row, **names, **enum}
+
+
+_IN_AND_OUT = (("input", "in"), ("output", "out"), ("receive", "recv"), ("send", "send"))
+
+
+def _labels(snapshot: Snapshot) -> Iterator[Row]:
+    for made in snapshot.catalog.types.values():
+        for label, rank in made.labels.ranks.items() if made.labels is not None else ():
+            oid = label_oid(made.wire.oid, label)
+            yield {"oid": oid, "enumtypid": made.wire.oid, "enumsortorder": rank, "enumlabel": label}
 
 
 PG_TYPE = table(
@@ -96,6 +123,7 @@ PG_ENUM = table(
     3501,
     "pg_enum",
     """oid oid, enumtypid oid, enumsortorder float4, enumlabel name""",
+    _labels,
 )
 PG_RANGE = table(
     3541,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from sqlglot import exp
 
-from streamsql.base.types import WireColumn, WireType, shown_type, wire_column
+from streamsql.base.types import WireColumn, WireType, shown_type
 from streamsql.catalog.objects import Catalog, CatalogObject, Named, Stream, Table, View
 from streamsql.catalog.pg_catalog import oids
 from streamsql.catalog.relation import Snapshot
@@ -34,7 +34,7 @@ class Shape:
 def shapes(made: CatalogObject, catalog: Catalog | None = None) -> list[Shape]:
     """List an object's columns."""
     if isinstance(made, View):
-        return [_shape(i, c.name, wire_column(c.type), False, None) for i, c in enumerate(made.columns, 1)]
+        return [_shape(i, c.name, c.wire, False, None) for i, c in enumerate(made.columns, 1)]
     key = primary_key(made)
     if any(c.numbered is not None for c in made.columns):
         return [_numbered(catalog, made, i, c) for i, c in enumerate(made.columns, 1)]

@@ -21,6 +21,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import structlog
 
 from streamsql.base.errors import NotInPrerequisiteState
@@ -169,7 +170,7 @@ class FileSource:
         upto = block.behind if self._in_bytes(found) else found.size
         mark = state.mark if upto == state.upto else self._place.mark(opened.file, found, upto)
         self._known.note(found.name, FileState(block.behind, 0, upto, mark, found.inode))
-        return self._with_included(rows, numbers, found), block.rejected
+        return self._with_included(rows, numbers, found), _of_file(block.rejected, found.name)
 
     def _with_included(self, rows: pa.Table, numbers: Numbers, found: Found | None) -> pa.Table:
         """Add the columns that tell where rows are from."""
@@ -212,10 +213,10 @@ class FileSource:
             if self._known.files[name].place == 0 and self._known.files[name].skip == 0:
                 del self._known.files[name]  # it may be anything yet
             return None
-        shown, place = self._place.shown(opened.found.name), opened.reading.place
-        log.warning("file cannot be read", file=shown, reason=reason)
+        place = opened.reading.place
+        log.warning("file cannot be read", file=self._place.shown(opened.found.name), reason=reason)
         opened.reading = Exhausted(place)
-        said = rejected([place], [f"{shown}: {reason}"], [b""])
+        said = rejected([place], [reason], [b""])
         return Block(self._empty, np.zeros(0, np.int64), said, place)
 
     # ---- the next file ----
@@ -334,3 +335,12 @@ class FileSource:
             self._read_bytes += self._open.found.size
             self._open.file.close()
             self._open = None
+
+
+def _of_file(aside: pa.Table, name: str) -> pa.Table:
+    """Say of records that could not be read which file they are in: their place alone does not."""
+    if not aside.num_rows:
+        return aside
+    at = aside.schema.get_field_index("reason")
+    reasons = pc.binary_join_element_wise(aside.column(at), f" (file {name})", "")
+    return aside.set_column(at, aside.schema.field(at), reasons)

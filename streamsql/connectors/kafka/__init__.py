@@ -21,6 +21,7 @@ from streamsql.connectors.kafka.source import KafkaSource
 from streamsql.connectors.messages import FORMAT_OPTIONS, MessageDecoder, check_format
 from streamsql.connectors.payloads import PAYLOAD_OPTIONS, PayloadWriter, check_payloads
 from streamsql.connectors.sampling import infer_columns
+from streamsql.connectors.schemas import check_key_registry
 from streamsql.connectors.settings import (
     Option,
     boolean,
@@ -100,9 +101,10 @@ SOURCE_OPTIONS: dict[str, Option] = {
         "but for the included ones",
     ),
     "key_format": Option(
-        one_of("json", "raw"), "json",
+        one_of("json", "raw", "avro"), "json",
         says="of a table: how the message's key names the row to delete, if the primary key is not included by `INCLUDE KEY`: "
-        "`json` (an object with the columns of the primary key), `raw` (the text of its one column)",
+        "`json` (an object with the columns of the primary key), `raw` (the text of its one column), `avro` (a record with "
+        "them, or the value of the one column, by the registry's schema); with `avro`, `INCLUDE KEY` is the key's value, too",
     ),
     **SOURCE_PROPERTIES,
 }  # fmt: skip
@@ -207,7 +209,9 @@ def _check_tombstones(given: Given, options: Mapping[str, Any], declared: Sequen
         raise InvalidParameterValue("of debezium, tombstones are skipped", position=place)
     in_key = [c for c in declared if c.primary_key and not c.include]
     deletes = given.table and options["tombstones"] in {None, "delete"} and options["format"] != "debezium"
-    if "key_format" in given.values and not (deletes and in_key):
+    if options["key_format"] == "avro":
+        check_key_registry(given)
+    elif "key_format" in given.values and not (deletes and in_key):
         raise InvalidParameterValue(
             'the option "key_format" is for tables whose rows are deleted by key',
             position=given.places.get("key_format"),

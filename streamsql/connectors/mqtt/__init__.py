@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 
 from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue
 from streamsql.connectors.incoming import ON_GAP, refuse_password, require_columns
 from streamsql.connectors.messages import FORMAT_OPTIONS, check_format
 from streamsql.connectors.mqtt.client import CLIENT_OPTIONS, require_package
-from streamsql.connectors.outgoing import MODE, Mode, mode_of, template
+from streamsql.connectors.outgoing import BODY_OPTIONS, MODE, Mode, check_bodies, mode_of, template
+from streamsql.connectors.sampling import infer_columns
 from streamsql.connectors.settings import Option, boolean, duration, integer, read_options, refuse_table
 from streamsql.connectors.sink import Guarantee, Shape, Sink
 from streamsql.connectors.source import Given, Metadata, Source, Surroundings
@@ -52,6 +54,7 @@ SINK_OPTIONS: dict[str, Option] = {
         says="the broker keeps the last message of each topic for who comes later; in mode upsert a row that goes deletes it",
     ),
     "mode": MODE,
+    **BODY_OPTIONS,
 }  # fmt: skip
 
 
@@ -81,6 +84,13 @@ class MqttConnector:
         require_columns(given, declared, "mqtt")
         check_format(given, options, declared)
         return tuple(declared)
+
+    def infer(self, given: Given, surroundings: Surroundings) -> tuple[ColumnDefinition, ...]:
+        """Look at what is retained, and at what comes within a few seconds, by a session of its own that ends at once."""
+        require_package()
+        options = read_options(given, OPTIONS, "mqtt", surroundings)
+        sampled = {"client_id": f"streamsql-sample-{secrets.token_hex(8)}", "session": "1 second"}
+        return infer_columns(self, given, options, surroundings, sampled)
 
     def open(
         self,
@@ -114,6 +124,7 @@ class MqttSinkConnector:
                 hint=f"topic = 'name/{'/'.join(f'{{{name}}}' for name in shape.key)}'",
                 position=given.places.get("topic"),
             )
+        check_bodies(given, options, shape, mode, deletes=options["retain"])
         return Guarantee.AT_LEAST_ONCE
 
     def open(self, given: Given, shape: Shape, surroundings: Surroundings) -> Sink:

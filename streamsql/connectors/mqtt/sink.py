@@ -14,7 +14,7 @@ import numpy as np
 
 from streamsql.base.errors import ExternalError, Unavailable
 from streamsql.connectors.mqtt.client import ANSWER_SECONDS_MAX, Connection
-from streamsql.connectors.outgoing import Mode, Template, bodies_of, told
+from streamsql.connectors.outgoing import Bodies, Mode, Template, told
 from streamsql.connectors.sink import Delivery, Shape
 from streamsql.connectors.source import Surroundings
 
@@ -41,6 +41,7 @@ class MqttSink:
         self._retain: bool = options["retain"]
         self._identity = surroundings.identity
         self._refused: str | None = None
+        self._bodies = Bodies(options, shape, mode)
         self._connection = Connection(
             options, surroundings, session_seconds=None, unanswered_max=_AHEAD_MAX, prepare=self._prepare
         )
@@ -59,7 +60,7 @@ class MqttSink:
     def deliver(self, delivery: Delivery) -> None:
         changes = told(delivery, self._shape, self._mode)
         topics = self._topic.values(changes.rows, self._shape.columns)
-        bodies = bodies_of(changes, self._shape, self._mode)
+        bodies = self._bodies.of(changes)
         if self._retain and self._mode is Mode.UPSERT:
             for place in np.flatnonzero(changes.weights < 0).tolist():
                 bodies[place] = b""  # this is how MQTT deletes what is retained

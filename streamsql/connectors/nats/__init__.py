@@ -9,7 +9,7 @@ from streamsql.base.errors import InvalidParameterValue
 from streamsql.connectors.incoming import ON_GAP, POLL, refuse_password, require_columns
 from streamsql.connectors.messages import FORMAT_OPTIONS, check_format
 from streamsql.connectors.nats.client import CLIENT_OPTIONS, require_package
-from streamsql.connectors.outgoing import MODE, mode_of, template
+from streamsql.connectors.outgoing import BODY_OPTIONS, MODE, check_bodies, mode_of, template
 from streamsql.connectors.sampling import infer_columns
 from streamsql.connectors.settings import Option, boolean, read_options, refuse_table, timestamp
 from streamsql.connectors.sink import Guarantee, Shape, Sink
@@ -56,6 +56,7 @@ SINK_OPTIONS: dict[str, Option] = {
         "it stops where another message has come between",
     ),
     "mode": MODE,
+    **BODY_OPTIONS,
 }  # fmt: skip
 
 
@@ -108,7 +109,7 @@ class NatsSinkConnector:
         require_package()
         options = read_options(given, SINK_OPTIONS, "nats")
         refuse_password(given, "url")
-        mode_of(given, shape, options["mode"])
+        check_bodies(given, options, shape, mode_of(given, shape, options["mode"]))
         made = template(given, "subject", options["subject"] or "", shape, SUBJECT_ESCAPED)
         for part in made.parts[::2]:
             if any(c in part for c in " *>\t\r\n") or not "".join(made.parts):

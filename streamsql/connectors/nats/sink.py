@@ -22,7 +22,7 @@ import structlog
 
 from streamsql.base.errors import ExternalError, Unavailable
 from streamsql.connectors.nats.client import ANSWER_SECONDS_MAX, Connection
-from streamsql.connectors.outgoing import Mode, Template, bodies_of, part_of, told
+from streamsql.connectors.outgoing import Bodies, Mode, Template, part_of, told
 from streamsql.connectors.sink import Delivery, Shape
 from streamsql.connectors.source import Surroundings
 
@@ -46,6 +46,7 @@ class NatsSink:
         self._stream: str = options["stream"]
         self._exclusive: bool = options["exclusive"]
         self._identity = surroundings.identity
+        self._bodies = Bodies(options, shape, mode)
         self._connection = Connection(options, surroundings)
         # of an exclusive stream: its last sequence number, and epoch and number of the row that is there
         self._last = 0
@@ -89,7 +90,7 @@ class NatsSink:
         if not changes.rows.num_rows:
             return
         subjects = self._subject.values(changes.rows, self._shape.columns)
-        bodies = bodies_of(changes, self._shape, self._mode)
+        bodies = self._bodies.of(changes)
         keys = changes.row_keys().to_pylist()
         self._connection.run(self._publish(subjects, bodies, keys))
         self._written = (int(changes.epochs[-1]), int(changes.numbers[-1])) if self._exclusive else None

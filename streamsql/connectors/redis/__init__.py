@@ -8,7 +8,7 @@ from typing import Any
 from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue
 from streamsql.connectors.incoming import ON_GAP, POLL, refuse_password, require_columns
 from streamsql.connectors.messages import FORMAT_OPTIONS, check_format
-from streamsql.connectors.outgoing import MODE, Mode, mode_of
+from streamsql.connectors.outgoing import BODY_OPTIONS, MODE, Mode, check_bodies, mode_of
 from streamsql.connectors.redis.client import CLIENT_OPTIONS, require_package
 from streamsql.connectors.sampling import infer_columns
 from streamsql.connectors.settings import Option, integer, read_options, refuse_table
@@ -58,6 +58,7 @@ SINK_OPTIONS: dict[str, Option] = {
     ),
     "maxlen": Option(integer(1), None, says="about how many entries the stream keeps"),
     "mode": MODE,
+    **BODY_OPTIONS,
 }  # fmt: skip
 
 
@@ -115,8 +116,15 @@ class RedisSinkConnector:
 
     def check(self, given: Given, shape: Shape) -> Guarantee:
         require_package()
-        _sink_mode(given, shape, read_options(given, SINK_OPTIONS, "redis"))
+        options = read_options(given, SINK_OPTIONS, "redis")
+        mode = _sink_mode(given, shape, options)
         refuse_password(given, "url")
+        if "format" in given.values and options["field"] is None:
+            raise InvalidParameterValue(
+                'the option "format" is for messages in one field of an entry', hint="say which by the option field",
+                position=given.places.get("format"),
+            )  # fmt: skip
+        check_bodies(given, options, shape, mode)
         return Guarantee.EXACTLY_ONCE
 
     def open(self, given: Given, shape: Shape, surroundings: Surroundings) -> Sink:

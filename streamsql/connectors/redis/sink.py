@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsql.base.errors import ExternalError, Unavailable
-from streamsql.connectors.outgoing import Mode, bodies_of, escaped_text, texts_of, told
+from streamsql.connectors.outgoing import Bodies, Mode, escaped_text, texts_of, told
 from streamsql.connectors.redis.client import asking, connect
 from streamsql.connectors.sink import Delivery, Shape
 from streamsql.connectors.source import Surroundings
@@ -37,6 +37,7 @@ class RedisSink:
         self._maxlen: int | None = options["maxlen"]
         self._name = surroundings.name
         self._note = NOTE + surroundings.identity
+        self._bodies = Bodies(options, shape, mode)
         self._client = connect(options, surroundings)
 
     def delivered(self) -> int | None:
@@ -70,7 +71,7 @@ class RedisSink:
     def _add(self, pipe: Any, key: str, changes: Delivery) -> None:
         if self._field is not None:
             field = self._field
-            entries: list[dict[Any, Any]] = [{field: body} for body in bodies_of(changes, self._shape, self._mode)]
+            entries: list[dict[Any, Any]] = [{field: body} for body in self._bodies.of(changes)]
         else:
             entries = self._fields(changes)
         for entry in entries:

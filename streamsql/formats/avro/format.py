@@ -29,22 +29,36 @@ def avro_type(schema: SchemaText) -> Type:
 
 
 class AvroCodec:
-    """Avro for these fields, by the schema of each id, or by one."""
+    """Avro for these fields, by the schema of each id, or by one.
+
+    A key need not be a record: any schema is read as if it stood in the field `whole` of one; or those that are no
+    records, in the field `alone`.
+    """
 
     def __init__(
-        self, fields: tuple[Field, ...], times: str, schemas: Schemas | None, schema: SchemaText | None
-    ) -> None:
+        self, fields: tuple[Field, ...], times: str, schemas: Schemas | None, schema: SchemaText | None, *,
+        whole: str = "", alone: str = "",
+    ) -> None:  # fmt: skip
         self._fields, self._times = fields, times
         self._schemas, self._schema = schemas, schema
+        self._whole, self._alone = whole, alone
 
     def after_header(self, cursor: Cursor) -> npt.NDArray[np.int64]:
         return np.zeros(len(cursor), np.int64)
 
     def reader(self, schema_id: int | None, _: int, /) -> RecordReader:
         if schema_id is not None and self._schemas is not None:
-            return AvroReader(avro_type(self._schemas(schema_id)), self._fields, self._times)
+            return AvroReader(self._type(self._schemas(schema_id)), self._fields, self._times)
         assert self._schema is not None
         return AvroReader(avro_type(self._schema), self._fields, self._times)
+
+    def _type(self, schema: SchemaText) -> Type:
+        if not (self._whole or self._alone) or schema.kind != "AVRO":
+            return avro_type(schema)
+        found = parse(schema.text, dict(schema.references))
+        if self._whole or (found.optional or found).kind != "record":
+            return Type("record", name="key", fields=((self._whole or self._alone, found),))
+        return found
 
     def decoder(self, *, framed: bool) -> BinaryDecoder:
         return BinaryDecoder(self._fields, self, framed)

@@ -16,9 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsql.base.errors import InvalidParameterValue
-from streamsql.formats import casts
 from streamsql.formats.avro.schema import Type, parse
-from streamsql.formats.casts import is_nested
 from streamsql.formats.format import Field
 from streamsql.formats.varints import (
     Integers,
@@ -29,6 +27,7 @@ from streamsql.formats.varints import (
     varint_pieces,
     zigzag,
 )
+from streamsql.formats.written import with_texts
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _PLAIN = {
@@ -92,28 +91,12 @@ class AvroWriter:
 
     def _plain(self, rows: pa.Table) -> list[pa.Array]:
         """Give columns in Arrow types that have a way to be written."""
-        named = rows.rename_columns([f"c{i}" for i in range(len(self._fields))])
-        asked = [
-            f"CAST({_shown(f'c{i}', field.type)} AS VARCHAR) AS c{i}"
-            for i, field in enumerate(self._fields)
-            if isinstance(kind := _avro_type(field.type), (str, dict)) and field.type != "VARCHAR" and _is_text(kind)
-        ]
-        if asked:
-            for name, column in zip(
-                (a.rpartition(" ")[2] for a in asked),
-                casts.query(f"SELECT {', '.join(asked)} FROM __rows", {"__rows": named}).columns,
-                strict=True,
-            ):
-                named = named.set_column(named.column_names.index(name), name, column)
-        return [column.combine_chunks() for column in named.columns]
+        kinds = [_avro_type(field.type) for field in self._fields]
+        return with_texts(rows, self._fields, [isinstance(k, (str, dict)) and _is_text(k) for k in kinds])
 
 
 def _is_text(kind: Any) -> bool:
     return kind == "string" or (isinstance(kind, dict) and kind["type"] == "string")
-
-
-def _shown(column: str, duckdb_type: str) -> str:
-    return f"to_json({column})" if is_nested(duckdb_type) else casts.to_text(column, duckdb_type)
 
 
 def _pieces(kind: Type, values: pa.Array) -> Pieces:

@@ -26,12 +26,14 @@ from streamsql.pgwire.values import (
     boolean,
     bytea,
     datetime,
+    enum,
     few,
     floats,
     integers,
     interval,
     json,
     numeric,
+    record,
     text,
     timetz,
     uuid,
@@ -87,6 +89,12 @@ UTC = "UTC"
 @lru_cache(maxsize=2 * zoned.ZONES_MAX)
 def codec_of(wire_type: WireType, zone: str = UTC) -> Codec:
     """Give the codec of a type in a session whose time zone is `zone`."""
+    if wire_type.labels is not None:
+        return enum.codec(wire_type)
+    if wire_type.fields:
+        return record.codec(wire_type, lambda of: codec_of(of, zone))
+    if wire_type.element is not None and wire_type.element.is_made:
+        return array.codec(wire_type, codec_of(wire_type.element, zone))
     if zone == UTC or types.TIMESTAMPTZ not in (wire_type, wire_type.element):
         return CODECS[wire_type.name]
     scalar = zoned.codec(zone)
@@ -183,7 +191,7 @@ def decode_column(values: Sequence[bytes | None], wire_type: WireType, format_co
     Raises BadValue. A numeric gets the scale of `canonical_arrow`'s default: it is rounded to 10 places.
     """
     if format_code:
-        return CODECS[wire_type.name].from_binary(values)
+        return codec_of(wire_type).from_binary(values)
     return parse_text(text.from_bytes(values), wire_type, zone=zone)
 
 
@@ -191,7 +199,7 @@ def decode_binary(values: pa.Array, wire_type: WireType, modifier: int) -> pa.Ar
     """Read a binary array of values in PostgreSQL's binary format as canonical Arrow; nulls stay null. Raises BadValue."""
     if wire_type is types.NUMERIC:
         return numeric.from_binary(values, modifier)
-    return CODECS[wire_type.name].from_binary(values)
+    return codec_of(wire_type).from_binary(values)
 
 
 def decode_value(value: bytes | None, wire_type: WireType, format_code: int) -> str | None:
@@ -203,7 +211,7 @@ def decode_value(value: bytes | None, wire_type: WireType, format_code: int) -> 
         return None
     if not format_code:
         return text.decode(value)
-    return CODECS[wire_type.name].value_to_text(value)
+    return codec_of(wire_type).value_to_text(value)
 
 
 def parse_text(strings: pa.Array, wire_type: WireType, modifier: int = -1, zone: str = UTC) -> pa.Array:

@@ -8,6 +8,7 @@ See https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO and `array_sen
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import struct
@@ -23,7 +24,7 @@ from streamsql.base.errors import (
     InvalidTextRepresentation,
     StreamSQLError,
 )
-from streamsql.base.types import WireType, canonical_arrow
+from streamsql.base.types import JSON, JSONB, WireType, canonical_arrow
 from streamsql.pgwire.values.column import (
     WHITE_SPACE,
     BadValue,
@@ -43,6 +44,7 @@ _HEADER = struct.Struct(">iiI")
 _DIMENSION = struct.Struct(">ii")
 _DIMENSIONS_MAX = 6  # PostgreSQL's MAXDIM
 _NESTED = r"^\s*\{\s*\{"
+_JSON_ARRAY = r"^\s*\[\s*([\[{\]]|null)"
 _SIMPLE = r'^\s*\{[^"\\{}]*\}\s*$'  # one dimension, nothing quoted
 _ELEMENT = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|((?:[^"\\{},]|\\.)*))\s*([,}])', re.DOTALL | re.ASCII)
 
@@ -65,6 +67,8 @@ def codec(wire_type: WireType, element: Codec) -> Codec:
         return _to_binary(_as_list(column), element, element_type)
 
     def from_text(strings: pa.Array, modifier: int) -> pa.Array:
+        if element_type.fields or element_type in (JSON, JSONB):
+            strings = _as_arrays(strings)
         rows, items = _split(strings)
         if items is None:
             return _nested_from_text(strings, modifier, element)
@@ -103,6 +107,23 @@ def codec(wire_type: WireType, element: Codec) -> Codec:
         return "{" + ",".join(texts) + "}"
 
     return Codec(to_text, to_binary, from_text, from_binary, value_to_text)
+
+
+def _as_arrays(strings: pa.Array) -> pa.Array:
+    """Write JSON arrays among the texts as PostgreSQL's; with bounds, as ``[1:2]={..}``, they are none."""
+    if not pc.any(pc.match_substring_regex(strings, _JSON_ARRAY)).as_py():
+        return strings
+    made: list[str | None] = []
+    for text in strings.to_pylist():
+        try:
+            found = json.loads(text) if text is not None and re.match(_JSON_ARRAY, text) else None
+        except (ValueError, RecursionError):
+            found = None
+        if isinstance(found, list):
+            items = pa.array([None if item is None else json.dumps(item) for item in found], pa.string())
+            text = "{" + ",".join(_quoted(items).to_pylist()) + "}"
+        made.append(text)
+    return pa.array(made, pa.string())
 
 
 def framed(piece: Piece, column: pa.Array) -> pa.Array:

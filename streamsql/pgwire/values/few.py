@@ -148,7 +148,7 @@ def encode_few(
     """Give the messages of all rows of a batch, as `values.encode_rows` does."""
     columns = []
     for column, wire_type, form, codec in zip(batch.columns, wire_types, formats, codecs, strict=True):
-        write = _WRITERS.get((wire_type.name, form))
+        write = _text if wire_type.labels is not None else _WRITERS.get((wire_type.name, form))
         values = None if write is None else write(column)
         columns.append(_written(column, codec, form) if values is None else values)
     written = bytearray()

@@ -76,6 +76,7 @@ def document() -> dict[str, Any]:
             _parameter("times", "query", "unit of times that are numbers: auto, s, ms, us, ns"),
             _parameter("delimiter", "query", "of CSV; a comma by default"),
             _parameter("Idempotency-Key", "header", "the same request under the same key is written once"),
+            _parameter("Content-Encoding", "header", "gzip, or nothing"),
         ],
         "requestBody": {"required": True, "content": _content(ACCEPTED)},
         "responses": {

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import duckdb
@@ -29,6 +30,7 @@ from streamsql.engine.receipts import Receipt
 from streamsql.engine.writes import Write
 from streamsql.formats.format import NOTHING_REJECTED, Decoded, Format
 from streamsql.server.http.answers import HttpError, answer
+from streamsql.server.http.encodings import Unpacked
 from streamsql.server.http.kinds import input_format
 from streamsql.server.http.parts import Parts
 from streamsql.server.numbering import is_numbered, numbered_nulls
@@ -149,16 +151,22 @@ def _again(known: tuple[int, str, str], digest: str) -> Response:
 async def _decoded(request: Request, parts: Parts, decoding: Format, digest: Any) -> list[Decoded]:
     """Read the body. Raises HttpError 413, and ProgramLimitExceeded for too many rows."""
     decoder = decoding.decoder()
+    unpacked = Unpacked(request.headers.get("content-encoding", ""), parts.limits)
     found: list[Decoded] = []
     row_count = 0
+
+    def feed(data: bytes) -> list[Decoded]:
+        return [made for part in unpacked.feed(data) for made in decoder.feed(part)]
+
     try:
         async for piece in _pieces(request, parts):
             digest.update(piece)
-            more = await parts.reads.compute(lambda data=piece: decoder.feed(data))  # type: ignore[misc]
+            more = await parts.reads.compute(partial(feed, piece))
             row_count += sum(d.rows.num_rows for d in more)
             found += more
             if row_count > parts.limits.transaction_rows_max:
                 raise exceeded(parts.limits, "transaction_rows_max", "the number of rows of a request")
+        unpacked.finish()
         found += await parts.reads.compute(decoder.finish)
     except ClientDisconnect:
         raise ConnectionResetError from None

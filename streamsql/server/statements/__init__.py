@@ -46,6 +46,7 @@ from streamsql.server.statements import (
     transaction,
     truncate,
     upsert,
+    user_type,
     verify,
 )
 from streamsql.sql import cursor_statements as cs
@@ -54,6 +55,7 @@ from streamsql.sql import role_statements as r
 from streamsql.sql import schema_statements as n
 from streamsql.sql import sequences as q
 from streamsql.sql import statements as s
+from streamsql.sql import types as y
 from streamsql.sql.altering import AlterTable
 
 Describe = Callable[[Context, Any, Values], Awaitable["list[ResultColumn] | None"]]
@@ -129,6 +131,10 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     n.CreateSchema: Handler(schema.create, at_once=True),
     n.DropSchema: Handler(schema.drop, at_once=True),
     n.MoveObject: Handler(schema.move, at_once=True),
+    y.AddLabel: Handler(user_type.add_label, at_once=True),
+    y.CreateType: Handler(user_type.create, at_once=True),
+    y.DropType: Handler(user_type.drop, at_once=True),
+    y.MoveType: Handler(user_type.move, at_once=True),
     q.AlterSequence: Handler(sequence.alter, at_once=True),
     q.CreateSequence: Handler(sequence.create, at_once=True),
     q.DropSequence: Handler(sequence.drop, at_once=True),

@@ -11,7 +11,7 @@ from streamsql.base.errors import StreamSQLError, WrongObjectType
 from streamsql.base.types import WireType
 from streamsql.catalog.objects import Table
 from streamsql.engine import definitions
-from streamsql.plan.adhoc import Scope, change_sql, change_tree
+from streamsql.plan.adhoc import Scope, change_sql, change_tree, known_types
 from streamsql.plan.parameters import infer_types, substituted
 from streamsql.plan.places import located
 from streamsql.server import written
@@ -26,8 +26,9 @@ def types_of(
     context: Context, statement: Update | Delete, declared: Sequence[WireType | None], cursor: duckdb.DuckDBPyConnection
 ) -> tuple[WireType, ...]:
     """Give the types of the parameters."""
-    describe = context.scope(cursor).describe
-    return tuple(infer_types(statement.tree, statement.parameter_count, declared, describe))
+    scope = context.scope(cursor)
+    known = known_types(statement, scope)
+    return tuple(infer_types(statement.tree, statement.parameter_count, declared, scope.describe, known=known))
 
 
 async def execute(
@@ -78,5 +79,7 @@ def _in_transaction(context: Context, statement: Update | Delete, target: Table,
 def _with_values(statement: Update | Delete, values: Values, scope: Scope) -> exp.Expr:
     if not statement.parameter_count:
         return statement.tree
-    types = values.types or tuple(infer_types(statement.tree, statement.parameter_count, (), scope.describe))
+    types = values.types or tuple(
+        infer_types(statement.tree, statement.parameter_count, (), scope.describe, known=known_types(statement, scope))
+    )
     return substituted(statement.tree, types, values.texts or None)

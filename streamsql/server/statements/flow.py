@@ -23,6 +23,7 @@ from streamsql.connectors.shapes import shape_of
 from streamsql.connectors.source import Surroundings
 from streamsql.engine import sinks, sources
 from streamsql.engine.columns import add_stream_column
+from streamsql.engine.positions import StreamProgress
 from streamsql.engine.view_definitions import reset_stream
 from streamsql.plan.adhoc import check_default
 from streamsql.plan.places import located
@@ -110,7 +111,7 @@ async def add_column(context: Context, statement: AddColumn, values: Values) -> 
             f'column "{column.name}" of relation "{stream.bare}" contains null values',
             hint="the rows that are kept have no value: give it a DEFAULT", position=column.position + 1,
         )  # fmt: skip
-    made = with_column(stream, column, engine.limits)
+    made = with_column(stream, column, engine.limits, engine.catalog.types)
     if column.default is not None:
         default = column.default
 
@@ -146,7 +147,8 @@ async def reset(context: Context, statement: ResetStream, values: Values) -> Don
         record_bytes_max=engine.limits.record_bytes_max,
         allowed_urls=engine.allowed_urls,
     )
-    positions = await asyncio.to_thread(positions_for, stream, statement, surroundings)
+    at = engine.streams.get(stream.name) or StreamProgress()
+    positions = await asyncio.to_thread(positions_for, stream, statement, surroundings, dict(at.positions))
 
     def change() -> None:
         if engine.catalog.get(stream.name) is not stream:

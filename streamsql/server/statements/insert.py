@@ -19,7 +19,7 @@ from streamsql.catalog.rights import require
 from streamsql.engine.ingest import arranged, check_width, conform, default_rows, target_columns
 from streamsql.engine.store import translated
 from streamsql.pgwire.values import BadValue, parse_text
-from streamsql.plan.adhoc import Scope, adhoc_sql, check_inserted
+from streamsql.plan.adhoc import Scope, adhoc_sql, check_inserted, known_types
 from streamsql.plan.insertion import in_types
 from streamsql.plan.parameters import infer_types, substituted
 from streamsql.plan.places import located, place_of_word
@@ -51,8 +51,9 @@ def types_of(
     if statement.parameter_columns is not None:
         columns = _leading(columns, len(statement.parameter_columns), statement)
     targets = [c.wire.type for c in columns]
-    describe = context.scope(cursor).describe
-    return tuple(infer_types(statement.source, statement.parameter_count, declared, describe, targets))
+    scope = context.scope(cursor)
+    known = known_types(statement, scope)
+    return tuple(infer_types(statement.source, statement.parameter_count, declared, scope.describe, targets, known))
 
 
 async def execute(context: Context, statement: Insert, values: Values) -> Done | Rows:

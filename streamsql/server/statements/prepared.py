@@ -6,7 +6,7 @@ from sqlglot import exp
 
 from streamsql.base.errors import InvalidStatementName, SQLSyntaxError
 from streamsql.base.types import DUCKDB_NAME, TEXT, WireType, wire_column
-from streamsql.pgwire.values import CODECS
+from streamsql.pgwire.values import codec_of
 from streamsql.pgwire.values.column import strings_of
 from streamsql.server.context import NO_VALUES, Context, Values
 from streamsql.server.results import Done, ResultColumn
@@ -49,7 +49,7 @@ async def _texts(context: Context, statement: ExecutePrepared, types: tuple[Wire
     assert batch is not None
     texts: list[str | None] = []
     for array, column in zip(batch.columns, rows.columns, strict=True):
-        texts.append(strings_of(CODECS[column.type.name].to_text(array), array)[0].as_py())
+        texts.append(strings_of(codec_of(column.type).to_text(array), array)[0].as_py())
     return tuple(texts)
 
 

@@ -18,7 +18,7 @@ from streamsql.base.types import FLOAT4, FLOAT8, INT2, INT4, INT8, NUMERIC, Wire
 from streamsql.catalog.objects import OutputColumn
 from streamsql.engine.changes import Change
 from streamsql.engine.live import LiveQuery, start_live_query, stop_live_query
-from streamsql.plan.adhoc import Scope, adhoc_query, explained
+from streamsql.plan.adhoc import Scope, adhoc_query, explained, known_types
 from streamsql.plan.continuous import named_relations, plan_query, require_sources
 from streamsql.plan.functions import asks_settings
 from streamsql.plan.nodes import as_quotient
@@ -48,8 +48,9 @@ def types_of(
     context: Context, statement: Query, declared: Sequence[WireType | None], cursor: duckdb.DuckDBPyConnection
 ) -> tuple[WireType, ...]:
     """Give the types of the parameters."""
-    describe = context.scope(cursor).describe
-    return tuple(infer_types(statement.tree, statement.parameter_count, declared, describe))
+    scope = context.scope(cursor)
+    known = known_types(statement, scope)
+    return tuple(infer_types(statement.tree, statement.parameter_count, declared, scope.describe, known=known))
 
 
 def check_continuous(context: Context, query: Query) -> None:

@@ -1,0 +1,123 @@
+"""The types of columns and casts that users have made: names are looked up as those of relations are (`plan.naming`).
+
+::
+
+    CREATE TABLE t (m mood)      a column of DuckDB's type VARCHAR, which is declared a mood
+    SELECT 'happy'::mood         a cast whose type's node knows the mood
+
+What was found is noted by the name in the text, with ``::`` before it, and the type's OID: a definition that is read back means
+the same type, whatever is called so then.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from sqlglot import exp
+
+from streamsql.base.errors import UndefinedObject
+from streamsql.base.types import Declared, WireType
+from streamsql.catalog.user_types import UserType
+from streamsql.sql.names import parted
+from streamsql.sql.statements import ColumnDefinition
+
+NOTE = "::"  # before the name of a type, among the names that a definition keeps
+MADE = "made_type"  # in the meta of a type's node: the user's type that it names
+
+# by schema (None: on the search path) and name
+Find = Callable[[str | None, str], UserType | None]
+
+_BUILT_IN_SCHEMAS = ("pg_catalog", "information_schema")
+
+
+def column_found(column: ColumnDefinition, find: Find) -> ColumnDefinition:
+    """Give a column whose type is looked up. Raises UndefinedObject."""
+    told = column.declared
+    if told is None or not told.named or told.type.scalar.oid:
+        return column
+    made = _found(told, find)
+    array = told.type.element is not None
+    return replace(column, type=made.stored + ("[]" if array else ""), declared=declared_as(made, array=array))
+
+
+def declared_found(told: Declared | None, duckdb_type: str, find: Find) -> tuple[Declared | None, str]:
+    """Do the same for a declared type and DuckDB's name of it."""
+    column = column_found(ColumnDefinition("", duckdb_type, declared=told), find)
+    return column.declared, column.type
+
+
+def declared_as(made: UserType, *, array: bool) -> Declared:
+    """Give what a column of a user's type declares."""
+    return Declared(made.wire.array if array else made.wire, named=made.name)
+
+
+def _found(told: Declared, find: Find) -> UserType:
+    made = find(*parted(told.named))
+    if made is None:
+        raise UndefinedObject(f'type "{told.named}" does not exist', position=told.position)
+    return made
+
+
+def notes_of(columns: Iterable[ColumnDefinition]) -> dict[str, str]:
+    """Give what the canonical text of columns names."""
+    return {
+        NOTE + c.declared.named: str(c.declared.type.scalar.oid) for c in columns if c.declared and c.declared.named
+    }
+
+
+def changed_columns(statement: object, find: Find) -> dict[str, object]:
+    """Look the types up that a statement's columns are declared of: in `columns`, `column` and the actions of ALTER TABLE."""
+    changed: dict[str, object] = {}
+    columns = getattr(statement, "columns", None)
+    if isinstance(columns, tuple) and any(isinstance(c, ColumnDefinition) for c in columns):
+        changed["columns"] = tuple(column_found(c, find) for c in columns)
+    column = getattr(statement, "column", None)
+    if isinstance(column, ColumnDefinition):
+        changed["column"] = column_found(column, find)
+    actions = getattr(statement, "actions", None)
+    if isinstance(actions, tuple):
+        changed["actions"] = tuple(_action(action, find) for action in actions)
+    return changed
+
+
+def _action(action: object, find: Find) -> object:
+    column, told = getattr(action, "column", None), getattr(action, "declared", None)
+    if isinstance(column, ColumnDefinition):
+        return dataclasses.replace(action, column=column_found(column, find))  # type: ignore[type-var]  # one of a statement's
+    if isinstance(told, Declared):
+        declared, stored = declared_found(told, getattr(action, "type", ""), find)
+        return dataclasses.replace(action, declared=declared, type=stored)  # type: ignore[type-var]  # as above
+    return action
+
+
+def type_named(node: exp.Expr, find: Find) -> UserType | None:
+    """Give the user's type that a type's node names; None for a built-in one, and for one that is not there."""
+    name = name_of(node)
+    return None if name is None or name[0] in _BUILT_IN_SCHEMAS else find(*name)
+
+
+def name_of(node: exp.Expr) -> tuple[str | None, str] | None:
+    """Give schema and name of a type that is not built in, as a node names it."""
+    if not isinstance(node, exp.DataType) or node.expressions:
+        return None
+    if node.this is exp.DType.USERDEFINED:
+        kind = node.args.get("kind")
+        if isinstance(kind, exp.Dot):
+            return kind.this.name, kind.expression.name
+        return None, kind.name if isinstance(kind, exp.Expr) else str(kind)
+    return (None, node.this.value.lower()) if node.this in _GEOMETRIC else None
+
+
+# types of PostgreSQL's that the stock parser knows and the server has not: their names are free
+_GEOMETRIC = frozenset({exp.DType.POINT, exp.DType.POLYGON, exp.DType.LINESTRING})
+
+
+def made_type(node: exp.Expr | None) -> WireType | None:
+    """Give the user's type that a type's node was found to name, or an array of it."""
+    if isinstance(node, exp.DataType) and node.this is exp.DType.ARRAY and len(node.expressions) == 1:
+        element = made_type(node.expressions[0])
+        return None if element is None else element.array
+    found = node.meta.get(MADE) if node is not None else None
+    return found if isinstance(found, WireType) else None
