@@ -179,7 +179,7 @@ class Recovered:
 _HAS_EPOCH = "SELECT 1 FROM duckdb_tables() WHERE schema_name = '_engine' AND table_name = 'epoch'"
 
 # Of what states, results and progress hold. One more, when what an older program has written cannot be read any more.
-FORMAT = 1
+FORMAT = 2
 
 
 def create_engine_tables(store: Store) -> None:
