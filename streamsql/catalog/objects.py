@@ -198,6 +198,21 @@ class Sequence(Named):
 
 
 @dataclass(frozen=True, slots=True)
+class Index:
+    """An index that a user has made, in the schema of its relation: `columns` has "" for an expression.
+
+    `text` is what stands behind the relation's name in its definition. A unique one is a key of its table, by the same name.
+    """
+
+    id: int
+    name: str
+    relation: int
+    columns: tuple[str, ...]
+    text: str
+    unique: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class OutputColumn:
     """A column of a query's result: its name and DuckDB type, and that of a user's that its values are of."""
 
@@ -299,6 +314,8 @@ class Catalog:
     sequences: Mapping[str, Sequence] = field(default_factory=dict)
     # those that users have made, by OID
     types: Mapping[int, UserType] = field(default_factory=dict)
+    # by id
+    indexes: Mapping[int, Index] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[CatalogObject]:
         return iter(self.objects.values())
@@ -330,6 +347,18 @@ class Catalog:
     def sequence_called(self, schema: str, name: str) -> Sequence | None:
         """Give the sequence that is called so."""
         return next((s for s in self.sequences.values() if (s.schema, s.bare) == (schema, name)), None)
+
+    def of_id(self, object_id: int) -> CatalogObject | None:
+        """Give the object of this id."""
+        return next((o for o in self if o.id == object_id), None)
+
+    def index_called(self, schema: str, name: str) -> Index | None:
+        """Give the index that is called so, and was made by CREATE INDEX."""
+        for index in self.indexes.values():
+            made = self.of_id(index.relation)
+            if index.name == name and made is not None and made.schema == schema:
+                return index
+        return None
 
     def type_called(self, schema: str, name: str) -> UserType | None:
         """Give the type of a user's that is called so."""
@@ -450,43 +479,6 @@ class Catalog:
     def dependents(self, name: str) -> list[View]:
         """List the views that read this object, directly."""
         return [o for o in self if isinstance(o, View) and name in o.sources]
-
-    def plain_dependents(self, name: str) -> list[PlainView]:
-        """List the views that are not materialized and read this object, directly."""
-        return [o for o in self if isinstance(o, PlainView) and name in o.sources]
-
-    def written_over(self, name: str) -> list[View]:
-        """List the materialized views whose text names this view, which is not materialized, or one above it."""
-        found = [o for o in self if isinstance(o, View) and (name in o.names.values())]
-        for above in self.plain_dependents(name):
-            found += [v for v in self.written_over(above.name) if v not in found]
-        return found
-
-    def roots(self, names: Iterable[str]) -> set[str]:
-        """Give the streams and tables that these objects are, or read, directly or through others."""
-        found: set[str] = set()
-        for name in names:
-            item = self.objects.get(name)
-            found |= self.roots(item.sources) if isinstance(item, View) else {name}
-        return found
-
-    def all_dependents(self, name: str) -> list[View]:
-        """List the views that read this object, directly or through others, each after those that it reads."""
-        found = {name}
-        made: list[View] = []
-        waiting = [o for o in self if isinstance(o, View)]
-        while more := [v for v in waiting if found.intersection(v.sources)]:
-            # of those, first the ones that read no other view still to be found
-            found.update(v.name for v in more)
-            made += more
-            waiting = [v for v in waiting if v not in more]
-        order = {v.name: self._depth(v) for v in made}
-        return sorted(made, key=lambda v: order[v.name])
-
-    def _depth(self, view: View) -> int:
-        """Tell how many views lie below this one."""
-        below = (self.objects.get(s) for s in view.sources)
-        return 1 + max((self._depth(v) for v in below if isinstance(v, View)), default=0)
 
 
 def nearest(name: str, names: object) -> str | None:

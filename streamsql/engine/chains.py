@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 import pyarrow as pa
 
+from streamsql.catalog.dependents import roots
 from streamsql.catalog.objects import RESULTS_SCHEMA, Catalog, Stream, Table, View, quoted
 from streamsql.engine.changes import Progress
 from streamsql.engine.flow import NO_TIMES, Arriving, Flow, Idle
@@ -62,7 +63,7 @@ def apart(catalog: Catalog, queries: Iterable[ContinuousQuery]) -> list[tuple[se
         node for q in queries if q.plan.origin is not None for node in q.plan.origin.walk()
         if isinstance(node, Lookup) and node.of_view
     ]  # fmt: skip
-    return [(catalog.roots(node.left.names), catalog.roots([node.table])) for node in lookups]
+    return [(roots(catalog, node.left.names), roots(catalog, [node.table])) for node in lookups]
 
 
 def follow(queries: Mapping[str, ContinuousQuery], arriving: Arriving, taken: Taken) -> Taken:

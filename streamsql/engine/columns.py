@@ -17,6 +17,7 @@ from sqlglot.tokens import TokenType
 from streamsql.base.errors import DependentObjectsExist
 from streamsql.base.faults import reached
 from streamsql.catalog.access import Access
+from streamsql.catalog.dependents import all_dependents
 from streamsql.catalog.objects import Catalog, Stream, View, quoted
 from streamsql.engine import recovery
 from streamsql.engine.constraints import with_checks
@@ -48,7 +49,7 @@ def add_stream_column(engine: Engine, stream: Stream, statement: CreateStream) -
         grown, schema=stream.schema, label=stream.label, constraints=read_back.constraints, names=read_back.names
     )
     grown = with_checks(grown, engine.limits)
-    above = engine.catalog.all_dependents(stream.name)
+    above = all_dependents(engine.catalog, stream.name)
     before, kept = engine.catalog, dict(engine.queries)
     growth = _Growth(engine, grown, above)
     for view in growth.changed():

@@ -21,6 +21,7 @@ from streamsql.base.errors import (
     WrongObjectType,
 )
 from streamsql.catalog.access import OWNER, Access
+from streamsql.catalog.dependents import plain_dependents, written_over
 from streamsql.catalog.objects import (
     KIND_OF,
     PUBLIC_SCHEMA,
@@ -34,7 +35,7 @@ from streamsql.catalog.objects import (
     literal,
     quoted,
 )
-from streamsql.engine import dropped, finished, foreign_keys, left_behind, outbox, recovery, sequences
+from streamsql.engine import dropped, finished, foreign_keys, kept_indexes, left_behind, outbox, recovery, sequences
 from streamsql.engine.access import save_access
 from streamsql.engine.constraints import with_checks
 from streamsql.engine.epoch import Engine
@@ -179,9 +180,9 @@ def drop_objects(engine: Engine, given: list[CatalogObject], *, cascade: bool) -
     named = {o.name for o in gone}
     for item in gone:  # which grows as dependents are found
         known = named | {o.name for o in gone}
-        views: list[View | PlainView] = [v for v in engine.catalog.plain_dependents(item.name) if v.name not in known]
+        views: list[View | PlainView] = [v for v in plain_dependents(engine.catalog, item.name) if v.name not in known]
         kept = engine.catalog.dependents(item.name)
-        kept += [v for v in engine.catalog.written_over(item.name) if v not in kept]
+        kept += [v for v in written_over(engine.catalog, item.name) if v not in kept]
         views += [v for v in kept if v.name not in known]
         depending = [f"{KIND_OF[type(v)].value.lower()} {v.shown}" for v in views]
         depending += [f"sink {s.name}" for s in engine.catalog.sinks_of(item.name)]
@@ -248,6 +249,7 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
             ids = {o.id for o in gone}
             numbering = [s.id for s in catalog.sequences.values() if s.owned_by is not None and s.owned_by[0] in ids]
             sequences.forget(engine.store, numbering)
+            catalog = kept_indexes.without_relations(engine.store, catalog, ids)
             engine.catalog = catalog.without_sequences(numbering).with_access(before.access)
             set_access(engine, catalog.access.without_objects([*ids, *numbering]))
             engine.save()

@@ -20,6 +20,7 @@ from streamsql.base.errors import (
 )
 from streamsql.base.faults import reached
 from streamsql.catalog.access import OWNER, Access
+from streamsql.catalog.dependents import all_dependents, written_over
 from streamsql.catalog.objects import (
     PUBLIC_SCHEMA,
     Catalog,
@@ -143,7 +144,7 @@ def _check_replaced(catalog: Catalog, old: CatalogObject, new: PlainView) -> Non
             waiting += found.sources
     if new.name in below:
         raise InvalidObjectDefinition(f'view "{new.bare}" cannot read itself')
-    above = catalog.written_over(old.name)
+    above = written_over(catalog, old.name)
     if above:
         raise DependentObjectsExist(
             f"cannot replace view {old.bare} because other objects depend on it",
@@ -157,7 +158,7 @@ def replace_view(engine: Engine, statement: CreateMaterializedView) -> View:
     old = engine.catalog.view(statement.name)
     view, query, show = planned_view(engine, statement)
     view = replace(view, schema=old.schema, label=old.label)
-    above = engine.catalog.all_dependents(view.name)
+    above = all_dependents(engine.catalog, view.name)
     cycle = [v.name for v in above if v.name in view.sources] + ([view.name] if view.name in view.sources else [])
     if cycle:
         raise InvalidObjectDefinition(
@@ -193,7 +194,7 @@ def reset_stream(engine: Engine, stream: Stream, positions: Positions) -> None:
 
     All in one transaction. Raises DependentObjectsExist where one of them has a sink.
     """
-    above = engine.catalog.all_dependents(stream.name)
+    above = all_dependents(engine.catalog, stream.name)
     outbox.refuse_replacing(engine.catalog, [stream.name, *(v.name for v in above)], "reset")
     for shared in (engine.queries[v.name] for v in above):
         if isinstance(shared.shared, SharedQuery):
@@ -390,9 +391,9 @@ class Replacement:
 def reorder(engine: Engine, changed: View | Stream) -> None:
     """Put the queries of a replaced view, of those above it, and live ones behind all others: each after what it reads."""
     if isinstance(changed, View):
-        above = [changed, *engine.catalog.with_object(changed).all_dependents(changed.name)]
+        above = [changed, *all_dependents(engine.catalog.with_object(changed), changed.name)]
     else:
-        above = engine.catalog.all_dependents(changed.name)
+        above = all_dependents(engine.catalog, changed.name)
     for name in (v.name for v in above):
         engine.queries[name] = engine.queries.pop(name)
     for name in [q.name for q in engine.queries.values() if q.temporary]:

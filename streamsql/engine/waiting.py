@@ -13,14 +13,16 @@ All of it runs on the engine's thread, unless it says otherwise.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
-from streamsql.base.errors import AdminShutdown, Unavailable
+from streamsql.base.errors import AdminShutdown, QueryCanceled, Unavailable
 from streamsql.base.limits import Limits, exceeded
+from streamsql.catalog.dependents import roots
 from streamsql.catalog.objects import Table
 from streamsql.engine.answers import Answer, Missing
 from streamsql.engine.writes import Write
@@ -105,14 +107,14 @@ class WaitingWrites:
     def wait(self, writes: Sequence[Write], missing: Missing, answers: Sequence[Answer] = ()) -> list[Write]:
         """Let what was tried wait for what it misses; give those of the writes that need not."""
         engine = self._engine
-        roots = frozenset(engine.catalog.roots(missing.roots))
-        tried = [write for write in writes if write.relations & roots]
-        rest = [write for write in writes if not write.relations & roots]
+        below = frozenset(roots(engine.catalog, missing.roots))
+        tried = [write for write in writes if write.relations & below]
+        rest = [write for write in writes if not write.relations & below]
         if self._stopped:
             _refuse(tried)
             return rest
         self._made += 1
-        made = Waiting(self._made, roots, engine.clock.now_us(), missing.wanted, tried, answers=list(answers))
+        made = Waiting(self._made, below, engine.clock.now_us(), missing.wanted, tried, answers=list(answers))
         self._waiting[made.number] = made
         self.asked(made)
         return rest
@@ -159,6 +161,23 @@ class WaitingWrites:
         for number in list(self._waiting):
             self.answered(number, [])
 
+    def withdraw(self, write: Write) -> None:
+        """Refuse a write, if it waits, since whoever sent it asks for that; else it is done with by itself. For any thread."""
+        with contextlib.suppress(AdminShutdown):
+            self._engine.call(lambda: self._withdraw(write))
+
+    def _withdraw(self, write: Write) -> None:
+        for waiting in self._waiting.values():
+            for writes in (waiting.tried, waiting.behind):
+                place = next((n for n, other in enumerate(writes) if other is write), None)
+                if place is not None:
+                    del writes[place]
+                    write.done.set_exception(QueryCanceled("canceling statement due to user request"))
+                    if writes is waiting.tried:  # perhaps nobody needs the answer now
+                        del self._waiting[waiting.number]
+                        self._engine.queue.put_back([*waiting.tried, *waiting.behind])
+                    return
+
     def give_up(self) -> None:
         """Refuse what waits: the server stops. Who has sent it learns that it is not committed."""
         self._stopped = True
@@ -192,7 +211,7 @@ class WaitingWrites:
             query = engine.queries.get(view["name"])
             if query is None or view.get("stalled") is not None:
                 continue
-            own = engine.catalog.roots(query.plan.followed)
+            own = roots(engine.catalog, query.plan.followed)
             view["stalled"] = next((error for roots, error in reasons if roots & own), None)
 
     def _told(self, table: Table) -> dict[str, Any]:

@@ -62,6 +62,18 @@ class Cancellation:
         self.check()
 
     @contextlib.contextmanager
+    def withdrawing(self, withdraw: Callable[[], None]) -> Iterator[None]:
+        """Call `withdraw` if the end is asked for while the body runs, which fails then, or is done all the same."""
+        self._interrupts.append(withdraw)
+        try:
+            yield
+        except Exception:
+            self.check()
+            raise
+        finally:
+            self._interrupts.remove(withdraw)
+
+    @contextlib.contextmanager
     def interrupting(self, interrupt: Callable[[], None]) -> Iterator[None]:
         """Call `interrupt` if the end is asked for while the body runs; raise if it was."""
         self.check()

@@ -149,6 +149,7 @@ class Context:
 
     def __post_init__(self) -> None:
         self.transaction.after_commit = self.listener.committed
+        self.transaction.withdrawing = self.cancel.withdrawing
         self.listener.may_read = self._may_read
 
     def _may_read(self, view: str) -> bool:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import pyarrow as pa
@@ -52,6 +54,8 @@ class SessionTransaction:
         self._actions: list[ListenTo | Notification] = []
         # does what LISTEN and NOTIFY asked for, once all that was written is durable
         self.after_commit: Callable[[Sequence[ListenTo | Notification]], None] = lambda _: None
+        # has something called if the client asks for the end while a commit waits for answers from outside
+        self.withdrawing: Callable[[Callable[[], None]], AbstractContextManager[None]] = lambda _: nullcontext()
         self._temporary: Temporary = {}
         self._temporary_before: Temporary = {}  # what there was before the transaction
         self.explicit = False
@@ -221,7 +225,9 @@ class SessionTransaction:
             changes = {name: change for name, change in changes.items() if name not in temporary}
         if pending or changes:
             await room(self._engine)
-            await asyncio.wrap_future(self._engine.submit(Write(pending, list(changes.values()))))
+            write = Write(pending, list(changes.values()))
+            with self.withdrawing(partial(self._engine.waiting.withdraw, write)):
+                await asyncio.wrap_future(self._engine.submit(write))
         if temporary:
             self._temporary = self._temporary_before = after_commit(own)
         elif self._temporary_before:  # all of them were dropped

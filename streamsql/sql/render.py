@@ -47,6 +47,7 @@ from streamsql.sql.statements import (
     Prepare,
     Query,
     Refresh,
+    RowLock,
     SetVariable,
     Show,
     ShowVariable,
@@ -86,7 +87,12 @@ def same(one: Any, other: Any) -> bool:
 
 
 def _query(query: Query) -> str:
-    return " ".join((postgres_sql(query.tree), *_clauses(query)))
+    return " ".join((postgres_sql(query.tree), *map(_row_lock, query.locks), *_clauses(query)))
+
+
+def _row_lock(lock: RowLock) -> str:
+    of = f" OF {', '.join(map(quote_name, lock.of))}" if lock.of else ""
+    return f"{lock.strength}{of}{' NOWAIT' * lock.nowait}"
 
 
 def _clauses(query: Query) -> list[str]:

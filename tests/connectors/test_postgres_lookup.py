@@ -85,6 +85,10 @@ def test_what_cannot_be_asked_waits_while_other_streams_go_on(tmp_path: Path, ot
         waiting.start()
         lookups = "SELECT rows_waiting, streams, split_part(status, ':', 1) FROM streamsql.lookups"
         until(lambda: session.execute(lookups).fetchall() == [(1, ["orders"], "retrying")])
+        with server.session() as impatient:
+            impatient.execute("SET statement_timeout = '200ms'")
+            with pytest.raises(psycopg.errors.QueryCanceled, match="statement timeout"):
+                impatient.execute("INSERT INTO orders VALUES (3, 3)")
         session.execute("INSERT INTO other VALUES (1)")
         assert session.execute("SELECT * FROM others").fetchall() == [(1,)]
         assert session.execute("SELECT n FROM named").fetchall() == [(1,)]

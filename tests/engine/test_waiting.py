@@ -9,7 +9,7 @@ from datetime import datetime
 import pyarrow as pa
 import pytest
 
-from streamsql.base.errors import AdminShutdown, ProgramLimitExceeded
+from streamsql.base.errors import AdminShutdown, ProgramLimitExceeded, QueryCanceled
 from streamsql.base.limits import Limits
 from streamsql.engine.answers import Answer
 from streamsql.engine.waiting import Waiting
@@ -229,6 +229,24 @@ def test_what_waits_is_bounded_and_refused_at_the_end():
         assert database.query("SELECT count(*) FROM s") == [("0",)]
         with pytest.raises(AdminShutdown):
             outside.write("s", (4, 4)).result(0)
+
+
+def test_a_write_that_is_withdrawn_holds_nobody_up(database: Database):
+    outside = Outside(database)
+    database.execute(NAMED.format("v", "s", "t"))
+    rows = pa.table({"n": pa.array([1], pa.int32()), "k": pa.array([1], pa.int32())})
+    first = Write([("s", rows)])
+    database.engine.submit(first)
+    second, third = Write([("s", rows)]), outside.write("s", (3, None))
+    database.engine.submit(second)
+    database.engine.waiting.withdraw(second)
+    database.engine.waiting.withdraw(first)
+    for write in (first, second):
+        with pytest.raises(QueryCanceled):
+            write.done.result(5)
+    third.result(5)
+    outside.answer()  # which nobody wants
+    assert database.query("SELECT n FROM s") == [("3",)]
 
 
 def test_what_is_shown_does_not_depend_on_cuts():
