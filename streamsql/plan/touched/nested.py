@@ -7,16 +7,27 @@
     GROUP BY category
 
 An epoch runs the subquery again for the auctions that it touches, and the outer query over the table, which joins nothing.
+Where the outer query may depend on the order of rows (`array_agg(x)`, ties of a window), they are sorted first: the table's own
+order is that of changes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import sqlglot
 from sqlglot import exp
 
+from streamsql.plan.aggregate_calls import duckdb_name
+from streamsql.plan.aggregates import is_aggregate
 from streamsql.plan.touched.top import INNER, Top
 from streamsql.sql.render_trees import duckdb_sql
 
+# aggregates that give the same in any order of the rows
+_IN_ANY_ORDER = frozenset({
+    "avg", "bit_and", "bit_or", "bit_xor", "bool_and", "bool_or", "count", "count_if", "count_star", "max", "median", "min",
+    "quantile_cont", "quantile_disc", "stddev", "stddev_pop", "stddev_samp", "sum", "var_pop", "var_samp", "variance",
+})  # fmt: skip
 # clauses that a cut leaves alone; any other makes it impossible
 _CLAUSES = frozenset({"distinct", "expressions", "from_", "group", "having", "kind", "qualify", "where", "windows"})
 
@@ -48,12 +59,25 @@ def nested_of(sql: str, shown: str, outputs: int) -> Top | None:
     kept = ", ".join(f'o{i} AS "{name}"' for i, name in enumerate(names) if '"' not in name)
     if kept.count(" AS ") < len(names):
         return None
-    outer.args["from_"].this.set("this", sqlglot.parse_one(f"SELECT {kept} FROM {INNER}", read="duckdb"))
+    order = "" if _in_any_order(tree, item) else f" ORDER BY {', '.join(f'o{i}' for i in range(len(names)))}"
+    outer.args["from_"].this.set("this", sqlglot.parse_one(f"SELECT {kept} FROM {INNER}{order}", read="duckdb"))
     columns = ", ".join(f"o{i}" for i in range(outputs))
     return Top(duckdb_sql(inner), len(names), f"SELECT {shown} FROM ({duckdb_sql(outer)}) AS q({columns})", True)
 
 
+def _outside(tree: exp.Select, item: exp.Subquery) -> Iterator[exp.Expr]:
+    inside = {id(node) for node in item.walk()}
+    return (n for n in tree.walk() if n is not tree and id(n) not in inside)
+
+
 def _reads_else(tree: exp.Select, item: exp.Subquery) -> bool:
     """Tell whether anything but the subquery reads a relation, or is one."""
-    inside = {id(node) for node in item.walk()}
-    return any(isinstance(n, (exp.Query, exp.Table)) and n is not tree and id(n) not in inside for n in tree.walk())
+    return any(isinstance(n, (exp.Query, exp.Table)) for n in _outside(tree, item))
+
+
+def _in_any_order(tree: exp.Select, item: exp.Subquery) -> bool:
+    """Tell whether the outer query gives the same in whatever order it reads the rows."""
+    return not any(
+        isinstance(n, exp.Window) or (is_aggregate(n) and duckdb_name(n) not in _IN_ANY_ORDER)
+        for n in _outside(tree, item)
+    )
