@@ -190,6 +190,21 @@ class Sequence(Named):
 
 
 @dataclass(frozen=True, slots=True)
+class Index:
+    """An index that a user has made, in the schema of its relation: `columns` has "" for an expression.
+
+    `text` is what stands behind the relation's name in its definition. A unique one is a key of its table, by the same name.
+    """
+
+    id: int
+    name: str
+    relation: int
+    columns: tuple[str, ...]
+    text: str
+    unique: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class OutputColumn:
     """A column of a query's result: its name and DuckDB type, and that of a user's that its values are of."""
 
@@ -264,6 +279,8 @@ class Catalog:
     sequences: Mapping[str, Sequence] = field(default_factory=dict)
     # those that users have made, by OID
     types: Mapping[int, UserType] = field(default_factory=dict)
+    # by id
+    indexes: Mapping[int, Index] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[CatalogObject]:
         return iter(self.objects.values())
@@ -295,6 +312,18 @@ class Catalog:
     def sequence_called(self, schema: str, name: str) -> Sequence | None:
         """Give the sequence that is called so."""
         return next((s for s in self.sequences.values() if (s.schema, s.bare) == (schema, name)), None)
+
+    def of_id(self, object_id: int) -> CatalogObject | None:
+        """Give the object of this id."""
+        return next((o for o in self if o.id == object_id), None)
+
+    def index_called(self, schema: str, name: str) -> Index | None:
+        """Give the index that is called so, and was made by CREATE INDEX."""
+        for index in self.indexes.values():
+            made = self.of_id(index.relation)
+            if index.name == name and made is not None and made.schema == schema:
+                return index
+        return None
 
     def type_called(self, schema: str, name: str) -> UserType | None:
         """Give the type of a user's that is called so."""

@@ -208,15 +208,15 @@ def _set_type(plan: Plan, action: a.SetType) -> None:
     if column.numbered is not None:
         raise FeatureNotSupported("the type of a numbered column stays", hint="drop the column, and add another")
     made = replace(column, type=action.type, declared=action.declared)
-    if not _is_assignable(column.type, action.type):
+    if action.using is None and not _is_assignable(column, made):
         raise DatatypeMismatch(
             f'column "{column.name}" cannot be cast automatically to type {shown_type(made.wire.type)}',
-            hint="add another column, fill it with UPDATE, and drop this one",
+            hint=f"ALTER COLUMN {action.name} TYPE ... USING {action.name}::{shown_type(made.wire.type)} casts it",
         )
     plan.put(action.name, made)
     source = f"CAST({plan.sources[action.name]} AS {action.type})"
     plan.sources[action.name] = fitted_sql(source, made)
-    if action.type != column.type:
+    if action.type != column.type or made.made != column.made:
         plan.affected[action.name] = False
     plan.moves_rows = True
 
@@ -227,8 +227,11 @@ _FAMILIES = (
 )
 
 
-def _is_assignable(before: str, after: str) -> bool:
+def _is_assignable(column: ColumnDefinition, made: ColumnDefinition) -> bool:
     """Tell whether values of a type can be written into another without a cast; anything can be text."""
+    before, after = column.type, made.type
+    if made.made is not None:
+        return made.made == column.made
     one, two = before.partition("(")[0], after.partition("(")[0]
     return after in (before, "VARCHAR") or any(one in family and two in family for family in _FAMILIES)
 

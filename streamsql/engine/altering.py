@@ -22,7 +22,7 @@ from streamsql.base.errors import (
 )
 from streamsql.catalog.objects import Catalog, CatalogObject, Table, View, quoted
 from streamsql.catalog.objects import Sequence as NumberSequence
-from streamsql.engine import definitions, foreign_keys, recovery, sequences
+from streamsql.engine import definitions, foreign_keys, kept_indexes, recovery, sequences
 from streamsql.engine.alter_actions import Plan, planned
 from streamsql.engine.constraints import about, check_within, explaining, with_checks
 from streamsql.engine.epoch import Engine
@@ -195,6 +195,9 @@ def _commit(engine: Engine, plan: Plan, old: Table, made: Table, catalog: Catalo
                     "UPDATE _engine.sequences SET owner_column = ? WHERE id = ?", [sequence.owned_by[1], sequence.id]
                 )
             sequences.forget(store, lost)
+            catalog = kept_indexes.followed(
+                store, catalog, made.id, plan.renamed, [c.name for c in made.columns], [k.name for k in made.keys]
+            )
             comments = _comments(engine, plan, made, catalog)
             engine.catalog = comments.without_sequences(lost).with_sequences([*moved, *numbering])
             engine.save()

@@ -32,7 +32,7 @@ from streamsql.catalog.objects import (
     literal,
     quoted,
 )
-from streamsql.engine import dropped, finished, foreign_keys, left_behind, outbox, recovery, sequences
+from streamsql.engine import dropped, finished, foreign_keys, kept_indexes, left_behind, outbox, recovery, sequences
 from streamsql.engine.access import save_access
 from streamsql.engine.constraints import with_checks
 from streamsql.engine.epoch import Engine
@@ -246,6 +246,7 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
             ids = {o.id for o in gone}
             numbering = [s.id for s in catalog.sequences.values() if s.owned_by is not None and s.owned_by[0] in ids]
             sequences.forget(engine.store, numbering)
+            catalog = kept_indexes.without_relations(engine.store, catalog, ids)
             engine.catalog = catalog.without_sequences(numbering).with_access(before.access)
             set_access(engine, catalog.access.without_objects([*ids, *numbering]))
             engine.save()

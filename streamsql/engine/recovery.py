@@ -40,7 +40,7 @@ from streamsql.catalog.objects import (
     quoted,
 )
 from streamsql.catalog.user_types import UserType
-from streamsql.engine import access, finished, kept_types, outbox, receipts, sequences
+from streamsql.engine import access, finished, kept_indexes, kept_types, outbox, receipts, sequences
 from streamsql.engine.changes import Progress
 from streamsql.engine.constraints import with_checks
 from streamsql.engine.outbox import SinkProgress
@@ -179,7 +179,7 @@ class Recovered:
 _HAS_EPOCH = "SELECT 1 FROM duckdb_tables() WHERE schema_name = '_engine' AND table_name = 'epoch'"
 
 # Of what states, results and progress hold. One more, when what an older program has written cannot be read any more.
-FORMAT = 1
+FORMAT = 2
 
 
 def create_engine_tables(store: Store) -> None:
@@ -187,7 +187,15 @@ def create_engine_tables(store: Store) -> None:
 
     Raises DataDirectoryError for a database of another format, which is left as it is.
     """
-    tables = (*_TABLES, *access.TABLES, *receipts.TABLES, finished.TABLE, sequences.TABLE, kept_types.TABLE)
+    tables = (
+        *_TABLES,
+        *access.TABLES,
+        *receipts.TABLES,
+        finished.TABLE,
+        sequences.TABLE,
+        kept_types.TABLE,
+        kept_indexes.TABLE,
+    )
     views = (*_VIEWS, receipts.VIEW, outbox.VIEW)
     layout = f"{FORMAT}:{hashlib.sha256(chr(10).join((*tables, *views)).encode()).hexdigest()}"
     store.execute("CREATE TABLE IF NOT EXISTS _engine.layout (digest VARCHAR)")
@@ -327,6 +335,7 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
         schemas={PUBLIC_SCHEMA: PUBLIC, **schemas},
         sequences=sequences.read(store),
         types=kept_types.read(store, limits),
+        indexes=kept_indexes.read(store),
     )
     found = Recovered(catalog, epoch, next_sequence, next_id, streams, sinks)
     rows = store.fetch("SELECT id, name, definition, place FROM _engine.objects ORDER BY id")

@@ -31,7 +31,7 @@ from streamsql.catalog.pg_catalog.names import oid_of
 from streamsql.catalog.relation import PG_CATALOG, CatalogRelation, Snapshot
 from streamsql.catalog.rights import require_read
 from streamsql.catalog.standard import STANDARD
-from streamsql.plan import catalog_functions, enums, postgres_operators, stages, type_check
+from streamsql.plan import catalog_functions, enums, grouped_by_key, postgres_operators, stages, type_check
 from streamsql.plan.assignment import mismatch
 from streamsql.plan.ctes import is_cte, visible_ctes
 from streamsql.plan.dialects import as_our_own
@@ -120,6 +120,7 @@ def _adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQue
     as_our_own(tree, statement)
     as_subqueries(tree, statement)
     name_outputs(tree, statement)
+    grouped_by_key.complete(tree, lambda table: scope.catalog.get(table.name) if not table.db else None)
     as_postgres_reads(tree, statement)
     catalog_functions.values_in_from(tree, statement)
     types = _checked_types(tree, statement, scope)

@@ -32,8 +32,9 @@ from streamsql.plan.properties import refuse_sampling, refuse_versions, refuse_v
 from streamsql.plan.result_types import Columns, ResultTypes, is_named, relation_columns
 from streamsql.plan.touched.blocks import NotKeyed
 from streamsql.plan.touched.choose import choose
+from streamsql.plan.touched.nested import nested_of
 from streamsql.plan.touched.plans import Linear, Touched
-from streamsql.plan.touched.top import top_of
+from streamsql.plan.touched.top import Top, top_of
 from streamsql.plan.ttl import Marks, check_used, forgetting, refuse_with_time
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
@@ -165,26 +166,34 @@ def _in_part(made: Recomputed, sql: str, shown: str, outputs: int, catalog: Cata
         return replace(made, part=choose(sql, shown, made.sources, catalog, describe, now))
     except NotKeyed as why:
         whole = replace(made, whole_because=str(why))
-    top = top_of(sql, shown, outputs) if now is None else None
-    if top is None:
+    if now is not None:
         return whole
+    for top in (top_of(sql, shown, outputs), nested_of(sql, shown, outputs)):
+        made = whole if top is None else _over_table(whole, top, outputs, catalog, describe)
+        if made is not whole:
+            return made
+    return whole
+
+
+def _over_table(whole: Recomputed, top: Top, outputs: int, catalog: Catalog, describe: Describe) -> Recomputed:
+    """Keep a part of a query in a table of its own, if it has a key; else give the query as it is."""
     names = [f"o{i}" for i in range(top.columns)]
     try:
         inner_sql = f"SELECT {', '.join(names)} FROM ({top.inner}) AS q({', '.join(names)})"
         columns = describe(inner_sql)
-        part = choose(top.inner, ", ".join(f"{n} AS {n}" for n in names), made.sources, catalog, describe)
+        part = choose(top.inner, ", ".join(f"{n} AS {n}" for n in names), whole.sources, catalog, describe)
         if isinstance(part, Linear) and not part.joins:
             return whole  # there is nothing to group or join: the sources can be read as fast
         inner = Recomputed(
-            f"SELECT {', '.join(names)} FROM ({top.inner}) AS q({', '.join(names)})", made.sources, False, "", part
+            f"SELECT {', '.join(names)} FROM ({top.inner}) AS q({', '.join(names)})", whole.sources, False, "", part
         )
         kept = tuple(Output(n, n, c.type) for n, c in zip(names, columns, strict=True))
-        plan = ContinuousPlan(", ".join(made.sources), "", None, None, kept, EmitMode.UPDATE, recomputed=inner)
+        plan = ContinuousPlan(", ".join(whole.sources), "", None, None, kept, EmitMode.UPDATE, recomputed=inner)
         described = describe(top.whole(inner.sql))
     except (NotKeyed, StreamSQLError):
         return whole
     assert len(described) == outputs
-    return replace(whole, sql=top.whole(inner.sql), inner=plan, over_inner=top.outer)
+    return replace(whole, sql=top.whole(inner.sql), inner=plan, over_inner=top.outer, nested=top.nested)
 
 
 def _no_catalog(relation: CatalogRelation | None) -> None:

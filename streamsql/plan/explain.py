@@ -99,8 +99,9 @@ def _recomputed(recomputed: Recomputed, outputs: str) -> list[str]:
     if recomputed.inner is not None:
         assert recomputed.inner.recomputed is not None
         inside = _recomputed(recomputed.inner.recomputed, "")
+        over = "Query over a table of its subquery" if recomputed.nested else "Top-N over a table"
         return [
-            f"Top-N over a table  (strategy: {Strategy.RECOMPUTE.value})",
+            f"{over}  (strategy: {Strategy.RECOMPUTE.value})",
             output,
             f"the table: {inside[0]}",
             *inside[2:-1],

@@ -161,7 +161,7 @@ def refuse_functions(tree: exp.Expr, statement: Statement) -> None:
 
 def _refuse_table_function(node: exp.Table | exp.Lateral, statement: Statement) -> None:
     called = node.this
-    if not isinstance(called, (exp.Func, exp.Anonymous)) or isinstance(called, exp.Unnest):
+    if not isinstance(called, (exp.Func, exp.Anonymous)) or isinstance(called, (exp.Explode, exp.Unnest)):
         return
     name = function_name(called, statement) or called.sql_name().lower()
     if name not in TABLE_FUNCTIONS:

@@ -193,7 +193,7 @@ class Recomputed:
     streams and their watermarks' delays, for the lowest of their watermarks. `reason` says why no
     operator keeps it, for EXPLAIN. `part` says how to run it for a part of its result, None that it is run again whole,
     for the reason `whole_because`. Where there is an `inner` query, that is kept in a table of its own, and `over_inner` is
-    the SQL that reads the result from there (`plan.touched.top`).
+    the SQL that reads the result from there (`plan.touched.top`; `nested`: the inner one is a subquery, `plan.touched.nested`).
     """
 
     sql: str
@@ -204,6 +204,7 @@ class Recomputed:
     whole_because: str = ""
     inner: ContinuousPlan | None = None
     over_inner: str = ""
+    nested: bool = False
     marks: tuple[tuple[str, int], ...] = ()
 
     @property

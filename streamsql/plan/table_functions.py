@@ -131,6 +131,8 @@ def _unnest(node: exp.Unnest) -> None:
     if node.args.get("offset"):
         query = query.select(exp.alias_(sqlglot.parse_one("row_number() OVER ()", read="duckdb"), "ordinality"))
     alias = node.args.get("alias") or exp.TableAlias(this=exp.to_identifier("unnest"))
+    if isinstance(node.args.get("offset"), exp.Identifier) and alias.columns:
+        alias.append("columns", node.args["offset"].copy())
     if isinstance(node.parent, exp.Lateral):
         node.replace(exp.Subquery(this=query))
     else:

@@ -7,6 +7,7 @@ failed on moved no watermark. Tumbling windows need only the ledger: a row that 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -15,8 +16,9 @@ import pyarrow.compute as pc
 import sqlglot
 from sqlglot import exp
 
-from streamsql.catalog.objects import ENGINE_SCHEMA, literal
+from streamsql.catalog.objects import ENGINE_SCHEMA, TimeBound, literal
 from streamsql.plan import stages
+from streamsql.plan.bounds import Bounds, bounds_of
 from streamsql.plan.nodes import ContinuousPlan, Window
 from streamsql.plan.windows import windows_of_place
 from streamsql.plan.windows.hopping import floor_to
@@ -90,6 +92,33 @@ def provable(plan: ContinuousPlan, time_column: str | None = None) -> Provable |
         return None
     # a session that begins within the gap behind a row is one with it
     return Provable(shown, window.size_us if window is not None and window.session else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class ProvableKey:
+    """A key of groups that follows from a time: rows up to a time are in groups up to `bound` of it."""
+
+    output: int
+    time_column: str
+    bound: TimeBound
+
+
+def provable_key(plan: ContinuousPlan, time_columns: Sequence[str]) -> ProvableKey | None:
+    """Find a key that tells which groups have lost no input, where no window does: ts, date_trunc('hour', ts), ts::date.
+
+    None where there is none that the query shows.
+    """
+    grouping = plan.grouping
+    if grouping is None or grouping.sets or not (plan.window is None or plan.window.instant):
+        return None
+    shown = {o.sql: i for i, o in enumerate(plan.outputs)}
+    for number, key in enumerate(grouping.keys):
+        tree = sqlglot.parse_one(key, read="duckdb")
+        for name in time_columns:
+            bound = bounds_of(tree, {name: Bounds()})
+            if bound is not None and f"k{number}" in shown:
+                return ProvableKey(shown[f"k{number}"], name, bound)
+    return None
 
 
 def _names(plan: ContinuousPlan) -> list[exp.Identifier | None]:

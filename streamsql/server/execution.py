@@ -86,6 +86,8 @@ class Execution:
             verb = " ".join(words[: 2 if words[0] in ("CREATE", "DROP") else 1])
             verb = "COPY FROM" if verb == "COPY" else verb
             raise ReadOnlyTransaction(f"cannot execute {verb} in a read-only transaction")
+        if isinstance(statement, Query) and statement.locks and self._context.variables.read_only:
+            raise ReadOnlyTransaction(f"cannot execute SELECT {statement.locks[0].strength} in a read-only transaction")
         if getattr(statement, "parameter_count", 0) > len(values.types):  # by the simple protocol
             raise _no_parameter(statement)
         found = handler(statement)

@@ -44,11 +44,16 @@ class ResultColumn:
     exact: bool = False
 
     @staticmethod
-    def of(name: str, duckdb_type: str, *, exact: bool = False) -> ResultColumn:
-        """Make the column of a DuckDB type; `exact` casts to it even where the type is canonical already."""
+    def of(name: str, duckdb_type: str, made: WireType | None = None, *, exact: bool = False) -> ResultColumn:
+        """Make the column of a DuckDB type, and of one that a user has made where its values are of such.
+
+        `exact` casts to it even where the type is canonical already.
+        """
         shown: WireColumn = wire_column(duckdb_type)
         needless = exact and shown.cast is None
-        return ResultColumn(name, shown.type, shown.modifier, duckdb_type if needless else shown.cast, exact=needless)
+        return ResultColumn(
+            name, made or shown.type, shown.modifier, duckdb_type if needless else shown.cast, exact=needless
+        )
 
     @staticmethod
     def told(name: str, wire_type: WireType, modifier: int = -1) -> ResultColumn:

@@ -97,6 +97,21 @@ def change(context: Context, table: Table, resolve: Callable[[Scope], exp.Expr],
         return done
 
 
+def hold(context: Context, table: Table, resolve: Callable[[Scope], exp.Expr]) -> None:
+    """Let the commit fail where another transaction changes the rows that an UPDATE would find. For a reader's thread.
+
+    They are part of the transaction's outcome, as they are. `resolve` as in `change`.
+    """
+    with _opened(context, table) as cursor:
+        tree = resolve(context.own_scope(cursor))
+        where = tree.args.get("where")
+        about = f" WHERE {duckdb_sql(where.this)}" if where is not None else ""
+        gone, own = _moved(
+            context, table, cursor, f"SELECT * FROM __there AS {quoted(tree.this.alias or table.name)}{about}"
+        )
+        context.transaction.change(TableChange(table, gone, own))
+
+
 def upsert(context: Context, table: Table, rows: pa.Table, conflict: Conflict, *, returning: bool = False) -> Written:
     """Run an INSERT with an ON CONFLICT clause in the session's transaction, as `change` does."""
     if not rows.num_rows:

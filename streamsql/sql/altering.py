@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
+from streamsql.base.errors import FeatureNotSupported
 from streamsql.base.types import Declared
 from streamsql.sql.column_types import expect_column_type
 from streamsql.sql.constraints import Constraint
@@ -65,11 +66,12 @@ class SetNotNull:
 
 @dataclass(frozen=True, slots=True)
 class SetType:
-    """ALTER [COLUMN] name [SET DATA] TYPE type."""
+    """ALTER [COLUMN] name [SET DATA] TYPE type [USING casts of the column]."""
 
     name: str
     type: str
     declared: Declared | None
+    using: exp.Expr | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,21 @@ def _expect_add(cursor: Cursor, relation: str) -> Action:
     return AddColumn(elements.columns[0], tuple(elements.constraints), bool(elements.primary_key), if_not_exists)
 
 
+def _expect_using(cursor: Cursor, name: str) -> exp.Expr:
+    """Read USING with casts of the column itself, as migrations write it: ``status::text::mood``."""
+    position = cursor.position
+    using = expect_default(cursor)
+    column: exp.Expr = using
+    while isinstance(column, (exp.Cast, exp.Paren)):
+        column = column.this
+    if not isinstance(column, exp.Column) or column.name != name:
+        raise FeatureNotSupported(
+            "USING with other than casts of the column is not supported",
+            hint="add another column, fill it with UPDATE, and drop this one", position=position + 1,
+        )  # fmt: skip
+    return using
+
+
 def _expect_change(cursor: Cursor, name: str) -> Action:
     for words, not_null in ((("set", "not", "null"), True), (("drop", "not", "null"), False)):
         if cursor.accept(*words):
@@ -177,7 +194,5 @@ def _expect_change(cursor: Cursor, name: str) -> Action:
         return SetDefault(name, expect_default(cursor))
     if cursor.accept("set", "data", "type") or cursor.accept("type"):
         found, declared = expect_column_type(cursor)
-        if cursor.sees("using"):
-            refuse("USING of ALTER COLUMN TYPE", "add another column, fill it with UPDATE, and drop this one", cursor)
-        return SetType(name, found, declared)
+        return SetType(name, found, declared, _expect_using(cursor, name) if cursor.accept("using") else None)
     return refuse("this ALTER COLUMN", "columns have a type, a default, and may be NOT NULL", cursor)

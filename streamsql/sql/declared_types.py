@@ -30,6 +30,8 @@ def declared(tree: exp.DataType, position: int) -> Declared | None:
         found = declared(tree.expressions[0], position)
         return None if found is None else Declared(found.type.array, found.modifier)
     size = next((p.name for p in tree.expressions if isinstance(p, exp.DataTypeParam)), None)
+    if kind is exp.DType.JSONB:
+        return Declared(t.JSONB)
     if kind in _TEXTS:
         return _text(_TEXTS[kind], kind, size, position)
     if kind in _TIMES and size is not None:

@@ -22,10 +22,11 @@ from streamsql.sql.copying import parse_copy
 from streamsql.sql.cursors import parse_close, parse_declare, parse_fetch
 from streamsql.sql.definitions import parse_create_stream, parse_create_table, parse_create_view, parse_drop
 from streamsql.sql.flows import parse_alter, parse_create_sink
+from streamsql.sql.indexes import parse_alter_index, parse_create_index, parse_drop_index
 from streamsql.sql.locks import parse_lock
 from streamsql.sql.nesting import check_nesting
 from streamsql.sql.prepared import parse_deallocate, parse_execute, parse_prepare
-from streamsql.sql.query import QUERY_WORDS, parse_explain, parse_query
+from streamsql.sql.query import QUERY_WORDS, parse_explain, parse_select
 from streamsql.sql.roles import (
     ROLE_WORDS,
     parse_alter_object,
@@ -60,11 +61,12 @@ from streamsql.sql.values import literal_insert
 __all__ = ["FAMILIES", "parse", "position_of"]
 
 FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
-    **{(word,): parse_query for word in sorted(QUERY_WORDS)},
+    **{(word,): parse_select for word in sorted(QUERY_WORDS)},
     **{(word,): parse_transaction for word in TRANSACTION_VERBS},
     **{("alter", word): parse_alter_role for word in ROLE_WORDS},
     **{("create", word): parse_create_role for word in ROLE_WORDS},
     **{("drop", word): parse_drop_role for word in ROLE_WORDS},
+    ("alter", "index"): parse_alter_index,
     ("alter", "materialized"): parse_alter_object,
     ("alter", "schema"): parse_alter_schema,
     ("alter", "sequence"): parse_alter_sequence,
@@ -76,6 +78,8 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("close",): parse_close,
     ("comment",): parse_comment,
     ("copy",): parse_copy,
+    ("create", "index"): parse_create_index,
+    ("create", "unique", "index"): parse_create_index,
     ("create", "materialized"): parse_create_view,
     ("create", "or", "replace", "materialized"): parse_create_view,
     ("create", "schema"): parse_create_schema,
@@ -96,6 +100,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("describe",): parse_describe,
     ("discard",): parse_discard,
     ("drop",): parse_drop,
+    ("drop", "index"): parse_drop_index,
     ("drop", "owned"): parse_drop_owned,
     ("drop", "schema"): parse_drop_schema,
     ("drop", "sequence"): parse_drop_sequence,

@@ -9,7 +9,7 @@ from sqlglot import exp
 from streamsql.base.errors import UndefinedParameter
 from streamsql.sql.changes import parse_delete, parse_insert, parse_update
 from streamsql.sql.column_types import expect_type
-from streamsql.sql.query import QUERY_WORDS, parse_query
+from streamsql.sql.query import QUERY_WORDS, parse_select
 from streamsql.sql.statements import Deallocate, Delete, ExecutePrepared, Insert, Prepare, Query, Update
 from streamsql.sql.tokens import Cursor, tokenize
 from streamsql.sql.trees import count_parameters, parse_tree
@@ -36,7 +36,7 @@ def parse_prepare(cursor: Cursor) -> Prepare:
         raise cursor.error()
     prepared: Query | Insert | Update | Delete
     if first.text in QUERY_WORDS:
-        prepared = parse_query(inner)
+        prepared = parse_select(inner)
     elif first.text in _PREPARABLE:
         prepared = _PREPARABLE[first.text](inner)
     else:

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from sqlglot import exp
 
-from streamsql.base.errors import SQLSyntaxError
+from streamsql.base.errors import FeatureNotSupported, SQLSyntaxError
 from streamsql.sql.clauses import expect_query_options, take_clauses
-from streamsql.sql.statements import EmitMode, Explain, ExplainWhy, Query, StateTtl
+from streamsql.sql.statements import EmitMode, Explain, ExplainWhy, Query, RowLock, StateTtl
 from streamsql.sql.tokens import Cursor, syntax_error
 from streamsql.sql.trees import REFUSED, check_tree, count_parameters, parse_tree
 from streamsql.sql.unsupported import refuse_here
@@ -25,7 +25,12 @@ EXPLAIN_UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
 }
 
 
-def parse_query(cursor: Cursor, *, of_view: bool = False) -> Query:
+def parse_select(cursor: Cursor) -> Query:
+    """Read a query that is a statement of its own, and so may lock rows."""
+    return parse_query(cursor, may_lock=True)
+
+
+def parse_query(cursor: Cursor, *, of_view: bool = False, may_lock: bool = False) -> Query:
     """Read a query from the cursor to the end of the statement; one `of_view` is continuous also without EMIT."""
     first = cursor.peek
     if first is None or first.text not in QUERY_WORDS:
@@ -38,6 +43,12 @@ def parse_query(cursor: Cursor, *, of_view: bool = False) -> Query:
     if not isinstance(tree, (exp.Query, exp.Values)) or (type(tree) is exp.Values and tree.args.get("alias")):
         raise syntax_error(cursor.text, first)
     check_values(tree)
+    locks = take_locks(tree, start)
+    if locks and (not may_lock or clauses.emit is not None):
+        raise FeatureNotSupported(
+            f"{locks[0].strength} is not supported here", hint="it stands at the end of a SELECT of its own",
+            position=start + 1,
+        )  # fmt: skip
     if clauses.state_ttl is not None and clauses.emit is None and not of_view:
         raise SQLSyntaxError(
             "state_ttl is of a continuous query", hint="add EMIT UPDATE", position=clauses.state_ttl.position + 1
@@ -52,7 +63,28 @@ def parse_query(cursor: Cursor, *, of_view: bool = False) -> Query:
         parameter_count=count_parameters(clauses.tokens, cursor.limits),
         lateness=clauses.lateness,
         state_ttl=clauses.state_ttl,
+        locks=locks,
     )
+
+
+def take_locks(tree: exp.Expression, position: int) -> tuple[RowLock, ...]:
+    """Take FOR UPDATE and its kin out of a tree. Raises FeatureNotSupported for SKIP LOCKED."""
+    found = tree.args.get("locks") or []
+    made = []
+    for lock in found:
+        if lock.args.get("wait") is False:
+            raise FeatureNotSupported(
+                "SKIP LOCKED is not supported",
+                detail="transactions do not wait for each other: of two that take the same row, the second fails at COMMIT",
+                hint="leave it away, and send again what fails with 40001", position=position + 1,
+            )  # fmt: skip
+        strength = "UPDATE" if lock.args.get("update") else "SHARE"
+        if lock.args.get("key"):
+            strength = f"{'NO KEY' if strength == 'UPDATE' else 'KEY'} {strength}"
+        names = tuple(table.name for table in lock.expressions)
+        made.append(RowLock(f"FOR {strength}", names, nowait=lock.args.get("wait") is True))
+    tree.set("locks", None)
+    return tuple(made)
 
 
 def check_values(tree: exp.Expression) -> None:

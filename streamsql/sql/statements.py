@@ -63,6 +63,15 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
+class RowLock:
+    """FOR UPDATE, FOR SHARE and their kin behind a SELECT; `of` are the names in FROM that it is about, none for all."""
+
+    strength: str
+    of: tuple[str, ...] = ()
+    nowait: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Query(Statement):
     """A SELECT (or VALUES, or set operation), ad hoc unless `emit` is set.
 
@@ -78,6 +87,7 @@ class Query(Statement):
     parameter_count: int = 0
     lateness: AllowedLateness | None = None
     state_ttl: StateTtl | None = None
+    locks: tuple[RowLock, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ REFUSED: dict[type[exp.Expression], tuple[str, str | None]] = {
     exp.Into: ("SELECT INTO is not supported", "use CREATE TABLE ... AS SELECT ..."),
     exp.BitString: ("bit strings are not supported", "write an integer"),
     exp.HexString: ("bit strings are not supported", "write bytes as '\\x1f'::bytea"),
-    exp.Lock: ("SELECT FOR UPDATE and FOR SHARE are not supported", "leave the clause away: a read is a snapshot"),
+    exp.Lock: ("FOR UPDATE and FOR SHARE are not supported here", "they stand at the end of a SELECT of its own"),
 }  # fmt: skip
 # node -> the text it is shown by; a tree that holds one is not SQL in Postgres' syntax
 FOREIGN: dict[type[exp.Expression], str] = {
@@ -175,6 +175,8 @@ def check_tree(tree: exp.Expression, text: str, tokens: list[Token]) -> None:
             _unqualify(node)
         elif kind is exp.Star and isinstance(node.parent, (exp.Paren, exp.Alias)):
             raise syntax_error(text, _stray_star(tokens))
+        elif kind is exp.Lock and node.parent is tree:
+            pass  # its query takes it
         elif kind in REFUSED and node is not tree:
             message, hint = REFUSED[kind]
             start = start_of(node)

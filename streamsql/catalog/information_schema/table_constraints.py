@@ -77,7 +77,7 @@ def _key_columns(snapshot: Snapshot) -> Iterator[Row]:
                 "ordinal_position": place,
             }  # fmt: skip
     for made, foreign, there in _foreign(snapshot):
-        columns = foreign.key or there.table.primary_key
+        columns = foreign.key or there.key.columns
         for place, column in enumerate(foreign.columns, 1):
             yield {
                 **_constraint(snapshot, made, foreign.name), **_table(snapshot, made), "column_name": column,
@@ -94,7 +94,7 @@ def _used_columns(snapshot: Snapshot) -> Iterator[Row]:
             for column in sorted({c.name for c in constraint.expression.find_all(exp.Column)}):
                 yield {**_constraint(snapshot, made, constraint.name), **_table(snapshot, made), "column_name": column}
     for made, foreign, there in _foreign(snapshot):
-        for column in foreign.key or there.table.primary_key:
+        for column in foreign.key or there.key.columns:
             yield {
                 **_constraint(snapshot, made, foreign.name), **_table(snapshot, there.table), "column_name": column,
             }  # fmt: skip

@@ -102,12 +102,13 @@ def _of_objects(snapshot: Snapshot) -> Iterator[Entry]:
         owner = next((o for o in snapshot.catalog if sequence.owned_by and o.id == sequence.owned_by[0]), None)
         if owner is not None and sequence.owned_by is not None:
             yield f"serial:{sequence.owned_by[1]}", oids.relation(owner.id), path
-    for key in keys.all_keys(snapshot.catalog):
+    for key in keys.all_indexes(snapshot.catalog):
         yield "class", key.index, shown_name(snapshot, key.table, key.name)
         yield "index", key.index, keys.index_text(key)
-        yield "constraint", key.constraint, keys.key_text(key)
+        if key.is_constraint:
+            yield "constraint", key.constraint, keys.key_text(key)
         for place, column in enumerate(key.key.columns, 1):
-            yield f"index:{place}", key.index, quote_name(column)
+            yield f"index:{place}", key.index, quote_name(column) if column else "expression"
     for relation, constraint in keys.others(snapshot.catalog):
         oid = oids.named(relation.id, "constraint", constraint.name)
         yield "constraint", oid, keys.constraint_text(snapshot, relation, constraint)

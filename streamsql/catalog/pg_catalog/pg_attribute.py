@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from streamsql.base.types import BOOL, INT8, WireType
+from streamsql.base.types import BOOL, INT8, TEXT, WireType
 from streamsql.catalog.pg_catalog import oids
-from streamsql.catalog.pg_catalog.keys import all_keys
+from streamsql.catalog.pg_catalog.keys import all_indexes
 from streamsql.catalog.pg_catalog.pg_type import BUILT_IN
 from streamsql.catalog.pg_catalog.shapes import Shape, dimensions, shapes
 from streamsql.catalog.relation import Row, Snapshot, table
@@ -16,9 +16,12 @@ def _attributes(snapshot: Snapshot) -> Iterator[Row]:
     for made in snapshot.catalog:
         for shape in shapes(made, snapshot.catalog):
             yield _of_shape(oids.relation(made.id), shape.number, shape)
-    for key in all_keys(snapshot.catalog):
+    for key in all_indexes(snapshot.catalog):
         columns = shapes(key.table)
         for place, number in enumerate(key.numbers, 1):
+            if not number:
+                yield _attribute(key.index, place, "expr", TEXT)
+                continue
             shape = columns[number - 1]
             yield {**_of_shape(key.index, place, shape), "attnotnull": False, "atthasdef": False, "attidentity": ""}
     for sequence in snapshot.catalog.sequences.values():

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from streamsql.catalog.objects import Catalog, CatalogObject, Table, View
 from streamsql.catalog.pg_catalog import oids
-from streamsql.catalog.pg_catalog.keys import all_keys
+from streamsql.catalog.pg_catalog.keys import all_indexes
 from streamsql.catalog.pg_catalog.pg_roles import acl
 from streamsql.catalog.pg_catalog.shapes import namespace
 from streamsql.catalog.relation import PG_CATALOG, CatalogRelation, Row, Snapshot, table
@@ -30,7 +30,7 @@ def _rows(snapshot: Snapshot) -> Iterator[Row]:
             **_of_object(snapshot.catalog, made), "relnamespace": namespace(snapshot.catalog, made),
             "relowner": snapshot.catalog.access.owner_of(made.id), "relacl": acl(snapshot, made.id),
         }  # fmt: skip
-    for key in all_keys(snapshot.catalog):
+    for key in all_indexes(snapshot.catalog):
         yield {
             **_ALWAYS,
             "relowner": snapshot.catalog.access.owner_of(key.table.id),
@@ -62,12 +62,17 @@ def _of_object(catalog: Catalog, made: CatalogObject) -> Row:
     return {
         **_ALWAYS,
         "oid": oid, "relname": made.bare, "reltype": oids.row_type(made.id),
-        "relam": oids.HEAP, "relfilenode": oid, "relhasindex": isinstance(made, Table) and bool(made.keys),
+        "relam": oids.HEAP, "relfilenode": oid, "relhasindex": _has_index(catalog, made),
         "relkind": "m" if isinstance(made, View) else "r", "relnatts": len(made.columns),
         "relhasrules": isinstance(made, View), "relreplident": "d",
         "relchecks": 0 if isinstance(made, View) else len(made.checks),
         "relhastriggers": isinstance(made, Table) and bool(made.foreign_keys or catalog.referencing(made.name)),
     }  # fmt: skip
+
+
+def _has_index(catalog: Catalog, made: CatalogObject) -> bool:
+    keyed = isinstance(made, Table) and bool(made.keys)
+    return keyed or any(index.relation == made.id for index in catalog.indexes.values())
 
 
 def _of_system(relation: CatalogRelation) -> Row:

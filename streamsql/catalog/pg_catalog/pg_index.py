@@ -8,7 +8,7 @@ from sqlglot import exp
 
 from streamsql.catalog.objects import Catalog, Table
 from streamsql.catalog.pg_catalog import oids
-from streamsql.catalog.pg_catalog.keys import all_keys, index_text, numbers_of, others, referenced
+from streamsql.catalog.pg_catalog.keys import all_indexes, all_keys, index_text, numbers_of, others, referenced
 from streamsql.catalog.pg_catalog.pg_type import BUILT_IN
 from streamsql.catalog.pg_catalog.shapes import namespace, shapes
 from streamsql.catalog.relation import Row, Snapshot, table, view
@@ -16,15 +16,17 @@ from streamsql.sql.constraints import Check, ForeignKey, shown_condition
 
 
 def _indexes(snapshot: Snapshot) -> Iterator[Row]:
-    for key in all_keys(snapshot.catalog):
+    for key in all_indexes(snapshot.catalog):
         numbers = key.numbers
         columns = shapes(key.table)
-        collations = [BUILT_IN[columns[n - 1].type.oid]["typcollation"] for n in numbers]
+        collations = [BUILT_IN.get(columns[n - 1].type.oid, {}).get("typcollation", 0) if n else 0 for n in numbers]
         yield {
             "indexrelid": key.index, "indrelid": oids.relation(key.table.id), "indnatts": len(numbers),
-            "indnkeyatts": len(numbers), "indisunique": True, "indisprimary": key.primary, "indimmediate": True,
+            "indnkeyatts": len(numbers), "indisunique": key.unique, "indisprimary": key.primary, "indimmediate": True,
             "indisvalid": True, "indisready": True, "indislive": True, "indkey": numbers, "indcollation": collations,
             "indclass": [0] * len(numbers), "indoption": [0] * len(numbers),
+            "indexprs": None if all(numbers) else "expression",
+            "indpred": None if key.made is None else key.made.text.partition(" WHERE ")[2] or None,
         }  # fmt: skip
 
 
@@ -58,7 +60,7 @@ def _foreign(catalog: Catalog, made: Table, constraint: ForeignKey) -> Row:
     there = referenced(catalog, made, constraint)
     if there is None:
         return {}
-    columns = constraint.key or there.table.primary_key
+    columns = constraint.key or there.key.columns
     return {
         "contype": "f", "connoinherit": True, "conkey": numbers_of(made, constraint.columns),
         "conindid": there.index, "confrelid": oids.relation(there.table.id), "confkey": numbers_of(there.table, columns),
@@ -67,7 +69,7 @@ def _foreign(catalog: Catalog, made: Table, constraint: ForeignKey) -> Row:
 
 
 def _shown(snapshot: Snapshot) -> Iterator[Row]:
-    for key in all_keys(snapshot.catalog):
+    for key in all_indexes(snapshot.catalog):
         yield {
             "schemaname": key.table.schema, "tablename": key.table.bare, "indexname": key.name, "indexdef": index_text(key),
         }  # fmt: skip

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib import resources
 
+from streamsql.catalog import user_types
 from streamsql.catalog.pg_catalog import oids
 from streamsql.catalog.pg_catalog.pg_proc import oids_by_name
 from streamsql.catalog.pg_catalog.shapes import namespace
 from streamsql.catalog.relation import Row, Snapshot, table
-from streamsql.catalog.user_types import UserType, label_oid
 
 _FIELDS = (
     "oid typname typlen typbyval typtype typcategory typispreferred typelem typarray typsubscript typinput typoutput "
@@ -83,7 +83,7 @@ def _types(snapshot: Snapshot) -> Iterator[Row]:
         yield _array_of(row)
 
 
-def _made_by_user(snapshot: Snapshot, made: UserType, of_records: dict[str, int]) -> dict[str, object]:
+def _made_by_user(snapshot: Snapshot, made: user_types.UserType, of_records: dict[str, int]) -> dict[str, object]:
     row: dict[str, object] = {
         "oid": made.wire.oid, "typname": made.bare, "typnamespace": namespace(snapshot.catalog, made),
         "typowner": snapshot.catalog.access.owner_of(made.id), "typisdefined": True, "typdelim": ",",
@@ -105,7 +105,7 @@ _IN_AND_OUT = (("input", "in"), ("output", "out"), ("receive", "recv"), ("send",
 def _labels(snapshot: Snapshot) -> Iterator[Row]:
     for made in snapshot.catalog.types.values():
         for label, rank in made.labels.ranks.items() if made.labels is not None else ():
-            oid = label_oid(made.wire.oid, label)
+            oid = user_types.label_oid(made.wire.oid, label)
             yield {"oid": oid, "enumtypid": made.wire.oid, "enumsortorder": rank, "enumlabel": label}
 
 

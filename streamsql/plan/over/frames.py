@@ -8,19 +8,21 @@ from sqlglot import exp
 
 from streamsql.base.errors import FeatureNotSupported, StreamSQLError, WindowingError
 from streamsql.plan.origins import Reach
-from streamsql.sql.durations import duration_of
+from streamsql.sql.durations import DAY_US, duration_of, months_of
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import Query
 
 UNBOUNDED = "UNBOUNDED"
 CURRENT = "CURRENT ROW"
+_MONTH_DAYS_MAX = 31
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
     """Where a frame begins or ends: `distance` before the row (`preceding`) or after it; None: as far as rows go.
 
-    `sql` says the distance. Rows and groups are counted, a range is microseconds. The current row is 0 of either side.
+    `sql` says the distance. Rows and groups are counted, a range is microseconds; of months it is the most that they can be,
+    and DuckDB counts them. The current row is 0 of either side.
     """
 
     preceding: bool
@@ -118,6 +120,9 @@ def _edge(spec: exp.Expr, which: str, kind: str, query: Query, *, timed: bool) -
     if kind == "RANGE":
         if not timed:
             return Edge(preceding, 0, value.sql("duckdb"))
+        months = months_of(value)
+        if months is not None and months >= 0:
+            return Edge(preceding, months * _MONTH_DAYS_MAX * DAY_US, f"INTERVAL '{months} months'")
         length = _length(value, query)
         return Edge(preceding, length, f"INTERVAL '{length} microseconds'")
     if not isinstance(value, exp.Literal) or not value.is_int:

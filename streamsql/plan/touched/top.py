@@ -19,11 +19,15 @@ INNER = '"__inner"'
 
 @dataclass(frozen=True, slots=True)
 class Top:
-    """A query cut in two: `inner` gives the outputs and what it is ordered by, `outer` the first rows of `INNER`."""
+    """A query cut in two: `inner` gives the outputs and what it is ordered by, `outer` the first rows of `INNER`.
+
+    `nested`: the inner one is a subquery, and the outer one what reads it (`plan.touched.nested`).
+    """
 
     inner: str
     columns: int
     outer: str
+    nested: bool = False
 
     def whole(self, inner: str) -> str:
         """SQL of the whole query, given SQL of the inner one."""

@@ -109,7 +109,7 @@ class Following:
             return found, log
 
         self._found, log = await self._context.on_engine(begin)
-        self.columns = [ResultColumn.of(c.name, c.type) for c in self._found.view.columns]
+        self.columns = [ResultColumn.of(c.name, c.type, c.made) for c in self._found.view.columns]
         self._fields = tuple(result_fields(self.columns))
         return log
 

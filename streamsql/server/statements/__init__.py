@@ -31,6 +31,7 @@ from streamsql.server.statements import (
     explain_why,
     flow,
     grant,
+    index,
     insert,
     lock,
     owner,
@@ -51,6 +52,7 @@ from streamsql.server.statements import (
 )
 from streamsql.sql import cursor_statements as cs
 from streamsql.sql import flow_statements as f
+from streamsql.sql import indexes as x
 from streamsql.sql import role_statements as r
 from streamsql.sql import schema_statements as n
 from streamsql.sql import sequences as q
@@ -131,6 +133,9 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     n.CreateSchema: Handler(schema.create, at_once=True),
     n.DropSchema: Handler(schema.drop, at_once=True),
     n.MoveObject: Handler(schema.move, at_once=True),
+    x.CreateIndex: Handler(index.create, at_once=True),
+    x.DropIndex: Handler(index.drop, at_once=True),
+    x.RenameIndex: Handler(index.rename, at_once=True),
     y.AddLabel: Handler(user_type.add_label, at_once=True),
     y.CreateType: Handler(user_type.create, at_once=True),
     y.DropType: Handler(user_type.drop, at_once=True),

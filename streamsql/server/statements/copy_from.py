@@ -12,7 +12,6 @@ from sqlglot import exp
 
 from streamsql.base.errors import DatatypeMismatch, StreamSQLError
 from streamsql.base.limits import exceeded
-from streamsql.base.types import wire_column
 from streamsql.catalog.rights import require
 from streamsql.engine.ingest import conform, target_columns
 from streamsql.engine.store import translated
@@ -41,12 +40,7 @@ async def execute(context: Context, statement: CopyFrom, values: Values) -> Copy
     columns = target_columns(relation, statement.columns, place)
     options = copy_options(statement.options)
     check_listed(options, [c.name for c in columns])
-    filled = [
-        CopyColumn(
-            c.name, c.wire.type if c.made is not None else wire_column(c.type).type, modifier_of(c.type), context.zone
-        )
-        for c in columns
-    ]
+    filled = [CopyColumn(c.name, c.wire.type, modifier_of(c.type), context.zone) for c in columns]
     decoder: CopyDecoder | BinaryCopyDecoder
     if options.format == "binary":
         decoder = BinaryCopyDecoder(filled, context.limits, relation.bare)

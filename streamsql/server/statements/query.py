@@ -28,6 +28,7 @@ from streamsql.plan.places import located
 from streamsql.plan.point_lookup import Constant, point_lookup
 from streamsql.plan.result_types import WIRE_TYPE
 from streamsql.plan.sequence_calls import may_call
+from streamsql.server import row_locks
 from streamsql.server.context import Context, Given, Values
 from streamsql.server.known import Bound
 from streamsql.server.numbering import answered
@@ -84,12 +85,14 @@ async def columns(context: Context, statement: Query, values: Values) -> list[Re
     plan = await context.reads.run(
         lambda cursor: plan_query(query, context.catalog, describe_on(cursor), context.limits)
     )
-    return [ResultColumn.of(o.name, o.type) for o in plan.outputs]
+    return [ResultColumn.of(o.name, o.type, o.made) for o in plan.outputs]
 
 
 async def execute(context: Context, statement: Query, values: Values) -> Rows:
     if statement.emit is not None:
         return await _live(context, _with_values(statement, values))
+    if statement.locks:
+        await row_locks.hold(context, statement, values)
     if may_call(statement):
         tree = statement.tree
         if statement.parameter_count and values.texts:
@@ -298,7 +301,7 @@ async def _live(context: Context, query: Query) -> Rows:
         except AdminShutdown:
             live.subscription.close()  # the engine has stopped, and its temporary tables are gone with it
 
-    found = [ResultColumn.of(o.name, o.type) for o in live.plan.outputs]
+    found = [ResultColumn.of(o.name, o.type, o.made) for o in live.plan.outputs]
     batches = _batches(context, live, wake, found)
     return Rows(found, batches, live=True, wake=wake, limit=live.plan.limit, release=release)
 

@@ -33,7 +33,7 @@ async def columns(context: Context, statement: Subscribe, values: Values) -> lis
     head = [ResultColumn("epoch", INT8), ResultColumn("weight", INT2)]
     if statement.progress:
         head.append(ResultColumn("progressed", BOOL))
-    return head + [ResultColumn.of(c.name, c.type) for c in view.columns]
+    return head + [ResultColumn.of(c.name, c.type, c.made) for c in view.columns]
 
 
 async def execute(context: Context, statement: Subscribe, values: Values) -> Rows:

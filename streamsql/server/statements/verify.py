@@ -20,13 +20,21 @@ from streamsql.catalog.rights import require_read
 from streamsql.engine.changes import Progress
 from streamsql.engine.dropped import last_time
 from streamsql.engine.origin_query import OriginQuery
-from streamsql.engine.origins import typed
+from streamsql.engine.origins import bounded, typed
 from streamsql.engine.replay import Kept, asks_outside, looks_up, replayed, rows_gone
 from streamsql.engine.views import ContinuousQuery
 from streamsql.plan import stages
 from streamsql.plan.nodes import ContinuousPlan
 from streamsql.plan.origins import ViewScan
-from streamsql.plan.verification import SESSIONS, answer_sql, difference_sql, provable, sessions_of, timed_rows_sql
+from streamsql.plan.verification import (
+    SESSIONS,
+    answer_sql,
+    difference_sql,
+    provable,
+    provable_key,
+    sessions_of,
+    timed_rows_sql,
+)
 from streamsql.server.context import Context, Values
 from streamsql.server.results import ResultColumn, Rows, notice
 from streamsql.sql.statements import Verify
@@ -35,7 +43,7 @@ from streamsql.sql.statements import Verify
 async def columns(context: Context, statement: Verify, values: Values) -> list[ResultColumn]:
     view = context.catalog.view(statement.name, statement.name_position + 1)
     require_read(context.catalog, context.asker.role, view)
-    return [ResultColumn("weight", INT8), *(ResultColumn.of(c.name, c.type) for c in view.columns)]
+    return [ResultColumn("weight", INT8), *(ResultColumn.of(c.name, c.type, c.made) for c in view.columns)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +174,7 @@ def _rows_are_gone(view: View, name: str, kept: int, read: int) -> NotInPrerequi
         f'materialized view "{view.name}" cannot be verified: rows that it has read are gone',
         detail=f"retention has kept {kept} of the {read} rows of {name}",
         hint="verify views of streams that keep their rows: WITH (retention = 'forever'); a view that shows window_start, "
-        "or the event time of rows that it filters, can be verified from the rows that are kept on",
+        "a time that it groups by, or the event time of rows that it filters, can be verified from the rows that are kept on",
     )
 
 
@@ -198,6 +206,9 @@ def _since(
     if kept >= read:
         return None
     name, stream = view.sources[0], context.catalog.get(plan.source)
+    key = _since_key(view, plan, stream, cursor, kept, read) if isinstance(stream, Stream) else None
+    if key is not None:
+        return key
     found, column = provable(plan), plan.window.time_column if plan.window is not None else None
     if plan.window is None and plan.grouping is None and isinstance(stream, Stream) and stream.watermark is not None:
         column = stream.watermark.column
@@ -213,6 +224,24 @@ def _since(
     moment = shown.removesuffix(".000")
     what = f"rows whose {column} is" if plan.window is None else "windows that begin"
     return Since(f"epoch_us({found.column}) > {last}", _told(view, name, kept, read, f"{what} after {moment}"))
+
+
+def _since_key(
+    view: View, plan: ContinuousPlan, stream: Stream, cursor: duckdb.DuckDBPyConnection, kept: int, read: int
+) -> Since | None:
+    """Tell the same of groups by a key that follows from a time of the stream; None for any other query."""
+    key = provable_key(plan, [c.name for c in stream.columns if c.type.startswith("TIMESTAMP") or c.type == "DATE"])
+    gone = None if key is None else last_time(cursor, stream, key.time_column)
+    if key is None or gone is None or gone[0] + kept < read:
+        return None
+    name = view.columns[key.output].name
+    if gone[1] is None:  # none of the rows has a time, and so they were all in one group
+        told = _told(view, stream.name, kept, read, f"all groups that have {name}")
+        return Since(f"o{key.output} IS NOT NULL", told)
+    last = bounded(key.bound, gone[1])
+    shown = cursor.execute("SELECT make_timestamp(?)::VARCHAR", [last]).fetchall()[0][0]
+    told = _told(view, stream.name, kept, read, f"groups whose {name} is after {shown}")
+    return Since(f"epoch_us(CAST(o{key.output} AS TIMESTAMP)) > {last}", told)
 
 
 def _told(view: View, name: str, kept: int, read: int, what: str) -> dict[str, str]:
