@@ -265,6 +265,13 @@ def wire_column(duckdb_type: str) -> WireColumn:
     return WireColumn(*found)
 
 
+def column_elsewhere(duckdb_type: str) -> WireColumn:
+    """Say how a column of this DuckDB type is given to, and taken from, a PostgreSQL: structs and maps as json."""
+    if any(word in duckdb_type for word in ("STRUCT(", "TUPLE(", "MAP(")):
+        return WireColumn(JSON, "JSON")
+    return wire_column(duckdb_type)
+
+
 def struct_fields(duckdb_type: str) -> list[tuple[str, str]]:
     """Take the name of a STRUCT or TUPLE type apart: the names and types of its fields; a tuple's are ``f1``, ``f2``.. ."""
     kind, _, inside = duckdb_type[:-1].partition("(")

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from streamsql.base import types as t
 from streamsql.base.errors import StringDataRightTruncation
-from streamsql.base.types import Declared
+from streamsql.base.types import Declared, WireType
 from streamsql.pgwire.values import BadValue
 from streamsql.pgwire.values.enum import check_labels
 
@@ -23,8 +23,8 @@ _EVER = 2**63 - 1  # infinity as DuckDB has it; -infinity is its negative
 
 def fitted(values: pa.ChunkedArray, declared: Declared) -> pa.ChunkedArray:
     """Give a column's values as they are stored. Raises StringDataRightTruncation."""
-    if declared.scalar.labels is not None:
-        return _each(values, lambda array: _of_labels(array, declared))
+    if declared.scalar.is_made:
+        return _each(values, lambda array: _of_labels(array, declared.scalar))
     size = declared.size
     if declared.scalar in (t.VARCHAR, t.BPCHAR):
         return _each(values, lambda array: _cut(array, declared, size))
@@ -49,9 +49,17 @@ def _within(array: pa.Array, change: Callable[[pa.Array], pa.Array]) -> pa.Array
     )
 
 
-def _of_labels(array: pa.Array, declared: Declared) -> pa.Array:
+def _of_labels(array: pa.Array, made: WireType) -> pa.Array:
+    """Give values whose enums have labels of theirs, also those within records."""
+    for place, field in enumerate(made.fields):
+        inner = array.field(place)
+        while field.type.element is not None and pa.types.is_list(inner.type):
+            inner = inner.values
+        _of_labels(inner, field.type.scalar)
+    if made.labels is None:
+        return array
     try:
-        return check_labels(array, declared.scalar)
+        return check_labels(array, made)
     except BadValue as bad:
         raise bad.error from None
 

@@ -20,7 +20,7 @@ from streamsql.engine.store import Store
 from streamsql.plan.type_names import column_found
 from streamsql.sql.names import joined, quote_name
 from streamsql.sql.parse import parse
-from streamsql.sql.render import type_text
+from streamsql.sql.render_columns import type_text
 from streamsql.sql.statements import ColumnDefinition, CreateTable
 
 TABLE = "CREATE TABLE IF NOT EXISTS _engine.types (id BIGINT, key VARCHAR, schema VARCHAR, name VARCHAR, definition VARCHAR)"

@@ -12,7 +12,7 @@ from dataclasses import replace
 from streamsql.base.errors import DependentObjectsExist, DuplicateSchema, DuplicateTable
 from streamsql.catalog.access import PUBLIC_SCHEMA as PUBLIC_ID
 from streamsql.catalog.objects import KIND_OF, Catalog, CatalogObject, Schema
-from streamsql.engine import recovery
+from streamsql.engine import recovery, user_types
 from streamsql.engine.access import save_access
 from streamsql.engine.definitions import drop_objects
 from streamsql.engine.epoch import Engine
@@ -47,14 +47,19 @@ def drop_schemas(
     Raises DependentObjectsExist where something depends on them, unless `cascade`.
     """
     inside = [made for schema in gone for made in engine.catalog.in_schema(schema.name) if made not in objects]
-    if inside and not cascade:
-        first = next(schema for schema in gone if inside[0].schema == schema.name)
+    names = {schema.name for schema in gone}
+    types = [made for made in engine.catalog.types.values() if made.schema in names]
+    if (inside or types) and not cascade:
+        first = (inside[0] if inside else types[0]).schema
+        told = [(_kind(o), o) for o in inside] + [("type", made) for made in types]
         raise DependentObjectsExist(
-            f"cannot drop schema {first.name} because other objects depend on it",
-            detail="\n".join(f"{_kind(o)} {o.shown} depends on schema {o.schema}" for o in inside),
+            f"cannot drop schema {first} because other objects depend on it",
+            detail="\n".join(f"{kind} {o.shown} depends on schema {o.schema}" for kind, o in told),
             hint="Use DROP ... CASCADE to drop the dependent objects too.",
         )
     more = inside + drop_objects(engine, [*objects, *inside], cascade=cascade)
+    if types:
+        user_types.drop(engine, types, cascade=cascade)
     before = engine.catalog
     left = {name: schema for name, schema in before.schemas.items() if schema not in gone}
 
@@ -81,6 +86,9 @@ def rename_schema(engine: Engine, schema: Schema, new_name: str) -> None:
         catalog = before
         for made in before.in_schema(schema.name):
             catalog = _moved(engine, catalog, made, new_name, made.bare)
+        types = {o: replace(t, schema=new_name) if t.schema == schema.name else t for o, t in catalog.types.items()}
+        engine.store.execute("UPDATE _engine.types SET schema = ? WHERE schema = ?", [new_name, schema.name])
+        catalog = catalog.with_types(types)
         schemas = {new_name if n == schema.name else n: s for n, s in before.schemas.items()}
         return catalog.with_schemas({**schemas, new_name: replace(schema, name=new_name)})
 

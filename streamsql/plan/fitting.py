@@ -6,6 +6,7 @@ import sqlglot
 from sqlglot import exp
 
 from streamsql.base import types as t
+from streamsql.catalog.objects import literal, quoted
 from streamsql.plan.functions import OWN
 from streamsql.sql.statements import ColumnDefinition
 
@@ -18,11 +19,19 @@ def fitted_sql(value: str, column: ColumnDefinition) -> str:
         return (
             f"list_transform({value}, lambda v: __enum_{oid}(v))" if declared.type.element else f"__enum_{oid}({value})"
         )
+    if declared is not None and any(f.type.labels is not None for f in declared.type.fields):
+        items = (f"{quoted(f.name)} := {_field(value, f)}" for f in declared.type.fields)
+        return f"CASE WHEN {value} IS NOT NULL THEN struct_pack({', '.join(items)}) END"
     if declared is None or (declared.size is None and declared.scalar is not t.BPCHAR):
         return value
     if declared.type.element is not None:
         return f"list_transform({value}, lambda v: {_scalar('v', column)})"
     return _scalar(value, column)
+
+
+def _field(value: str, field: t.Field) -> str:
+    inner = f"struct_extract({value}, {literal(field.name)})"
+    return inner if field.type.labels is None else f"__enum_{field.type.oid}({inner})"
 
 
 def _scalar(value: str, column: ColumnDefinition) -> str:

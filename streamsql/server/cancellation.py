@@ -13,15 +13,16 @@ class Cancellation:
     """The cancel button of a session. Used from the event loop's thread.
 
     There is one for the life of a session, since a live result goes on over several Executes; `reset` arms it for the next
-    event.
+    event. `end` ends the session itself, where it can be ended.
     """
 
-    __slots__ = ("_error", "_interrupts", "_left")
+    __slots__ = ("_error", "_interrupts", "_left", "end")
 
     def __init__(self) -> None:
         self._error: StreamSQLError | None = None
         self._interrupts: list[Callable[[], None]] = []
         self._left = False
+        self.end: Callable[[], None] | None = None
 
     def reset(self) -> None:
         """Forget a request that came for what has ended since."""

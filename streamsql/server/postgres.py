@@ -136,8 +136,7 @@ class PostgresServer:
         if len(self._wires) >= self.limits.connections_max:
             raise TooManyConnections(
                 "sorry, too many clients already",
-                hint=f"connections_max = {self.limits.connections_max}; "
-                "start the server with --limit connections_max=N",
+                hint=f"connections_max = {self.limits.connections_max}; start the server with --limit connections_max=N",
                 severity="FATAL",
             )
         limited = role.connection_limit >= 0 and not role.superuser
@@ -190,7 +189,7 @@ class Wire(asyncio.Protocol):
         self._broken: StreamSQLError | None = None  # what is wrong with the encryption
         self._context: Context | None = None
         self._began = dt.datetime.min
-        self._query, self._busy = "", False
+        self._query, self._busy, self._ended = "", False, False
 
     # ---- what the transport calls ----
 
@@ -272,6 +271,7 @@ class Wire(asyncio.Protocol):
 
     def shut_down(self) -> None:
         """End the conversation, with a word to the client."""
+        self._ended = True
         if self.session is not None:
             self.session.shut_down()
         self._arrived.set()
@@ -321,7 +321,7 @@ class Wire(asyncio.Protocol):
 
     async def event(self) -> messages.FrontendMessage | None:
         """Give the next event; None at the end of the conversation. Errors of the protocol are raised."""
-        while not self._server.stopping:
+        while not (self._server.stopping or self._ended):
             if self._broken is not None:
                 raise self._broken
             event = self._connection.next_event()
@@ -427,7 +427,7 @@ class Wire(asyncio.Protocol):
         )
         if startup.protocol >= (3, 2):
             self.secret = secrets.token_bytes(SECRET_BYTES)
-        self._context, self._began = context, dt.datetime.now(dt.UTC)
+        self._context, self._began, context.cancel.end = context, dt.datetime.now(dt.UTC), self.shut_down
         out = self._connection.authentication_ok()
         out += b"".join(messages.parameter_status(n, v) for n, v in variables.reported())
         out += messages.backend_key_data(self.process_id, self.secret)
@@ -449,9 +449,9 @@ class Wire(asyncio.Protocol):
     def address(self) -> str:
         """The client's IP address."""
         found = self._transport.get_extra_info("peername") if self._transport is not None else None
-        if not isinstance(found, tuple):
-            raise ConnectionResetError  # it has gone already
-        return str(found[0])
+        if isinstance(found, tuple):
+            return str(found[0])
+        raise ConnectionResetError  # it has gone already
 
     async def _next(self, session: Session) -> messages.FrontendMessage | None:
         """Give the next event. Raises a fatal error where the client idles for longer than it said it would."""
@@ -480,7 +480,7 @@ class Wire(asyncio.Protocol):
             self._busy = not isinstance(event, messages.Sync)
             await session.handle(event)
             self._busy = self._busy and not isinstance(event, messages.Query)
-        if self._server.stopping and self._connection.state is not State.CLOSED:
+        if (self._server.stopping or self._ended) and self._connection.state is not State.CLOSED:
             await self.send(self._connection.error(shutdown()))
 
 

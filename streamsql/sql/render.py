@@ -7,7 +7,6 @@ dialect. Equal means all but `text` and positions; `same` says so.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,11 +16,12 @@ from streamsql.sql.durations import render_duration
 from streamsql.sql.flow_statements import AddColumn, AlterFlow, CreateSink, ResetStream
 from streamsql.sql.includes import render_includes
 from streamsql.sql.names import quote_name, quote_path, quote_string
+from streamsql.sql.render_columns import plain_type, render_column
+from streamsql.sql.render_definitions import DEFINITION_RENDERERS
 from streamsql.sql.render_roles import ROLE_RENDERERS
 from streamsql.sql.render_trees import postgres_sql
 from streamsql.sql.secrets import SecretReference
 from streamsql.sql.statements import (
-    ColumnDefinition,
     Comment,
     CopyFrom,
     CopyTo,
@@ -62,10 +62,17 @@ from streamsql.sql.statements import (
 )
 from streamsql.sql.values import LiteralRows
 
-_OTHERS = re.compile(r'"(?:[^"]|"")*"|\b(?:FLOAT|VARCHAR)\b')
-_NAMES = {"FLOAT": "REAL", "VARCHAR": "TEXT"}
 _POSITIONS = frozenset(
-    {"text", "position", "name_position", "name_positions", "mode_position", "option_positions", "view_position"}
+    {
+        "text",
+        "position",
+        "name_position",
+        "name_positions",
+        "mode_position",
+        "option_positions",
+        "relation_position",
+        "view_position",
+    }
 )
 
 
@@ -124,47 +131,15 @@ def _columns(names: tuple[str, ...]) -> str:
     return f" ({', '.join(map(quote_name, names))})" if names else ""
 
 
-def _column(column: ColumnDefinition) -> str:
-    parts = [quote_name(column.name), type_text(column)]
-    numbered = column.numbered
-    if numbered is not None and not numbered.is_identity:
-        parts[1] = _SERIAL[column.type]
-    if column.default is not None:
-        parts.append(f"DEFAULT {postgres_sql(column.default)}")
-    if numbered is not None and numbered.is_identity:
-        parts.append(numbered.render())
-    elif column.not_null and not column.primary_key and numbered is None:
-        parts.append("NOT NULL")
-    return " ".join(parts)
-
-
-_SERIAL = {"SMALLINT": "SMALLSERIAL", "INTEGER": "SERIAL", "BIGINT": "BIGSERIAL"}
-
-
-def type_text(column: ColumnDefinition) -> str:
-    """Write a column's type; one that a user has made by its key."""
-    told = column.declared
-    if told is None:
-        return _type(column.type)
-    if told.named:
-        return quote_path(told.named) + ("[]" if told.type.element is not None else "")
-    return told.shown
-
-
-def _type(duckdb_type: str) -> str:
-    """Write a type of DuckDB's as PostgreSQL calls it: FLOAT is double precision there, and a VARCHAR may have a length."""
-    return _OTHERS.sub(lambda found: _NAMES.get(found[0], found[0]), duckdb_type)
-
-
 def _create_stream(statement: CreateStream) -> str:
-    elements = [_column(column) for column in statement.columns if not column.include]
+    elements = [render_column(column) for column in statement.columns if not column.include]
     if statement.watermark is not None:
         elements.append(f"WATERMARK {_watermark(statement.watermark)}")
     elements += map(render_constraint, statement.constraints)
     name = _if(statement.if_not_exists, "NOT EXISTS") + quote_path(statement.name)
     text = f"CREATE STREAM {name}" + (" SCHEMA INFERRED" if statement.inferred else "")
     text += f" ({', '.join(elements)})" if elements else ""
-    text += render_includes(statement.columns, [_type(column.type) for column in statement.columns])
+    text += render_includes(statement.columns, [plain_type(column.type) for column in statement.columns])
     if statement.options:
         text += f" WITH ({_options(statement.options)})"
     return text
@@ -180,7 +155,7 @@ def _alter_flow(statement: AlterFlow) -> str:
 
 
 def _add_column(statement: AddColumn) -> str:
-    column = _if(statement.if_not_exists, "NOT EXISTS") + _column(statement.column)
+    column = _if(statement.if_not_exists, "NOT EXISTS") + render_column(statement.column)
     return f"ALTER STREAM {quote_path(statement.name)} ADD COLUMN {column}"
 
 
@@ -195,7 +170,7 @@ def _option_name(name: str) -> str:
 
 
 def _create_table(statement: CreateTable) -> str:
-    elements = [_column(column) for column in statement.columns]
+    elements = [render_column(column) for column in statement.columns]
     if statement.primary_key:
         name = f"CONSTRAINT {quote_name(statement.key_name)} " if statement.key_name else ""
         elements.append(f"{name}PRIMARY KEY{_columns(statement.primary_key)}")
@@ -360,7 +335,7 @@ def _lock(statement: LockTable) -> str:
 
 
 def _prepare(statement: Prepare) -> str:
-    types = f" ({', '.join(map(_type, statement.types))})" if statement.types else ""
+    types = f" ({', '.join(map(plain_type, statement.types))})" if statement.types else ""
     return f"PREPARE {quote_name(statement.name)}{types} AS {render(statement.statement)}"
 
 
@@ -427,5 +402,6 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
         f"{' RESTART IDENTITY' * statement.restarts}{' CASCADE' * statement.cascade}"
     ),
     Update: _change,
+    **DEFINITION_RENDERERS,
     **ROLE_RENDERERS,
 }

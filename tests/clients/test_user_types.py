@@ -90,6 +90,14 @@ def test_psycopg_fetches_a_composite_type(connection: Connection, binary: bool):
     assert found[0][1][1] is None
     assert found[1][1][0].name == "x,y"
     assert connection.execute("SELECT id FROM visit WHERE p = %s", (place(3, "c d", "sad"),)).fetchall() == [(2,)]
+    connection.execute("UPDATE visit SET p = ROW(5, 'e', 'ok') WHERE id = 3")
+    for sql in (
+        "INSERT INTO visit VALUES (4, ROW(1, 'x', 'blue'))",
+        "UPDATE visit SET p = ROW(1, 'x', 'blue') WHERE id = 3",
+    ):
+        with pytest.raises(psycopg.errors.InvalidTextRepresentation, match='enum mood: "blue"'):
+            connection.execute(sql)
+    assert connection.execute("SELECT (p).x, (p).m = 'ok' FROM visit WHERE id = 3").fetchall() == [(5, True)]
 
 
 def test_records_are_written_as_postgres_writes_them(connection: Connection):

@@ -276,5 +276,9 @@ def test_pg_cancel_backend_tells_whether_there_is_such_a_session(server: Running
             asking.execute(f"SELECT pg_cancel_backend({number})")
         asking.execute("RESET ROLE")
         asking.execute("DROP ROLE bystander")
+    with server.session() as asking, server.session() as idle:
+        assert asking.execute("SELECT pg_terminate_backend(%s)", (idle.info.backend_pid,)).fetchone() == (True,)
+        with pytest.raises(psycopg.errors.AdminShutdown):
+            idle.execute("SELECT 1")
     with server.session() as asking:  # who has left cannot be cancelled
         until(lambda: asking.execute(f"SELECT pg_cancel_backend({number})").fetchone() == (False,))

@@ -30,7 +30,7 @@ from streamsql.base.errors import (
     UndefinedColumn,
     UndefinedTable,
 )
-from streamsql.base.types import INT2, WireType, type_name, wire_column
+from streamsql.base.types import INT2, WireType, column_elsewhere, type_name
 from streamsql.catalog.objects import OutputColumn, nearest
 from streamsql.connectors.postgres.connection import Connection
 from streamsql.connectors.postgres.options import (
@@ -111,7 +111,7 @@ class PostgresSink:
         sql.query(_SETTINGS)
         self._version = int(sql.query("SHOW server_version_num")[0][0] or 0)
         self._prepare(schema, table, create=values["create_table"])
-        self._types = [wire_column(c.type) for c in shape.columns]
+        self._types = [column_elsewhere(c.type) for c in shape.columns]
         columns = [CopiedColumn(c.name, t.type) for c, t in zip(shape.columns, self._types, strict=True)]
         self._copied = (*columns, CopiedColumn(_WEIGHT, INT2)) if shape.key else tuple(columns)
         self._matches = self._unique_on_key(schema, table) if shape.key else None
@@ -262,7 +262,7 @@ class PostgresSink:
 
 def _postgres_type(column: OutputColumn) -> str:
     """Name the PostgreSQL type of a column of a table that is made."""
-    shown = wire_column(column.type)
+    shown = column_elsewhere(column.type)
     element: WireType = shown.type.element or shown.type
     if element.name == "numeric":
         limits = ""

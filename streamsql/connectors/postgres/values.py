@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamsql.base.types import WireType, canonical_arrow, wire_column
+from streamsql.base.types import WireType, canonical_arrow, column_elsewhere
 from streamsql.formats.format import NOTHING_REJECTED, rejected
 from streamsql.pgwire.values import BadValue, parse_text
 from streamsql.pgwire.values.column import Numbers
@@ -25,7 +25,7 @@ def typed(
     bad: dict[int, str] = {}
     arrays: list[pa.Array] = []
     for column, strings in zip(columns, texts, strict=True):
-        shown = wire_column(column.type)
+        shown = column_elsewhere(column.type)
         read, errors = _read(strings, shown.type, shown.modifier)
         arrays.append(read)
         for row, reason in errors:
