@@ -29,7 +29,7 @@ from streamsql.base.limits import Limits
 from streamsql.catalog.objects import Stream
 from streamsql.connectors import CONNECTORS, resolved
 from streamsql.connectors.readers import SourceReaders
-from streamsql.connectors.source import Given
+from streamsql.connectors.source import Given, Surroundings
 from streamsql.engine import definitions, view_definitions
 from streamsql.engine.epoch import Engine
 from streamsql.engine.store import Store
@@ -140,7 +140,7 @@ def _tables(events: int) -> Mapping[str, pa.Table]:
     for table in STREAMS:
         given = Given({"table": table, "events": str(events)}, {})
         connector = CONNECTORS["nexmark"]
-        source = connector.open(given, connector.columns(given, ()), {}, 0)
+        source = connector.open(given, connector.columns(given, ()), {}, 0, Surroundings())
         batches = []
         while (batch := source.read(1 << 20, 0)) is not None:
             batches.append(batch.rows)

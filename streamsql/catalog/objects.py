@@ -1,4 +1,4 @@
-"""The durable definitions of what users create: streams, tables, materialized views.
+"""The durable definitions of what users create: streams, tables, views.
 
 A definition is the statement's own text (as `sql.render` prints it) and what cannot be read from it: the id, which names
 the object's DuckDB tables. Definitions are rows of ``_engine.objects``; nothing here touches DuckDB.
@@ -12,8 +12,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from sqlglot import exp
 
-from streamsql.base.errors import DuplicateObject, DuplicateTable, UndefinedObject, UndefinedTable, WrongObjectType
+from streamsql.base.errors import (
+    DuplicateObject,
+    DuplicateTable,
+    NotInPrerequisiteState,
+    UndefinedObject,
+    UndefinedTable,
+    WrongObjectType,
+)
 from streamsql.base.types import BY_OID, WireColumn, WireType, wire_column
 from streamsql.catalog.access import PUBLIC_SCHEMA as PUBLIC_ID
 from streamsql.catalog.access import TEMPORARY_IDS_FROM, Access
@@ -246,6 +254,22 @@ class View(Named):
 
 
 @dataclass(frozen=True, slots=True)
+class PlainView(Named):
+    """A view that keeps nothing: its query stands where the view is read (`plan.plain_views`).
+
+    `tree` is that query, its names looked up, `sources` are the keys of what it reads itself, other views among it. `own_names`
+    are what its query calls the columns, `names` the keys of what its text names, by the names there.
+    """
+
+    columns: tuple[OutputColumn, ...]
+    text: str
+    sources: tuple[str, ...]
+    tree: exp.Expr = field(compare=False)
+    own_names: tuple[str, ...]
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Sink:
     """What a view's changes are delivered to, by the `connector` and its options, as they were given.
 
@@ -260,9 +284,20 @@ class Sink:
     guarantee: str
 
 
-CatalogObject = Stream | Table | View
+CatalogObject = Stream | Table | View | PlainView
 
-KIND_OF: dict[type, ObjectKind] = {Stream: ObjectKind.STREAM, Table: ObjectKind.TABLE, View: ObjectKind.VIEW}
+KIND_OF: dict[type, ObjectKind] = {
+    Stream: ObjectKind.STREAM,
+    Table: ObjectKind.TABLE,
+    View: ObjectKind.VIEW,
+    PlainView: ObjectKind.PLAIN_VIEW,
+}
+
+
+def answers_to(made: CatalogObject, kind: ObjectKind) -> bool:
+    """Tell whether a statement may call an object so: VIEW is the short word for materialized ones, too."""
+    own = KIND_OF[type(made)]
+    return own is kind or (own, kind) == (ObjectKind.VIEW, ObjectKind.PLAIN_VIEW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,6 +447,12 @@ class Catalog:
     def relation(self, name: str, position: int | None = None) -> Stream | Table:
         """Give the stream or table of this name; a view cannot take rows."""
         found = self.find(name, position)
+        if isinstance(found, PlainView):
+            raise NotInPrerequisiteState(
+                f'cannot insert into view "{found.bare}"',
+                hint="a view shows what a query gives: insert into what that reads",
+                position=position,
+            )
         if isinstance(found, View):
             raise WrongObjectType(
                 f'cannot insert into materialized view "{found.bare}"',
@@ -438,32 +479,6 @@ class Catalog:
     def dependents(self, name: str) -> list[View]:
         """List the views that read this object, directly."""
         return [o for o in self if isinstance(o, View) and name in o.sources]
-
-    def roots(self, names: Iterable[str]) -> set[str]:
-        """Give the streams and tables that these objects are, or read, directly or through others."""
-        found: set[str] = set()
-        for name in names:
-            item = self.objects.get(name)
-            found |= self.roots(item.sources) if isinstance(item, View) else {name}
-        return found
-
-    def all_dependents(self, name: str) -> list[View]:
-        """List the views that read this object, directly or through others, each after those that it reads."""
-        found = {name}
-        made: list[View] = []
-        waiting = [o for o in self if isinstance(o, View)]
-        while more := [v for v in waiting if found.intersection(v.sources)]:
-            # of those, first the ones that read no other view still to be found
-            found.update(v.name for v in more)
-            made += more
-            waiting = [v for v in waiting if v not in more]
-        order = {v.name: self._depth(v) for v in made}
-        return sorted(made, key=lambda v: order[v.name])
-
-    def _depth(self, view: View) -> int:
-        """Tell how many views lie below this one."""
-        below = (self.objects.get(s) for s in view.sources)
-        return 1 + max((self._depth(v) for v in below if isinstance(v, View)), default=0)
 
 
 def nearest(name: str, names: object) -> str | None:

@@ -25,7 +25,7 @@ import pyarrow as pa
 import structlog
 
 from streamsql.base.errors import AdminShutdown, BadRecord, DiskFull, StreamSQLError, Unavailable
-from streamsql.catalog.objects import Stream, Table, View
+from streamsql.catalog.objects import Stream, Table
 from streamsql.connectors import connector_of, given_of
 from streamsql.connectors.backoff import Backoff
 from streamsql.connectors.forgetting import forget, forget_left_behind
@@ -86,7 +86,7 @@ class SourceReaders:
         with self._lock:
             if self._stopped:
                 return
-            wanted = {o.id: o for o in self._engine.catalog if not isinstance(o, View) and o.is_read}
+            wanted = {o.id: o for o in self._engine.catalog if isinstance(o, (Stream, Table)) and o.is_read}
             for number in [n for n in self._readers if n not in wanted]:
                 self._readers.pop(number).stop(dropped=True)
             for number, stream in wanted.items():

@@ -20,7 +20,8 @@ from streamsql.base.errors import (
     ObjectInUse,
     UniqueViolation,
 )
-from streamsql.catalog.objects import Catalog, CatalogObject, Table, View, quoted
+from streamsql.catalog.dependents import plain_dependents
+from streamsql.catalog.objects import KIND_OF, Catalog, CatalogObject, PlainView, Table, View, quoted
 from streamsql.catalog.objects import Sequence as NumberSequence
 from streamsql.engine import definitions, foreign_keys, kept_indexes, recovery, sequences
 from streamsql.engine.alter_actions import Plan, planned
@@ -54,7 +55,7 @@ def alter(engine: Engine, table: Table, statement: a.AlterTable) -> tuple[list[s
 # ---- who reads the table ----
 
 
-def _readers(engine: Engine, plan: Plan) -> list[View]:
+def _readers(engine: Engine, plan: Plan) -> list[View | PlainView]:
     """Give the views that go with a column; raises where what reads the table cannot follow."""
     table = plan.table
     if not plan.affected:
@@ -74,11 +75,14 @@ def _readers(engine: Engine, plan: Plan) -> list[View]:
             detail=f"read by: {', '.join(fixed)}",
             hint="drop what reads it first",
         )
-    gone: list[View] = []
-    for view in engine.catalog.dependents(table.name):
+    gone: list[View | PlainView] = []
+    views: list[View | PlainView] = [*engine.catalog.dependents(table.name)]
+    views += plain_dependents(engine.catalog, table.name)
+    for view in views:
+        kind = KIND_OF[type(view)].value.lower()
         read, reads_all = _columns_read(engine, view)
         found = [name for name in changed if name in read or reads_all]
-        if reads_all and "" in plan.affected and not found:
+        if reads_all and "" in plan.affected and not found and isinstance(view, View):
             raise FeatureNotSupported(
                 f'cannot add a column to "{table.bare}": materialized view "{view.shown}" reads it with *',
                 hint="name the columns in the view: CREATE OR REPLACE MATERIALIZED VIEW",
@@ -92,20 +96,23 @@ def _readers(engine: Engine, plan: Plan) -> list[View]:
         if name not in plan.renamed and plan.table.column(name) is None:
             raise DependentObjectsExist(
                 f"cannot drop column {name} of table {table.bare} because other objects depend on it",
-                detail=f"materialized view {view.shown} depends on column {name} of table {table.bare}",
+                detail=f"{kind} {view.shown} depends on column {name} of table {table.bare}",
                 hint="use DROP ... CASCADE to drop the dependent objects too",
             )
         raise FeatureNotSupported(
-            f'cannot change column "{name}": materialized view "{view.shown}" reads it', hint="drop the view first"
+            f'cannot change column "{name}": {kind} "{view.shown}" reads it', hint="drop the view first"
         )
     return gone
 
 
-def _columns_read(engine: Engine, view: View) -> tuple[set[str], bool]:
+def _columns_read(engine: Engine, view: View | PlainView) -> tuple[set[str], bool]:
     """Name the columns that a view's text speaks of, and tell whether it reads all there are."""
-    statement = recovery.defined(view.text, view.name, view.names, engine.limits, engine.catalog.types)
-    assert isinstance(statement, CreateMaterializedView)
-    tree = statement.query.tree
+    if isinstance(view, PlainView):
+        tree = view.tree
+    else:
+        statement = recovery.defined(view.text, view.name, view.names, engine.limits, engine.catalog)
+        assert isinstance(statement, CreateMaterializedView)
+        tree = statement.query.tree
     columns = {c.name for c in tree.find_all(exp.Column) if not isinstance(c.this, exp.Star)}
     stars = [s for s in tree.find_all(exp.Star) if isinstance(s.parent, (exp.Select, exp.Column))]
     joined_by = {i.name for join in tree.find_all(exp.Join) for i in join.args.get("using") or []}
@@ -129,7 +136,7 @@ def _written(engine: Engine, table: Table) -> Table:
             key_name=table.key_name, constraints=constraints,
         )
     )  # fmt: skip
-    statement = recovery.defined(text, table.name, names, engine.limits, engine.catalog.types)
+    statement = recovery.defined(text, table.name, names, engine.limits, engine.catalog)
     assert isinstance(statement, CreateTable)
     made = recovery.relation_of(statement, table.id, text)
     assert isinstance(made, Table)

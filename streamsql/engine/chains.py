@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 import pyarrow as pa
 
-from streamsql.catalog.objects import RESULTS_SCHEMA, Catalog, View, quoted
+from streamsql.catalog.dependents import roots
+from streamsql.catalog.objects import RESULTS_SCHEMA, Catalog, Stream, Table, View, quoted
 from streamsql.engine.changes import Progress
 from streamsql.engine.flow import NO_TIMES, Arriving, Flow, Idle
 from streamsql.engine.origin_query import OriginQuery
@@ -62,7 +63,7 @@ def apart(catalog: Catalog, queries: Iterable[ContinuousQuery]) -> list[tuple[se
         node for q in queries if q.plan.origin is not None for node in q.plan.origin.walk()
         if isinstance(node, Lookup) and node.of_view
     ]  # fmt: skip
-    return [(catalog.roots(node.left.names), catalog.roots([node.table])) for node in lookups]
+    return [(roots(catalog, node.left.names), roots(catalog, [node.table])) for node in lookups]
 
 
 def follow(queries: Mapping[str, ContinuousQuery], arriving: Arriving, taken: Taken) -> Taken:
@@ -127,7 +128,7 @@ def kept_rows(
     for view in (s for s in sources if isinstance(s, View)):
         for rows in _rows_of_view(store, view, rows_max):
             yield {}, {view.name: Flow(rows, np.zeros(rows.num_rows, dtype=np.int64), NEVER)}, None
-    tables = {s.name: s.rows_table for s in sources if not isinstance(s, View)}
+    tables = {s.name: s.rows_table for s in sources if isinstance(s, (Stream, Table))}
     last = 0
     while tables:
         numbers = " UNION ALL ".join(f"SELECT __seq FROM {t} WHERE __seq > {last}" for t in tables.values())

@@ -17,6 +17,7 @@ from sqlglot.tokens import TokenType
 from streamsql.base.errors import DependentObjectsExist
 from streamsql.base.faults import reached
 from streamsql.catalog.access import Access
+from streamsql.catalog.dependents import all_dependents
 from streamsql.catalog.objects import Catalog, Stream, View, quoted
 from streamsql.engine import recovery
 from streamsql.engine.constraints import with_checks
@@ -41,14 +42,14 @@ def add_stream_column(engine: Engine, stream: Stream, statement: CreateStream) -
     grown = recovery.relation_of(statement, stream.id, statement.text)
     assert isinstance(grown, Stream)
     read_back = recovery.defined(
-        statement.text, stream.name, notes_of(statement.columns), engine.limits, engine.catalog.types
+        statement.text, stream.name, notes_of(statement.columns), engine.limits, engine.catalog
     )
     assert isinstance(read_back, CreateStream)
     grown = replace(
         grown, schema=stream.schema, label=stream.label, constraints=read_back.constraints, names=read_back.names
     )
     grown = with_checks(grown, engine.limits)
-    above = engine.catalog.all_dependents(stream.name)
+    above = all_dependents(engine.catalog, stream.name)
     before, kept = engine.catalog, dict(engine.queries)
     growth = _Growth(engine, grown, above)
     for view in growth.changed():
@@ -133,7 +134,7 @@ class _Growth(Replacement):
 
     def _columns_of(self, item: View) -> tuple[object, ...]:
         engine = self.engine
-        statement = recovery.defined(item.text, item.name, item.names, engine.limits, engine.catalog.types)
+        statement = recovery.defined(item.text, item.name, item.names, engine.limits, engine.catalog)
         assert isinstance(statement, CreateMaterializedView)
         made, _ = recovery.view_of(statement, item.id, item.text, engine.catalog, engine.store.describe, engine.limits)
         return made.columns

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamsql.base.errors import UndefinedColumn, WrongObjectType
-from streamsql.catalog.objects import KIND_OF, nearest
+from streamsql.catalog.objects import KIND_OF, answers_to, nearest
 from streamsql.engine.epoch import Engine
 from streamsql.sql.statements import Comment, ObjectKind
 
@@ -15,8 +15,8 @@ def set_comment(engine: Engine, statement: Comment) -> None:
     name = found.name
     kind = KIND_OF[type(found)]
     # what PostgreSQL's clients know is tables: a stream is one to them
-    if statement.kind not in (None, kind) and (statement.kind, kind) != (ObjectKind.TABLE, ObjectKind.STREAM):
-        assert statement.kind is not None
+    as_table = (statement.kind, kind) == (ObjectKind.TABLE, ObjectKind.STREAM)
+    if statement.kind is not None and not as_table and not answers_to(found, statement.kind):
         raise WrongObjectType(
             f'"{found.bare}" is not a {statement.kind.value.lower()}',
             hint=f"it is a {kind.value.lower()}",

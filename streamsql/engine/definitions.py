@@ -21,14 +21,17 @@ from streamsql.base.errors import (
     WrongObjectType,
 )
 from streamsql.catalog.access import OWNER, Access
+from streamsql.catalog.dependents import plain_dependents, written_over
 from streamsql.catalog.objects import (
     KIND_OF,
     PUBLIC_SCHEMA,
     CatalogObject,
+    PlainView,
     Sequence,
     Stream,
     Table,
     View,
+    answers_to,
     literal,
     quoted,
 )
@@ -45,11 +48,7 @@ from streamsql.engine.table_changes import refuse_if_append_mode, refuse_if_fill
 from streamsql.engine.views import ContinuousQuery
 from streamsql.sql.constraints import ForeignKey
 from streamsql.sql.names import parted
-from streamsql.sql.statements import (
-    CreateStream,
-    CreateTable,
-    Drop,
-)
+from streamsql.sql.statements import CreateStream, CreateTable, Drop
 
 
 def create_relation(engine: Engine, statement: CreateStream | CreateTable, owner: int = OWNER) -> Stream | Table | None:
@@ -166,7 +165,7 @@ def drop(engine: Engine, statement: Drop) -> list[CatalogObject]:
     gone: list[CatalogObject] = []
     for name in statement.names:
         found = engine.catalog.find(name)
-        if KIND_OF[type(found)] is not statement.kind:
+        if not answers_to(found, statement.kind):
             kind = KIND_OF[type(found)].value
             raise WrongObjectType(
                 f'"{found.bare}" is not a {statement.kind.value.lower()}', hint=f"use DROP {kind} to remove it"
@@ -181,8 +180,11 @@ def drop_objects(engine: Engine, given: list[CatalogObject], *, cascade: bool) -
     named = {o.name for o in gone}
     for item in gone:  # which grows as dependents are found
         known = named | {o.name for o in gone}
-        views = [v for v in engine.catalog.dependents(item.name) if v.name not in known]
-        depending = [f"materialized view {v.shown}" for v in views]
+        views: list[View | PlainView] = [v for v in plain_dependents(engine.catalog, item.name) if v.name not in known]
+        kept = engine.catalog.dependents(item.name)
+        kept += [v for v in written_over(engine.catalog, item.name) if v not in kept]
+        views += [v for v in kept if v.name not in known]
+        depending = [f"{KIND_OF[type(v)].value.lower()} {v.shown}" for v in views]
         depending += [f"sink {s.name}" for s in engine.catalog.sinks_of(item.name)]
         depending += [
             f"constraint {key.name} on table {table.shown}"
@@ -225,7 +227,8 @@ def _drop_all(engine: Engine, gone: list[CatalogObject]) -> None:
             for group, members in groups.items():
                 leave(engine.store, group, members)
             for item in sorted(gone, key=lambda o: not isinstance(o, View)):
-                engine.store.execute(f"DROP VIEW {item.public_name}")
+                if not isinstance(item, PlainView):
+                    engine.store.execute(f"DROP VIEW {item.public_name}")
                 if isinstance(item, (Stream, Table)):
                     left_behind.note(engine.store, item)
                 engine.store.execute(f"DELETE FROM _engine.objects WHERE id = {item.id}")

@@ -43,7 +43,7 @@ def _groups(
             if view is not None:
                 name, plan = view, queries[view].plan
             else:
-                statement = recovery.read_again(definition, limits, catalog.types)
+                statement = recovery.read_again(definition, limits, catalog)
                 name = statement.name
                 _, plan = recovery.view_of(statement, 0, statement.text, catalog, describe, limits)
             made_of.append(Slot(name, definition, Sharer(plan, types_of_keys(catalog, plan, describe))))

@@ -19,6 +19,7 @@ import pyarrow as pa
 from streamsql.base.errors import DependentObjectsExist
 from streamsql.base.faults import reached
 from streamsql.base.limits import Limits, exceeded
+from streamsql.catalog.dependents import all_dependents
 from streamsql.catalog.objects import OUTBOX_SCHEMA, Catalog, Sink
 from streamsql.engine.changes import Change
 from streamsql.engine.store import Store
@@ -135,7 +136,7 @@ def full_for(
     for name, at in sinks.items():
         if at.rows_waiting >= limits.outbox_rows_max:
             sink = catalog.sinks[name]
-            if any(sink.view in {v.name for v in catalog.all_dependents(r)} for r in relations):
+            if any(sink.view in {v.name for v in all_dependents(catalog, r)} for r in relations):
                 return sink
     return None
 

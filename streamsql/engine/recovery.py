@@ -32,6 +32,8 @@ from streamsql.catalog.objects import (
     STATE_SCHEMA,
     Catalog,
     CatalogObject,
+    OutputColumn,
+    PlainView,
     Schema,
     Sink,
     Stream,
@@ -39,8 +41,7 @@ from streamsql.catalog.objects import (
     View,
     quoted,
 )
-from streamsql.catalog.user_types import UserType
-from streamsql.engine import access, finished, kept_indexes, kept_types, outbox, receipts, sequences
+from streamsql.engine import access, finished, kept_indexes, kept_types, outbox, plain_views, receipts, sequences
 from streamsql.engine.changes import Progress
 from streamsql.engine.constraints import with_checks
 from streamsql.engine.outbox import SinkProgress
@@ -225,8 +226,9 @@ def create_engine_tables(store: Store) -> None:
 
 
 def place_of(made: CatalogObject) -> dict[str, Any]:
-    """Give what `_engine.objects` has of where an object stands."""
-    return {"schema": made.schema, "name": made.bare, "names": dict(made.names)}
+    """Give what `_engine.objects` has of where an object stands, and of a view that keeps nothing its columns."""
+    place: dict[str, Any] = {"schema": made.schema, "name": made.bare, "names": dict(made.names)}
+    return place | (plain_views.kept_columns(made) if isinstance(made, PlainView) else {})
 
 
 def save_object(store: Store, made: CatalogObject | Sink) -> None:
@@ -339,7 +341,10 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
     )
     found = Recovered(catalog, epoch, next_sequence, next_id, streams, sinks)
     rows = store.fetch("SELECT id, name, definition, place FROM _engine.objects ORDER BY id")
-    waiting = [_Kept.of(limits, catalog.types, *row) for row in rows]
+    for row in rows:
+        if (plain := plain_views.read(limits, catalog, *row)) is not None:
+            found.catalog = found.catalog.with_object(plain)
+    waiting = [_Kept.of(limits, found.catalog, *row) for row in rows if row[1] not in found.catalog.objects]
     names = {kept.statement.name for kept in waiting if not isinstance(kept.statement, CreateSink)}
     while waiting:
         # a view that was replaced may read what is younger
@@ -373,18 +378,12 @@ class _Kept:
 
     @classmethod
     def of(
-        cls,
-        limits: Limits,
-        types: Mapping[int, UserType] | None,
-        object_id: int,
-        key: str,
-        text: str,
-        place: str | None,
+        cls, limits: Limits, catalog: Catalog | None, object_id: int, key: str, text: str, place: str | None
     ) -> _Kept:
         at: dict[str, Any] = (
             json.loads(place) if place is not None else {"schema": PUBLIC_SCHEMA, "name": key, "names": {}}
         )
-        return cls(object_id, defined(text, key, at["names"], limits, types), at["schema"], at["name"])
+        return cls(object_id, defined(text, key, at["names"], limits, catalog), at["schema"], at["name"])
 
 
 def read_relation(limits: Limits, object_id: int, key: str, text: str, place: str | None) -> Stream | Table:
@@ -395,14 +394,17 @@ def read_relation(limits: Limits, object_id: int, key: str, text: str, place: st
 
 
 def defined(
-    text: str, key: str, names: Mapping[str, str], limits: Limits, types: Mapping[int, UserType] | None
+    text: str, key: str, names: Mapping[str, str], limits: Limits, catalog: Catalog | None
 ) -> CreateMaterializedView | CreateSink | CreateStream | CreateTable:
-    """Read a definition's text again, with its own key and those of what it names; `types` are those of users."""
+    """Read a definition's text again, with its own key and those of what it names.
+
+    Views and the types of users are those of the catalog; without one, types may be any.
+    """
     statement = parse(text, limits)[0]
     if isinstance(statement, CreateSink):
         return replace(statement, name=key, view=Key(names.get("view", statement.view)))
     assert isinstance(statement, (CreateMaterializedView, CreateStream, CreateTable)), statement
-    made = resolved(statement, Remembered(Key(key), names, types))
+    made = resolved(statement, Remembered(Key(key), names, catalog))
     return replace(made, names=names)
 
 
@@ -411,10 +413,10 @@ def remembered(view: View) -> str:
     return json.dumps({"key": view.name, "definition": view.text, "names": dict(view.names)})
 
 
-def read_again(text: str, limits: Limits, types: Mapping[int, UserType]) -> CreateMaterializedView:
+def read_again(text: str, limits: Limits, catalog: Catalog) -> CreateMaterializedView:
     """Read what `remembered` wrote."""
     kept = json.loads(text)
-    statement = defined(kept["definition"], kept["key"], kept["names"], limits, types)
+    statement = defined(kept["definition"], kept["key"], kept["names"], limits, catalog)
     assert isinstance(statement, CreateMaterializedView)
     return statement
 
@@ -478,8 +480,6 @@ def view_of(
     statement: CreateMaterializedView, object_id: int, text: str, catalog: Catalog, describe: Describe, limits: Limits
 ) -> tuple[View, ContinuousPlan]:
     """Make the catalog's object and the plan of a CREATE MATERIALIZED VIEW."""
-    from streamsql.catalog.objects import OutputColumn
-
     plan = plan_query(statement.query, catalog, describe, limits)
     columns = tuple(OutputColumn(o.name, o.type, o.made) for o in plan.outputs)
     append_only = not plan.retracts

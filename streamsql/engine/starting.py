@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from streamsql.base.errors import DuplicateColumn, FeatureNotSupported
-from streamsql.catalog.objects import Stream, Table, View, quoted
+from streamsql.catalog.objects import PlainView, Stream, Table, View, quoted
 from streamsql.engine import chains, recovery
 from streamsql.engine.answers import Missing
 from streamsql.engine.changes import Change, Progress
@@ -19,7 +19,7 @@ from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.views import ContinuousQuery
 from streamsql.sql.statements import CreateMaterializedView
 
-R = TypeVar("R", Stream, Table, Stream | Table, View)
+R = TypeVar("R", Stream, Table, Stream | Table, View, PlainView)
 
 
 def with_free_key(engine: Engine, made: R) -> R:

@@ -12,7 +12,7 @@ from streamsql.base.errors import (
     InvalidTableDefinition,
 )
 from streamsql.catalog.access import OWNER
-from streamsql.catalog.objects import PUBLIC_SCHEMA, Catalog, CatalogObject, Stream, Table, View
+from streamsql.catalog.objects import KIND_OF, PUBLIC_SCHEMA, Catalog, CatalogObject, PlainView, Stream, Table, View
 from streamsql.catalog.user_types import STORED_ENUM, UserType, check_labels, enum_type, with_label
 from streamsql.engine import altering, definitions
 from streamsql.engine.access import save_access
@@ -136,9 +136,9 @@ def users_of(catalog: Catalog, made: UserType, but: list[UserType] = []) -> list
     found: list[User] = []
     for item in catalog:
         columns = [c.name for c in item.columns if c.made is not None and c.made.scalar.oid == oid]
-        if isinstance(item, View):
+        if isinstance(item, (PlainView, View)):
             named = any(name.startswith(NOTE) and value == str(oid) for name, value in item.names.items())
-            found += [(f"materialized view {item.shown}", item, "")] if columns or named else []
+            found += [(f"{KIND_OF[type(item)].value.lower()} {item.shown}", item, "")] if columns or named else []
         else:
             kind = "table" if isinstance(item, Table) else "stream"
             found += [(f"column {name} of {kind} {item.shown}", item, name) for name in columns]
@@ -149,7 +149,7 @@ def users_of(catalog: Catalog, made: UserType, but: list[UserType] = []) -> list
 
 
 def _drop_users(engine: Engine, users: list[User]) -> None:
-    views = [user for _, user, _ in users if isinstance(user, View)]
+    views = [user for _, user, _ in users if isinstance(user, (PlainView, View))]
     if views:
         definitions.drop_objects(engine, list(views), cascade=True)
     tables: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""CREATE [OR REPLACE] MATERIALIZED VIEW, and ALTER STREAM ... RESET TO, after which views begin anew as well.
+"""CREATE [OR REPLACE] [MATERIALIZED] VIEW, and ALTER STREAM ... RESET TO, after which views begin anew as well.
 
 A view that is replaced makes room for another in one transaction, and the views above it follow: those that are run again take
 their new result on as a change; those that operators keep cannot take back what they have shown, and are made anew from what
@@ -7,14 +7,31 @@ they read. Whoever follows these is told to begin anew.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from streamsql.base.errors import DependentObjectsExist, InvalidObjectDefinition, StreamSQLError
+from streamsql.base.errors import (
+    DependentObjectsExist,
+    InvalidObjectDefinition,
+    InvalidTableDefinition,
+    StreamSQLError,
+    WrongObjectType,
+)
 from streamsql.base.faults import reached
 from streamsql.catalog.access import OWNER, Access
-from streamsql.catalog.objects import Catalog, Stream, View, literal
-from streamsql.engine import dropped, finished, outbox, recovery
+from streamsql.catalog.dependents import all_dependents, written_over
+from streamsql.catalog.objects import (
+    PUBLIC_SCHEMA,
+    Catalog,
+    CatalogObject,
+    OutputColumn,
+    PlainView,
+    Stream,
+    View,
+    literal,
+)
+from streamsql.engine import dropped, finished, outbox, plain_views, recovery
 from streamsql.engine.building import Building, kept_of
 from streamsql.engine.changes import Progress
 from streamsql.engine.definitions import exists, save_made, set_access
@@ -27,10 +44,12 @@ from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.replaced import Aside
 from streamsql.engine.shared import SharedQuery, part
 from streamsql.engine.sharing import share
-from streamsql.engine.starting import filled, planned_view, shown_by, start_query
+from streamsql.engine.starting import filled, planned_view, shown_by, start_query, with_free_key
+from streamsql.engine.translate import type_name
 from streamsql.engine.views import ContinuousQuery
 from streamsql.plan.nodes import ContinuousPlan
-from streamsql.sql.statements import CreateMaterializedView
+from streamsql.sql.names import parted
+from streamsql.sql.statements import CreateMaterializedView, CreateView
 
 
 def create_view(engine: Engine, statement: CreateMaterializedView, owner: int = OWNER) -> View | Building | None:
@@ -68,12 +87,78 @@ def create_view(engine: Engine, statement: CreateMaterializedView, owner: int = 
     return view
 
 
+def create_plain_view(
+    engine: Engine, statement: CreateView, columns: list[OutputColumn], owner: int = OWNER
+) -> PlainView | None:
+    """CREATE VIEW, of a statement that has been looked up; `columns` are its query's. None where it was there."""
+    replaced = engine.catalog.called(statement.name) if statement.or_replace else None
+    if replaced is None and exists(engine, statement.name, statement.if_not_exists):
+        return None
+    schema, label = parted(statement.name)
+    number = engine.next_id() if replaced is None else replaced.id
+    made = plain_views.view_of(statement, number, columns, schema=schema or PUBLIC_SCHEMA, label=label)
+    if replaced is None:
+        made = with_free_key(engine, made)
+        with engine.store.transaction():
+            save_made(engine, made, owner)
+        return made
+    made = replace(made, name=replaced.name, schema=replaced.schema, label=replaced.label)
+    _check_replaced(engine.catalog, replaced, made)
+    before = engine.catalog
+    try:
+        with engine.store.transaction():
+            engine.store.execute(
+                "UPDATE _engine.objects SET definition = ?, place = ? WHERE id = ?",
+                [made.text, json.dumps(recovery.place_of(made)), made.id],
+            )
+            engine.catalog = replace(before, objects={**before.objects, made.name: made})
+            engine.save()
+    except BaseException:
+        engine.catalog = before
+        raise
+    return made
+
+
+def _check_replaced(catalog: Catalog, old: CatalogObject, new: PlainView) -> None:
+    """Raise where CREATE OR REPLACE VIEW cannot put one in the other's place."""
+    if not isinstance(old, PlainView):
+        raise WrongObjectType(f'"{old.bare}" is not a view')
+    if len(new.columns) < len(old.columns):
+        raise InvalidTableDefinition("cannot drop columns from view")
+    for was, becomes in zip(old.columns, new.columns, strict=False):
+        if was.name != becomes.name:
+            raise InvalidTableDefinition(
+                f'cannot change name of view column "{was.name}" to "{becomes.name}"',
+                hint="DROP VIEW, then CREATE VIEW",
+            )
+        if was.type != becomes.type:
+            raise InvalidTableDefinition(
+                f'cannot change data type of view column "{was.name}" from {type_name(was.type)} '
+                f"to {type_name(becomes.type)}"
+            )
+    below, waiting = set(), list(new.sources)
+    while waiting:
+        found = catalog.get(waiting.pop())
+        if isinstance(found, PlainView) and found.name not in below:
+            below.add(found.name)
+            waiting += found.sources
+    if new.name in below:
+        raise InvalidObjectDefinition(f'view "{new.bare}" cannot read itself')
+    above = written_over(catalog, old.name)
+    if above:
+        raise DependentObjectsExist(
+            f"cannot replace view {old.bare} because other objects depend on it",
+            detail="\n".join(f"materialized view {v.shown} keeps what view {old.bare} gave" for v in above),
+            hint="drop them first: what they keep would not be what the view says",
+        )
+
+
 def replace_view(engine: Engine, statement: CreateMaterializedView) -> View:
     """CREATE OR REPLACE: the new query takes the old one's place in one transaction, and the views above it follow."""
     old = engine.catalog.view(statement.name)
     view, query, show = planned_view(engine, statement)
     view = replace(view, schema=old.schema, label=old.label)
-    above = engine.catalog.all_dependents(view.name)
+    above = all_dependents(engine.catalog, view.name)
     cycle = [v.name for v in above if v.name in view.sources] + ([view.name] if view.name in view.sources else [])
     if cycle:
         raise InvalidObjectDefinition(
@@ -109,7 +194,7 @@ def reset_stream(engine: Engine, stream: Stream, positions: Positions) -> None:
 
     All in one transaction. Raises DependentObjectsExist where one of them has a sink.
     """
-    above = engine.catalog.all_dependents(stream.name)
+    above = all_dependents(engine.catalog, stream.name)
     outbox.refuse_replacing(engine.catalog, [stream.name, *(v.name for v in above)], "reset")
     for shared in (engine.queries[v.name] for v in above):
         if isinstance(shared.shared, SharedQuery):
@@ -209,7 +294,7 @@ class Replacement:
 
     def _planned(self, item: View) -> tuple[View, ContinuousPlan]:
         engine = self.engine
-        statement = recovery.defined(item.text, item.name, item.names, engine.limits, engine.catalog.types)
+        statement = recovery.defined(item.text, item.name, item.names, engine.limits, engine.catalog)
         assert isinstance(statement, CreateMaterializedView)
         refused = f"cannot replace {self.view.shown} because {item.shown} depends on it"
         try:
@@ -306,9 +391,9 @@ class Replacement:
 def reorder(engine: Engine, changed: View | Stream) -> None:
     """Put the queries of a replaced view, of those above it, and live ones behind all others: each after what it reads."""
     if isinstance(changed, View):
-        above = [changed, *engine.catalog.with_object(changed).all_dependents(changed.name)]
+        above = [changed, *all_dependents(engine.catalog.with_object(changed), changed.name)]
     else:
-        above = engine.catalog.all_dependents(changed.name)
+        above = all_dependents(engine.catalog, changed.name)
     for name in (v.name for v in above):
         engine.queries[name] = engine.queries.pop(name)
     for name in [q.name for q in engine.queries.values() if q.temporary]:

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from streamsql.base.errors import AdminShutdown, QueryCanceled, Unavailable
 from streamsql.base.limits import Limits, exceeded
+from streamsql.catalog.dependents import roots
 from streamsql.catalog.objects import Table
 from streamsql.engine.answers import Answer, Missing
 from streamsql.engine.writes import Write
@@ -106,14 +107,14 @@ class WaitingWrites:
     def wait(self, writes: Sequence[Write], missing: Missing, answers: Sequence[Answer] = ()) -> list[Write]:
         """Let what was tried wait for what it misses; give those of the writes that need not."""
         engine = self._engine
-        roots = frozenset(engine.catalog.roots(missing.roots))
-        tried = [write for write in writes if write.relations & roots]
-        rest = [write for write in writes if not write.relations & roots]
+        below = frozenset(roots(engine.catalog, missing.roots))
+        tried = [write for write in writes if write.relations & below]
+        rest = [write for write in writes if not write.relations & below]
         if self._stopped:
             _refuse(tried)
             return rest
         self._made += 1
-        made = Waiting(self._made, roots, engine.clock.now_us(), missing.wanted, tried, answers=list(answers))
+        made = Waiting(self._made, below, engine.clock.now_us(), missing.wanted, tried, answers=list(answers))
         self._waiting[made.number] = made
         self.asked(made)
         return rest
@@ -210,7 +211,7 @@ class WaitingWrites:
             query = engine.queries.get(view["name"])
             if query is None or view.get("stalled") is not None:
                 continue
-            own = engine.catalog.roots(query.plan.followed)
+            own = roots(engine.catalog, query.plan.followed)
             view["stalled"] = next((error for roots, error in reasons if roots & own), None)
 
     def _told(self, table: Table) -> dict[str, Any]:

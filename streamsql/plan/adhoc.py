@@ -25,7 +25,17 @@ from streamsql.base.errors import (
 )
 from streamsql.base.limits import Limits
 from streamsql.base.types import WireType
-from streamsql.catalog.objects import PUBLIC_SCHEMA, ROWS_SCHEMA, SYSTEM_SCHEMA, Catalog, Table, View, nearest, quoted
+from streamsql.catalog.objects import (
+    PUBLIC_SCHEMA,
+    ROWS_SCHEMA,
+    SYSTEM_SCHEMA,
+    Catalog,
+    PlainView,
+    Table,
+    View,
+    nearest,
+    quoted,
+)
 from streamsql.catalog.pg_catalog import FUNCTIONS
 from streamsql.catalog.pg_catalog.names import oid_of
 from streamsql.catalog.relation import PG_CATALOG, CatalogRelation, Snapshot
@@ -45,6 +55,7 @@ from streamsql.plan.output_names import name_outputs
 from streamsql.plan.outside import refuse_outside
 from streamsql.plan.permission import TARGET, hide_rows, require_change
 from streamsql.plan.places import located
+from streamsql.plan.plain_views import READ_AS
 from streamsql.plan.postgres_types import as_postgres_reads
 from streamsql.plan.properties import refuse_versions
 from streamsql.plan.result_types import Columns, ResultTypes, column_type, relation_columns
@@ -302,7 +313,8 @@ def _resolve_names(tree: exp.Expr, statement: Statement, scope: Scope) -> None:
         if not table.alias:
             table.set("alias", exp.TableAlias(this=exp.to_identifier(name, quoted=True)))
         if table.meta.get(TARGET) is None:
-            require_read(scope.catalog, scope.asker.role, scope.catalog.objects[name])
+            role = table.meta.get(READ_AS, scope.asker.role)
+            require_read(scope.catalog, role, scope.catalog.objects[name])
         if name in scope.stand_ins:
             table.set("this", exp.to_identifier(scope.stand_ins[name], quoted=True))
         else:
@@ -346,7 +358,7 @@ def _columns_of(table: exp.Table, scope: Scope) -> Columns | None:
     made = scope.catalog.get(table.name) if not table.db else None
     if made is None:
         return None
-    if isinstance(made, View):
+    if isinstance(made, (PlainView, View)):
         return relation_columns(made)
     return [(c.name, c.wire.type if c.declared is not None else column_type(c.type)) for c in made.columns]
 
@@ -354,7 +366,7 @@ def _columns_of(table: exp.Table, scope: Scope) -> Columns | None:
 def _modifiers_of(table: exp.Table, scope: Scope) -> dict[str, int] | None:
     """Give the type modifiers of a relation's columns."""
     made = scope.catalog.get(table.name) if not table.db and not is_cte(table) else None
-    if made is None or isinstance(made, View):
+    if made is None or isinstance(made, (PlainView, View)):
         return None
     return {c.name: c.wire.modifier if c.declared is not None else -1 for c in made.columns}
 

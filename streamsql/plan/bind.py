@@ -22,7 +22,7 @@ from streamsql.base.errors import (
 )
 from streamsql.base.limits import Limits
 from streamsql.base.types import WireType
-from streamsql.catalog.objects import Catalog, Stream, Table, TimeBound, View, quoted
+from streamsql.catalog.objects import Catalog, PlainView, Stream, Table, TimeBound, View, quoted
 from streamsql.plan import stages
 from streamsql.plan.aggregates import is_aggregate
 from streamsql.plan.bounds import Bounds, bounds_of, bounds_of_window
@@ -212,6 +212,7 @@ class Binder:
         if table.catalog or (table.db and table.db != "public"):
             raise WrongObjectType(f'"{table.sql()}" is not a stream or table', position=position)
         found = self.catalog.find(table.name, position)
+        assert not isinstance(found, PlainView)  # its query stands in its place
         if isinstance(found, View):
             raise FeatureNotSupported(f'"{table.name}" is a view whose rows can go', position=position)
         return found

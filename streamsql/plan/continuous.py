@@ -27,6 +27,7 @@ from streamsql.plan.bind import bind
 from streamsql.plan.dialects import as_our_own
 from streamsql.plan.functions import Asker, refuse_session_functions
 from streamsql.plan.nodes import EPOCH_US, ContinuousPlan, Describe, Output, Recomputed, as_told
+from streamsql.plan.output_names import with_values_names
 from streamsql.plan.places import located
 from streamsql.plan.properties import refuse_sampling, refuse_versions, refuse_volatile
 from streamsql.plan.result_types import Columns, ResultTypes, is_named, relation_columns
@@ -78,14 +79,17 @@ def _by_rank(query: Query, catalog: Catalog) -> tuple[Query, list[WireType | Non
 
 
 def _planned(query: Query, catalog: Catalog, describe: Describe, limits: Limits) -> ContinuousPlan:
-    mode = query.emit or EmitMode.UPDATE
+    mode, once = query.emit or EmitMode.UPDATE, query.emit is None
     query = replace(query, emit=mode, tree=query.tree.copy())
     as_our_own(query.tree, query)
     bound_by_time = query.watermark is not None or query.lateness is not None
-    reads_streams = all(_appends(catalog.get(n)) for n in _sources(query, catalog))
+    sources = _sources(query, catalog)
+    reads_streams = all(_appends(catalog.get(n)) for n in sources)
     forgets = query.state_ttl is not None and mode is not EmitMode.APPEND and not bound_by_time
     if forgets and not _by_windows(query, catalog, describe, limits):
         reason = "rows are forgotten (state_ttl)"
+    elif once and not sources:
+        reason = "it reads nothing that changes"
     elif reads_streams or mode is EmitMode.APPEND or bound_by_time:
         try:
             return bind(query, catalog, describe, limits)
@@ -95,6 +99,10 @@ def _planned(query: Query, catalog: Catalog, describe: Describe, limits: Limits)
             reason = refusal.message
     else:
         reason = "what it reads can lose rows"
+    if not sources and not once:
+        raise FeatureNotSupported(
+            "a continuous query reads a stream", hint="add FROM stream", position=query.position + 1
+        )
     return _recomputed(query, mode, reason, catalog, describe, limits)
 
 
@@ -134,7 +142,7 @@ def _recomputed(
     try:
         made = adhoc_query(tree, query, scope)
         sql = made.sql
-        columns = describe(Recomputed(sql, sources, temporal, reason).at(0))
+        columns = with_values_names(query.tree, describe(Recomputed(sql, sources, temporal, reason).at(0)))
     except StreamSQLError as error:
         raise located(error, query.tree, query) from error
     found = [Output(c.name, f"o{i}", c.type) for i, c in enumerate(columns)]
@@ -237,10 +245,6 @@ def _kept_sources(query: Query, catalog: Catalog) -> tuple[str, ...]:
                 hint="create the stream with a retention, or GROUP BY keys of this stream alone",
                 position=position_of(table.this, query),
             )
-    if not sources:
-        raise FeatureNotSupported(
-            "a continuous query reads a stream", hint="add FROM stream", position=query.position + 1
-        )
     return sources
 
 

@@ -49,7 +49,7 @@ def _lines(plan: ContinuousPlan, depth: int) -> list[str]:
 
 def _stages(plan: ContinuousPlan) -> list[list[str]]:
     outputs = ", ".join(o.name for o in plan.outputs if not o.name.startswith("__"))  # others order what is above
-    scan = [f"Scan {plan.source}"]
+    scan = [f"Scan {plan.source}" if plan.source else "Nothing: it reads no stream, table or view"]
     linear = [f"Filter, Project  (strategy: {Strategy.LINEAR.value})"]
     if plan.condition:
         linear.append(f"filter: {plan.condition}")
@@ -162,7 +162,8 @@ def _state(plan: ContinuousPlan) -> list[str]:
             f"the rows of {names} until the watermark is past their time + {ttl} (state_ttl){kept}",
         ]
     if plan.recomputed is not None:
-        return ["the result, a row for each row of it; the rows of " + plan.source + " are kept for ever"]
+        kept = f"; the rows of {plan.source} are kept for ever" if plan.source else ""
+        return [f"the result, a row for each row of it{kept}"]
     if grouping is None:
         return ["none"]
     session = grouping.window is not None and grouping.window.session

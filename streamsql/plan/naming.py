@@ -31,12 +31,20 @@ from streamsql.base.errors import (
 )
 from streamsql.base.types import TEXT
 from streamsql.catalog.access import OWNER
-from streamsql.catalog.objects import PUBLIC_SCHEMA, SYSTEM_SCHEMA, SYSTEM_SCHEMAS, TEMPORARY_SCHEMA, Catalog
+from streamsql.catalog.objects import (
+    PUBLIC_SCHEMA,
+    SYSTEM_SCHEMA,
+    SYSTEM_SCHEMAS,
+    TEMPORARY_SCHEMA,
+    Catalog,
+    PlainView,
+)
 from streamsql.catalog.relation import PG_CATALOG
 from streamsql.catalog.rights import require_usage
 from streamsql.catalog.standard import STANDARD
 from streamsql.catalog.user_types import UserType
 from streamsql.plan.ctes import is_cte
+from streamsql.plan.plain_views import LOOKED_UP, put
 from streamsql.plan.type_names import MADE, NOTE, changed_columns, type_named
 from streamsql.plan.windows.tables import window_relation
 from streamsql.sql.constraints import Constraint, ForeignKey
@@ -51,6 +59,7 @@ from streamsql.sql.statements import (
     CreateStream,
     CreateTable,
     CreateTableAs,
+    CreateView,
     Delete,
     Describe,
     Drop,
@@ -69,7 +78,6 @@ from streamsql.sql.statements import (
 S = TypeVar("S", bound=Statement)
 
 _ITEM = re.compile(r'"((?:[^"]|"")+)"|([^",]+)')
-LOOKED_UP = "looked up"  # in the meta of a relation whose name is a key: the schema in which it stands
 
 # what names an object that is there
 _NAMING = (
@@ -80,7 +88,7 @@ _WRITING = (Delete, Insert, Update)
 # what names several
 _LISTING = (GrantPrivileges, LockTable)
 # what names one that is to be
-_MAKING = (CreateMaterializedView, CreateStream, CreateTable, CreateTableAs)
+_MAKING = (CreateMaterializedView, CreateStream, CreateTable, CreateTableAs, CreateView)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +122,11 @@ class Lookup:
     def schema_of(self, key: str) -> str:
         """Tell in which schema an object stands."""
         return self.catalog.objects[key].schema
+
+    def view(self, key: str) -> PlainView | None:
+        """Give the view whose query is to stand where this is read; None for what is read itself."""
+        found = self.catalog.get(key)
+        return found if isinstance(found, PlainView) else None
 
     def system_schema(self, name: str) -> str | None:
         """Give the schema of the server's own that the path finds a relation in; None for pg_catalog, and for none."""
@@ -151,19 +164,24 @@ class Remembered:
 
     own: str
     keys: Mapping[str, str]
-    types: Mapping[int, UserType] | None
+    catalog: Catalog | None = None
+    role: None = None  # whose rights it was made with has been seen to
 
     def type(self, schema: str | None, name: str) -> UserType | None:
-        if self.types is None:
+        if self.catalog is None:
             return UserType(0, name, TEXT, "VARCHAR")
         found = self.keys.get(NOTE + joined(schema, name))
-        return None if found is None else self.types.get(int(found))
+        return None if found is None else self.catalog.types.get(int(found))
 
     def key(self, schema: str | None, name: str) -> str | None:
         return self.keys.get(joined(schema, name))
 
     def system_schema(self, _: str) -> str | None:
         return None
+
+    def view(self, key: str) -> PlainView | None:
+        found = None if self.catalog is None else self.catalog.get(key)
+        return found if isinstance(found, PlainView) else None
 
     def schema_of(self, key: str) -> str:
         return next(parted(name)[0] or PUBLIC_SCHEMA for name, found in self.keys.items() if found == key)
@@ -179,11 +197,14 @@ class _Resolver:
 
     lookup: Lookup | Remembered
     found: dict[str, str] = field(default_factory=dict)
+    opens: bool = True  # whether queries of views are put where these are read
 
     def statement(self, statement: S) -> S:
         changed: dict[str, Any] = {}
         if isinstance(statement, Prepare):
             return statement  # which is looked up when it is used
+        if isinstance(statement, CreateView):
+            self.opens = False
         if isinstance(statement, CreateSink):
             changed = {"name": _sink_name(statement.name), "view": self._name(statement.view, None)}
         elif isinstance(statement, AlterFlow) and statement.kind is ObjectKind.SINK:
@@ -266,7 +287,8 @@ class _Resolver:
             found = type_named(node, self._type)
             if found is not None:
                 node.meta[MADE] = found.wire
-        schemas = {t.alias: s for t in made.find_all(exp.Table) if (s := t.meta.get(LOOKED_UP)) is not None}
+        read = made.find_all(exp.Table, exp.Subquery)
+        schemas = {t.alias: s for t in read if (s := t.meta.get(LOOKED_UP)) is not None}
         for column in list(made.find_all(exp.Column)):
             if column.db in ("", *SYSTEM_SCHEMAS) or column.table not in schemas:
                 continue
@@ -294,7 +316,9 @@ class _Resolver:
         if (PG_CATALOG, node.name) in STANDARD:
             return False
         found = self._key(None, node.name, position_of(node.this, statement))
-        return self.lookup.system_schema(node.name) is not None if found is None else found != node.name
+        if found is None:
+            return self.lookup.system_schema(node.name) is not None
+        return found != node.name or (self.opens and self.lookup.view(found) is not None)
 
     def _table(self, table: exp.Table, statement: Statement) -> None:
         column = window_relation(table)
@@ -317,6 +341,10 @@ class _Resolver:
             return
         _read_by_key(table, key)
         table.meta[LOOKED_UP] = self.lookup.schema_of(key)
+        view = self.lookup.view(key) if self.opens else None
+        if view is not None and self.lookup.catalog is not None:
+            opened = put(table, view, self.lookup.catalog, self.lookup.role)
+            opened.meta[LOOKED_UP] = table.meta[LOOKED_UP]
 
     def _first_argument(self, table: exp.Table, column: exp.Column) -> None:
         key = self._key(column.table or None, column.name)
@@ -370,7 +398,9 @@ def resolved(statement: S, lookup: Lookup | Remembered) -> S:
     """Give a statement whose names are keys: the same one, where they are already. Raises StreamSQLError."""
     made = _Resolver(lookup)
     found = made.statement(statement)
-    if isinstance(found, (CreateMaterializedView, CreateStream, CreateTable)) and isinstance(lookup, Lookup):
+    if isinstance(found, (CreateMaterializedView, CreateStream, CreateTable, CreateView)) and isinstance(
+        lookup, Lookup
+    ):
         return dataclasses.replace(found, names=made.found)
     return found
 

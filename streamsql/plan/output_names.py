@@ -8,8 +8,11 @@ A function gives its name, a cast its operand's or else its type's, CASE and COA
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlglot import exp
 
+from streamsql.catalog.objects import OutputColumn
 from streamsql.plan.functions import function_name, is_date_part
 from streamsql.sql.statements import Statement
 
@@ -91,6 +94,14 @@ def values_names(tree: exp.Expr) -> list[str] | None:
     while isinstance(tree, (exp.Paren, exp.Subquery, exp.SetOperation)):
         tree = tree.this
     return _column_names(tree) if isinstance(tree, exp.Values) else None
+
+
+def with_values_names(tree: exp.Expr, found: Sequence[OutputColumn]) -> list[OutputColumn]:
+    """Give a query's columns as DuckDB `found` them, but for their names where they are those of a VALUES list."""
+    names = values_names(tree)
+    if names is None:
+        return list(found)
+    return [OutputColumn(name, c.type, c.made) for name, c in zip(names, found, strict=True)]
 
 
 def _leftmost(query: exp.Expr | None) -> exp.Select | None:

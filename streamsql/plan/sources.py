@@ -16,7 +16,7 @@ from sqlglot import exp
 
 from streamsql.base.errors import DuplicateColumn, FeatureNotSupported
 from streamsql.base.limits import Limits
-from streamsql.catalog.objects import Catalog, OutputColumn, Stream, Table, View
+from streamsql.catalog.objects import Catalog, OutputColumn, PlainView, Stream, Table, View
 from streamsql.plan.arrivals import by_arrival, refuse_in_joins
 from streamsql.plan.bounds import Bounds, bounds_of
 from streamsql.plan.laterals import laterals_as_joins
@@ -118,6 +118,7 @@ class Sources:
         if not isinstance(item, exp.Table) or not isinstance(item.this, exp.Identifier) or item.name in named:
             return None
         found = self.catalog.get(item.name) if item.db in {"", "public"} else None
+        assert not isinstance(found, PlainView)  # its query stands in its place
         refuse_outside(found, position_of(item.this, self.query))
         if isinstance(found, View) and not found.append_only and self.query.emit is not EmitMode.APPEND:
             return None

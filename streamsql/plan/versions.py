@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sqlglot import exp
 
 from streamsql.base.errors import FeatureNotSupported
+from streamsql.catalog.dependents import roots
 from streamsql.catalog.objects import OutputColumn, Table, View
 from streamsql.plan.asof import asof_condition
 from streamsql.plan.bounds import Bounds
@@ -110,7 +111,7 @@ def lookup(planner: Planner, left: Joined, join: exp.Join) -> Joined:
 def refuse_shared(planner: Planner, left: Joined, view: View, position: int | None) -> None:
     """Raise where each row that arrives would change the view that it is joined with."""
     catalog = planner.sources.catalog
-    shared = catalog.roots(left.origin.names) & catalog.roots([view.name])
+    shared = roots(catalog, left.origin.names) & roots(catalog, [view.name])
     if shared:
         raise FeatureNotSupported(
             f'"{view.name}" reads {", ".join(sorted(shared))} as well',

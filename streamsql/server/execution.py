@@ -24,6 +24,7 @@ from streamsql.sql.statements import (
     CreateStream,
     CreateTable,
     CreateTableAs,
+    CreateView,
     Delete,
     Drop,
     ExecutePrepared,
@@ -41,7 +42,8 @@ from streamsql.sql.trees import position_of
 ROWS_ENCODED_INLINE_MAX = 1_000
 
 _WRITING = (
-    CopyFrom, CreateMaterializedView, CreateStream, CreateTable, CreateTableAs, Delete, Drop, Insert, Truncate, Update,
+    CopyFrom, CreateMaterializedView, CreateStream, CreateTable, CreateTableAs, CreateView, Delete, Drop, Insert,
+    Truncate, Update,
 )  # fmt: skip
 
 

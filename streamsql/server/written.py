@@ -61,7 +61,7 @@ def _check(context: Context, table: Table, rows: pa.Table) -> None:
             if found:
                 raise key_violation(table, key.name, key.columns, found[0])
         for foreign in table.foreign_keys:
-            other = table if foreign.table == table.name else context.catalog.find(foreign.table)
+            other = table if foreign.table == table.name else context.catalog.relation(foreign.table)
             read = quoted(stand_ins[other.name]) if other.name in stand_ins else other.public_name
             if other is table:
                 names = ", ".join(quoted(c.name) for c in table.columns)

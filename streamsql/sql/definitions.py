@@ -1,4 +1,4 @@
-"""CREATE STREAM | SOURCE | TABLE | MATERIALIZED VIEW, and DROP of them."""
+"""CREATE STREAM | SOURCE | TABLE | [MATERIALIZED] VIEW, and DROP of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from streamsql.sql.statements import (
     CreateStream,
     CreateTable,
     CreateTableAs,
+    CreateView,
     Drop,
     ObjectKind,
     OnCommit,
@@ -27,7 +28,7 @@ OBJECT_WORDS: dict[tuple[str, ...], ObjectKind] = {
     ("source",): ObjectKind.STREAM,
     ("table",): ObjectKind.TABLE,
     ("materialized", "view"): ObjectKind.VIEW,
-    ("view",): ObjectKind.VIEW,
+    ("view",): ObjectKind.PLAIN_VIEW,
 }
 _AFTER_TABLE: dict[tuple[str, ...], tuple[str, str]] = {
     ("inherits",): ("INHERITS", "write the columns out"),
@@ -161,6 +162,36 @@ def _accept_on_commit(cursor: Cursor, *, temporary: bool) -> OnCommit | None:
     if not temporary:
         raise InvalidTableDefinition("ON COMMIT can only be used on temporary tables", position=position + 1)
     return found
+
+
+def parse_create_plain_view(cursor: Cursor) -> CreateView:
+    """Read CREATE [OR REPLACE] VIEW."""
+    cursor.expect("create")
+    or_replace = cursor.accept("or", "replace")
+    cursor.expect("view")
+    if_not_exists = not or_replace and cursor.accept("if", "not", "exists")
+    name = expect_new_name(cursor)
+    columns = expect_columns(cursor) if cursor.sees("(") else ()
+    if cursor.sees("with"):
+        refuse("WITH (...) of a view", "leave it away", cursor)
+    cursor.expect("as")
+    words = [token.text for token in cursor.rest[-4:]]
+    if words[-2:] == ["check", "option"] and "with" in words:
+        raise FeatureNotSupported(
+            "WITH CHECK OPTION is not supported",
+            hint="rows are written to tables and streams, and not to views",
+            position=cursor.rest[len(cursor.rest) - len(words) + words.index("with")].start + 1,
+        )
+    query = parse_query(cursor)
+    if query.emit is not None:
+        raise FeatureNotSupported(
+            "a view that is not materialized has no EMIT and no watermark",
+            hint="use CREATE MATERIALIZED VIEW, or say it in the query that reads the view",
+            position=query.position + 1,
+        )
+    return CreateView(
+        *cursor.source, name=name, query=query, column_names=columns, if_not_exists=if_not_exists, or_replace=or_replace
+    )
 
 
 def parse_create_view(cursor: Cursor) -> CreateMaterializedView:

@@ -20,7 +20,13 @@ from streamsql.sql.channels import parse_listen, parse_notify, parse_unlisten
 from streamsql.sql.comments import parse_comment
 from streamsql.sql.copying import parse_copy
 from streamsql.sql.cursors import parse_close, parse_declare, parse_fetch
-from streamsql.sql.definitions import parse_create_stream, parse_create_table, parse_create_view, parse_drop
+from streamsql.sql.definitions import (
+    parse_create_plain_view,
+    parse_create_stream,
+    parse_create_table,
+    parse_create_view,
+    parse_drop,
+)
 from streamsql.sql.flows import parse_alter, parse_create_sink
 from streamsql.sql.indexes import parse_alter_index, parse_create_index, parse_drop_index
 from streamsql.sql.locks import parse_lock
@@ -75,6 +81,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("alter", "stream"): parse_alter,
     ("alter", "table"): parse_alter,
     ("alter", "type"): parse_alter_type,
+    ("alter", "view"): parse_alter_object,
     ("close",): parse_close,
     ("comment",): parse_comment,
     ("copy",): parse_copy,
@@ -82,6 +89,8 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("create", "unique", "index"): parse_create_index,
     ("create", "materialized"): parse_create_view,
     ("create", "or", "replace", "materialized"): parse_create_view,
+    ("create", "or", "replace", "view"): parse_create_plain_view,
+    ("create", "view"): parse_create_plain_view,
     ("create", "schema"): parse_create_schema,
     ("create", "sequence"): parse_create_sequence,
     ("create", "sink"): parse_create_sink,

@@ -29,6 +29,7 @@ from streamsql.sql.statements import (
     CreateStream,
     CreateTable,
     CreateTableAs,
+    CreateView,
     Deallocate,
     Delete,
     Describe,
@@ -185,6 +186,12 @@ def _create_table_head(statement: CreateTable | CreateTableAs) -> str:
 
 def _on_commit(statement: CreateTable | CreateTableAs) -> str:
     return f" ON COMMIT {statement.on_commit.value}" if statement.on_commit is not None else ""
+
+
+def _create_plain_view(statement: CreateView) -> str:
+    replacing = "OR REPLACE " if statement.or_replace else ""
+    name = ("IF NOT EXISTS " if statement.if_not_exists else "") + quote_path(statement.name)
+    return f"CREATE {replacing}VIEW {name}{_columns(statement.column_names)} AS {_query(statement.query)}"
 
 
 def _create_table_as(statement: CreateTableAs) -> str:
@@ -367,6 +374,7 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     DeclareCursor: _declare,
     Fetch: _fetch,
     CreateTableAs: _create_table_as,
+    CreateView: _create_plain_view,
     Deallocate: _named_or_all("DEALLOCATE"),
     Delete: _change,
     Refresh: lambda statement: f"REFRESH MATERIALIZED VIEW {quote_path(statement.name)}",

@@ -50,6 +50,7 @@ _OWNED: dict[tuple[str, ...], ObjectKind] = {
     ("source",): ObjectKind.STREAM,
     ("table",): ObjectKind.TABLE,
     ("materialized", "view"): ObjectKind.VIEW,
+    ("view",): ObjectKind.PLAIN_VIEW,
 }
 _NO_SUCH_OBJECTS = (
     "sequence", "sequences", "database", "domain", "foreign", "function", "functions", "language", "large", "parameter",
@@ -369,7 +370,7 @@ def _expect_schemas(cursor: Cursor) -> tuple[str, ...]:
 
 
 def parse_alter_object(cursor: Cursor) -> AlterOwner | MoveObject:
-    """Read ALTER STREAM | TABLE | MATERIALIZED VIEW name OWNER TO | SET SCHEMA | RENAME TO; any other is refused."""
+    """Read ALTER STREAM | TABLE | [MATERIALIZED] VIEW name OWNER TO | SET SCHEMA | RENAME TO; any other is refused."""
     cursor.expect("alter")
     kind = next((kind for words, kind in _OWNED.items() if cursor.accept(*words)), None)
     if kind is None:

@@ -194,12 +194,28 @@ class CreateMaterializedView(Statement):
     names: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class CreateView(Statement):
+    """CREATE [OR REPLACE] VIEW name [(column names)] AS query: a query that is run where the view is read.
+
+    `names` as in `CreateMaterializedView`.
+    """
+
+    name: str
+    query: Query
+    column_names: tuple[str, ...] = ()
+    if_not_exists: bool = False
+    or_replace: bool = False
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
 class ObjectKind(enum.Enum):
     """The kinds of objects."""
 
     STREAM = "STREAM"
     TABLE = "TABLE"
     VIEW = "MATERIALIZED VIEW"
+    PLAIN_VIEW = "VIEW"
     SINK = "SINK"
 
 

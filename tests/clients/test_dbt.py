@@ -74,7 +74,9 @@ def test_each_developer_builds_in_a_schema_of_his_own(server: RunningServer, pro
     assert server.execute(held) == [("users",), ("visits",)]
 
 
-def test_other_materializations_are_refused_with_what_to_do(project: Path):
-    said = dbt(project, "run", "--select", "shown", status=1)
-    assert "CREATE VIEW is not supported" in said
-    assert "use CREATE MATERIALIZED VIEW" in said
+def test_views_are_made_and_replaced(server: RunningServer, project: Path):
+    dbt(project, "seed")
+    for _ in range(2):
+        assert "PASS=1 WARN=0 ERROR=0" in dbt(project, "run", "--select", "shown")
+        assert server.execute("SELECT count(*) > 0 FROM shown") == [(True,)]
+    assert server.execute("SELECT relkind FROM pg_class WHERE relname LIKE 'shown%'") == [("v",)]

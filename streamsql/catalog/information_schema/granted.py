@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from streamsql.catalog.access import LETTERS, OWNER, PUBLIC
-from streamsql.catalog.objects import Stream, Table, View
+from streamsql.catalog.objects import PlainView, Stream, Table, View
 from streamsql.catalog.relation import Snapshot
 from streamsql.sql.role_statements import RELATION_PRIVILEGES
 
@@ -18,7 +18,15 @@ def tables(snapshot: Snapshot) -> Iterator[Stream | Table]:
     """Give the streams and tables on which whoever asks has some privilege; the standard hides the others."""
     access = snapshot.catalog.access
     for made in snapshot.catalog:
-        if not isinstance(made, View) and any(access.has(snapshot.role, made.id, p) for p in _PRIVILEGES):
+        if isinstance(made, (Stream, Table)) and any(access.has(snapshot.role, made.id, p) for p in _PRIVILEGES):
+            yield made
+
+
+def views(snapshot: Snapshot) -> Iterator[PlainView]:
+    """Give the views on which whoever asks has some privilege. As in PostgreSQL, materialized ones are none of them."""
+    access = snapshot.catalog.access
+    for made in snapshot.catalog:
+        if isinstance(made, PlainView) and any(access.has(snapshot.role, made.id, p) for p in _PRIVILEGES):
             yield made
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from streamsql.catalog.information_schema.granted import granted, tables
+from streamsql.catalog.information_schema.granted import granted, tables, views
+from streamsql.catalog.pg_catalog.pg_tables import view_text
 from streamsql.catalog.relation import Row, Snapshot, standard
 
 
@@ -12,6 +13,8 @@ def _names(snapshot: Snapshot) -> Iterator[tuple[str, str, bool]]:
     """Give the schema and name of each table and view, and whether it is a table."""
     for made in tables(snapshot):
         yield made.schema, made.bare, True
+    for view in views(snapshot):
+        yield view.schema, view.bare, False
     for relation in snapshot.relations.values():
         yield relation.schema, relation.name, relation.kind == "r"
 
@@ -33,11 +36,12 @@ def _views(snapshot: Snapshot) -> Iterator[Row]:
         ),
         "NO",
     )  # fmt: skip
+    texts = {(view.schema, view.bare): view_text(view) for view in views(snapshot)}
     for schema, name, is_table in _names(snapshot):
         if not is_table:
             yield {
                 "table_catalog": snapshot.database, "table_schema": schema, "table_name": name, "check_option": "NONE",
-                **nothing,
+                "view_definition": texts.get((schema, name)), **nothing,
             }  # fmt: skip
 
 

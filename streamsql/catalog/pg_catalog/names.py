@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from streamsql.base.types import BY_OID, shown_type
-from streamsql.catalog.objects import View
+from streamsql.catalog.objects import PlainView, View
 from streamsql.catalog.pg_catalog import keys, oids
 from streamsql.catalog.pg_catalog.pg_namespace import schemas
 from streamsql.catalog.pg_catalog.pg_proc import functions
@@ -84,7 +84,7 @@ def _of_objects(snapshot: Snapshot) -> Iterator[Entry]:
             yield from ((HIDDEN, of(made.id), "") for of in (oids.relation, oids.row_type, oids.row_array, oids.index))
         for number, text in comments(snapshot.catalog, made):
             yield (f"comment:{number}" if number else "comment"), oids.relation(made.id), text
-        if isinstance(made, View):
+        if isinstance(made, (PlainView, View)):
             yield "view", oids.relation(made.id), view_text(made)
     for user_type in snapshot.catalog.types.values():
         shown, oid = shown_name(snapshot, user_type), user_type.wire.oid

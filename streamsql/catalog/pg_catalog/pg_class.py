@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from streamsql.catalog.objects import Catalog, CatalogObject, Table, View
+from streamsql.catalog.objects import Catalog, CatalogObject, PlainView, Stream, Table, View
 from streamsql.catalog.pg_catalog import oids
 from streamsql.catalog.pg_catalog.keys import all_indexes
 from streamsql.catalog.pg_catalog.pg_roles import acl
@@ -21,6 +21,7 @@ _SHARED = frozenset({
     "pg_shdepend", "pg_shdescription", "pg_shseclabel", "pg_subscription", "pg_tablespace",
 })  # fmt: skip
 _GLOBAL_TABLESPACE = 1664
+_KINDS: dict[type, str] = {PlainView: "v", View: "m"}
 _BARRIERS = frozenset({"pg_stats", "pg_stats_ext", "pg_stats_ext_exprs"})
 
 
@@ -62,10 +63,11 @@ def _of_object(catalog: Catalog, made: CatalogObject) -> Row:
     return {
         **_ALWAYS,
         "oid": oid, "relname": made.bare, "reltype": oids.row_type(made.id),
-        "relam": oids.HEAP, "relfilenode": oid, "relhasindex": _has_index(catalog, made),
-        "relkind": "m" if isinstance(made, View) else "r", "relnatts": len(made.columns),
-        "relhasrules": isinstance(made, View), "relreplident": "d",
-        "relchecks": 0 if isinstance(made, View) else len(made.checks),
+        "relam": 0 if isinstance(made, PlainView) else oids.HEAP, "relfilenode": 0 if isinstance(made, PlainView) else oid,
+        "relhasindex": _has_index(catalog, made),
+        "relkind": _KINDS.get(type(made), "r"), "relnatts": len(made.columns),
+        "relhasrules": isinstance(made, (PlainView, View)), "relreplident": "n" if isinstance(made, PlainView) else "d",
+        "relchecks": len(made.checks) if isinstance(made, (Stream, Table)) else 0,
         "relhastriggers": isinstance(made, Table) and bool(made.foreign_keys or catalog.referencing(made.name)),
     }  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from streamsql.catalog.access import READ_ALL_STATS
-from streamsql.catalog.objects import View
+from streamsql.catalog.objects import PlainView, View
 from streamsql.catalog.pg_catalog import oids
 from streamsql.catalog.relation import Row, Snapshot, view
 
@@ -30,7 +30,7 @@ def _sessions(snapshot: Snapshot) -> Iterator[Row]:
 
 def _relations(snapshot: Snapshot) -> Iterator[Row]:
     for made in snapshot.catalog:
-        count = 0 if isinstance(made, View) else snapshot.rows_in(made.name)
+        count = 0 if isinstance(made, (PlainView, View)) else snapshot.rows_in(made.name)
         yield {
             "relid": oids.relation(made.id), "schemaname": made.schema, "relname": made.bare, "n_tup_ins": count,
             "n_live_tup": count, **_NOT_COUNTED,

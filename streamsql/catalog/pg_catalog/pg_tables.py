@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from streamsql.catalog.objects import CatalogObject, Table, View
+from streamsql.catalog.objects import CatalogObject, PlainView, Stream, Table, View
 from streamsql.catalog.relation import Row, Snapshot, view
 
+_QUERY = re.compile(r"\bas\s+(?=(?:select|with|values|table)\b|\()", re.IGNORECASE)
 
-def view_text(made: View) -> str:
-    """Give the query of a materialized view: what stands behind AS in its statement."""
-    lowered = made.text.lower()
-    start = lowered.find("select")
-    common = lowered.find("with")
-    start = common if 0 <= common < start else start
-    return made.text[max(start, 0) :].rstrip().rstrip(";") + ";"
+
+def view_text(made: PlainView | View) -> str:
+    """Give the query of a view: what stands behind AS in its statement."""
+    found = _QUERY.search(made.text)
+    return made.text[found.end() if found else 0 :].rstrip().rstrip(";") + ";"
 
 
 def _owner(snapshot: Snapshot, made: CatalogObject) -> str:
@@ -24,7 +24,7 @@ def _owner(snapshot: Snapshot, made: CatalogObject) -> str:
 def _tables(snapshot: Snapshot) -> Iterator[Row]:
     nothing = {"hasrules": False, "hastriggers": False, "rowsecurity": False}
     for made in snapshot.catalog:
-        if not isinstance(made, View):
+        if isinstance(made, (Stream, Table)):
             yield {
                 "schemaname": made.schema, "tablename": made.bare, "tableowner": _owner(snapshot, made),
                 "hasindexes": isinstance(made, Table) and bool(made.keys), **nothing,
@@ -38,6 +38,12 @@ def _tables(snapshot: Snapshot) -> Iterator[Row]:
 
 
 def _views(snapshot: Snapshot) -> Iterator[Row]:
+    for made in snapshot.catalog:
+        if isinstance(made, PlainView):
+            yield {
+                "schemaname": made.schema, "viewname": made.bare, "viewowner": _owner(snapshot, made),
+                "definition": view_text(made),
+            }  # fmt: skip
     for relation in snapshot.relations.values():
         if relation.kind == "v":
             yield {"schemaname": relation.schema, "viewname": relation.name, "viewowner": snapshot.owner}

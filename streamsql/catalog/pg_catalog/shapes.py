@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from sqlglot import exp
 
 from streamsql.base.types import WireColumn, WireType, shown_type
-from streamsql.catalog.objects import Catalog, CatalogObject, Named, Stream, Table, View
+from streamsql.catalog.objects import Catalog, CatalogObject, Named, PlainView, Stream, Table, View
 from streamsql.catalog.pg_catalog import oids
 from streamsql.catalog.relation import Snapshot
 from streamsql.sql.names import key_of, quote_name
@@ -33,7 +33,7 @@ class Shape:
 
 def shapes(made: CatalogObject, catalog: Catalog | None = None) -> list[Shape]:
     """List an object's columns."""
-    if isinstance(made, View):
+    if isinstance(made, (PlainView, View)):
         return [_shape(i, c.name, c.wire, False, None) for i, c in enumerate(made.columns, 1)]
     key = primary_key(made)
     if any(c.numbered is not None for c in made.columns):

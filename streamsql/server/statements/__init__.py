@@ -105,6 +105,7 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     cs.Fetch: Handler(cursor.fetch, cursor.columns),
     s.Deallocate: Handler(prepared.deallocate),
     s.CreateTableAs: Handler(create_table.of_query, at_once=True),
+    s.CreateView: Handler(create.plain_view, at_once=True),
     s.Delete: Handler(change.execute, returned_columns, change.types_of, at_once=True),
     s.Describe: Handler(describe.execute, describe.columns),
     s.Discard: Handler(session.discard),

@@ -1,23 +1,27 @@
-"""CREATE STREAM, CREATE TABLE, CREATE MATERIALIZED VIEW."""
+"""CREATE STREAM, CREATE TABLE, CREATE [MATERIALIZED] VIEW."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
+from functools import partial
 
 import duckdb
 
-from streamsql.base.errors import StreamSQLError
-from streamsql.catalog.objects import PUBLIC_SCHEMA, Stream, Table, View
+from streamsql.base.errors import FeatureNotSupported, StreamSQLError, UndefinedParameter
+from streamsql.catalog.objects import PUBLIC_SCHEMA, Catalog, OutputColumn, PlainView, Stream, Table, View
 from streamsql.catalog.rights import require_connector, require_create, require_owner
 from streamsql.connectors import resolved
 from streamsql.connectors.inferring import inferred
 from streamsql.connectors.source import Surroundings
 from streamsql.engine import definitions, view_definitions
 from streamsql.engine.building import Building
-from streamsql.plan.adhoc import check_default
+from streamsql.plan.adhoc import adhoc_query, check_default
 from streamsql.plan.continuous import require_sources
 from streamsql.plan.places import located
+from streamsql.plan.plain_views import opened_in
+from streamsql.plan.result_types import is_named
 from streamsql.plan.sequence_calls import sequence_of_default
 from streamsql.plan.ttl import bound_missing, kept_for_ever
 from streamsql.plan.unbounded import missing_bound
@@ -26,7 +30,7 @@ from streamsql.server.numbering import found
 from streamsql.server.results import Done, notice
 from streamsql.server.statements.query import check_continuous
 from streamsql.sql.names import parted
-from streamsql.sql.statements import CreateMaterializedView, CreateStream, CreateTable
+from streamsql.sql.statements import CreateMaterializedView, CreateStream, CreateTable, CreateView, Query
 
 
 def exists_notice(name: str) -> dict[str, str]:
@@ -105,6 +109,46 @@ async def _built(context: Context, building: Building) -> View:
             await asyncio.shield(context.on_engine(building.abandon))
         raise
     return building.view
+
+
+async def plain_view(context: Context, statement: CreateView, values: Values) -> Done:
+    what, query = "CREATE VIEW", statement.query
+    engine, role = context.engine, context.asker.role
+    if query.parameter_count:
+        raise UndefinedParameter("a view has no parameters", hint="write the values into its query")
+    own = next((n for n in statement.names.values() if n in context.transaction.temporary), None)
+    if own is not None:
+        raise FeatureNotSupported(f'a view cannot read the temporary table "{parted(own)[1]}"', hint="use CREATE TABLE")
+
+    def create(columns: list[OutputColumn], catalog: Catalog) -> PlainView | bool:
+        if engine.catalog is not catalog:
+            return False  # what was found out may not hold any more
+        require_create(catalog, role, parted(statement.name)[0] or PUBLIC_SCHEMA)
+        replaced = catalog.called(statement.name) if statement.or_replace else None
+        if replaced is not None:
+            require_owner(catalog, role, replaced)
+        return view_definitions.create_plain_view(engine, statement, columns, role) or True
+
+    made: PlainView | bool = False
+    while made is False:
+        catalog = engine.catalog
+        columns = await context.reads.run(partial(_columns_of, context, query, catalog))
+        made = await context.on_engine(partial(create, columns, catalog))
+    return Done(what, block_notices(context, what) if made is not True else [exists_notice(statement.name)])
+
+
+def _columns_of(
+    context: Context, query: Query, catalog: Catalog, cursor: duckdb.DuckDBPyConnection
+) -> list[OutputColumn]:
+    """Find out what a query gives. For a reader's thread."""
+    scope = replace(context.scope(cursor), catalog=catalog)
+    try:
+        made = adhoc_query(opened_in(query.tree, catalog, context.asker.role), query, scope)
+        found = list(scope.describe(made.sql))
+    except StreamSQLError as error:
+        raise located(error, query.tree, query) from error
+    types = made.types if made.types is not None and len(made.types) == len(found) else [None] * len(found)
+    return [replace(c, made=w if w is not None and is_named(w) else None) for c, w in zip(found, types, strict=True)]
 
 
 async def view(context: Context, statement: CreateMaterializedView, values: Values) -> Done:

@@ -12,6 +12,7 @@ from streamsql.catalog.access import TEMPORARY_IDS_FROM
 from streamsql.catalog.objects import Table, quoted
 from streamsql.engine.ingest import arrow_schema, conform
 from streamsql.plan.adhoc import adhoc_sql
+from streamsql.plan.output_names import with_values_names
 from streamsql.plan.places import located
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done
@@ -72,7 +73,7 @@ def _answer(context: Context, statement: CreateTableAs) -> tuple[tuple[ColumnDef
         scope = context.own_scope(cursor)
         try:
             sql = adhoc_sql(query.tree, query, scope)
-            found = scope.describe(sql)
+            found = with_values_names(query.tree, scope.describe(sql))
             names = _names(statement, [c.name for c in found])
             columns = tuple(
                 ColumnDefinition(name, "VARCHAR" if c.type == '"NULL"' else c.type)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamsql.catalog.objects import Stream, View
+from streamsql.catalog.objects import PlainView, Stream, View
 from streamsql.engine.translate import type_name
 from streamsql.server.context import Context, Values
 from streamsql.server.results import ResultColumn, Rows, static_columns, static_rows
@@ -20,7 +20,7 @@ async def columns(context: Context, statement: Describe, values: Values) -> list
 async def execute(context: Context, statement: Describe, values: Values) -> Rows:
     found = context.catalog.find(statement.name, statement.name_position + 1)
     rows: list[tuple[str | None, ...]] = []
-    if isinstance(found, View):
+    if isinstance(found, (PlainView, View)):
         rows = [(c.name, type_name(c.type), "yes", None, None) for c in found.columns]
     else:
         watermark = found.watermark if isinstance(found, Stream) else None

@@ -111,7 +111,7 @@ async def add_column(context: Context, statement: AddColumn, values: Values) -> 
             f'column "{column.name}" of relation "{stream.bare}" contains null values',
             hint="the rows that are kept have no value: give it a DEFAULT", position=column.position + 1,
         )  # fmt: skip
-    made = with_column(stream, column, engine.limits, engine.catalog.types)
+    made = with_column(stream, column, engine.limits, engine.catalog)
     if column.default is not None:
         default = column.default
 

@@ -11,7 +11,7 @@ from streamsql.base.errors import (
     UndefinedTable,
     WrongObjectType,
 )
-from streamsql.catalog.objects import CatalogObject, Index, Table, nearest
+from streamsql.catalog.objects import CatalogObject, Index, PlainView, Table, nearest
 from streamsql.catalog.rights import require_owner
 from streamsql.engine import indexes
 from streamsql.server.context import Context, Values
@@ -35,6 +35,12 @@ async def create(context: Context, statement: CreateIndex, values: Values) -> Do
     def make() -> Index | None:
         made = engine.catalog.find(key)
         require_owner(engine.catalog, role, made)
+        if isinstance(made, PlainView):
+            raise WrongObjectType(
+                f'cannot create index on relation "{made.bare}"',
+                detail="This operation is not supported for views.",
+                position=position,
+            )
         return indexes.create(engine, statement, made)
 
     made = await context.on_engine(make)

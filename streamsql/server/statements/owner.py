@@ -14,6 +14,7 @@ from streamsql.server.statements.role import role_of
 from streamsql.sql.names import parted
 from streamsql.sql.role_statements import AlterOwner, ReassignOwned
 from streamsql.sql.schema_statements import MoveObject
+from streamsql.sql.statements import ObjectKind
 
 
 async def alter(context: Context, statement: AlterOwner, values: Values) -> Done:
@@ -26,7 +27,7 @@ async def alter(context: Context, statement: AlterOwner, values: Values) -> Done
     def change(catalog: Catalog) -> Access:
         access = catalog.access
         made = catalog.find(key, statement.name_position + 1)
-        if KIND_OF[type(made)] is not statement.kind:
+        if statement.kind is not ObjectKind.TABLE and KIND_OF[type(made)] is not statement.kind:
             raise WrongObjectType(
                 f'"{made.bare}" is not a {statement.kind.value.lower()}', position=statement.name_position + 1
             )

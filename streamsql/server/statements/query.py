@@ -22,7 +22,7 @@ from streamsql.plan.adhoc import Scope, adhoc_query, explained, known_types
 from streamsql.plan.continuous import named_relations, plan_query, require_sources
 from streamsql.plan.functions import asks_settings
 from streamsql.plan.nodes import as_quotient
-from streamsql.plan.output_names import values_names
+from streamsql.plan.output_names import with_values_names
 from streamsql.plan.parameters import infer_types, literal_sql, number_of, substituted
 from streamsql.plan.places import located
 from streamsql.plan.point_lookup import Constant, point_lookup
@@ -194,7 +194,7 @@ def bind(query: Query, types: tuple[WireType, ...], scope: Scope, given: Given) 
         scope = dataclasses.replace(scope, describe=lambda sql: describe(_fill(sql, unknown)))
     try:
         made = adhoc_query(tree, query, scope)
-        found = _renamed(tree, scope.describe(made.sql))
+        found = with_values_names(tree, scope.describe(made.sql))
     except StreamSQLError as error:
         raise explained(error, query.tree, query, scope) from error
     # a value may have a narrower type than a typed NULL, so the columns are cast to what the client was told
@@ -223,13 +223,6 @@ def _column(described: OutputColumn, told: WireType | None, modifier: int, *, ex
     if told is not None and told is not column.type:
         return ResultColumn.told(described.name, told, modifier)
     return column if modifier < 0 else dataclasses.replace(column, modifier=modifier)
-
-
-def _renamed(tree: exp.Expr, found: list[OutputColumn]) -> list[OutputColumn]:
-    names = values_names(tree)
-    if names is None:
-        return found
-    return [OutputColumn(name, c.type) for name, c in zip(names, found, strict=True)]
 
 
 def _marked(tree: exp.Expr, types: tuple[WireType, ...]) -> exp.Expr:

@@ -21,6 +21,7 @@ from streamsql.server.statements.owner import found_key, missing_notice
 from streamsql.server.statements.role import role_of
 from streamsql.sql.schema_statements import AlterSchema, CreateSchema, DropSchema, MoveObject
 from streamsql.sql.schemas import check_schema_name
+from streamsql.sql.statements import ObjectKind
 
 
 async def create(context: Context, statement: CreateSchema, values: Values) -> Done:
@@ -113,7 +114,8 @@ async def move(context: Context, statement: MoveObject, values: Values) -> Done:
 
     def change() -> None:
         made = context.catalog.find(key, position)
-        if KIND_OF[type(made)] is not statement.kind:
+        # as in PostgreSQL, ALTER TABLE takes all that has rows
+        if statement.kind is not ObjectKind.TABLE and KIND_OF[type(made)] is not statement.kind:
             raise WrongObjectType(f'"{made.bare}" is not a {statement.kind.value.lower()}', position=position)
         if isinstance(made, Table) and made.temporary:
             raise FeatureNotSupported("a temporary table keeps its name", hint="make another one", position=position)
