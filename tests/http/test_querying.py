@@ -40,6 +40,11 @@ def test_rows_come_as_arrow(client):
     assert table.slice(49_999).to_pylist() == [{"i": 49_999, "t": "49999"}]
 
 
+def test_structs_and_maps_are_objects(client):
+    found = query(client, "SELECT {'x': 1, 'y': 'q'} AS a, MAP(['k'], [1]) AS m, [{'x': 2}] AS l").json()
+    assert found == [{"a": {"x": 1, "y": "q"}, "m": {"k": 1}, "l": [{"x": 2}]}]
+
+
 def test_no_rows_have_a_head_all_the_same(client):
     empty = "SELECT 1 AS n WHERE FALSE"
     assert query(client, empty).text == "[]\n"

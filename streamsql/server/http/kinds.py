@@ -12,7 +12,7 @@ from pyarrow import ipc
 
 from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue, UndefinedColumn
 from streamsql.base.limits import Limits
-from streamsql.base.types import DUCKDB_NAME, canonical_arrow
+from streamsql.base.types import DUCKDB_NAME, canonical_arrow, duckdb_name
 from streamsql.catalog.objects import Stream, Table, nearest
 from streamsql.formats.arrow_ipc import ArrowIpcFormat
 from streamsql.formats.casts import TIME_UNITS
@@ -152,6 +152,8 @@ def result_fields(columns: Sequence[ResultColumn]) -> Iterator[Field]:
         kind = column.type
         name = (kind.element or kind).name
         found = "DECIMAL(38,10)" if name == "numeric" else DUCKDB_NAME.get(name, "VARCHAR")
+        if kind.scalar.is_made:
+            found = duckdb_name(kind.scalar)
         found = "TIMESTAMP WITH TIME ZONE" if found == "TIMESTAMPTZ" else found
         yield Field(column.name, found if kind.element is None else f"{found}[]")
 
