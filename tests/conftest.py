@@ -10,6 +10,8 @@ import pytest
 pytest.register_assert_rewrite("tests.running", "tests.server.raw")
 # markers of tests that need what `.ci/run` installs
 SERVICES = ("kafka", "mqtt", "nats", "postgres", "programs", "redis")
+# the folders whose files take longest; `make test` hands files out in this order
+LONG = ("golden", "crash", "sqllogic", "engine", "connectors", "clients")
 pytest_plugins = ["tests.certificates"]
 
 
@@ -25,6 +27,12 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"skipped although STREAMSQL_REQUIRE_SERVICES=1: {call.excinfo and call.excinfo.value}"
     return report
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let files whose tests are long come first, so that no process is left with one of them at the end."""
+    folders = [f"tests/{name}/" for name in LONG]
+    items.sort(key=lambda item: next((i for i, name in enumerate(folders) if item.nodeid.startswith(name)), len(LONG)))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from streamsql.base.errors import (
@@ -130,7 +130,7 @@ def drop(engine: Engine, gone: list[UserType], *, cascade: bool) -> list[str]:
 User = tuple[str, CatalogObject | UserType, str]
 
 
-def users_of(catalog: Catalog, made: UserType, but: list[UserType] = []) -> list[User]:  # noqa: B006  # it is not changed
+def users_of(catalog: Catalog, made: UserType, but: Sequence[UserType] = ()) -> list[User]:
     """List what depends on a type: as people call it, the object, and the column's name or an empty text."""
     oid = made.wire.oid
     found: list[User] = []

@@ -75,7 +75,6 @@ def test_each_developer_builds_in_a_schema_of_his_own(server: RunningServer, pro
 
 
 def test_views_are_made_and_replaced(server: RunningServer, project: Path):
-    dbt(project, "seed")
     for _ in range(2):
         assert "PASS=1 WARN=0 ERROR=0" in dbt(project, "run", "--select", "shown")
         assert server.execute("SELECT count(*) > 0 FROM shown") == [(True,)]

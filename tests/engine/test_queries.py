@@ -26,7 +26,7 @@ def database() -> Iterator[Database]:
         yield made
 
 
-@examples(40)
+@examples(24)
 @given(st.data(), event_lists(), st.lists(selects(), min_size=1, max_size=3))
 def test_a_view_holds_duckdbs_answer_whole_row_by_row_and_cut_at_random(
     database: Database, data: st.DataObject, events: list[Event], queries: list[Select]

@@ -97,7 +97,7 @@ def _repeats(select: Select | SessionSelect) -> bool:
     return all(a.repeatable for a in select.aggregates)
 
 
-@examples(40)
+@examples(24)
 @given(st.data(), event_lists(most=30), st.one_of(selects(), session_selects(), _called()).filter(_repeats))
 def test_a_view_that_nobody_tampered_with_is_proven_whatever_its_windows(
     database: Database, data: st.DataObject, events: list[Event], select: Select

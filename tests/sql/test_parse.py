@@ -56,7 +56,7 @@ def one(text: str) -> Statement:
         ("DROP STREAM a, public.b CASCADE", "DROP STREAM a, public.b CASCADE"),
         ("DROP SOURCE IF EXISTS a RESTRICT", "DROP STREAM IF EXISTS a"),
         ("DROP TABLE a", "DROP TABLE a"),
-        ("DROP VIEW a", "DROP MATERIALIZED VIEW a"),
+        ("DROP VIEW a", "DROP VIEW a"),
         ("DROP MATERIALIZED VIEW a", "DROP MATERIALIZED VIEW a"),
         ("SHOW STREAMS", "SHOW STREAMS"),
         ("SHOW SOURCES", "SHOW STREAMS"),

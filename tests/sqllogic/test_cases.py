@@ -17,7 +17,7 @@ from tests.driver import Database
 from tests.sqllogic import generate
 from tests.sqllogic.answers import digest, flat
 from tests.sqllogic.families import FAMILIES
-from tests.sqllogic.records import FormatError, Query, Statement, read
+from tests.sqllogic.records import FormatError, Query, Record, Statement, read
 from tests.sqllogic.runner import Runner
 
 CASES = Path(__file__).parent / "cases"
@@ -25,11 +25,20 @@ FOLDER = Path(os.environ.get("STREAMSQL_SQLLOGIC", CASES))
 FILES = sorted(FOLDER.rglob("*.slt")) + sorted(FOLDER.rglob("*.test"))
 
 
+def by_day(records: list[Record], streams: bool) -> list[Record]:
+    """Leave every second query out, each over tables or over streams; the nightly profile asks all of them over both."""
+    if FOLDER != CASES or os.environ.get("STREAMSQL_PROFILE") == "nightly":
+        return records
+    queries = [r for r in records if isinstance(r, Query)]
+    asked = {id(r) for r in queries[int(streams) :: 2]}
+    return [r for r in records if isinstance(r, Statement) or id(r) in asked]
+
+
 @pytest.mark.parametrize("streams", [False, True], ids=["tables", "streams"])
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_views_made_before_their_rows_hold_the_answers(path: Path, streams: bool):
     with Database() as database:
-        report = Runner(database, path.name, streams=streams).run(read(path.read_text("utf-8")))
+        report = Runner(database, path.name, streams=streams).run(by_day(read(path.read_text("utf-8")), streams))
     assert not report.wrong, "\n\n".join(report.wrong)
     assert report.queries
     if FOLDER == CASES:

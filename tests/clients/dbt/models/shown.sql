@@ -1,2 +1,2 @@
 {{ config(materialized='view') }}
-select name from {{ ref('users') }}
+select who from {{ source('app', 'clicks') }}
