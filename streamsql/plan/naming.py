@@ -157,9 +157,10 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What names meant when a definition was made: its own key, and those of what it names; `types` are users', by OID.
+    """What names meant when a definition was made: its own key, and those of what it names.
 
-    Without `types` any stands for text: for what is gone, whose types may be gone as well.
+    Views and the types of users are those of the `catalog`. Without one, a type stands for text: for what is gone, whose
+    types may be gone as well.
     """
 
     own: str

@@ -56,10 +56,17 @@ def _targets(context: Context, tree: exp.Expr, lock: RowLock, query: Query) -> l
     items += [join.this for join in tree.args.get("joins") or []]
     relations = {i.alias_or_name: i for i in items if isinstance(i, exp.Table) and isinstance(i.this, exp.Identifier)}
     for name in lock.of:
-        if name not in relations:
+        if name not in [i.alias_or_name for i in items]:
             raise UndefinedTable(
                 f'relation "{name}" in {lock.strength} clause not found in FROM clause', position=position
             )
+    inside = next((i for i in items if isinstance(i, exp.Subquery) and (not lock.of or i.alias in lock.of)), None)
+    if inside is not None:
+        raise FeatureNotSupported(
+            f"{lock.strength} is not supported for rows of a view or a subquery",
+            hint=f"name the tables: {lock.strength} OF table",
+            position=position,
+        )
     found = []
     for name, item in relations.items():
         made = context.catalog.get(item.name) if not item.db else None

@@ -103,6 +103,7 @@ def test_a_unique_index_keeps_rows_unique_and_is_no_constraint(connection: Conne
         ("ALTER TABLE book ALTER COLUMN title TYPE int USING price + 1", errors.FeatureNotSupported),
         ("SELECT count(*) FROM book FOR UPDATE", errors.FeatureNotSupported),
         ("SELECT * FROM book FOR UPDATE SKIP LOCKED", errors.FeatureNotSupported),
+        ("SELECT * FROM (SELECT * FROM book) b FOR UPDATE", errors.FeatureNotSupported),
         ("SELECT * FROM book FOR UPDATE OF other", errors.UndefinedTable),
         ("CREATE MATERIALIZED VIEW v AS SELECT * FROM book FOR UPDATE", errors.FeatureNotSupported),
     ],
