@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from streamsql.base.errors import StreamSQLError
+from streamsql.base.errors import StreamSQLError, Unavailable
 from streamsql.connectors.postgres.source import PostgresConnector, PostgresSource
 from streamsql.connectors.source import Batch, Given, Surroundings
 from streamsql.engine.kept_values import MOVED
@@ -99,7 +99,12 @@ class CapturedTable:
         deadline = time.monotonic() + SECONDS_MAX
         while not condition():
             assert time.monotonic() < deadline, "the condition did not come true"
-            if not self.step(lose=chance is not None and chance.random() < 0.2):
+            try:
+                found = self.step(lose=chance is not None and chance.random() < 0.2)
+            except Unavailable:  # as a reader does: the origin may not have noticed yet that the last one is gone
+                self.close()
+                found = False
+            if not found:
                 time.sleep(0.002)
 
     def failure(self) -> StreamSQLError:
