@@ -12,6 +12,7 @@ from dataclasses import replace
 from streamsql.base.errors import DuplicateTable
 from streamsql.catalog.objects import Catalog, Index, Stream, Table, View
 from streamsql.engine import altering
+from streamsql.engine.commits import commit
 from streamsql.engine.epoch import Engine
 from streamsql.engine.kept_indexes import write
 from streamsql.sql import altering as a
@@ -33,7 +34,7 @@ def create(engine: Engine, statement: CreateIndex, made: Stream | Table | View) 
         assert isinstance(made, Table)
         action = a.AddConstraint(Unique(name, columns))
         altering.alter(engine, made, a.AlterTable("", 0, name=made.name, name_position=0, actions=(action,)))
-    _commit(engine, {**engine.catalog.indexes, index.id: index})
+    _keep(engine, {**engine.catalog.indexes, index.id: index})
     return index
 
 
@@ -51,7 +52,7 @@ def drop(engine: Engine, gone: Iterable[Index], *, cascade: bool) -> None:
         if index.unique and isinstance(made, Table):
             action = a.DropConstraint(index.name, cascade=cascade)
             altering.alter(engine, made, a.AlterTable("", 0, name=made.name, name_position=0, actions=(action,)))
-        _commit(engine, {i: other for i, other in engine.catalog.indexes.items() if i != index.id})
+        _keep(engine, {i: other for i, other in engine.catalog.indexes.items() if i != index.id})
 
 
 def rename(engine: Engine, index: Index, new_name: str) -> None:
@@ -63,16 +64,8 @@ def rename(engine: Engine, index: Index, new_name: str) -> None:
     if index.unique and isinstance(made, Table):
         action = a.RenameConstraint(index.name, new_name)
         altering.alter(engine, made, a.AlterTable("", 0, name=made.name, name_position=0, actions=(action,)))
-    _commit(engine, {**engine.catalog.indexes, index.id: replace(index, name=new_name)})
+    _keep(engine, {**engine.catalog.indexes, index.id: replace(index, name=new_name)})
 
 
-def _commit(engine: Engine, indexes: dict[int, Index]) -> None:
-    before = engine.catalog
-    try:
-        with engine.store.transaction():
-            write(engine.store, indexes.values())
-            engine.catalog = replace(before, indexes=indexes)
-            engine.save()
-    except BaseException:
-        engine.catalog = before
-        raise
+def _keep(engine: Engine, indexes: dict[int, Index]) -> None:
+    commit(engine, replace(engine.catalog, indexes=indexes), lambda: write(engine.store, indexes.values()))

@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from streamsql.base.errors import DuplicateTable, NumericOutOfRange, SequenceLimitExceeded
 from streamsql.catalog.access import OWNER
-from streamsql.catalog.objects import PUBLIC_SCHEMA, Catalog, Sequence, Stream, Table
-from streamsql.engine.access import save_access
+from streamsql.catalog.objects import PUBLIC_SCHEMA, Sequence, Stream, Table
+from streamsql.engine.commits import commit
 from streamsql.engine.store import Store
 from streamsql.sql.constraints import free_name
 from streamsql.sql.names import key_of, parted
@@ -200,7 +200,7 @@ def create(
     catalog = before.with_sequences([made])
     if owner != OWNER:
         catalog = catalog.with_access(catalog.access.with_owner(made.id, owner))
-    _commit(engine, catalog, lambda: save(engine.store, made))
+    commit(engine, catalog, lambda: save(engine.store, made))
     engine.sequences.add(made)
     return made
 
@@ -210,7 +210,7 @@ def drop(engine: Engine, gone: list[Sequence]) -> None:
     ids = [s.id for s in gone]
     catalog = engine.catalog.without_sequences(ids)
     catalog = catalog.with_access(catalog.access.without_objects(ids))
-    _commit(engine, catalog, lambda: forget(engine.store, ids))
+    commit(engine, catalog, lambda: forget(engine.store, ids))
 
 
 def own(engine: Engine, sequence: Sequence, owner: tuple[int, str] | None) -> None:
@@ -223,25 +223,10 @@ def own(engine: Engine, sequence: Sequence, owner: tuple[int, str] | None) -> No
             [*(owner or (None, None)), sequence.id],
         )
 
-    _commit(engine, engine.catalog.with_sequences([made]), change)
+    commit(engine, engine.catalog.with_sequences([made]), change)
 
 
 def forget(store: Store, ids: list[int]) -> None:
     """Drop sequences, within the caller's transaction."""
     for sequence_id in ids:
         store.execute("DELETE FROM _engine.sequences WHERE id = ?", [sequence_id])
-
-
-def _commit(engine: Engine, catalog: Catalog, change: object) -> None:
-    assert callable(change)
-    before = engine.catalog
-    try:
-        with engine.store.transaction():
-            change()
-            if catalog.access != before.access:
-                save_access(engine.store, catalog.access)
-            engine.catalog = catalog
-            engine.save()
-    except BaseException:
-        engine.catalog = before
-        raise

@@ -15,7 +15,7 @@ from streamsql.catalog.access import OWNER
 from streamsql.catalog.objects import KIND_OF, PUBLIC_SCHEMA, Catalog, CatalogObject, PlainView, Stream, Table, View
 from streamsql.catalog.user_types import STORED_ENUM, UserType, check_labels, enum_type, with_label
 from streamsql.engine import altering, definitions
-from streamsql.engine.access import save_access
+from streamsql.engine.commits import commit
 from streamsql.engine.epoch import Engine
 from streamsql.engine.kept_types import composite, definition_of, drop_macros, make_macros
 from streamsql.plan.type_names import NOTE
@@ -52,7 +52,7 @@ def create(engine: Engine, statement: CreateType, owner: int) -> UserType:
     catalog = engine.catalog.with_types({**engine.catalog.types, made.wire.oid: made})
     if owner != OWNER:
         catalog = catalog.with_access(catalog.access.with_owner(type_id, owner))
-    _commit(engine, catalog, change)
+    _keep(engine, catalog, change)
     return made
 
 
@@ -73,7 +73,7 @@ def add_label(engine: Engine, made: UserType, statement: AddLabel) -> bool:
         make_macros(engine.store, made)
 
     try:
-        _commit(engine, engine.catalog.with_types(dict(engine.catalog.types)), change)
+        _keep(engine, engine.catalog.with_types(dict(engine.catalog.types)), change)
     except BaseException:
         labels.ranks = before
         raise
@@ -92,7 +92,7 @@ def move(engine: Engine, made: UserType, statement: MoveType) -> None:
         engine.store.execute("UPDATE _engine.types SET schema = ?, name = ? WHERE id = ?", [schema, label, made.id])
         make_macros(engine.store, moved)
 
-    _commit(engine, catalog.with_types({**catalog.types, made.wire.oid: moved}), change)
+    _keep(engine, catalog.with_types({**catalog.types, made.wire.oid: moved}), change)
 
 
 def drop(engine: Engine, gone: list[UserType], *, cascade: bool) -> list[str]:
@@ -123,7 +123,7 @@ def drop(engine: Engine, gone: list[UserType], *, cascade: bool) -> list[str]:
     ids = {made.id for made in wanted}
     left = {oid: made for oid, made in engine.catalog.types.items() if made.id not in ids}
     catalog = engine.catalog.with_types(left)
-    _commit(engine, catalog.with_access(catalog.access.without_objects(ids)), change)
+    _keep(engine, catalog.with_access(catalog.access.without_objects(ids)), change)
     return notes
 
 
@@ -163,16 +163,6 @@ def _drop_users(engine: Engine, users: list[User]) -> None:
         altering.alter(engine, table, a.AlterTable("", 0, name=name, name_position=0, actions=actions))
 
 
-def _commit(engine: Engine, catalog: Catalog, change: Callable[[], None]) -> None:
-    before = engine.catalog
-    try:
-        with engine.store.transaction():
-            change()
-            if catalog.access != before.access:
-                save_access(engine.store, catalog.access)
-            engine.catalog = catalog
-            engine.save()
-    except BaseException:
-        engine.catalog = before
-        raise
+def _keep(engine: Engine, catalog: Catalog, change: Callable[[], None]) -> None:
+    commit(engine, catalog, change)
     engine.store.forget_statements()

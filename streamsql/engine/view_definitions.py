@@ -34,6 +34,7 @@ from streamsql.catalog.objects import (
 from streamsql.engine import dropped, finished, outbox, plain_views, recovery
 from streamsql.engine.building import Building, kept_of
 from streamsql.engine.changes import Progress
+from streamsql.engine.commits import commit
 from streamsql.engine.definitions import exists, save_made, set_access
 from streamsql.engine.epoch import Engine
 from streamsql.engine.origin_query import OriginQuery
@@ -104,18 +105,15 @@ def create_plain_view(
         return made
     made = replace(made, name=replaced.name, schema=replaced.schema, label=replaced.label)
     _check_replaced(engine.catalog, replaced, made)
-    before = engine.catalog
-    try:
-        with engine.store.transaction():
-            engine.store.execute(
-                "UPDATE _engine.objects SET definition = ?, place = ? WHERE id = ?",
-                [made.text, json.dumps(recovery.place_of(made)), made.id],
-            )
-            engine.catalog = replace(before, objects={**before.objects, made.name: made})
-            engine.save()
-    except BaseException:
-        engine.catalog = before
-        raise
+    catalog = engine.catalog
+
+    def change() -> None:
+        engine.store.execute(
+            "UPDATE _engine.objects SET definition = ?, place = ? WHERE id = ?",
+            [made.text, json.dumps(recovery.place_of(made)), made.id],
+        )
+
+    commit(engine, replace(catalog, objects={**catalog.objects, made.name: made}), change)
     return made
 
 

@@ -32,7 +32,12 @@ def opened(view: PlainView, catalog: Catalog, role: int | None) -> exp.Expr:
     if role is not None:
         require(catalog, role, view, "SELECT")
         role = catalog.access.owner_of(view.id)
-    tree = view.tree.copy()
+    return opened_in(view.tree, catalog, role)
+
+
+def opened_in(tree: exp.Expr, catalog: Catalog, role: int | None) -> exp.Expr:
+    """Give a tree whose names are keys with the queries of the views that it reads in it, for a role to read."""
+    tree = tree.copy()
     for table in list(tree.find_all(exp.Table)):
         made = None if table.db or is_cte(table) else catalog.get(table.name)
         if isinstance(made, PlainView):
@@ -42,16 +47,6 @@ def opened(view: PlainView, catalog: Catalog, role: int | None) -> exp.Expr:
             if role is not None:
                 table.meta[READ_AS] = role
     return tree
-
-
-def opened_in(tree: exp.Expr, catalog: Catalog, role: int) -> exp.Expr:
-    """Give a tree whose names are keys with the queries of the views that it reads in it."""
-    made = tree.copy()
-    for table in list(made.find_all(exp.Table)):
-        view = None if table.db or is_cte(table) else catalog.get(table.name)
-        if isinstance(view, PlainView):
-            put(table, view, catalog, role)
-    return made
 
 
 def put(table: exp.Table, view: PlainView, catalog: Catalog, role: int | None) -> exp.Subquery:
