@@ -33,6 +33,7 @@ def forget(engine: Engine, item: Stream | Table, surroundings: Surroundings) -> 
         log.warning("the origin still keeps something", stream=item.name, error=error.message, hint=error.hint)
         return
     engine.call(lambda: left_behind.settled(engine.store, item)).result()
+    log.info("the origin has let go", stream=item.name)
 
 
 def forget_left_behind(engine: Engine) -> None:

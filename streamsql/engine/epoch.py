@@ -94,7 +94,7 @@ class Engine:
         self.queries.update(opened(store, found, self.describe, limits))
         self.queue.apart = chains.apart(self.catalog, self.queries.values())
         outbox.mark(self.catalog, self.queries)
-        self.waiting.follow_catalog()
+        self.waiting.start()
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
 
     # ---- for any thread ----

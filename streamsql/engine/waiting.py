@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_WAITED = "SELECT 1 FROM _engine.epoch WHERE list_max((progress::JSON->'$.lookups[*].rows_waiting')::BIGINT[]) > 0"
+
 
 @dataclass(slots=True)
 class Waiting:
@@ -153,6 +155,12 @@ class WaitingWrites:
     def still(self, number: int) -> bool:
         """Tell whether something waits for an answer yet."""
         return number in self._waiting
+
+    def start(self) -> None:
+        """Know which tables there are. What waited when the last server ended waits no more: it was never taken in."""
+        self.follow_catalog()
+        if self._engine.store.fetch(_WAITED):
+            self.note()
 
     def follow_catalog(self) -> None:
         """Know which tables there are; and run what waits, since what reads it may have changed, and needs no answer now."""

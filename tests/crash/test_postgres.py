@@ -146,6 +146,7 @@ def test_a_slot_of_a_dropped_table_is_dropped_by_the_next_start(tmp_path: Path, 
     assert dying.was_killed()
     assert other_database.rows(slots)
     with serving(tmp_path / "data"):
-        until(lambda: not other_database.rows(slots))
+        until(lambda: "the origin has let go" in (tmp_path / "server.log").read_text("utf-8"))
+        assert not other_database.rows(slots)
     with duckdb.connect(str(tmp_path / "data" / "state.duckdb"), read_only=True) as database:
         assert database.execute("SELECT count(*) FROM _engine.left_behind").fetchall() == [(0,)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import Future
 from datetime import datetime
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -229,6 +230,21 @@ def test_what_waits_is_bounded_and_refused_at_the_end():
         assert database.query("SELECT count(*) FROM s") == [("0",)]
         with pytest.raises(AdminShutdown):
             outside.write("s", (4, 4)).result(0)
+
+
+def test_what_waited_when_the_server_ended_is_not_shown_as_waiting(tmp_path: Path):
+    with Database(tmp_path) as database:
+        database.execute("CREATE STREAM s (ts TIMESTAMP, n INT, k INT)")
+        outside = Outside(database)
+        database.execute(NAMED.format("v", "s", "t"))
+        refused = outside.write("s", (1, 1))
+        database.on_engine(lambda: database.engine.waiting.failed(outside.waiting[0].number, "no answer"))
+        shown = "SELECT l.rows_waiting, l.status, v.status FROM streamsql.lookups AS l, streamsql.views AS v WHERE l.name = 't'"
+        assert database.query(shown) == [("1", "retrying: no answer", "stalled: no answer")]
+        database.restart()
+        with pytest.raises(AdminShutdown):
+            refused.result(0)
+        assert database.query(shown) == [("0", "ready", "running")]
 
 
 def test_a_write_that_is_withdrawn_holds_nobody_up(database: Database):
