@@ -74,6 +74,7 @@ from streamsql.sql.statements import (
     Update,
     Verify,
 )
+from streamsql.sql.upkeep import Upkeep
 
 S = TypeVar("S", bound=Statement)
 
@@ -86,7 +87,7 @@ _NAMING = (
 )  # fmt: skip
 _WRITING = (Delete, Insert, Update)
 # what names several
-_LISTING = (GrantPrivileges, LockTable)
+_LISTING = (GrantPrivileges, LockTable, Upkeep)
 # what names one that is to be
 _MAKING = (CreateMaterializedView, CreateStream, CreateTable, CreateTableAs, CreateView)
 

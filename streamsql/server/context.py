@@ -207,6 +207,14 @@ class Context:
             last_number=lambda sequence: self.engine.sequences.place(sequence).shown(),
         )
 
+    async def run_own(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """Run `work` on a connection of `own_cursor` in a reader's thread, until the client cancels it."""
+        cursor = await self.reads.compute(self.own_cursor)
+        try:
+            return await self.reads.run_on(cursor, work, self.cancel)
+        finally:
+            cursor.close()
+
     def own_cursor(self) -> duckdb.DuckDBPyConnection:
         """Open a connection that sees what only the session does: what it has written and not committed, its temporary tables.
 
