@@ -15,6 +15,7 @@ from streamsql.sql.cursor_statements import CloseCursor, DeclareCursor, Fetch
 from streamsql.sql.durations import render_duration
 from streamsql.sql.flow_statements import AddColumn, AlterFlow, CreateSink, ResetStream
 from streamsql.sql.includes import render_includes
+from streamsql.sql.locks import LockTable
 from streamsql.sql.names import quote_name, quote_path, quote_string
 from streamsql.sql.render_columns import plain_type, render_column
 from streamsql.sql.render_definitions import DEFINITION_RENDERERS
@@ -41,7 +42,6 @@ from streamsql.sql.statements import (
     ExplainWhy,
     Insert,
     Listen,
-    LockTable,
     Notify,
     OptionValue,
     Prepare,

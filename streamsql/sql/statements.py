@@ -414,17 +414,6 @@ class CopyTo(Statement):
 
 
 @dataclass(frozen=True, slots=True)
-class LockTable(Statement):
-    """LOCK TABLE names [IN mode MODE] [NOWAIT]."""
-
-    names: tuple[str, ...]
-    mode: str = "access exclusive"
-    nowait: bool = False
-    name_positions: tuple[int, ...] = ()
-    mode_position: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Prepare(Statement):
     """PREPARE name [(types)] AS statement; the types are DuckDB's names."""
 

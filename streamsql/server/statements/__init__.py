@@ -60,6 +60,7 @@ from streamsql.sql import sequences as q
 from streamsql.sql import statements as s
 from streamsql.sql import types as y
 from streamsql.sql.altering import AlterTable
+from streamsql.sql.locks import LockTable
 from streamsql.sql.upkeep import Upkeep
 
 Describe = Callable[[Context, Any, Values], Awaitable["list[ResultColumn] | None"]]
@@ -124,7 +125,7 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.Subscribe: Handler(subscribe.execute, subscribe.columns, at_once=True),
     s.Transaction: Handler(transaction.execute),
     s.Listen: Handler(channel.listen),
-    s.LockTable: Handler(lock.execute),
+    LockTable: Handler(lock.execute),
     s.Notify: Handler(channel.notify),
     s.Prepare: Handler(prepared.prepare),
     s.Unlisten: Handler(channel.unlisten),
