@@ -96,7 +96,6 @@ SESSION_FUNCTIONS: dict[str, Callable[[Asker], str]] = {
     "current_role": lambda asker: _text(asker.user),
     "current_schema": lambda asker: _text(asker.path[0]) if asker.path else "NULL",
     "current_user": lambda asker: _text(asker.user),
-    "pg_advisory_unlock_all": lambda _: "NULL",
     "pg_backend_pid": lambda asker: str(asker.process_id),
     "pg_is_in_recovery": lambda _: "FALSE",
     "session_user": lambda asker: _text(asker.session_user or asker.user),

@@ -150,7 +150,11 @@ class Context:
     def __post_init__(self) -> None:
         self.transaction.after_commit = self.listener.committed
         self.transaction.withdrawing = self.cancel.withdrawing
+        self.transaction.ended = self._unlock
         self.listener.may_read = self._may_read
+
+    def _unlock(self) -> None:
+        self.known.advisory.release_all(self.logged_in.process_id, transaction=True)
 
     def _may_read(self, view: str) -> bool:
         catalog = self.engine.catalog
