@@ -155,7 +155,7 @@ def _texts(wire_type: t.WireType, rows: int) -> list[str]:
 def test_batches_are_joined_to_row_groups() -> None:
     joined, sizes = Joined(), [100_000, 1, 200_000, 0, 5]
     whole = pa.record_batch([pa.array(range(sum(sizes)))], names=["n"])
-    found = []
+    found: list[pa.RecordBatch] = []
     for size in sizes:
         found += joined.add([whole.slice(sum(b.num_rows for b in found) + joined.row_count, size)])
     found += joined.rest()
