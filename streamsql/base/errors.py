@@ -241,6 +241,14 @@ class NoActiveTransaction(StreamSQLError):
     sqlstate = "25P01"
 
 
+class DeadlockDetected(StreamSQLError):
+    sqlstate = "40P01"
+
+
+class LockNotAvailable(StreamSQLError):
+    sqlstate = "55P03"
+
+
 class SerializationFailure(StreamSQLError):
     sqlstate = "40001"
 

@@ -45,6 +45,7 @@ class Limits:
     result_batch_rows_max: int = _bound(16_384, "rows encoded at a time, so that memory does not grow with a result")
     copy_batch_bytes_max: int = _bound(8 << 20, "COPY text gathered before it is parsed into one Arrow batch")
     transaction_rows_max: int = _bound(10_000_000, "rows that one transaction holds back until COMMIT")
+    advisory_locks_max: int = _bound(100_000, "advisory locks that all sessions together hold or wait for")
     savepoints_max: int = _bound(10_000, "savepoints of one transaction; each remembers what was written before it")
     temporary_bytes_max: int = _bound(256 << 20, "one temporary table of a session; its rows are held in memory")
     queue_rows_max: int = _bound(1_000_000, "rows waiting for the engine before producers wait")

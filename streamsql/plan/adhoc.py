@@ -56,7 +56,7 @@ from streamsql.plan.outside import refuse_outside
 from streamsql.plan.permission import TARGET, hide_rows, require_change
 from streamsql.plan.places import located
 from streamsql.plan.plain_views import READ_AS
-from streamsql.plan.postgres_types import as_postgres_reads
+from streamsql.plan.postgres_types import as_postgres_reads, name_fields, read_exponents
 from streamsql.plan.properties import refuse_versions
 from streamsql.plan.result_types import Columns, ResultTypes, column_type, relation_columns
 from streamsql.plan.table_functions import as_subqueries
@@ -133,6 +133,8 @@ def _adhoc_query(tree: exp.Expr, statement: Statement, scope: Scope) -> AdhocQue
     name_outputs(tree, statement)
     grouped_by_key.complete(tree, lambda table: scope.catalog.get(table.name) if not table.db else None)
     as_postgres_reads(tree, statement)
+    read_exponents(tree)
+    name_fields(tree)
     catalog_functions.values_in_from(tree, statement)
     types = _checked_types(tree, statement, scope)
     told = types.told(tree)
@@ -199,6 +201,8 @@ def change_tree(tree: exp.Expr, statement: Statement, table: Table, scope: Scope
     refuse_functions(tree, statement)
     _check_assigned(tree, statement, table)
     as_postgres_reads(tree, statement)
+    read_exponents(tree)
+    name_fields(tree)
     types = _checked_types(tree, statement, scope)
     _check_types(tree, statement, table, types)
     postgres_operators.note(tree, statement, types, scope.limits)

@@ -96,7 +96,6 @@ SESSION_FUNCTIONS: dict[str, Callable[[Asker], str]] = {
     "current_role": lambda asker: _text(asker.user),
     "current_schema": lambda asker: _text(asker.path[0]) if asker.path else "NULL",
     "current_user": lambda asker: _text(asker.user),
-    "pg_advisory_unlock_all": lambda _: "NULL",
     "pg_backend_pid": lambda asker: str(asker.process_id),
     "pg_is_in_recovery": lambda _: "FALSE",
     "session_user": lambda asker: _text(asker.session_user or asker.user),
@@ -208,6 +207,9 @@ def _setting(node: exp.Expr, asker: Asker, statement: Statement) -> str | None:
     if asker.settings is None or not isinstance(node, exp.Anonymous):
         return None
     name = function_name(node, statement)
+    if name == "set_config" and node.expressions and isinstance(node.expressions[0], exp.Column):
+        column = node.expressions[0].sql("duckdb")  # pg_dump names a variable so that only newer servers have
+        return f"error('set_config of a column is not supported: ' || {column})"
     literals = [a for a in node.expressions if isinstance(a, (exp.Literal, exp.Boolean))]
     if name not in SETTING_FUNCTIONS or not literals or len(literals) != len(node.expressions):
         return None

@@ -49,6 +49,7 @@ from streamsql.plan.type_names import MADE, NOTE, changed_columns, type_named
 from streamsql.plan.windows.tables import window_relation
 from streamsql.sql.constraints import Constraint, ForeignKey
 from streamsql.sql.flow_statements import AddColumn, AlterFlow, CreateSink, ResetStream
+from streamsql.sql.locks import LockTable
 from streamsql.sql.names import Key, joined, key_of, parted
 from streamsql.sql.parse import position_of
 from streamsql.sql.role_statements import GrantPrivileges
@@ -65,7 +66,6 @@ from streamsql.sql.statements import (
     Drop,
     ExplainWhy,
     Insert,
-    LockTable,
     ObjectKind,
     Prepare,
     Refresh,
@@ -74,6 +74,7 @@ from streamsql.sql.statements import (
     Update,
     Verify,
 )
+from streamsql.sql.upkeep import Upkeep
 
 S = TypeVar("S", bound=Statement)
 
@@ -86,7 +87,7 @@ _NAMING = (
 )  # fmt: skip
 _WRITING = (Delete, Insert, Update)
 # what names several
-_LISTING = (GrantPrivileges, LockTable)
+_LISTING = (GrantPrivileges, LockTable, Upkeep)
 # what names one that is to be
 _MAKING = (CreateMaterializedView, CreateStream, CreateTable, CreateTableAs, CreateView)
 

@@ -59,6 +59,43 @@ def as_postgres_reads(tree: exp.Expr, statement: Statement) -> None:
         call.set("occurrence", None)
 
 
+def read_exponents(tree: exp.Expr) -> None:
+    """Write numbers with an exponent out, which are numeric in PostgreSQL: ``1e3`` is 1000. The tree is changed.
+
+    In continuous queries they are DuckDB's doubles. What has too many digits stays as it is, and is refused where it is shown.
+    """
+    for number in list(tree.find_all(exp.Literal)):
+        if not number.is_string and "e" in number.name.lower() and not number.name.lower().startswith("0x"):
+            made = typed_literal(NUMERIC, number.name)
+            if made.args["to"].this is exp.DType.DECIMAL:
+                number.replace(made)
+
+
+_OF_RECORDS = frozenset({"row_to_json", "to_json", "to_jsonb"})
+
+
+def name_fields(tree: exp.Expr) -> None:
+    """Name the fields of a record that becomes JSON, as PostgreSQL does: ``row_to_json(ROW(1, 'a'))``; the tree is changed."""
+    for call in list(tree.find_all(exp.Anonymous)):
+        if call.name.lower() in _OF_RECORDS and call.expressions and _is_record(call.expressions[0]):
+            call.expressions[0].replace(_named(call.expressions[0]))
+
+
+def _is_record(node: exp.Expr) -> bool:
+    return isinstance(node, exp.Tuple) or (isinstance(node, exp.Anonymous) and node.name.lower() == "row")
+
+
+def _named(node: exp.Expr) -> exp.Expr:
+    if not _is_record(node):
+        return node.copy()
+    return exp.Struct(
+        expressions=[
+            exp.PropertyEQ(this=exp.to_identifier(f"f{number}"), expression=_named(value))
+            for number, value in enumerate(node.expressions, 1)
+        ]
+    )
+
+
 def _read_bytes(node: exp.Expr) -> None:
     """Read a string that stands for bytes: ``encode('abc', 'hex')``."""
     if isinstance(node, exp.Anonymous) and str(node.this).lower() not in _OF_BYTES:

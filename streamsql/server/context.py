@@ -150,7 +150,11 @@ class Context:
     def __post_init__(self) -> None:
         self.transaction.after_commit = self.listener.committed
         self.transaction.withdrawing = self.cancel.withdrawing
+        self.transaction.ended = self._unlock
         self.listener.may_read = self._may_read
+
+    def _unlock(self) -> None:
+        self.known.advisory.release_all(self.logged_in.process_id, transaction=True)
 
     def _may_read(self, view: str) -> bool:
         catalog = self.engine.catalog
@@ -206,6 +210,14 @@ class Context:
             path=self.asker.path,
             last_number=lambda sequence: self.engine.sequences.place(sequence).shown(),
         )
+
+    async def run_own(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """Run `work` on a connection of `own_cursor` in a reader's thread, until the client cancels it."""
+        cursor = await self.reads.compute(self.own_cursor)
+        try:
+            return await self.reads.run_on(cursor, work, self.cancel)
+        finally:
+            cursor.close()
 
     def own_cursor(self) -> duckdb.DuckDBPyConnection:
         """Open a connection that sees what only the session does: what it has written and not committed, its temporary tables.

@@ -24,6 +24,7 @@ from streamsql.catalog.pg_catalog.names import NAMES, names_table
 from streamsql.catalog.relation import CatalogRelation, Snapshot
 from streamsql.engine.ingest import arrow_schema
 from streamsql.plan.point_lookup import PointLookup
+from streamsql.server.advisory import AdvisoryLocks
 from streamsql.server.cancellation import Cancellation
 from streamsql.server.lookups import Lookups
 from streamsql.server.reads import ReadPool
@@ -169,6 +170,7 @@ class Known:
         self.one_at_a_time = asyncio.Lock()  # for statements that would only make each other start again
         # of each session, by its process id: the role that logged in, and what cancels what it runs
         self.cancellations: dict[int, tuple[int, Cancellation]] = {}
+        self.advisory = AdvisoryLocks(limits)
         self.types: Findings[tuple[WireType, ...]] = Findings()
         self.queries: Findings[Bound] = Findings()
         self.named: Findings[Statement] = Findings()

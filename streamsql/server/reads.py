@@ -58,6 +58,15 @@ class ReadPool:
         self._give_back(cursor, zone)
         return made
 
+    async def run_on(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        work: Callable[[duckdb.DuckDBPyConnection], T],
+        cancellation: Cancellation,
+    ) -> T:
+        """Run `work` on the caller's connection in another thread; a cancellation interrupts DuckDB."""
+        return await self._on_thread(lambda: work(cursor), cursor, cancellation)
+
     async def compute(self, work: Callable[[], T]) -> T:
         """Run work that needs no connection in another thread."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
@@ -165,6 +174,15 @@ class SessionReads:
     async def run(self, work: Callable[[duckdb.DuckDBPyConnection], T], cancellation: Cancellation | None = None) -> T:
         """Do as `ReadPool.run`."""
         return await self._pool.run(work, cancellation, self._zone())
+
+    async def run_on(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        work: Callable[[duckdb.DuckDBPyConnection], T],
+        cancellation: Cancellation,
+    ) -> T:
+        """Do as `ReadPool.run_on`."""
+        return await self._pool.run_on(cursor, work, cancellation)
 
     async def compute(self, work: Callable[[], T]) -> T:
         """Do as `ReadPool.compute`."""

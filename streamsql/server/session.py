@@ -173,6 +173,7 @@ class Session:
         await self._context.cursors.close(None)
         self._context.transaction.roll_back()
         self._context.listener.leave(None)
+        self._context.known.advisory.release_all(self._context.logged_in.process_id, transaction=False)
         self._context.known.cancellations.pop(self._context.logged_in.process_id, None)
 
     # ---- simple protocol ----

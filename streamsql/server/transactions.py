@@ -56,6 +56,8 @@ class SessionTransaction:
         self.after_commit: Callable[[Sequence[ListenTo | Notification]], None] = lambda _: None
         # has something called if the client asks for the end while a commit waits for answers from outside
         self.withdrawing: Callable[[Callable[[], None]], AbstractContextManager[None]] = lambda _: nullcontext()
+        # called when a transaction has ended, either way
+        self.ended: Callable[[], None] = lambda: None
         self._temporary: Temporary = {}
         self._temporary_before: Temporary = {}  # what there was before the transaction
         self.explicit = False
@@ -164,6 +166,10 @@ class SessionTransaction:
         self._pending, self._changes, self._row_count = [], {}, 0
 
     def roll_back(self) -> None:
+        self._end()
+        self.ended()
+
+    def _end(self) -> None:
         self._forget()
         self._actions = []
         self._temporary = self._temporary_before
@@ -218,7 +224,21 @@ class SessionTransaction:
         pending, changes, temporary = self._pending, self._changes, self._temporary
         written = self.pending() if temporary else {}
         actions = self._actions
-        self.roll_back()
+        self._end()
+        try:
+            await self._commit(pending, changes, temporary, written)
+        finally:
+            self.ended()
+        if actions:
+            self.after_commit(actions)
+
+    async def _commit(
+        self,
+        pending: list[tuple[str, pa.Table]],
+        changes: dict[str, TableChange],
+        temporary: Temporary,
+        written: dict[str, pa.Table],
+    ) -> None:
         if temporary:
             own = await self._merged(temporary, changes, written)
             pending = [(name, rows) for name, rows in pending if name not in temporary]
@@ -232,8 +252,6 @@ class SessionTransaction:
             self._temporary = self._temporary_before = after_commit(own)
         elif self._temporary_before:  # all of them were dropped
             self._temporary = self._temporary_before = {}
-        if actions:
-            self.after_commit(actions)
 
     async def _merged(
         self, temporary: Temporary, changes: dict[str, TableChange], written: dict[str, pa.Table]

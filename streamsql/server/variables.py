@@ -49,7 +49,7 @@ HINTS: dict[str, str] = {
     ),
     "escape_string_warning": "on", "force_parallel_mode": "off", "from_collapse_limit": "8", "geqo": "on",
     "geqo_threshold": "12", "gin_pending_list_limit": "4MB", "jit": "off", "join_collapse_limit": "8",
-    "lc_messages": "C", "lock_timeout": "0", "log_min_messages": "warning", "log_statement": "none",
+    "lc_messages": "C", "log_min_messages": "warning", "log_statement": "none",
     "maintenance_work_mem": "64MB", "max_parallel_workers": "8", "max_parallel_workers_per_gather": "2",
     "plan_cache_mode": "auto", "quote_all_identifiers": "off", "random_page_cost": "4", "seq_page_cost": "1",
     "session_replication_role": "origin", "synchronize_seqscans": "on", "tcp_keepalives_count": "0",
@@ -89,6 +89,7 @@ VARIABLES: dict[str, Variable] = {
     "lc_monetary": Variable("C", "how money is shown", _only("c", "posix")),
     "lc_numeric": Variable("C", "how numbers are shown", _only("c", "posix")),
     "lc_time": Variable("C", "how times are shown", _only("c", "posix")),
+    "lock_timeout": Variable("0", "how long a statement may wait for an advisory lock; 0 is for ever"),
     "max_function_args": Variable("100", "arguments of a function, as drivers are told", writable=False),
     "max_identifier_length": Variable("63", "bytes in a name", writable=False),
     "max_index_keys": Variable("32", "columns of a key, as drivers are told", writable=False),
@@ -116,7 +117,9 @@ VARIABLES |= {name: Variable(default, "advice to PostgreSQL, without effect") fo
 VARIABLES = dict(sorted(VARIABLES.items()))
 _UNITS_MS = {"": 1, "ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000, "us": 0.001}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(us|ms|s|min|h|d|)\s*\Z")
-_TIMEOUTS = frozenset({"idle_in_transaction_session_timeout", "idle_session_timeout", "statement_timeout"})
+_TIMEOUTS = frozenset(
+    {"idle_in_transaction_session_timeout", "idle_session_timeout", "lock_timeout", "statement_timeout"}
+)
 # who the session is: SET ROLE and SET SESSION AUTHORIZATION
 IDENTITY = frozenset({"role", "session_authorization"})
 # of one transaction; what they are set to in none is forgotten
@@ -256,6 +259,11 @@ class Variables:
     def statement_seconds_max(self) -> float | None:
         """How long a statement may take; None: for ever."""
         return (duration_ms(self.get("statement_timeout")) or 0) / 1_000 or None
+
+    @property
+    def lock_seconds_max(self) -> float | None:
+        """How long a statement may wait for an advisory lock; None: for ever."""
+        return (duration_ms(self.get("lock_timeout")) or 0) / 1_000 or None
 
     def set(self, name: str, value: str | None, *, local: bool = False) -> None:
         """Set a variable (None: back to its default); `local` to the transaction, outside of one: not at all."""

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from streamsql.base.errors import FeatureNotSupported
+from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue
 from streamsql.base.types import Declared
 from streamsql.sql.column_types import expect_column_type
 from streamsql.sql.constraints import Constraint
+from streamsql.sql.definitions import expect_option_name, expect_options
 from streamsql.sql.statements import ColumnDefinition, Statement
 from streamsql.sql.table_elements import (
     Elements,
@@ -19,6 +20,7 @@ from streamsql.sql.table_elements import (
 )
 from streamsql.sql.tokens import Cursor
 from streamsql.sql.unsupported import refuse
+from streamsql.sql.upkeep import is_storage_parameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +102,16 @@ class RenameConstraint:
     new_name: str
 
 
+@dataclass(frozen=True, slots=True)
+class SetStorage:
+    """SET (name = value, ...) | RESET (name, ...) of options by which PostgreSQL stores a table; they mean nothing here."""
+
+    names: tuple[str, ...]
+
+
 Action = (
     AddColumn | AddConstraint | DropColumn | DropConstraint | RenameColumn | RenameConstraint | SetDefault | SetNotNull
-    | SetType
+    | SetStorage | SetType
 )  # fmt: skip
 
 
@@ -122,7 +131,7 @@ def accept_actions(cursor: Cursor, relation: str) -> tuple[Action, ...] | None:
         action: Action = _expect_rename(cursor)
         cursor.expect_end()
         return (action,)
-    if not cursor.sees_any("add", "alter", "drop"):
+    if not cursor.sees_any("add", "alter", "drop") and not cursor.sees("set", "(") and not cursor.sees("reset", "("):
         return None
     actions = cursor.expect_listed(lambda: _expect_action(cursor, relation))
     cursor.expect_end()
@@ -151,10 +160,30 @@ def _expect_action(cursor: Cursor, relation: str) -> Action:
         name = cursor.expect_name()
         cascade = cursor.accept_cascade()
         return (DropConstraint if constraint else DropColumn)(name, if_exists, cascade)
+    if cursor.sees_any("set", "reset"):
+        return _expect_storage(cursor)
     if not cursor.accept("alter"):
         raise cursor.error()
     cursor.accept("column")
     return _expect_change(cursor, cursor.expect_name())
+
+
+def _expect_storage(cursor: Cursor) -> SetStorage:
+    resets = cursor.accept("reset")
+    if not resets:
+        cursor.expect("set")
+    position = cursor.position
+    if resets:
+        cursor.expect("(")
+        names = cursor.expect_listed(lambda: expect_option_name(cursor))
+        cursor.expect(")")
+    else:
+        options, positions = expect_options(cursor)
+        names, position = tuple(options), min(positions.values(), default=position + 1) - 1
+    for name in names:
+        if not is_storage_parameter(name):
+            raise InvalidParameterValue(f'unrecognized parameter "{name}"', position=position + 1)
+    return SetStorage(names)
 
 
 def _expect_add(cursor: Cursor, relation: str) -> Action:

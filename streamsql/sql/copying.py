@@ -25,8 +25,9 @@ COLUMN_OPTIONS: dict[str, tuple[str, ...]] = {
     "force_not_null": ("force", "not", "null"),
     "force_null": ("force", "null"),
 }
+# about PostgreSQL's own storage: read, and nothing else
+_STORAGE_OPTION = "freeze"
 COPY_UNSUPPORTED: dict[str, str] = {
-    "freeze": "leave it away",
     "default": "leave the columns with a default out of the column list",
     "on_error": "a bad line stops the whole COPY",
     "reject_limit": "a bad line stops the whole COPY",
@@ -196,6 +197,9 @@ def _copy_options(cursor: Cursor) -> dict[str, OptionValue]:
         if name in COLUMN_OPTIONS:
             star = name == "force_quote" and cursor.accept("*")
             _set_option(options, name, "*" if star else expect_columns(cursor), position)
+        elif name == _STORAGE_OPTION:
+            if not cursor.sees_any(",", ")"):
+                option_value(cursor)
         elif name not in COPY_OPTIONS:
             raise SQLSyntaxError(f'option "{name}" not recognized', position=position + 1)
         else:
@@ -221,6 +225,8 @@ def _old_copy_options(cursor: Cursor) -> dict[str, OptionValue]:
         word = cursor.accept_word()
         if word in ("csv", "binary"):
             _set_option(options, "format", word, position)
+        elif word == _STORAGE_OPTION:
+            pass
         elif word == "header":
             _set_option(options, "header", "true", position)
         elif word in ("delimiter", "null", "quote", "escape", "encoding"):

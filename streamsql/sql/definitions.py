@@ -22,6 +22,7 @@ from streamsql.sql.statements import (
 from streamsql.sql.table_elements import Elements, accept_included, check_elements, expect_elements, expect_new_name
 from streamsql.sql.tokens import Cursor, nesting
 from streamsql.sql.unsupported import refuse, refuse_here
+from streamsql.sql.upkeep import is_storage_parameter
 
 OBJECT_WORDS: dict[tuple[str, ...], ObjectKind] = {
     ("stream",): ObjectKind.STREAM,
@@ -80,6 +81,8 @@ def parse_create_table(cursor: Cursor) -> CreateTable | CreateTableAs:
     cursor.expect("create")
     cursor.accept_any("local", "global")  # as in PostgreSQL, that makes no difference
     temporary = cursor.accept_any("temp", "temporary") is not None
+    if not temporary:
+        cursor.accept("unlogged")  # it is logged all the same, and so never lost
     cursor.expect("table")
     if_not_exists = cursor.accept("if", "not", "exists")
     name = _expect_new_temporary(cursor) if temporary else expect_new_name(cursor)
@@ -88,6 +91,8 @@ def parse_create_table(cursor: Cursor) -> CreateTable | CreateTableAs:
         return _expect_query(cursor, name, temporary=temporary, if_not_exists=if_not_exists)
     elements = expect_elements(cursor, name, is_stream=False)
     options, positions = expect_options(cursor) if cursor.accept("with") else ({}, {})
+    storage = {option: value for option, value in options.items() if is_storage_parameter(option)}
+    options = {option: value for option, value in options.items() if option not in storage}
     check_elements(elements)
     refuse_here(cursor, _AFTER_TABLE)
     on_commit = _accept_on_commit(cursor, temporary=temporary)
@@ -106,6 +111,7 @@ def parse_create_table(cursor: Cursor) -> CreateTable | CreateTableAs:
         on_commit=on_commit,
         options=options,
         option_positions=positions,
+        storage=storage,
     )
 
 
@@ -232,7 +238,7 @@ def expect_options(cursor: Cursor) -> tuple[dict[str, str], dict[str, int]]:
     positions: dict[str, int] = {}
     while not (cursor.sees(")") and not options):
         position = cursor.position + 1
-        name = _expect_option_name(cursor)
+        name = expect_option_name(cursor)
         if name in options:
             raise SQLSyntaxError(f'option "{name}" is given twice', position=position)
         cursor.expect("=")
@@ -244,7 +250,8 @@ def expect_options(cursor: Cursor) -> tuple[dict[str, str], dict[str, int]]:
     return options, positions
 
 
-def _expect_option_name(cursor: Cursor) -> str:
+def expect_option_name(cursor: Cursor) -> str:
+    """Read the name of an option, which may have dots. Raises SQLSyntaxError."""
     parts = []
     while True:
         part = cursor.accept_name() or cursor.accept_word() or cursor.accept_string()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from streamsql.sql.statements import LockTable
+from dataclasses import dataclass
+
+from streamsql.sql.statements import Statement
 from streamsql.sql.tokens import Cursor
 
 # how strongly LOCK TABLE locks, as PostgreSQL has it
@@ -16,6 +18,17 @@ LOCK_MODES: tuple[tuple[str, ...], ...] = (
     ("exclusive",),
     ("access", "exclusive"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class LockTable(Statement):
+    """LOCK TABLE names [IN mode MODE] [NOWAIT]."""
+
+    names: tuple[str, ...]
+    mode: str = "access exclusive"
+    nowait: bool = False
+    name_positions: tuple[int, ...] = ()
+    mode_position: int = 0
 
 
 def parse_lock(cursor: Cursor) -> LockTable:

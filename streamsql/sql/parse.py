@@ -62,6 +62,7 @@ from streamsql.sql.tokens import Cursor, tokenize
 from streamsql.sql.trees import position_of
 from streamsql.sql.types import parse_alter_type, parse_create_type, parse_drop_type
 from streamsql.sql.unsupported import refuse_known
+from streamsql.sql.upkeep import parse_analyze, parse_checkpoint, parse_cluster, parse_reindex, parse_vacuum
 from streamsql.sql.values import literal_insert
 
 __all__ = ["FAMILIES", "parse", "position_of"]
@@ -82,7 +83,11 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("alter", "table"): parse_alter,
     ("alter", "type"): parse_alter_type,
     ("alter", "view"): parse_alter_object,
+    ("analyse",): parse_analyze,
+    ("analyze",): parse_analyze,
+    ("checkpoint",): parse_checkpoint,
     ("close",): parse_close,
+    ("cluster",): parse_cluster,
     ("comment",): parse_comment,
     ("copy",): parse_copy,
     ("create", "index"): parse_create_index,
@@ -98,6 +103,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("create", "stream"): parse_create_stream,
     ("create", "table"): parse_create_table,
     ("create", "type"): parse_create_type,
+    ("create", "unlogged"): parse_create_table,
     ("create", "temp"): parse_create_table,
     ("create", "temporary"): parse_create_table,
     ("create", "local"): parse_create_table,
@@ -126,6 +132,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("prepare",): parse_prepare,
     ("reassign",): parse_reassign,
     ("refresh",): parse_refresh,
+    ("reindex",): parse_reindex,
     ("reset",): parse_reset,
     ("revoke",): parse_revoke,
     ("set",): parse_set,
@@ -134,6 +141,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("truncate",): parse_truncate,
     ("unlisten",): parse_unlisten,
     ("update",): parse_update,
+    ("vacuum",): parse_vacuum,
     ("verify",): parse_verify,
 }
 _FAMILY_WORDS_MAX = max(map(len, FAMILIES))

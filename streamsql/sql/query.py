@@ -11,18 +11,27 @@ from streamsql.sql.clauses import expect_query_options, take_clauses
 from streamsql.sql.statements import EmitMode, Explain, ExplainWhy, Query, RowLock, StateTtl
 from streamsql.sql.tokens import Cursor, syntax_error
 from streamsql.sql.trees import REFUSED, check_tree, count_parameters, parse_tree
-from streamsql.sql.unsupported import refuse_here
+from streamsql.sql.unsupported import refuse_here, unsupported
 
 QUERY_WORDS = frozenset({"select", "with", "values", "table", "("})
 _PLAIN = "use EXPLAIN query"
 EXPLAIN_UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
-    **{(word,): (f"EXPLAIN {word.upper()}", _PLAIN) for word in ("analyze", "analyse", "verbose")},
-    **{
-        ("(", word): ("EXPLAIN with options", _PLAIN)
-        for word in "analyze verbose costs settings generic_plan buffers serialize wal timing summary format".split()
-    },
-    **{(word,): (f"EXPLAIN of {word.upper()}", _PLAIN) for word in ("insert", "update", "delete", "merge", "execute")},
+    (word,): (f"EXPLAIN of {word.upper()}", _PLAIN) for word in ("insert", "update", "delete", "merge", "execute")
 }
+# beside FORMAT; what the last ones would add is not kept, or is always told
+_EXPLAIN_OPTIONS = (
+    "analyze",
+    "verbose",
+    "costs",
+    "settings",
+    "generic_plan",
+    "buffers",
+    "wal",
+    "timing",
+    "summary",
+    "memory",
+)
+_NO = {"false", "off", "0", "no"}
 
 
 def parse_select(cursor: Cursor) -> Query:
@@ -106,7 +115,7 @@ def check_values(tree: exp.Expression) -> None:
 
 
 def parse_explain(cursor: Cursor) -> Explain | ExplainWhy:
-    """Read EXPLAIN [(FORMAT TEXT | JSON)] of a query, or of CREATE MATERIALIZED VIEW ... AS query; or EXPLAIN WHY view."""
+    """Read EXPLAIN [ANALYZE] [VERBOSE] [(options)] of a query or CREATE MATERIALIZED VIEW ... AS query; or EXPLAIN WHY."""
     start = cursor.start
     cursor.expect("explain")
     if cursor.accept("why"):
@@ -114,9 +123,7 @@ def parse_explain(cursor: Cursor) -> Explain | ExplainWhy:
         name = cursor.expect_object_name()
         cursor.expect_end()
         return ExplainWhy(cursor.text[start : cursor.end], start, name=name, name_position=position)
-    as_json = cursor.accept("(", "format", "json", ")")
-    if not as_json:
-        cursor.accept("(", "format", "text", ")")
+    analyze, as_json = _accept_explain_options(cursor)
     refuse_here(cursor, EXPLAIN_UNSUPPORTED)
     of_view = cursor.accept("create", "materialized", "view")
     options: StateTtl | None = None
@@ -128,7 +135,33 @@ def parse_explain(cursor: Cursor) -> Explain | ExplainWhy:
     query = with_options(parse_query(cursor, of_view=of_view), options)
     if of_view and query.emit is None:
         query = replace(query, emit=EmitMode.UPDATE)
-    return Explain(cursor.text[start : cursor.end], start, query=query, as_json=as_json)
+    return Explain(cursor.text[start : cursor.end], start, query=query, as_json=as_json, analyze=analyze)
+
+
+def _accept_explain_options(cursor: Cursor) -> tuple[bool, bool]:
+    """Read ``[ANALYZE] [VERBOSE]`` or ``(option [value], ...)``; tell whether it is ANALYZE, and whether FORMAT JSON."""
+    analyze = as_json = False
+    if not cursor.accept("("):
+        analyze = cursor.accept_any("analyze", "analyse") is not None
+        cursor.accept("verbose")
+        return analyze, as_json
+    while True:
+        position, option = cursor.position, cursor.accept_word()
+        if option is None:
+            raise cursor.error()
+        value_at, value = cursor.position, cursor.accept_word() or cursor.accept_number() or cursor.accept_string()
+        if option == "format":
+            if value not in ("json", "text"):
+                raise unsupported(f"EXPLAIN (FORMAT {(value or '').upper()})", "use TEXT or JSON", value_at)
+            as_json = value == "json"
+        elif option in ("analyze", "analyse"):
+            analyze = value not in _NO
+        elif option not in _EXPLAIN_OPTIONS:
+            raise SQLSyntaxError(f'unrecognized EXPLAIN option "{option}"', position=position + 1)
+        if not cursor.accept(","):
+            break
+    cursor.expect(")")
+    return analyze, as_json
 
 
 def with_options(query: Query, state_ttl: StateTtl | None) -> Query:

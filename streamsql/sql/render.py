@@ -15,6 +15,7 @@ from streamsql.sql.cursor_statements import CloseCursor, DeclareCursor, Fetch
 from streamsql.sql.durations import render_duration
 from streamsql.sql.flow_statements import AddColumn, AlterFlow, CreateSink, ResetStream
 from streamsql.sql.includes import render_includes
+from streamsql.sql.locks import LockTable
 from streamsql.sql.names import quote_name, quote_path, quote_string
 from streamsql.sql.render_columns import plain_type, render_column
 from streamsql.sql.render_definitions import DEFINITION_RENDERERS
@@ -41,7 +42,6 @@ from streamsql.sql.statements import (
     ExplainWhy,
     Insert,
     Listen,
-    LockTable,
     Notify,
     OptionValue,
     Prepare,
@@ -175,7 +175,8 @@ def _create_table(statement: CreateTable) -> str:
         name = f"CONSTRAINT {quote_name(statement.key_name)} " if statement.key_name else ""
         elements.append(f"{name}PRIMARY KEY{_columns(statement.primary_key)}")
     elements += map(render_constraint, statement.constraints)
-    options = f" WITH ({_options(statement.options)})" if statement.options else ""
+    given = {**statement.options, **statement.storage}
+    options = f" WITH ({_options(given)})" if given else ""
     return f"{_create_table_head(statement)} ({', '.join(elements)}){options}{_on_commit(statement)}"
 
 
@@ -329,6 +330,12 @@ def _fetch(statement: Fetch) -> str:
     return f"{verb} {statement.direction.value} {count} FROM {quote_name(statement.name)}{timeout}"
 
 
+def _explain(statement: Explain) -> str:
+    options = [*(["ANALYZE"] if statement.analyze else []), *(["FORMAT JSON"] if statement.as_json else [])]
+    listed = f"({', '.join(options)}) " if options else ""
+    return f"EXPLAIN {listed}{_query(statement.query)}"
+
+
 def _lock(statement: LockTable) -> str:
     nowait = " NOWAIT" if statement.nowait else ""
     return f"LOCK TABLE {', '.join(map(quote_path, statement.names))} IN {statement.mode.upper()} MODE{nowait}"
@@ -383,7 +390,7 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     Discard: lambda statement: f"DISCARD {statement.what.upper()}",
     Drop: _drop,
     ExplainWhy: lambda statement: f"EXPLAIN WHY {quote_path(statement.name)}",
-    Explain: lambda statement: f"EXPLAIN {'(FORMAT JSON) ' if statement.as_json else ''}{_query(statement.query)}",
+    Explain: _explain,
     Insert: _insert,
     Query: _query,
     SetVariable: _set,

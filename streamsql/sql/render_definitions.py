@@ -14,6 +14,7 @@ from streamsql.sql.render_trees import postgres_sql
 from streamsql.sql.sequences import AlterSequence, CreateSequence, DropSequence
 from streamsql.sql.statements import ColumnDefinition, Statement
 from streamsql.sql.types import AddLabel, CreateType, DropType, MoveType
+from streamsql.sql.upkeep import Upkeep
 
 
 def _if(said: bool, words: str) -> str:
@@ -101,6 +102,11 @@ def _set_type(action: a.SetType) -> str:
     return f"ALTER COLUMN {quote_name(action.name)} TYPE {type_text(column)}{using}"
 
 
+def _upkeep(statement: Upkeep) -> str:
+    of = f" {statement.of.upper()}" if statement.verb == "REINDEX" else ""
+    return f"{statement.verb}{of} {', '.join(map(quote_path, statement.names))}".rstrip()
+
+
 def _drop_part(what: str) -> Callable[[Any], str]:
     return lambda action: (
         f"DROP {what} {_if(action.if_exists, 'EXISTS')}{quote_name(action.name)}{_cascade(action.cascade)}"
@@ -122,6 +128,7 @@ _ACTIONS: dict[type, Callable[[Any], str]] = {
     a.SetNotNull: lambda action: (
         f"ALTER COLUMN {quote_name(action.name)} {'SET' if action.not_null else 'DROP'} NOT NULL"
     ),
+    a.SetStorage: lambda action: f"RESET ({', '.join(action.names)})",
     a.SetType: _set_type,
 }
 
@@ -136,6 +143,7 @@ DEFINITION_RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     DropSequence: lambda s: _drop("SEQUENCE", s.sequences, s.if_exists, s.cascade),
     DropType: lambda s: _drop("TYPE", s.names, s.if_exists, s.cascade),
     MoveType: _move_type,
+    Upkeep: _upkeep,
     RenameIndex: lambda s: (
         f"ALTER INDEX {_if(s.if_exists, 'EXISTS')}{quote_path(s.index)} RENAME TO {quote_name(s.new_name)}"
     ),

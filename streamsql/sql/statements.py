@@ -152,8 +152,9 @@ class OnCommit(enum.Enum):
 class CreateTable(Statement):
     """CREATE [TEMP] TABLE name (columns [, PRIMARY KEY (...)]) [ON COMMIT ...] [WITH (options)].
 
-    `on_commit` None: no temporary one. With options a connector fills it. `key_name` is the primary key's name. Once looked up,
-    `names` has the keys of the tables that foreign keys name, and the OIDs of the types, by the names there.
+    `on_commit` None: no temporary one. With options a connector fills it; `storage` are options of PostgreSQL's own storage,
+    which mean nothing here. `key_name` is the primary key's name. Once looked up, `names` has the keys of the tables that
+    foreign keys name, and the OIDs of the types, by the names there.
     """
 
     name: str
@@ -163,6 +164,7 @@ class CreateTable(Statement):
     on_commit: OnCommit | None = None
     options: dict[str, str] = field(default_factory=dict)
     option_positions: dict[str, int] = field(default_factory=dict)
+    storage: dict[str, str] = field(default_factory=dict)
     key_name: str = ""
     constraints: tuple[Constraint, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
@@ -300,10 +302,14 @@ class Describe(Statement):
 
 @dataclass(frozen=True, slots=True)
 class Explain(Statement):
-    """EXPLAIN query (or CREATE MATERIALIZED VIEW ... AS query: `query` is its query); `as_json` for (FORMAT JSON)."""
+    """EXPLAIN query (or CREATE MATERIALIZED VIEW ... AS query: `query` is its query); `as_json` for (FORMAT JSON).
+
+    `analyze`: the query is run, and it is told how long its parts took.
+    """
 
     query: Query
     as_json: bool = False
+    analyze: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,17 +411,6 @@ class CopyTo(Statement):
     query: Query | Subscribe
     options: dict[str, OptionValue] = field(default_factory=dict)
     name: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LockTable(Statement):
-    """LOCK TABLE names [IN mode MODE] [NOWAIT]."""
-
-    names: tuple[str, ...]
-    mode: str = "access exclusive"
-    nowait: bool = False
-    name_positions: tuple[int, ...] = ()
-    mode_position: int = 0
 
 
 @dataclass(frozen=True, slots=True)

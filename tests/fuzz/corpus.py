@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.golden import datadriven
 from tests.pgwire.wire import bind, frame, parse, startup, string
+from tests.security.who_may import CASES
 
 TESTS = Path(__file__).parents[1]
 # kept out: what takes the server itself longer than a statement's timeout to be asked for
@@ -28,6 +29,20 @@ _VALUES = [
 ]  # fmt: skip
 
 
+# what neither has
+_MORE = (
+    "EXPLAIN (ANALYZE, FORMAT JSON, BUFFERS off) SELECT k, count(*) FROM guarded GROUP BY k",
+    "VACUUM (ANALYZE, PARALLEL 2) guarded (k)",
+    "REINDEX (VERBOSE) TABLE CONCURRENTLY guarded",
+    "CLUSTER guarded USING guarded_pkey",
+    "SELECT pg_advisory_lock(1, 2), pg_try_advisory_xact_lock_shared(k) FROM guarded",
+    "SELECT pg_advisory_unlock_all()",
+    "CREATE UNLOGGED TABLE u (a INT PRIMARY KEY) WITH (fillfactor = 70, autovacuum_enabled = off)",
+    "ALTER TABLE guarded SET (fillfactor = 70), ADD COLUMN IF NOT EXISTS more numeric(10, 2) DEFAULT 1e3",
+    "SELECT row_to_json(ROW(1, 'a', ROW(2.5e-1))), to_jsonb((1, 2))",
+)
+
+
 @cache
 def statements() -> list[str]:
     """List statements that mean something."""
@@ -38,6 +53,7 @@ def statements() -> list[str]:
     for name in _QUERIES:
         for queries in json.loads((TESTS / "server" / name).read_text("utf-8")).values():
             found += queries
+    found += [*CASES, *_MORE]
     assert len(found) > 500
     return found
 

@@ -190,6 +190,22 @@ def _runs(connection: Connection, name: str, arguments: str) -> bool:
     return True
 
 
+def test_explain_analyze_runs_the_query_and_says_what_it_did(connection: Connection):
+    query = "SELECT count(*) FROM games AS a, games AS b, generate_series(1, 3) WHERE a.id <= b.id"
+    (row,) = connection.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}".encode()).fetchall()
+    (told,) = row[0]
+    assert told["Plan"]["Actual Rows"] == 1
+    assert 0 < told["Plan"]["Actual Total Time"] <= told["Execution Time"]
+    text = [line for (line,) in connection.execute(f"EXPLAIN ANALYZE {query}".encode())]
+    assert any("Total Time" in line for line in text)
+    assert any("1 row" in line for line in text)
+    assert not any("_rows." in line for line in text)
+    # what is answered by what is known of the table has nothing to say, and is shown as it was planned
+    assert len(connection.execute("EXPLAIN ANALYZE SELECT count(*) FROM games").fetchall()) > 4
+    with pytest.raises(psycopg.errors.FeatureNotSupported, match="EXPLAIN ANALYZE of a continuous query"):
+        connection.execute("EXPLAIN ANALYZE SELECT k, count(*) FROM events GROUP BY k EMIT UPDATE")
+
+
 def test_explain_gives_plans_as_json(connection: Connection):
     for query in ("SELECT count(*) FROM games WHERE id > 1", "SELECT k, count(*) FROM events GROUP BY k EMIT UPDATE"):
         row = connection.execute(f"EXPLAIN (FORMAT JSON) {query}".encode()).fetchone()

@@ -46,6 +46,7 @@ from streamsql.server.statements import (
     subscribe,
     transaction,
     truncate,
+    upkeep,
     upsert,
     user_type,
     verify,
@@ -59,6 +60,8 @@ from streamsql.sql import sequences as q
 from streamsql.sql import statements as s
 from streamsql.sql import types as y
 from streamsql.sql.altering import AlterTable
+from streamsql.sql.locks import LockTable
+from streamsql.sql.upkeep import Upkeep
 
 Describe = Callable[[Context, Any, Values], Awaitable["list[ResultColumn] | None"]]
 Execute = Callable[[Context, Any, Values], Awaitable[Outcome]]
@@ -122,7 +125,7 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.Subscribe: Handler(subscribe.execute, subscribe.columns, at_once=True),
     s.Transaction: Handler(transaction.execute),
     s.Listen: Handler(channel.listen),
-    s.LockTable: Handler(lock.execute),
+    LockTable: Handler(lock.execute),
     s.Notify: Handler(channel.notify),
     s.Prepare: Handler(prepared.prepare),
     s.Unlisten: Handler(channel.unlisten),
@@ -130,6 +133,7 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.Verify: Handler(verify.execute, verify.columns),
     s.Update: Handler(change.execute, returned_columns, change.types_of, at_once=True),
     AlterTable: Handler(alter.execute, at_once=True),
+    Upkeep: Handler(upkeep.execute, at_once=True),
     n.AlterSchema: Handler(schema.alter, at_once=True),
     n.CreateSchema: Handler(schema.create, at_once=True),
     n.DropSchema: Handler(schema.drop, at_once=True),

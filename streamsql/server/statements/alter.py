@@ -17,9 +17,9 @@ from streamsql.plan.sequence_calls import sequence_of_default
 from streamsql.server.context import Context, Values
 from streamsql.server.numbering import found
 from streamsql.server.results import Done, notice
-from streamsql.server.statements.create import block_notices
+from streamsql.server.statements.create import block_notices, storage_notices
 from streamsql.server.statements.drop import cascade_notices
-from streamsql.sql.altering import Action, AddColumn, AddConstraint, AlterTable, SetDefault
+from streamsql.sql.altering import Action, AddColumn, AddConstraint, AlterTable, SetDefault, SetStorage
 from streamsql.sql.constraints import Constraint, ForeignKey
 from streamsql.sql.names import Key, parted
 from streamsql.sql.statements import ColumnDefinition
@@ -35,20 +35,22 @@ async def execute(context: Context, statement: AlterTable, values: Values) -> Do
         known = [made.bare for made in context.catalog]
         raise UndefinedTable(f'relation "{name}" does not exist', hint=nearest(name, known), position=position)
     _check(context, context.catalog.objects[key], position)
+    ignored = [name for action in statement.actions if isinstance(action, SetStorage) for name in action.names]
+    actions = [action for action in statement.actions if not isinstance(action, SetStorage)]
     await _check_defaults(context, statement, key)
     lookup = context.lookup
     resolved = AlterTable(
         statement.text, statement.position, statement.name, statement.name_position,
-        tuple(_with_keys(action, lookup, statement.name, key) for action in statement.actions), statement.if_exists,
+        tuple(_with_keys(action, lookup, statement.name, key) for action in actions), statement.if_exists,
     )  # fmt: skip
 
     def change() -> tuple[list[str], list[CatalogObject]]:
         table = _check(context, engine.catalog.find(key), position)
         require_owner(engine.catalog, role, table)
-        return altering.alter(engine, table, resolved)
+        return altering.alter(engine, table, resolved) if resolved.actions else ([], [])
 
     told, gone = await context.on_engine(change)
-    notices = [notice(text) for text in told] + cascade_notices(gone)
+    notices = [notice(text) for text in told] + cascade_notices(gone) + storage_notices(ignored)
     return Done("ALTER TABLE", notices + block_notices(context, "ALTER TABLE"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -44,6 +45,11 @@ def block_notices(context: Context, what: str) -> list[dict[str, str]]:
     return [notice(f"{what} takes effect at once: ROLLBACK does not undo it", severity="WARNING", sqlstate="25000")]
 
 
+def storage_notices(names: Iterable[str]) -> list[dict[str, str]]:
+    """Say of options by which PostgreSQL stores a table that they do nothing here."""
+    return [notice(f'storage parameter "{name}" has no effect', hint="DuckDB stores the rows") for name in names]
+
+
 async def relation(context: Context, statement: CreateStream | CreateTable, values: Values) -> Done:
     what = "CREATE STREAM" if isinstance(statement, CreateStream) else "CREATE TABLE"
     require_connector(context.catalog, context.asker.role, statement.options.get("connector"))
@@ -56,6 +62,8 @@ async def relation(context: Context, statement: CreateStream | CreateTable, valu
     statement = resolved(statement)
     await check_defaults(context, statement)
     made = await create_relation(context, statement)
+    if isinstance(statement, CreateTable):
+        told += storage_notices(statement.storage)
     return Done(what, [*told, *block_notices(context, what)] if made else [exists_notice(statement.name)])
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from typing import Any
+
+import duckdb
 
 from streamsql.base.errors import FeatureNotSupported, StreamSQLError
 from streamsql.base.types import JSON, TEXT
@@ -19,7 +20,7 @@ from streamsql.server.context import Context, Values
 from streamsql.server.reads import describe_on
 from streamsql.server.results import ResultColumn, Rows, static_rows
 from streamsql.server.statements.query import check_continuous
-from streamsql.sql.statements import Explain, Query
+from streamsql.sql.statements import Explain
 
 
 async def columns(context: Context, statement: Explain, values: Values) -> list[ResultColumn]:
@@ -30,6 +31,11 @@ async def execute(context: Context, statement: Explain, values: Values) -> Rows:
     query, found = statement.query, await columns(context, statement, values)
     if query.parameter_count:
         raise FeatureNotSupported("EXPLAIN of a query with parameters is not supported", hint="write the values out")
+    if query.emit is not None and statement.analyze:
+        raise FeatureNotSupported(
+            "EXPLAIN ANALYZE of a continuous query is not supported",
+            hint="it has no end: EXPLAIN shows its stages, streamsql.views what it has done",
+        )
     if query.emit is not None:
         check_continuous(context, query)
         require_sources(context.catalog, context.asker.role, query)
@@ -43,8 +49,7 @@ async def execute(context: Context, statement: Explain, values: Values) -> Rows:
         if statement.as_json:
             lines = [json.dumps([{"Plan": {"Node Type": "Continuous Query", "Stages": lines}}], indent=2)]
     else:
-        options = "(FORMAT json) " if statement.as_json else ""
-        text = await context.reads.compute(lambda: _duckdb_plan(context, query, options))
+        text = await context.run_own(lambda cursor: _duckdb_plan(context, statement, cursor))
         lines = [_as_json(text)] if statement.as_json else [_AD_HOC, *text.splitlines()]
     return static_rows(found, [(line,) for line in lines], "EXPLAIN")
 
@@ -52,26 +57,49 @@ async def execute(context: Context, statement: Explain, values: Values) -> Rows:
 _AD_HOC = "ad hoc: answered once by DuckDB from the current epoch"
 
 
-def _duckdb_plan(context: Context, query: Query, options: str) -> str:
+def _duckdb_plan(context: Context, statement: Explain, cursor: duckdb.DuckDBPyConnection) -> str:
+    query = statement.query
     try:
-        with contextlib.closing(context.own_cursor()) as cursor, translated():
+        with translated():
             sql = adhoc_sql(query.tree, query, context.own_scope(cursor))
-            text = str(cursor.execute(f"EXPLAIN {options}{sql}").fetchall()[0][1])
+            text = _told(cursor, sql, analyze=statement.analyze, as_json=statement.as_json)
+            if statement.analyze and "operator" not in text and text.count("╭") < 2:
+                # it was answered without being run, by what is known of the table
+                text = _told(cursor, sql, analyze=False, as_json=statement.as_json)
     except StreamSQLError as error:
         raise located(error, query.tree, query) from error
     return text.replace("_rows.", "").replace(" state.", " ")
 
 
+def _told(cursor: duckdb.DuckDBPyConnection, sql: str, *, analyze: bool, as_json: bool) -> str:
+    words = [*(["ANALYZE"] if analyze else []), *(["FORMAT json"] if as_json else [])]
+    options = f"({', '.join(words)}) " if words else ""
+    return str(cursor.execute(f"EXPLAIN {options}{sql}").fetchall()[0][1])
+
+
 def _as_json(text: str) -> str:
     """Write DuckDB's plan with the keys that readers of PostgreSQL's plans know."""
-    return json.dumps([{"Plan": _node(json.loads(text)[0])}], indent=2)
+    read = json.loads(text)
+    if isinstance(read, list):
+        return json.dumps([{"Plan": _node(read[0])}], indent=2)
+    top = read["operator"][0]
+    while top["type"] in ("RESULT_COLLECTOR", "EXPLAIN_ANALYZE"):
+        top = top["children"][0]
+    return json.dumps([{"Plan": _node(top), "Execution Time": round(_seconds(top) * 1000, 3)}], indent=2)
+
+
+def _seconds(node: dict[str, Any]) -> float:
+    return float(node["timing"]) + sum(map(_seconds, node.get("children", ())))
 
 
 def _node(node: dict[str, Any]) -> dict[str, Any]:
     details = dict(node.get("extra_info") or {})
-    made: dict[str, Any] = {"Node Type": str(node["name"]).strip().replace("_", " ").title()}
+    name = node["name"] if "name" in node else node["type"]
+    made: dict[str, Any] = {"Node Type": str(name).strip().replace("_", " ").title()}
     rows = str(details.pop("Estimated Cardinality", ""))
     if rows.isdecimal():
         made["Plan Rows"] = int(rows)
+    if "timing" in node:
+        made |= {"Actual Rows": node["intermediate_rows"], "Actual Total Time": round(_seconds(node) * 1000, 3)}
     plans = [_node(child) for child in node.get("children") or []]
     return {**made, **details, **({"Plans": plans} if plans else {})}

@@ -86,13 +86,9 @@ async def rows_of(context: Context, statement: Insert, values: Values, relation:
             lambda cursor: _selected(context, made, values, relation, cursor, context.scope(cursor)), context.cancel
         )
     else:
-
-        def read() -> tuple[list[ColumnDefinition], pa.Table]:
-            cursor = context.own_cursor()
-            with contextlib.closing(cursor):
-                return _selected(context, made, values, relation, cursor, context.own_scope(cursor))
-
-        columns, given = await context.reads.compute(read)
+        columns, given = await context.run_own(
+            lambda cursor: _selected(context, made, values, relation, cursor, context.own_scope(cursor))
+        )
     if numbered:
         columns, given = await with_numbers(context, relation, columns, given)
     return await _conformed(context, columns, given, relation)

@@ -10,7 +10,7 @@ from streamsql.base.errors import FeatureNotSupported, NoActiveTransaction
 from streamsql.catalog.rights import require_any
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done
-from streamsql.sql.statements import LockTable
+from streamsql.sql.locks import LockTable
 
 _CHANGES = ("UPDATE", "DELETE", "TRUNCATE")
 # the modes that there are, and the privileges of which PostgreSQL asks for one

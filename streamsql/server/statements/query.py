@@ -34,6 +34,7 @@ from streamsql.server.known import Bound
 from streamsql.server.numbering import answered
 from streamsql.server.reads import describe_on
 from streamsql.server.results import Batches, ResultColumn, Rows, Wake, only
+from streamsql.server.statements.advisory_calls import locking, locks
 from streamsql.server.statements.cancel_calls import canceller, cancelling, cancels
 from streamsql.server.statements.notify_calls import rewritten, telling
 from streamsql.server.streaming import canonical, every
@@ -72,6 +73,9 @@ async def columns(context: Context, statement: Query, values: Values) -> list[Re
             statement = dataclasses.replace(
                 statement, tree=await answered(context, statement, statement.tree, describing=True)
             )
+        taken = locks(statement)
+        if taken is not None:
+            return taken.shown((await _bound(context, taken.query, values)).columns)
         cancelled = cancels(statement)
         if cancelled is not None:
             return cancelled.shown((await _bound(context, cancelled.query, values)).columns)
@@ -98,6 +102,12 @@ async def execute(context: Context, statement: Query, values: Values) -> Rows:
         if statement.parameter_count and values.texts:
             tree, values = substituted(tree, values.types, values.texts), Values()
         statement = dataclasses.replace(statement, tree=await answered(context, statement, tree), parameter_count=0)
+    taken = locks(statement)
+    if taken is not None:
+        rows = await _adhoc(context, taken.query, values)
+        rows.columns = taken.shown(rows.columns)
+        rows.batches = locking(context, rows.batches, taken.places)
+        return rows
     cancelled = cancels(statement)
     if cancelled is not None:
         rows = await _adhoc(context, cancelled.query, values)

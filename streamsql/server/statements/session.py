@@ -67,6 +67,7 @@ async def discard(context: Context, statement: Discard, values: Values) -> Done:
             raise ActiveTransaction("DISCARD ALL cannot run inside a transaction block")
         await context.cursors.close(None)
         context.transaction.act(ListenTo(None, begins=False))
+        context.known.advisory.release_all(context.logged_in.process_id, transaction=False)
         context.prepared.clear()
         context.variables.discard_all()
     if statement.what in ("all", "sequences"):
