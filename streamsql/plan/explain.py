@@ -97,9 +97,7 @@ def _recomputed(recomputed: Recomputed, outputs: str) -> list[str]:
         found += _with_time(recomputed)
         return [name, output, f"keys: {', '.join(part.keys)}", *found, why]
     if isinstance(part, Tail):
-        name = (
-            f"Recompute touched keys from their first changed row on and compare  (strategy: {Strategy.RECOMPUTE.value})"
-        )
+        name = f"Recompute touched keys from their first changed row on and compare  (strategy: {Strategy.RECOMPUTE.value})"
         return [name, output, f"keys: {', '.join(part.keys) or 'none'}", f"order: {part.order}"]
     if recomputed.inner is not None:
         assert recomputed.inner.recomputed is not None

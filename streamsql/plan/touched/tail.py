@@ -125,7 +125,8 @@ class _Tail:
         by = [at_scan(self.scan, c) for c in canonical]
         self._hand_up([f"{quoted(c)} AS __h{i}" for i, c in enumerate(hidden)], items, condition)
         whole = self._select(names, over, self._input(""), self._input("", "false"))
-        again = self._select(names, over, self._input(self._from_on(by), near=after(by[-1], "since")), self._input(self._before(by)))
+        rows, before = self._input(self._from_on(by), near=after(by[-1], "since")), self._input(self._before(by))
+        again = self._select(names, over, rows, before)
         tail = Tail(
             tuple(people(self.block, c) for c in canonical[:-1]), tuple(names[count:]), (), len(hidden), whole, "",
             (self.source,), self._changed(by, back, ahead), people(self.block, canonical[-1]),
