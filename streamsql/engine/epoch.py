@@ -378,11 +378,9 @@ class Engine:
         if isinstance(relation, Stream) and relation.retention_us == 0:
             return
         try:
-            self.store.run(
-                f"INSERT INTO {relation.rows_table} BY NAME "
-                f'SELECT *, make_timestamp($1) AS __arrived_at FROM "__kept {relation.id}"',
-                now,
-            )
+            kept = f'SELECT *, make_timestamp($1) AS __arrived_at FROM "__kept {relation.id}"'
+            with self._kept[relation.id].in_row_groups():
+                self.store.run(f"INSERT INTO {relation.rows_table} BY NAME {kept}", now)
         except duckdb.Error as error:
             raise self._refused(translate(error), relation) from error
 

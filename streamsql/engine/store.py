@@ -56,6 +56,10 @@ PREPARED_MAX = 10_000
 
 STREAM_ROWS_MAX = 25_000
 
+ROW_GROUP_ROWS = (
+    122_880  # of DuckDB's tables; a record batch of so many is written without looking at what is beside it
+)
+
 ARROW_ROWS_MAX = 131_072  # in one record batch, as by default
 
 
@@ -68,6 +72,7 @@ class Delta:
 
     def __init__(self, empty: pa.Table) -> None:
         self.batch = empty
+        self._rows_each = STREAM_ROWS_MAX
 
     @contextlib.contextmanager
     def narrowed(self, mask: npt.NDArray[np.bool_]) -> Iterator[None]:
@@ -78,6 +83,15 @@ class Delta:
             yield
         finally:
             self.batch = whole
+
+    @contextlib.contextmanager
+    def in_row_groups(self) -> Iterator[None]:
+        """Give large record batches for a while, as is best for writing them."""
+        self._rows_each = ROW_GROUP_ROWS
+        try:
+            yield
+        finally:
+            self._rows_each = STREAM_ROWS_MAX
 
     def clear(self) -> None:
         """Hold no rows any more."""
@@ -90,7 +104,7 @@ class Delta:
         batch = self.batch
         if batch.num_rows > 2 * STREAM_ROWS_MAX:
             # DuckDB gives each record batch to one thread
-            batch = pa.Table.from_batches(batch.to_batches(STREAM_ROWS_MAX), batch.schema)
+            batch = pa.Table.from_batches(batch.to_batches(self._rows_each), batch.schema)
         return batch.__arrow_c_stream__(requested_schema)
 
 

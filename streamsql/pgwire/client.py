@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from streamsql.base.errors import AuthorizationError, FeatureNotSupported, ProtocolViolation
-from streamsql.pgwire.copy_binary import chained
+from streamsql.pgwire.copy_frames import chained
 from streamsql.pgwire.messages import message, text_bytes
 from streamsql.pgwire.saslprep import saslprep
 from streamsql.pgwire.scram import SCRAM, SCRAM_PLUS

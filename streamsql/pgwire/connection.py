@@ -48,6 +48,8 @@ from streamsql.pgwire.states import (
 _HEADER = struct.Struct(">BI")
 _LENGTH = struct.Struct(">I")
 _read_header = _HEADER.unpack_from
+# a CopyData message of so many bytes is an event of its own
+_LARGE_COPY_BYTES = 1 << 16
 
 
 class Connection:
@@ -151,6 +153,10 @@ class Connection:
         The loop is tight because psql sends one message a line. The copy of the buffer is linear: all of it but the
         last, incomplete message is taken now, and that one is not copied again before it is complete.
         """
+        _, first = _read_header(self._buffer, self._offset)
+        if first >= _LARGE_COPY_BYTES:  # what comes behind it can wait, and is not copied meanwhile
+            begin, self._offset = self._offset + 5, self._offset + 1 + first
+            return CopyData(bytes(memoryview(self._buffer)[begin : self._offset]))
         data = bytes(memoryview(self._buffer)[self._offset :])
         parts: list[bytes] = []
         append = parts.append

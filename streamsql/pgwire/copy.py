@@ -71,7 +71,8 @@ class CopyDecoder:
         self._schema = pa.schema([(c.name, canonical_arrow(c.type, c.modifier)) for c in columns])
         self._pieces: list[bytes] = []
         self._gathered = 0
-        self._wanted = limits.copy_batch_bytes_max
+        self.batch_bytes = limits.copy_batch_bytes_max
+        self._wanted = self.batch_bytes
         self._lines = 0  # before the first byte of what is gathered
         self._header_due = options.header != "none"
         self._ended = False
@@ -91,7 +92,7 @@ class CopyDecoder:
         self._pieces = [whole[end:]]
         self._gathered = len(whole) - end
         # a record longer than a batch is not searched again before it has doubled, so that the work stays linear
-        self._wanted = max(self._limits.copy_batch_bytes_max, 2 * self._gathered)
+        self._wanted = max(self.batch_bytes, 2 * self._gathered)
         return self._batches(whole[:end])
 
     def finish(self) -> list[pa.RecordBatch]:

@@ -21,6 +21,7 @@ from streamsql.base.types import (
     duckdb_name,
     wire_column,
 )
+from streamsql.engine.joined import Joined
 from streamsql.pgwire.copy import CopyDecoder
 from streamsql.pgwire.copy_binary import BinaryCopyDecoder
 from streamsql.pgwire.copy_out import CopyEncoder
@@ -203,6 +204,7 @@ class CopyIn:
     binary: bool = False
     where: str | None = None
     batches: list[pa.RecordBatch] = field(default_factory=list)
+    joined: Joined = field(default_factory=Joined)
     row_count: int = 0
     pieces: list[bytes] = field(default_factory=list)
     byte_count: int = 0

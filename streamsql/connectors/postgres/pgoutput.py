@@ -40,7 +40,7 @@ from streamsql.base.errors import (
 from streamsql.connectors.postgres.connection import server_error
 from streamsql.engine.kept_values import MOVED, SAME
 from streamsql.pgwire import client
-from streamsql.pgwire.copy_binary import values_at
+from streamsql.pgwire.copy_frames import values_at
 from streamsql.pgwire.values.column import Numbers
 
 # bytes before a message of pgoutput: CopyData's head, and XLogData's own

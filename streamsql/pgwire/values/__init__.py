@@ -40,7 +40,7 @@ from streamsql.pgwire.values import (
     vector,
     zoned,
 )
-from streamsql.pgwire.values.column import BadValue, Codec, Numbers, Piece, binary_of_fixed
+from streamsql.pgwire.values.column import BadValue, Codec, Fixed, Numbers, Piece, binary_of_fixed
 
 __all__ = ["CODECS", "UTC", "BadValue", "codec_of", "decode_column", "decode_value", "encode_rows", "parse_text"]
 
@@ -195,8 +195,15 @@ def decode_column(values: Sequence[bytes | None], wire_type: WireType, format_co
     return parse_text(text.from_bytes(values), wire_type, zone=zone)
 
 
-def decode_binary(values: pa.Array, wire_type: WireType, modifier: int) -> pa.Array:
-    """Read a binary array of values in PostgreSQL's binary format as canonical Arrow; nulls stay null. Raises BadValue."""
+def decode_binary(values: Fixed | pa.Array, wire_type: WireType, modifier: int) -> pa.Array:
+    """Read values in PostgreSQL's binary format as canonical Arrow; nulls stay null. Raises BadValue.
+
+    They are a binary array, or `Fixed` where the type's codec has a `from_fixed`.
+    """
+    if isinstance(values, Fixed):
+        read = codec_of(wire_type).from_fixed
+        assert read is not None
+        return read(values)
     if wire_type is types.NUMERIC:
         return numeric.from_binary(values, modifier)
     return codec_of(wire_type).from_binary(values)

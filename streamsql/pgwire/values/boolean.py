@@ -11,7 +11,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsql.base.errors import InvalidTextRepresentation
-from streamsql.pgwire.values.column import BadValue, BinaryValues, Codec, Piece, check_width, from_numbers, join_fixed
+from streamsql.pgwire.values.column import (
+    BadValue,
+    BinaryValues,
+    Codec,
+    Fixed,
+    Piece,
+    check_width,
+    from_numbers,
+    join_fixed,
+)
 
 _TRUE = ("t", "tr", "tru", "true", "y", "ye", "yes", "on", "1")
 _FALSE = ("f", "fa", "fal", "fals", "false", "n", "no", "of", "off", "0")
@@ -42,7 +51,7 @@ def _from_text(strings: pa.Array, _: int) -> pa.Array:
     return _MEANINGS.take(found)
 
 
-def _from_binary(values: BinaryValues) -> pa.Array:
+def _from_binary(values: BinaryValues | Fixed) -> pa.Array:
     numbers, null = join_fixed(values, np.uint8, "boolean")
     return pc.cast(from_numbers(numbers, pa.uint8(), null), pa.bool_())
 
@@ -52,4 +61,4 @@ def _value_to_text(value: bytes) -> str:
     return "t" if value[0] else "f"
 
 
-BOOLEAN = Codec(_to_text, _to_binary, _from_text, _from_binary, _value_to_text)
+BOOLEAN = Codec(_to_text, _to_binary, _from_text, _from_binary, _value_to_text, _from_binary)

@@ -24,6 +24,20 @@ Piece: TypeAlias = "Numbers | pa.Array"
 # values in the binary format: one by one as messages bring them, or a binary array
 BinaryValues: TypeAlias = "Sequence[bytes | None] | pa.Array"
 
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """Values in the binary format that all have one width: an array of items of so many bytes, and which are NULL, if any."""
+
+    values: Numbers
+    null: Numbers | None = None
+
+    def slice(self, offset: int, length: int) -> Fixed:
+        """Give some of them, as Arrow's arrays do."""
+        part = slice(offset, offset + length)
+        return Fixed(self.values[part], None if self.null is None else self.null[part])
+
+
 WHITE_SPACE = " \t\n\r\v\f"  # PostgreSQL's; Python's str.strip takes more away
 CAREFUL_ROWS_MAX = 64  # at this size a slice that the fast path cannot read is read value by value
 
@@ -46,7 +60,8 @@ class Codec:
 
     `to_text` and `to_binary` take a canonical Arrow array and give a piece. `from_text` takes a string array and a type
     modifier, `from_binary` values of the binary format; both give canonical Arrow and raise BadValue. `value_to_text`
-    turns one binary value into its text; it raises StreamSQLError.
+    turns one binary value into its text; it raises StreamSQLError. `from_fixed` reads as `from_binary` does, where all
+    values of the type have one width.
     """
 
     to_text: Callable[[pa.Array], Piece]
@@ -54,6 +69,7 @@ class Codec:
     from_text: Callable[[pa.Array, int], pa.Array]
     from_binary: Callable[[BinaryValues], pa.Array]
     value_to_text: Callable[[bytes], str]
+    from_fixed: Callable[[Fixed], pa.Array] | None = None
 
 
 def read_in_two_speeds(
@@ -149,12 +165,15 @@ def as_values(values: BinaryValues) -> Sequence[bytes | None]:
     return values.to_pylist() if isinstance(values, pa.Array) else values
 
 
-def join_fixed(values: BinaryValues, dtype: Any, type_name: str) -> tuple[Numbers, Numbers]:
-    """Join binary values of one width into a numpy array; give it and the mask of the nulls.
+def join_fixed(values: BinaryValues | Fixed, dtype: Any, type_name: str) -> tuple[Numbers, Numbers]:
+    """Join binary values of one width into a numpy array, which may be a view; give it and the mask of the nulls.
 
     Raises BadValue with InvalidBinaryRepresentation for a value of another width.
     """
     dtype = np.dtype(dtype)
+    if isinstance(values, Fixed):
+        null = np.zeros(len(values.values), bool) if values.null is None else values.null
+        return values.values.view(dtype), null
     if isinstance(values, pa.Array):
         return _join_array(values, dtype, type_name)
     zero = bytes(dtype.itemsize)
@@ -176,6 +195,15 @@ def _join_array(values: pa.Array, dtype: Any, type_name: str) -> tuple[Numbers, 
     _, offsets, data = values.buffers()
     start = np.frombuffer(offsets, np.int32, 1, values.offset * 4)[0]
     return np.frombuffer(data, dtype, count=len(values), offset=start), null
+
+
+def octets_of(values: pa.Array) -> Numbers:
+    """View the bytes of a binary array from its first value to its last, one behind the other."""
+    _, offsets, data = values.buffers()
+    if data is None or not len(values):
+        return np.zeros(0, np.uint8)
+    ends = np.frombuffer(offsets, np.int32, len(values) + 1, values.offset * 4)
+    return np.frombuffer(data, np.uint8, count=ends[-1] - ends[0], offset=ends[0])
 
 
 def check_widths(values: pa.Array, width: int, type_name: str) -> None:

@@ -18,6 +18,7 @@ from streamsql.pgwire.values.calendar import DATE_INFINITY, DAY_US, TIMESTAMP_IN
 from streamsql.pgwire.values.column import (
     BinaryValues,
     Codec,
+    Fixed,
     Numbers,
     Piece,
     check_width,
@@ -118,7 +119,7 @@ def _date_from_text(strings: pa.Array, _: int) -> pa.Array:
     return read_in_two_speeds(strings, lambda s: pc.cast(s, pa.date32()), calendar.read_date, pa.date32())
 
 
-def _date_from_binary(values: BinaryValues) -> pa.Array:
+def _date_from_binary(values: BinaryValues | Fixed) -> pa.Array:
     wire, null = join_fixed(values, ">i4", "date")
     days = np.minimum(wire.astype(np.int64) + _EPOCH_DAYS, DATE_INFINITY)
     days[wire == _INT32_MIN] = -DATE_INFINITY
@@ -150,7 +151,7 @@ def _time_from_text(strings: pa.Array, _: int) -> pa.Array:
     return read_in_two_speeds(strings, _fast_time, calendar.read_time, _TIME)
 
 
-def _time_from_binary(values: BinaryValues) -> pa.Array:
+def _time_from_binary(values: BinaryValues | Fixed) -> pa.Array:
     wire, null = join_fixed(values, ">i8", "time")
     return from_numbers(wire.astype(np.int64), _TIME, null)
 
@@ -168,7 +169,7 @@ def _timestamp_to_binary(column: pa.Array) -> Piece:
     return shifted.astype(">i8")
 
 
-def _microseconds_from_binary(values: BinaryValues, name: str) -> tuple[Numbers, Numbers]:
+def _microseconds_from_binary(values: BinaryValues | Fixed, name: str) -> tuple[Numbers, Numbers]:
     wire, null = join_fixed(values, ">i8", name)
     native = wire.astype(np.int64)
     numbers = np.minimum(native, TIMESTAMP_INFINITY - _EPOCH_US) + _EPOCH_US
@@ -230,7 +231,7 @@ def _timestamp_codec(
             strings, fast, lambda text: calendar.read_timestamp(text, sql_name, use_zone=bool(zone)), arrow_type
         )
 
-    def from_binary(values: BinaryValues) -> pa.Array:
+    def from_binary(values: BinaryValues | Fixed) -> pa.Array:
         numbers, null = _microseconds_from_binary(values, sql_name)
         return from_numbers(numbers, arrow_type, null)
 
@@ -243,7 +244,7 @@ def _timestamp_codec(
             return (text.rstrip("0") if moment.microsecond else text) + zone
         return str(odd_text(raw(from_binary([value]), np.int64))[0])
 
-    return Codec(to_text, _timestamp_to_binary, from_text, from_binary, value_to_text)
+    return Codec(to_text, _timestamp_to_binary, from_text, from_binary, value_to_text, from_binary)
 
 
 def _date_value(value: bytes) -> str:
@@ -258,7 +259,7 @@ def _time_value(value: bytes) -> str:
     return str(strings_of(_time_to_text(column), column)[0])
 
 
-DATE = Codec(_date_to_text, _date_to_binary, _date_from_text, _date_from_binary, _date_value)
-TIME = Codec(_time_to_text, _time_to_binary, _time_from_text, _time_from_binary, _time_value)
+DATE = Codec(_date_to_text, _date_to_binary, _date_from_text, _date_from_binary, _date_value, _date_from_binary)
+TIME = Codec(_time_to_text, _time_to_binary, _time_from_text, _time_from_binary, _time_value, _time_from_binary)
 TIMESTAMP = _timestamp_codec("timestamp", _TIMESTAMP, "", _write_timestamp, _fast_timestamp)
 TIMESTAMPTZ = _timestamp_codec("timestamp with time zone", _TIMESTAMPTZ, "+00", _write_timestamptz, _fast_timestamptz)

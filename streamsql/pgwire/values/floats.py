@@ -22,6 +22,7 @@ from streamsql.pgwire.values.column import (
     WHITE_SPACE,
     BinaryValues,
     Codec,
+    Fixed,
     Numbers,
     Piece,
     check_width,
@@ -122,7 +123,7 @@ def _codec(sql_name: str, arrow_type: pa.DataType, size: int, rewrites: Rewrites
     def from_text(strings: pa.Array, _: int) -> pa.Array:
         return read_in_two_speeds(strings, fast, careful, arrow_type)
 
-    def from_binary(values: BinaryValues) -> pa.Array:
+    def from_binary(values: BinaryValues | Fixed) -> pa.Array:
         numbers, null = join_fixed(values, wire, sql_name)
         return from_numbers(numbers.astype(native), arrow_type, null)
 
@@ -130,7 +131,7 @@ def _codec(sql_name: str, arrow_type: pa.DataType, size: int, rewrites: Rewrites
         check_width(value, size, sql_name)
         return str(strings_of(to_text(pa.array(packed.unpack(value), arrow_type)), pa.nulls(1))[0])
 
-    return Codec(to_text, to_binary, from_text, from_binary, value_to_text)
+    return Codec(to_text, to_binary, from_text, from_binary, value_to_text, from_binary)
 
 
 def _off_the_bounds(strings: pa.Array, numbers: Numbers, size: int) -> pa.Array:

@@ -13,6 +13,7 @@ from streamsql.pgwire.values.column import (
     WHITE_SPACE,
     BinaryValues,
     Codec,
+    Fixed,
     Piece,
     check_width,
     from_numbers,
@@ -53,7 +54,7 @@ def _codec(sql_name: str, arrow_type: pa.DataType, size: int) -> Codec:
     def from_text(strings: pa.Array, _: int) -> pa.Array:
         return read_in_two_speeds(strings, fast, careful, arrow_type)
 
-    def from_binary(values: BinaryValues) -> pa.Array:
+    def from_binary(values: BinaryValues | Fixed) -> pa.Array:
         numbers, null = join_fixed(values, wire, sql_name)
         return from_numbers(numbers.astype(native), arrow_type, null)
 
@@ -61,7 +62,7 @@ def _codec(sql_name: str, arrow_type: pa.DataType, size: int) -> Codec:
         check_width(value, size, sql_name)
         return str(packed.unpack(value)[0])
 
-    return Codec(to_text, to_binary, from_text, from_binary, value_to_text)
+    return Codec(to_text, to_binary, from_text, from_binary, value_to_text, from_binary)
 
 
 SMALLINT = _codec("smallint", pa.int16(), 2)

@@ -20,6 +20,7 @@ from streamsql.pgwire.values.column import (
     BadValue,
     BinaryValues,
     Codec,
+    Fixed,
     Numbers,
     Piece,
     check_width,
@@ -216,7 +217,7 @@ def _from_text(strings: pa.Array, _: int) -> pa.Array:
     return distinct.take(encoded.indices)
 
 
-def _from_binary(values: BinaryValues) -> pa.Array:
+def _from_binary(values: BinaryValues | Fixed) -> pa.Array:
     wire, null = join_fixed(values, _WIRE, "interval")
     fields = np.empty(len(wire), _NATIVE)
     fields["months"] = wire["months"]
@@ -237,4 +238,4 @@ def _value_to_text(value: bytes) -> str:
     return str(strings_of(_to_text(column), column)[0])
 
 
-INTERVAL = Codec(_to_text, _to_binary, _from_text, _from_binary, _value_to_text)
+INTERVAL = Codec(_to_text, _to_binary, _from_text, _from_binary, _value_to_text, _from_binary)

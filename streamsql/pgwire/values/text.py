@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamsql.base.errors import CharacterNotInRepertoire
-from streamsql.pgwire.values.column import BadValue, BinaryValues, Codec, Piece
+from streamsql.pgwire.values.column import BadValue, BinaryValues, Codec, Piece, octets_of
 
 
 def to_text(column: pa.Array) -> Piece:
@@ -34,7 +34,8 @@ def decode(value: bytes) -> str:
 def from_bytes(values: BinaryValues) -> pa.Array:
     """Read values that are UTF-8; raises BadValue."""
     if isinstance(values, pa.Array):
-        if not pc.any(pc.match_substring(values, b"\0")).as_py():
+        octets = octets_of(values)
+        if not len(octets) or octets.min() > 0:
             try:
                 return pc.cast(values, pa.string())
             except pa.ArrowInvalid:

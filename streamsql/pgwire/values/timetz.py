@@ -18,6 +18,7 @@ from streamsql.pgwire.values.column import (
     BadValue,
     BinaryValues,
     Codec,
+    Fixed,
     Piece,
     check_width,
     join_fixed,
@@ -78,7 +79,7 @@ def _from_text(strings: pa.Array, _: int) -> pa.Array:
     return read_in_two_speeds(strings, _fast, _careful, pa.string())
 
 
-def _from_binary(values: BinaryValues) -> pa.Array:
+def _from_binary(values: BinaryValues | Fixed) -> pa.Array:
     wire, null = join_fixed(values, _WIRE, "time with time zone")
     outside = (
         (wire["microseconds"] < 0) | (wire["microseconds"] > calendar.DAY_US) | (np.abs(wire["west"]) >= 16 * 3600)
@@ -97,4 +98,4 @@ def _value_to_text(value: bytes) -> str:
         raise bad.error from None
 
 
-TIMETZ = Codec(to_text, _to_binary, _from_text, _from_binary, _value_to_text)
+TIMETZ = Codec(to_text, _to_binary, _from_text, _from_binary, _value_to_text, _from_binary)

@@ -17,9 +17,12 @@ from streamsql.pgwire.values.column import (
     BadValue,
     BinaryValues,
     Codec,
+    Fixed,
     Piece,
+    binary_of_fixed,
     check_width,
     check_widths,
+    from_offsets,
     read_in_two_speeds,
     strings_of,
     wrong_width,
@@ -63,6 +66,11 @@ def _from_binary(values: BinaryValues) -> pa.Array:
     return _of_bytes(pa.array(values, pa.binary()))
 
 
+def _from_fixed(values: Fixed) -> pa.Array:
+    column = binary_of_fixed(values.values)
+    return _of_bytes(column if values.null is None else from_offsets(column, values.null))
+
+
 def _of_bytes(column: pa.Array) -> pa.Array:
     digits = pc.utf8_slice_codeunits(strings_of(bytea.BYTEA.to_text(column), column), 2)
     return pc.replace_substring_regex(digits, pattern=_GROUPS, replacement=r"\1-\2-\3-\4-\5")
@@ -73,4 +81,4 @@ def _value_to_text(value: bytes) -> str:
     return re.sub(_GROUPS, r"\1-\2-\3-\4-\5", value.hex())
 
 
-UUID = Codec(to_text, _to_binary, _from_text, _from_binary, _value_to_text)
+UUID = Codec(to_text, _to_binary, _from_text, _from_binary, _value_to_text, _from_fixed)

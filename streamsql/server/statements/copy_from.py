@@ -80,10 +80,12 @@ async def take(context: Context, copy: CopyIn, data: bytes) -> None:
     """
     copy.pieces.append(data)
     copy.byte_count += len(data)
-    if copy.byte_count >= context.limits.copy_batch_bytes_max:
+    if copy.byte_count >= copy.decoder.batch_bytes:
         await _decoded(context, copy)
         pieces, copy.pieces, copy.byte_count = copy.pieces, [], 0
-        copy.decoding = asyncio.ensure_future(context.reads.compute(lambda: copy.decoder.feed(b"".join(pieces))))
+        copy.decoding = asyncio.ensure_future(
+            context.reads.compute(lambda: copy.joined.add(copy.decoder.feed(b"".join(pieces))))
+        )
         copy.decoding.add_done_callback(_retrieved)
 
 
@@ -91,7 +93,7 @@ async def finish(context: Context, copy: CopyIn) -> int:
     """Decode what is left and hand all rows to the transaction; gives their number."""
     await _decoded(context, copy)
     rest = b"".join(copy.pieces)
-    _gather(context, copy, await context.reads.compute(lambda: [*copy.decoder.feed(rest), *copy.decoder.finish()]))
+    _gather(context, copy, await context.reads.compute(lambda: _last(copy, rest)))
     relation = context.catalog.relation(copy.relation)
     require(context.catalog, context.asker.role, relation, "INSERT")
     columns = target_columns(relation, copy.column_names)
@@ -108,6 +110,10 @@ async def finish(context: Context, copy: CopyIn) -> int:
         rows = await context.reads.run(lambda cursor: _let_in(rows, where, cursor), context.cancel)
     await written.write(context, relation, rows)
     return int(rows.num_rows)
+
+
+def _last(copy: CopyIn, data: bytes) -> list[pa.RecordBatch]:
+    return copy.joined.add([*copy.decoder.feed(data), *copy.decoder.finish()]) + copy.joined.rest()
 
 
 def _let_in(rows: pa.Table, where: str, cursor: duckdb.DuckDBPyConnection) -> pa.Table:
