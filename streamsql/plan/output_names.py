@@ -140,7 +140,8 @@ def _name(node: exp.Expr, statement: Statement) -> tuple[str | None, bool]:
         return (inner, True) if strong else (_type_name(node.to), False)
     if isinstance(node, exp.Subquery):
         select = _leftmost(node)
-        return (output_name(select.expressions[0], statement), True) if select is not None else (None, False)
+        listed = [] if select is None else select.expressions
+        return (output_name(listed[0], statement), True) if listed else (None, False)
     if isinstance(node, exp.Case):
         default = node.args.get("default")
         inner, strong = _name(default, statement) if default is not None else (None, False)

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 from sqlglot import exp
 
-from streamsql.base.errors import InFailedTransaction, ReadOnlyTransaction, UndefinedParameter
+from streamsql.base.errors import (
+    DatatypeMismatch,
+    FeatureNotSupported,
+    InFailedTransaction,
+    ReadOnlyTransaction,
+    StreamSQLError,
+    UndefinedParameter,
+)
+from streamsql.base.types import BOOL
 from streamsql.pgwire import messages
 from streamsql.pgwire.connection import Connection
 from streamsql.pgwire.values import encode_rows
-from streamsql.server.context import Context, Values
+from streamsql.server.context import NO_VALUES, Context, Values
 from streamsql.server.known import SHARED_ROWS_MAX
 from streamsql.server.output import Output
 from streamsql.server.results import CopyIn, CopyOut, Cursor, Done, Outcome, Rows
 from streamsql.server.statements import handler
 from streamsql.server.statements.prepared import resolve
+from streamsql.sql.blocks import DoBlock, If, Step
 from streamsql.sql.statements import (
     CopyFrom,
     CopyTo,
@@ -46,6 +55,11 @@ _WRITING = (
     Truncate, Update,
 )  # fmt: skip
 
+
+# the savepoint of DO, which no client can name
+_BLOCK = "\0do"
+# of the warning that a definition is not undone with its transaction
+_AT_ONCE = "25000"
 
 # what a failed transaction takes
 _ENDING = (TransactionVerb.COMMIT, TransactionVerb.ROLLBACK, TransactionVerb.ROLLBACK_TO)
@@ -80,6 +94,8 @@ class Execution:
 
     async def execute(self, statement: Statement, values: Values) -> Outcome:
         self.check_transaction(statement)
+        if isinstance(statement, DoBlock):
+            return await self._run_block(statement)
         if isinstance(statement, ExecutePrepared):
             statement, values = await resolve(self._context, statement)
         statement = self._context.resolved(statement)
@@ -102,6 +118,61 @@ class Execution:
         for fields in outcome.notices if isinstance(outcome, Rows) else ():
             self._output.say(messages.notice(fields))
         return outcome
+
+    async def _run_block(self, block: DoBlock) -> Done:
+        """Run the steps of DO, in a transaction of its own outside of one. What is passed over undoes what was written."""
+        own = not self._context.transaction.explicit
+        if own:
+            if self._context.transaction.dirty:
+                await self._context.transaction.commit()
+            await self._control(TransactionVerb.BEGIN)
+        try:
+            await self._control(TransactionVerb.SAVEPOINT, _BLOCK)
+            try:
+                await self._run_steps(block.steps, quiet=own)
+            except StreamSQLError as error:
+                if block.passes_over(error):
+                    await self._control(TransactionVerb.ROLLBACK_TO, _BLOCK)
+                else:
+                    raise
+            finally:
+                await self._control(TransactionVerb.RELEASE, _BLOCK)
+        except BaseException:
+            if own:
+                await self._control(TransactionVerb.ROLLBACK)
+            raise
+        if own:
+            await self._control(TransactionVerb.COMMIT)
+        return Done("DO")
+
+    async def _control(self, verb: TransactionVerb, name: str = "") -> None:
+        await self.execute(Transaction("", 0, verb, name=name), NO_VALUES)
+
+    async def _run_steps(self, steps: Sequence[Step], *, quiet: bool) -> None:
+        for step in steps:
+            if isinstance(step, If):
+                chosen = step.then if await self._holds(step.condition) else step.otherwise
+                await self._run_steps(chosen, quiet=quiet)
+                continue
+            outcome = await self.execute(step, NO_VALUES)
+            if not isinstance(outcome, Done):
+                raise FeatureNotSupported("a statement with rows in DO is not supported", hint="leave RETURNING away")
+            for fields in outcome.notices:
+                if not (quiet and fields["C"] == _AT_ONCE):
+                    self._output.say(messages.notice(fields))
+
+    async def _holds(self, condition: Query) -> bool:
+        outcome = await self.execute(condition, NO_VALUES)
+        assert isinstance(outcome, Rows)
+        if [column.type for column in outcome.columns] != [BOOL]:
+            raise DatatypeMismatch("the condition of IF is no boolean")
+        try:
+            found = [
+                value async for batch in outcome.batches if batch is not None for value in batch.column(0).to_pylist()
+            ]
+        finally:
+            await outcome.batches.aclose()
+        return found == [True]
 
     async def commit(self) -> None:
         """End a transaction that no BEGIN began: what was written is durable, and cursors that do not outlive it close."""

@@ -104,14 +104,32 @@ def _change(
 ) -> Written:
     """Run a statement that is about the rows of a SELECT, and what foreign keys do when it has been run."""
     acting = foreign_keys.acting(context.catalog, table)
-    keys = sorted({name for child, key in acting for name in foreign_keys.key_columns(context.catalog, child, key)})
+    followed = {name for child, key in acting for name in foreign_keys.key_columns(context.catalog, child, key)}
+    own_keys = set() if sql.startswith("DELETE") else {name for key in table.keys for name in key.columns}
     gone, own = _moved(context, table, cursor, about)
-    done = _run(cursor, table, own, sql, returning=returning, keys=keys)
+    done = _run(cursor, table, own, sql, returning=returning, keys=sorted(followed | own_keys))
+    if own_keys and done.moved is not None and done.moved.num_rows:
+        _check_moved(cursor, table, gone, done.moved)
     context.transaction.change(TableChange(table, gone, _own_rows(cursor, table)))
     if done.moved is not None and done.moved.num_rows:
         for child, key in acting:
             _follow(context, child, key, done.moved)
     return done
+
+
+def _check_moved(cursor: duckdb.DuckDBPyConnection, table: Table, gone: pa.Table, moved: pa.Table) -> None:
+    """Hold new keys against the rows that the transaction has not touched. Raises UniqueViolation."""
+    cursor.register("__moved_rows", gone)
+    cursor.register("__moved_keys", moved)
+    for key in table.keys:
+        names = ", ".join(map(quoted, key.columns))
+        new = ", ".join(f"{quoted('new ' + column)} AS {quoted(column)}" for column in key.columns)
+        rest = "SELECT * FROM __there WHERE __seq NOT IN (SELECT __seq FROM __moved_rows)"
+        found = cursor.execute(
+            f"SELECT {names} FROM (SELECT {new} FROM __moved_keys WHERE NOT went) SEMI JOIN ({rest}) USING ({names}) LIMIT 1"
+        ).fetchall()
+        if found:
+            raise key_violation(table, key.name, key.columns, found[0])
 
 
 def _follow(context: Context, child: Table, key: ForeignKey, moved: pa.Table) -> None:

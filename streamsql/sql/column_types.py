@@ -18,7 +18,7 @@ from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue, St
 from streamsql.base.types import Declared, WireType
 from streamsql.sql.declared_types import declared
 from streamsql.sql.names import is_word, joined, quote_name
-from streamsql.sql.tokens import Cursor, syntax_error
+from streamsql.sql.tokens import Cursor, syntax_error, tokenize
 
 # sqlglot's type -> DuckDB's name
 DUCKDB_TYPES: dict[exp.DType, str] = {
@@ -118,6 +118,8 @@ def expect_column_type(cursor: Cursor) -> tuple[str, Declared | None]:
         tokens.append(cursor.advance())
     if not tokens:
         raise cursor.error()
+    if len(tokens) > 1 and tokens[-1].text == "array" and tokens[-1].token_type is not TokenType.IDENTIFIER:
+        tokens = [*tokens[:-1], *tokenize("[]", cursor.limits)]  # the standard's way to write it
     return _named(cursor, tokens)
 
 

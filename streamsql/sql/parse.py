@@ -15,6 +15,7 @@ from collections.abc import Callable
 from sqlglot.tokens import Token, TokenType
 
 from streamsql.base.limits import Limits, exceeded
+from streamsql.sql.blocks import parse_do
 from streamsql.sql.changes import parse_delete, parse_insert, parse_subscribe, parse_truncate, parse_update
 from streamsql.sql.channels import parse_listen, parse_notify, parse_unlisten
 from streamsql.sql.comments import parse_comment
@@ -114,6 +115,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("desc",): parse_describe,
     ("describe",): parse_describe,
     ("discard",): parse_discard,
+    ("do",): parse_do,
     ("drop",): parse_drop,
     ("drop", "index"): parse_drop_index,
     ("drop", "owned"): parse_drop_owned,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from streamsql.sql import altering as a
+from streamsql.sql.blocks import DoBlock
 from streamsql.sql.constraints import render_constraint
 from streamsql.sql.indexes import CreateIndex, DropIndex, RenameIndex
 from streamsql.sql.names import quote_name, quote_path, quote_string
@@ -143,6 +144,7 @@ DEFINITION_RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     DropSequence: lambda s: _drop("SEQUENCE", s.sequences, s.if_exists, s.cascade),
     DropType: lambda s: _drop("TYPE", s.names, s.if_exists, s.cascade),
     MoveType: _move_type,
+    DoBlock: lambda s: f"DO {quote_string(s.body)}",
     Upkeep: _upkeep,
     RenameIndex: lambda s: (
         f"ALTER INDEX {_if(s.if_exists, 'EXISTS')}{quote_path(s.index)} RENAME TO {quote_name(s.new_name)}"

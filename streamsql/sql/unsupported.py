@@ -49,7 +49,6 @@ UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("create", "statistics"): ("CREATE STATISTICS", _UPKEEP),
     ("create", "connection"): ("CREATE CONNECTION", "use CREATE STREAM ... WITH (connector = ...)"),
     ("detach",): ("DETACH", _FILES),
-    ("do",): ("DO", "send the statements one by one"),
     ("drop", "function"): ("DROP FUNCTION", _OBJECTS),
     ("drop", "database"): ("DROP DATABASE", _OBJECTS),
     ("drop", "extension"): ("DROP EXTENSION", _FILES),

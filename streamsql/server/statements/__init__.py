@@ -60,6 +60,7 @@ from streamsql.sql import sequences as q
 from streamsql.sql import statements as s
 from streamsql.sql import types as y
 from streamsql.sql.altering import AlterTable
+from streamsql.sql.blocks import DoBlock
 from streamsql.sql.locks import LockTable
 from streamsql.sql.upkeep import Upkeep
 
@@ -86,6 +87,10 @@ class Handler:
 async def _resolved(context: Context, statement: s.ExecutePrepared, values: Values) -> Outcome:
     found, given = await prepared.resolve(context, statement)
     return await handler(found).execute(context, found, given)
+
+
+async def _in_steps(context: Context, statement: DoBlock, values: Values) -> Outcome:
+    raise NotImplementedError  # whoever executes statements runs its steps
 
 
 DROP_SINKS = Handler(flow.drop_sinks, at_once=True)
@@ -133,6 +138,7 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.Verify: Handler(verify.execute, verify.columns),
     s.Update: Handler(change.execute, returned_columns, change.types_of, at_once=True),
     AlterTable: Handler(alter.execute, at_once=True),
+    DoBlock: Handler(_in_steps),
     Upkeep: Handler(upkeep.execute, at_once=True),
     n.AlterSchema: Handler(schema.alter, at_once=True),
     n.CreateSchema: Handler(schema.create, at_once=True),

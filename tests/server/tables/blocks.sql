@@ -1,0 +1,33 @@
+DO $$ BEGIN CREATE TYPE mood AS ENUM ('ok', 'sad'); EXCEPTION WHEN duplicate_object THEN null; END $$;
+DO $$ BEGIN CREATE TYPE mood AS ENUM ('ok', 'sad'); EXCEPTION WHEN duplicate_object THEN null; END $$;
+DO 'BEGIN CREATE TYPE "mood" AS ENUM(''ok''); EXCEPTION WHEN duplicate_object THEN null; END';
+DO LANGUAGE plpgsql $body$ BEGIN CREATE TYPE mood AS ENUM ('ok'); END; $body$;
+SELECT 'sad'::mood::text;
+CREATE TABLE t (a INT PRIMARY KEY, b mood);
+DO $$ BEGIN IF NOT EXISTS (SELECT 1 FROM pg_constraint WHERE conname = 'b_once') THEN ALTER TABLE t ADD CONSTRAINT b_once UNIQUE (b); INSERT INTO t VALUES (1, 'ok'); ELSE INSERT INTO t VALUES (2, 'sad'); END IF; END $$;
+DO $$ BEGIN IF EXISTS (SELECT 1 FROM pg_constraint WHERE conname = 'b_once') THEN NULL; INSERT INTO t VALUES (3, NULL); ELSE INSERT INTO t VALUES (4, NULL); END IF; END $$;
+SELECT a, b::text FROM t ORDER BY a;
+DO $$ BEGIN INSERT INTO t VALUES (5, NULL); INSERT INTO t VALUES (1, NULL); EXCEPTION WHEN unique_violation OR check_violation THEN NULL; END $$;
+SELECT a, b::text FROM t ORDER BY a;
+DO $$ BEGIN INSERT INTO t VALUES (5, NULL); INSERT INTO t VALUES (1, NULL); EXCEPTION WHEN undefined_table THEN NULL; END $$;
+SELECT a, b::text FROM t ORDER BY a;
+BEGIN;
+INSERT INTO t VALUES (6, NULL);
+DO $$ BEGIN UPDATE t SET b = 'ok' WHERE a = 6; EXCEPTION WHEN others THEN NULL; END $$;
+DO $$ BEGIN UPDATE t SET b = NULL WHERE a = 1; DELETE FROM t WHERE a = 3; END $$;
+SELECT a, b::text FROM t ORDER BY a;
+DO $$ BEGIN DELETE FROM nothing; EXCEPTION WHEN SQLSTATE '42P01' THEN NULL; WHEN others THEN END $$;
+SELECT count(*) FROM t;
+DO $$ BEGIN DELETE FROM nothing; END $$;
+SELECT count(*) FROM t;
+ROLLBACK;
+SELECT a, b::text FROM t ORDER BY a;
+DO $$ BEGIN NULL; END $$;
+-- differs: the error's words
+DO $$ BEGIN IF 'x' < 1 THEN NULL; END IF; END $$;
+-- differs: the error's words
+DO $$ BEGIN IF true THEN NULL; END IF $$;
+DO $$ BEGIN INSERT INTO t VALUES (9, NULL); EXCEPTION WHEN nothing_known THEN NULL; END $$;
+DO LANGUAGE nothing $$ BEGIN NULL; END $$;
+DROP TABLE t;
+DROP TYPE mood;
