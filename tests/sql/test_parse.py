@@ -48,7 +48,7 @@ def one(text: str) -> Statement:
         ("EXPLAIN SELECT 1", "EXPLAIN SELECT 1"),
         ("EXPLAIN ANALYZE VERBOSE SELECT 1", "EXPLAIN (ANALYZE) SELECT 1"),
         ("EXPLAIN (analyze off, buffers, format json, costs false) SELECT 1", "EXPLAIN (FORMAT JSON) SELECT 1"),
-        ("CREATE TABLE t (a TEXT ARRAY, b varchar(3) array NOT NULL)", "CREATE TABLE t (a TEXT[], b CHARACTER VARYING(3)[] NOT NULL)"),
+        ("CREATE TABLE t (a TEXT ARRAY, b varchar(3) array)", "CREATE TABLE t (a TEXT[], b character varying(3)[])"),
         ("VACUUM FULL VERBOSE ANALYZE a, s.b (x, y)", "VACUUM a, s.b"),
         ("VACUUM (SKIP_DATABASE_STATS, PARALLEL 2) a", "VACUUM a"),
         ("ANALYSE VERBOSE", "ANALYZE"),
