@@ -452,7 +452,7 @@ def _substring(operands: list[exp.Expr], types: Types) -> str | None:
 
 
 def _pg_typeof(_operands: list[exp.Expr], types: Types) -> str | None:
-    return None if types[0] is None else _quoted(type_name(types[0]))
+    return None if len(types) != 1 or types[0] is None else _quoted(type_name(types[0]))
 
 
 def _nested(_operands: list[exp.Expr], _types: Types) -> str:
