@@ -460,7 +460,7 @@ def translate_text(text: str) -> StreamSQLError:
 
 # advice of DuckDB's about its own SQL and settings, up to the end of the line
 _ADVICE = re.compile(
-    r"(?:\s*[-.;,!:]\s*|\s+)(?:an explicit cast is required|(?:please )?add(?:ing)? (?:an )?explicit"
+    r"\s*[-.;,!:]\s+(?:an explicit cast is required|(?:please )?add(?:ing)? (?:an )?explicit"
     r"|in order to (?:select|use|enable)|use (?!of\b)|please\b|try (?:using|to)\b|consider\b|did you mean|candidate"
     r"|you (?:can|may|might|need)\b|set \w+\s*=|SET\b|PRAGMA\b|LINE \d).*$",
     re.IGNORECASE,

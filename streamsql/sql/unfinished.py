@@ -15,8 +15,8 @@ from streamsql.sql.tokens import syntax_error
 
 # what something must follow; behind AS or a dot some of them are names
 _OPEN = frozenset({
-    TokenType.ALIAS, TokenType.COMMA, TokenType.FETCH, TokenType.GROUP_BY, TokenType.OFFSET, TokenType.ON, TokenType.OVER,
-    TokenType.SET, TokenType.TABLE_SAMPLE, TokenType.USING,
+    TokenType.ALIAS, TokenType.COMMA, TokenType.FETCH, TokenType.GROUP_BY, TokenType.OFFSET, TokenType.ON,
+    TokenType.TABLE_SAMPLE, TokenType.USING,
 })  # fmt: skip
 # pairs of neighbours of which the second cannot stand there
 _IMPOSSIBLE = frozenset({
@@ -41,7 +41,10 @@ def check_finished(text: str, tokens: list[Token]) -> None:
             raise syntax_error(text, following)
     last = tokens[-1]
     named = len(tokens) > 1 and tokens[-2].token_type in (TokenType.ALIAS, TokenType.DOT)
-    if last.token_type in _OPEN and not named:
+    # these two are names of columns elsewhere
+    over = last.token_type is TokenType.OVER and tokens[-2].token_type is TokenType.R_PAREN
+    assigned = last.token_type is TokenType.SET and tokens[0].token_type is TokenType.UPDATE
+    if over or assigned or (last.token_type in _OPEN and not named):
         raise at_end(text, last)
 
 
