@@ -1,7 +1,8 @@
 """Foreign keys: rows that speak of rows of another table, which must be there when an epoch ends.
 
 Held at the end of the epoch, within its transaction, so that what a transaction writes in any order is held against what it
-leaves. A key with a NULL in it speaks of nothing (MATCH SIMPLE).
+leaves. A key with a NULL in it speaks of nothing (MATCH SIMPLE). What CASCADE and SET NULL do is part of the transaction that
+changes the other table (`server.written`), and held against the keys like all else.
 """
 
 from __future__ import annotations
@@ -54,8 +55,6 @@ def check_new(catalog: Catalog, table: Table, keys: Iterable[ForeignKey] | None 
             raise FeatureNotSupported(
                 "a foreign key of a table that a connector fills is not supported", hint="its origin sees to it"
             )
-        if {key.on_delete, key.on_update} & {ReferentialAction.CASCADE, ReferentialAction.SET_NULL}:
-            raise FeatureNotSupported("CASCADE and SET NULL of a foreign key are not supported", hint="use NO ACTION")
         if not key.key and not other.primary_key:
             raise UndefinedObject(f'there is no primary key for referenced table "{other.bare}"')
         _check_columns(table, other, key, key.key or other.primary_key)
@@ -81,10 +80,12 @@ def _check_columns(table: Table, other: Table, key: ForeignKey, columns: tuple[s
                 detail=f'Key columns "{own}" and "{there}" are of incompatible types: '
                 f"{type_name(one.wire.type)} and {type_name(two.wire.type)}.",
             )
-    if ReferentialAction.SET_NULL in (key.on_delete, key.on_update):
-        fixed = next((c for c in key.columns if (d := table.column(c)) is not None and d.not_null), None)
-        if fixed is not None:
-            raise InvalidForeignKey(f'SET NULL of "{key.name}" would break NOT NULL of its column "{fixed}"')
+
+
+def acting(catalog: Catalog, other: Table) -> list[tuple[Table, ForeignKey]]:
+    """List the foreign keys that change their own rows when rows of this table go or get another key, each with its table."""
+    acts = {ReferentialAction.CASCADE, ReferentialAction.SET_NULL}
+    return [(table, key) for table, key in catalog.referencing(other.name) if {key.on_delete, key.on_update} & acts]
 
 
 def orphans(catalog: Catalog, table: Table, key: ForeignKey, rows: str, there: str | None = None) -> str:

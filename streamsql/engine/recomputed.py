@@ -9,7 +9,7 @@ changed; in return any query that DuckDB answers can be kept, over rows that com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import duckdb
@@ -26,7 +26,7 @@ from streamsql.engine.views import ContinuousQuery
 from streamsql.engine.watermark import NEVER
 from streamsql.plan import stages
 from streamsql.plan.nodes import ContinuousPlan, Recomputed
-from streamsql.plan.touched.plans import TOUCHED, Linear, Touched
+from streamsql.plan.touched.plans import TOUCHED, Keyed, Linear, Touched
 from streamsql.plan.touched.top import INNER
 
 # With more touched keys than this, and than this share of the result's rows, running the whole query again is as fast.
@@ -111,8 +111,8 @@ class RecomputedQuery(ContinuousQuery):
 
     def _open_part(self) -> None:
         part = self.recomputed.part
-        if isinstance(part, Touched):
-            columns = ", ".join(f"k{i} {t}" for i, t in enumerate(part.types))
+        if isinstance(part, Keyed):
+            columns = ", ".join(f"{name} {type_}" for name, type_ in part.table_columns)
             self._store.execute(f"CREATE OR REPLACE TEMP TABLE {self._touched} ({columns})")
         self._deltas = {}
         for scan in part.scans if part is not None else ():
@@ -262,35 +262,36 @@ class RecomputedQuery(ContinuousQuery):
         )
         return self._store.run(f"INSERT INTO {self.tables.changed} {added}", size=self.progress.state_rows)
 
-    def _find_touched(self, part: Touched, changed: frozenset[str]) -> int:
+    def _find_touched(self, part: Keyed, changed: frozenset[str]) -> int:
         store, size = self._store, self.progress.state_rows
         times = (*self._now, self.progress.computed_at) if part.crossing else ()
         touched = store.run(f"INSERT INTO {self._touched} {self._sql(part.touched(changed))}", *times, size=size)
         if touched > max(TOUCHED_KEYS_MIN, size * TOUCHED_SHARE_MAX):
             count = self._find_whole()
         else:
-            old = self._near(part.places, self._touched, [f"k{i}" for i in range(len(part.places))])
+            old = self._near(self._touched, part.meets("r", "t"), self._sql(part.near))
             difference = stages.weighed(self._columns, f"({self._sql(part.again)})", old)
             count = store.run(f"INSERT INTO {self.tables.changed} {difference}", *self._now, size=size)
         store.run(f"DELETE FROM {self._touched}")  # where the query fails, the transaction takes them back
         return count
 
-    def _near(self, columns: Sequence[str], other: str, names: Sequence[str]) -> str:
-        """SQL of the result's rows whose `columns` are `names` of some row of another relation, with their ``rowid``.
+    def _near(self, other: str, on: str, cheap: str = "") -> str:
+        """SQL of the result's rows ``r`` that meet a condition with some row of another relation, ``t``, with their ``rowid``.
 
-        The numbers of the rows are found first: reading all columns of all rows takes twice as long.
+        The numbers of the rows are found first: reading all columns of all rows takes twice as long. `cheap` is a condition
+        on the result's columns that is looked at before.
         """
-        on = " AND ".join(f"t.{n} IS NOT DISTINCT FROM r.{c}" for c, n in zip(columns, names, strict=True))
         result = self.tables.result
+        rows = f"(SELECT *, rowid FROM {result} WHERE {cheap})" if cheap else result
         return (
             f"(SELECT *, rowid AS __row FROM {result} WHERE rowid IN "
-            f"(SELECT r.rowid FROM {result} AS r SEMI JOIN {other} AS t ON {on}))"
+            f"(SELECT r.rowid FROM {rows} AS r SEMI JOIN {other} AS t ON {on}))"
         )
 
     def _narrow(self) -> list[str]:
         """Choose columns of the result by which its rows are looked for: its keys, or what compares fast."""
         part = self.recomputed.part
-        if isinstance(part, Touched):
+        if isinstance(part, Keyed):
             return list(dict.fromkeys(part.places))
         fixed = [f"o{i}" for i, o in enumerate(self.plan.outputs) if o.type in _FAST_TYPES]
         return fixed[:2] or ["o0"]
@@ -300,8 +301,8 @@ class RecomputedQuery(ContinuousQuery):
         self._changed = True
         names, gone = ", ".join(self._columns), 0
         if not only_more:
-            narrow = self._narrow()
-            near = self._near(narrow, f"(FROM {tables.changed} WHERE __weight < 0)", narrow)
+            on = " AND ".join(f"t.{c} IS NOT DISTINCT FROM r.{c}" for c in self._narrow())
+            near = self._near(f"(FROM {tables.changed} WHERE __weight < 0)", on)
             same = " AND ".join(f"r.{c} IS NOT DISTINCT FROM c.{c}" for c in self._columns)
             equal = ", ".join(f"r.{c}" for c in self._columns)
             numbered = (

@@ -34,7 +34,8 @@ from streamsql.plan.result_types import Columns, ResultTypes, is_named, relation
 from streamsql.plan.touched.blocks import NotKeyed
 from streamsql.plan.touched.choose import choose
 from streamsql.plan.touched.nested import nested_of
-from streamsql.plan.touched.plans import Linear, Touched
+from streamsql.plan.touched.plans import Keyed, Linear
+from streamsql.plan.touched.tail import tail_of
 from streamsql.plan.touched.top import Top, top_of
 from streamsql.plan.ttl import Marks, check_used, forgetting, refuse_with_time
 from streamsql.sql.parse import position_of
@@ -151,12 +152,18 @@ def _recomputed(
         names = ", ".join(f"o{i}" for i in range(len(outputs)))
         shown = ", ".join(f"{o.sql} AS o{i}" for i, o in enumerate(outputs))
         recomputed = Recomputed(f"SELECT {shown} FROM ({sql}) AS q({names})", sources, temporal, reason, marks=marks)
+        if not temporal:
+            try:
+                tail = tail_of(sql, shown, sources, catalog, describe, limits, query)
+                return replace(recomputed, sql=f"SELECT {names} FROM ({tail.whole})", part=tail)
+            except NotKeyed:
+                pass
         return _in_part(recomputed, sql, shown, len(outputs), catalog, describe)
 
     outputs = as_told(found, None)
     recomputed = planned(outputs)
     # a key is compared with the sources' values, and keeps their type
-    keys = recomputed.part.places if isinstance(recomputed.part, Touched) else ()
+    keys = recomputed.part.places if isinstance(recomputed.part, Keyed) else ()
     types = made.types if made.types is not None and len(made.types) == len(found) else [None] * len(found)
     told = [None if o.sql in keys else w for o, w in zip(found, types, strict=True)]
     if as_told(found, told) != outputs:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from streamsql.plan.explain_origins import origin_lines
 from streamsql.plan.nodes import ContinuousPlan, Recomputed, Strategy, Window, WindowKind
 from streamsql.plan.stages import group_columns, result_keys
-from streamsql.plan.touched.plans import Linear, Touched
+from streamsql.plan.touched.plans import Linear, Tail, Touched
 from streamsql.sql.durations import render_duration
 from streamsql.sql.statements import EmitMode
 
@@ -96,6 +96,9 @@ def _recomputed(recomputed: Recomputed, outputs: str) -> list[str]:
         found = [f"changes of {', '.join(part.joined)} find their keys by joining"] if part.joined else []
         found += _with_time(recomputed)
         return [name, output, f"keys: {', '.join(part.keys)}", *found, why]
+    if isinstance(part, Tail):
+        name = f"Recompute touched keys from their first changed row on and compare  (strategy: {Strategy.RECOMPUTE.value})"
+        return [name, output, f"keys: {', '.join(part.keys) or 'none'}", f"order: {part.order}"]
     if recomputed.inner is not None:
         assert recomputed.inner.recomputed is not None
         inside = _recomputed(recomputed.inner.recomputed, "")

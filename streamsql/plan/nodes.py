@@ -17,7 +17,7 @@ from streamsql.base.types import NUMERIC, WireType
 from streamsql.catalog.objects import OutputColumn, TimeBound
 from streamsql.plan.parts import Part
 from streamsql.plan.rulers import PLACES, PLAIN, Ruler
-from streamsql.plan.touched.plans import Linear, Touched
+from streamsql.plan.touched.plans import Keyed, Linear
 from streamsql.sql.statements import EmitMode
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ class Recomputed:
     sources: tuple[str, ...]
     temporal: bool
     reason: str
-    part: Linear | Touched | None = None
+    part: Linear | Keyed | None = None
     whole_because: str = ""
     inner: ContinuousPlan | None = None
     over_inner: str = ""
@@ -215,12 +215,12 @@ class Recomputed:
     @property
     def whole(self) -> str:
         """SQL of all that the result's table holds: the outputs, and hidden columns."""
-        return self.part.whole if isinstance(self.part, Touched) else self.sql
+        return self.part.whole if isinstance(self.part, Keyed) else self.sql
 
     @property
     def hidden(self) -> int:
         """How many hidden columns, ``h0``.., the result's table has."""
-        return self.part.hidden if isinstance(self.part, Touched) else 0
+        return self.part.hidden if isinstance(self.part, Keyed) else 0
 
     def at(self, now_us: int) -> str:
         """Give the SQL with the epoch's time written in."""

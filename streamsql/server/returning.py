@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -19,6 +20,8 @@ from streamsql.server.results import Batches, ResultColumn, Rows
 from streamsql.server.statements.query import bind, columns
 from streamsql.server.written import Written
 from streamsql.sql.statements import Delete, Insert, Query, Update
+
+T = TypeVar("T")
 
 # how often a statement is tried that statements without RETURNING are faster than
 TRIES_MAX = 100
@@ -61,23 +64,29 @@ async def _batches(table: pa.Table, rows_max: int) -> Batches:
 async def and_committed(
     context: Context, query: Query, relation: Table, verb: str, work: Callable[[], Written]
 ) -> Rows:
-    """Do work of the session's transaction and, outside of BEGIN ... COMMIT, commit it before its rows are told.
+    """Do work of the session's transaction and, outside of BEGIN ... COMMIT, commit it before its rows are told."""
 
-    Where another transaction was first, it is done again: nobody has seen what it did.
-    """
-    if context.transaction.explicit:
+    async def told() -> Rows:
         done = await context.reads.compute(work)
         assert done.rows is not None
         return await returned(context, query, relation, done.rows, f"{verb} {done.count}")
+
+    return await told() if context.transaction.explicit else await committed(context, told)
+
+
+async def committed(context: Context, work: Callable[[], Awaitable[T]]) -> T:
+    """Do work of the session's transaction, outside of BEGIN ... COMMIT, and commit it; give what the work gives.
+
+    Where another transaction was first, it is done again: nobody has seen what it did.
+    """
     async with context.known.one_at_a_time:
-        for tries_left in reversed(range(TRIES_MAX)):
-            done = await context.reads.compute(work)
-            assert done.rows is not None
-            rows = await returned(context, query, relation, done.rows, f"{verb} {done.count}")
+        for _ in range(TRIES_MAX - 1):
+            done = await work()
             try:
                 await context.transaction.commit()
-                break
             except SerializationFailure:
-                if not tries_left:
-                    raise
-    return rows
+                continue
+            return done
+        done = await work()
+        await context.transaction.commit()
+    return done

@@ -8,8 +8,8 @@ to them what it would do to the table, and the other sessions' tables, and the e
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import duckdb
 import pyarrow as pa
@@ -24,7 +24,7 @@ from streamsql.engine.upserts import check_once, upsert_sql
 from streamsql.plan.adhoc import Scope, aimed_at
 from streamsql.plan.upsert import Conflict
 from streamsql.server.context import Context
-from streamsql.sql.constraints import Unique
+from streamsql.sql.constraints import ForeignKey, ReferentialAction, Unique
 from streamsql.sql.render_trees import duckdb_sql
 
 # a table of the connection that changes them: rows of the transaction's own
@@ -74,10 +74,14 @@ def _check(context: Context, table: Table, rows: pa.Table) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """How many rows a statement changed, and, where that was asked for, these rows as they are after it (or were deleted)."""
+    """How many rows a statement changed, and, where that was asked for, these rows as they are after it (or were deleted).
+
+    `moved` are keys that foreign keys act on: as they were (``old name``), as they are now, and whether their rows `went`.
+    """
 
     count: int
     rows: pa.Table | None = None
+    moved: pa.Table | None = None
 
 
 def change(context: Context, table: Table, resolve: Callable[[Scope], exp.Expr], *, returning: bool = False) -> Written:
@@ -91,10 +95,48 @@ def change(context: Context, table: Table, resolve: Callable[[Scope], exp.Expr],
         alone = not (tree.args.get("from_") or tree.args.get("using"))
         about = f" WHERE {duckdb_sql(where.this)}" if where is not None and alone else ""
         name = quoted(tree.this.alias or table.name)
-        gone, own = _moved(context, table, cursor, f"SELECT * FROM __there AS {name}{about}")
-        done = _run(cursor, table, own, duckdb_sql(aimed_at(tree, _OWN_TABLE)), returning=returning)
-        context.transaction.change(TableChange(table, gone, _own_rows(cursor, table)))
-        return done
+        sql = duckdb_sql(aimed_at(tree, _OWN_TABLE))
+        return _change(context, table, cursor, f"SELECT * FROM __there AS {name}{about}", sql, returning=returning)
+
+
+def _change(
+    context: Context, table: Table, cursor: duckdb.DuckDBPyConnection, about: str, sql: str, *, returning: bool = False
+) -> Written:
+    """Run a statement that is about the rows of a SELECT, and what foreign keys do when it has been run."""
+    acting = foreign_keys.acting(context.catalog, table)
+    keys = sorted({name for child, key in acting for name in foreign_keys.key_columns(context.catalog, child, key)})
+    gone, own = _moved(context, table, cursor, about)
+    done = _run(cursor, table, own, sql, returning=returning, keys=keys)
+    context.transaction.change(TableChange(table, gone, _own_rows(cursor, table)))
+    if done.moved is not None and done.moved.num_rows:
+        for child, key in acting:
+            _follow(context, child, key, done.moved)
+    return done
+
+
+def _follow(context: Context, child: Table, key: ForeignKey, moved: pa.Table) -> None:
+    """Do to the rows that speak of moved keys what their foreign key says."""
+    there = foreign_keys.key_columns(context.catalog, child, key)
+    pairs = list(zip(key.columns, there, strict=True))
+    same = " AND ".join(f"c.{quoted(own)} = k.{quoted('old ' + other)}" for own, other in pairs)
+    others = " OR ".join(f"{quoted('old ' + other)} IS DISTINCT FROM {quoted('new ' + other)}" for other in there)
+    speaks = f"EXISTS (SELECT 1 FROM __keys AS k WHERE {same})"
+    nothing = ", ".join(f"{quoted(own)} = NULL" for own in key.columns)
+    new = ", ".join(f"{quoted(own)} = k.{quoted('new ' + other)}" for own, other in pairs)
+    for action, which in ((key.on_delete, "went"), (key.on_update, f"NOT went AND ({others})")):
+        if action is ReferentialAction.SET_NULL:
+            sql = f"UPDATE {_OWN_TABLE} AS c SET {nothing} WHERE {speaks}"
+        elif action is not ReferentialAction.CASCADE:
+            continue
+        elif which == "went":
+            sql = f"DELETE FROM {_OWN_TABLE} AS c WHERE {speaks}"
+        else:
+            sql = f"UPDATE {_OWN_TABLE} AS c SET {new} FROM __keys AS k WHERE {same}"
+        with _opened(context, child) as cursor:
+            cursor.register("__moved", moved)
+            cursor.execute(f"CREATE TEMP TABLE __keys AS SELECT * FROM __moved WHERE {which}").fetchall()
+            if cursor.execute("SELECT 1 FROM __keys LIMIT 1").fetchall():
+                _change(context, child, cursor, f"SELECT c.* FROM __there AS c WHERE {speaks}", sql)
 
 
 def hold(context: Context, table: Table, resolve: Callable[[Scope], exp.Expr]) -> None:
@@ -166,22 +208,43 @@ def _moved(context: Context, table: Table, cursor: duckdb.DuckDBPyConnection, ab
     return pa.concat_tables(gone), pa.concat_tables(own)
 
 
-def _run(cursor: duckdb.DuckDBPyConnection, table: Table, own: pa.Table, sql: str, *, returning: bool) -> Written:
-    """Run a statement on the transaction's own rows."""
+def _run(
+    cursor: duckdb.DuckDBPyConnection,
+    table: Table,
+    own: pa.Table,
+    sql: str,
+    *,
+    returning: bool,
+    keys: Sequence[str] = (),
+) -> Written:
+    """Run a statement on the transaction's own rows; see what becomes of their `keys`."""
     columns = [f"{quoted(c.name)} {c.type}{' NOT NULL' if c.not_null or c.primary_key else ''}" for c in table.columns]
-    columns.append("__seq BIGINT")
+    columns += ["__seq BIGINT", "__place BIGINT"]
     columns += [f"UNIQUE ({', '.join(map(quoted, key.columns))})" for key in table.keys]
     with explaining(table):
         cursor.execute(f"CREATE TEMP TABLE {_OWN_TABLE} ({', '.join(columns)})").fetchall()
         cursor.register("__own", own)
-        cursor.execute(f"INSERT INTO {_OWN_TABLE} SELECT {typed_columns(table)}, __seq FROM __own").fetchall()
+        place = "row_number() OVER ()"
+        cursor.execute(f"INSERT INTO {_OWN_TABLE} SELECT {typed_columns(table)}, __seq, {place} FROM __own").fetchall()
+        if keys:
+            before = ", ".join(f"{quoted(key)} AS {quoted('old ' + key)}" for key in keys)
+            cursor.execute(f"CREATE TEMP TABLE __before AS SELECT __place, {before} FROM {_OWN_TABLE}").fetchall()
         if returning:
             changed: pa.Table = cursor.execute(f"{sql} RETURNING {kept_columns(table)}").to_arrow_table()
             done = Written(changed.num_rows, changed.drop_columns(["__seq"]))
         else:
             done = Written(int(cursor.execute(sql).fetchall()[0][0]))
         check_within(lambda text: cursor.execute(text).fetchall(), table, _OWN_TABLE)
-        return done
+        return replace(done, moved=_moved_keys(cursor, keys)) if keys else done
+
+
+def _moved_keys(cursor: duckdb.DuckDBPyConnection, keys: Sequence[str]) -> pa.Table:
+    shown = ", ".join(f"b.{quoted('old ' + key)}, a.{quoted(key)} AS {quoted('new ' + key)}" for key in keys)
+    other = " OR ".join(f"b.{quoted('old ' + key)} IS DISTINCT FROM a.{quoted(key)}" for key in keys)
+    return cursor.execute(
+        f"SELECT {shown}, a.__place IS NULL AS went FROM __before AS b LEFT JOIN {_OWN_TABLE} AS a USING (__place) "
+        f"WHERE a.__place IS NULL OR {other}"
+    ).to_arrow_table()
 
 
 def _own_rows(cursor: duckdb.DuckDBPyConnection, table: Table) -> pa.Table:

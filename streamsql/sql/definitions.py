@@ -140,6 +140,8 @@ def _expect_query(cursor: Cursor, name: str, *, temporary: bool, if_not_exists: 
     words = [token.text for token in cursor.rest[-3:]]
     ending = 3 if words == ["with", "no", "data"] else 2 if words[1:] == ["with", "data"] else 0
     tokens = cursor.rest[: len(cursor.rest) - ending]
+    if not tokens:
+        raise cursor.error()
     query = parse_query(Cursor(cursor.text, tokens, cursor.limits))
     if query.emit is not None:
         raise FeatureNotSupported(

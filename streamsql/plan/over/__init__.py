@@ -8,7 +8,8 @@
 The functions are taken out of the query, which then reads an origin (`plan.origins.Over`) that has their values as columns.
 That reads the query without them: its keys, orders and arguments are columns of it.
 
-    windowed.py   the query's tree taken apart
+    taking.py     the query's tree taken apart
+    windowed.py   the origin that it reads then
     calls.py      what one call is made of
     frames.py     frames, and how far they reach
     stages.py     the plan's SQL

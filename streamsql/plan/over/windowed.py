@@ -14,24 +14,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
 
-from streamsql.base.errors import FeatureNotSupported, StreamSQLError, UndefinedObject
-from streamsql.catalog.objects import OutputColumn, TimeBound, quoted
-from streamsql.plan.aggregates import is_aggregate
+from streamsql.base.errors import FeatureNotSupported, StreamSQLError
+from streamsql.catalog.objects import OutputColumn, TimeBound
 from streamsql.plan.bounds import Bounds, Shifted
 from streamsql.plan.nodes import Output
 from streamsql.plan.origins import Inner, Origin, Over, Times, When
-from streamsql.plan.output_names import output_name
 from streamsql.plan.over import stages
 from streamsql.plan.over.calls import WHOLE_ONLY, Call, Calls
 from streamsql.plan.over.frames import Frame, frame_of
+from streamsql.plan.over.taking import Taking, Window, core
 from streamsql.plan.windows.tables import WINDOW_COLUMNS
 from streamsql.sql.parse import position_of
-from streamsql.sql.statements import Query
 
 if TYPE_CHECKING:
     from streamsql.plan.sources import Sources
@@ -48,55 +46,18 @@ def windows_in(tree: exp.Expr) -> list[exp.Window]:
     return [w for p in places for w in p.find_all(exp.Window) if w.find_ancestor(exp.Select) is tree]
 
 
-@dataclass(frozen=True, slots=True)
-class _Term:
-    """A term of ORDER BY: a column of the input."""
-
-    column: str
-    descending: bool
-    nulls_first: bool
-
-    @property
-    def sql(self) -> str:
-        return f"{quoted(self.column)} {'DESC' if self.descending else 'ASC'} NULLS {'FIRST' if self.nulls_first else 'LAST'}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """A call whose keys, order and arguments are columns of the input. `arrival`: it is ordered by that."""
-
-    number: int
-    node: exp.Window
-    function: exp.Expr
-    keys: tuple[str, ...]
-    terms: tuple[_Term, ...]
-    arrival: bool
-    spec: exp.Expr | None
-
-    @property
-    def order(self) -> str:
-        return "__seq" if self.arrival else ", ".join(t.sql for t in self.terms)
-
-
 def windowed(sources: Sources, tree: exp.Select) -> Origin:
     """Take the window functions out of a query, in place; it reads the origin given, under `NAME`.
 
     Raises FeatureNotSupported where no row would ever be final.
     """
-    return _Taking(sources, tree).taken()
+    return _Windowed(sources, tree).taken()
 
 
-@dataclass(slots=True)
-class _Taking:
-    sources: Sources
-    tree: exp.Select
-    hidden: dict[str, exp.Expr] = field(default_factory=dict)
-    texts: dict[str, str] = field(default_factory=dict)
-    windows: list[_Window] = field(default_factory=list)
-
-    @property
-    def query(self) -> Query:
-        return self.sources.query
+class _Windowed(Taking):
+    def __init__(self, sources: Sources, tree: exp.Select) -> None:
+        super().__init__(sources.query, tree)
+        self.sources = sources
 
     def taken(self) -> Origin:
         tree = self.tree
@@ -110,9 +71,9 @@ class _Taking:
                 )
         below = tree.copy()
         stars = [item for item in tree.expressions if _is_star(item)]
-        items = [item if _is_star(item) else self._item(item) for item in tree.expressions]
+        items = [item if _is_star(item) else self.item(item) for item in tree.expressions]
         qualify = tree.args.get("qualify")
-        condition = None if qualify is None else self._above(self._named(qualify.this))
+        condition = None if qualify is None else self.above(self.named(qualify.this))
         self._resolve_keys(below)
         for clause in ("distinct", "qualify", "windows", "limit"):
             below.set(clause, None)
@@ -136,40 +97,6 @@ class _Taking:
             tree.set("where", exp.Where(this=condition))
         return origin
 
-    # ---- the query's tree ----
-
-    def _item(self, item: exp.Expr) -> exp.Expr:
-        return exp.alias_(self._above(item.unalias()), output_name(item, self.query), quoted=True)
-
-    def _above(self, node: exp.Expr) -> exp.Expr:
-        """Write an expression over the origin's columns: what has no window function in it becomes one of them."""
-
-        def written(part: exp.Expr) -> exp.Expr:
-            if isinstance(part, exp.Window):
-                return self._window(part)
-            if part.find(exp.Window) is None and _reads(part):
-                return self._hide(part)
-            return part
-
-        return node.copy().transform(written, copy=False)
-
-    def _hide(self, node: exp.Expr) -> exp.Expr:
-        text = node.sql("duckdb")
-        if text not in self.texts:
-            self.texts[text] = f"__c{len(self.texts)}"
-            self.hidden[self.texts[text]] = node.copy()
-        return exp.column(self.texts[text], quoted=True)
-
-    def _named(self, condition: exp.Expr) -> exp.Expr:
-        """Put what an output's name stands for into QUALIFY."""
-        made = {i.alias: i.unalias() for i in self.tree.expressions if isinstance(i, exp.Alias)}
-
-        def looked_up(node: exp.Expr) -> exp.Expr:
-            known = isinstance(node, exp.Column) and not node.table and node.name in made
-            return made[node.name].copy() if known else node
-
-        return condition.copy().transform(looked_up, copy=False)
-
     def _resolve_keys(self, below: exp.Select) -> None:
         """Look up what ordinals and outputs' names stand for in GROUP BY: the outputs are others below."""
         group = below.args.get("group")
@@ -180,82 +107,21 @@ class _Taking:
             elif isinstance(key, exp.Column) and not key.table and key.name in named:
                 self.hidden[key.name] = named[key.name].unalias().copy()
 
-    # ---- the calls ----
-
-    def _window(self, node: exp.Window) -> exp.Expr:
-        keys, order, spec = self._definition(node)
-        terms: list[_Term] = []
-        for ordered in order:
-            if _is_arrival(ordered.this):
-                continue
-            terms.append(
-                _Term(self._column(ordered.this), bool(ordered.args.get("desc")), bool(ordered.args.get("nulls_first")))
-            )
-        arrival = any(_is_arrival(o.this) for o in order)
-        if arrival and (terms or len(order) > 1 or order[0].args.get("desc")):
-            raise FeatureNotSupported(
-                "PROCTIME() can only be the whole order of a window function",
-                hint="ORDER BY PROCTIME()",
-                position=position_of(node, self.query),
-            )
-        arrival = arrival or (not order and isinstance(node.this, exp.RowNumber))
-        number = len(self.windows)
-        function = self._over_columns(node.this.copy())
-        self.windows.append(
-            _Window(number, node, function, tuple(self._column(k) for k in keys), tuple(terms), arrival, spec)
-        )
-        return exp.column(f"__w{number}", quoted=True)
-
-    def _definition(self, node: exp.Window) -> tuple[list[exp.Expr], list[exp.Expr], exp.Expr | None]:
-        """Give a call's PARTITION BY, ORDER BY and frame, also where a WINDOW clause says them."""
-        order = node.args.get("order")
-        keys, terms = list(node.args.get("partition_by") or []), list(order.expressions) if order is not None else []
-        spec, name = node.args.get("spec"), node.args.get("alias")
-        if name is not None:
-            named = next((d for d in self.tree.args.get("windows") or [] if d.name == name.name), None)
-            if named is None:
-                raise UndefinedObject(f'window "{name.name}" does not exist', position=position_of(name, self.query))
-            its_keys, its_terms, its_spec = self._definition(named) if named is not node else ([], [], None)
-            keys, terms, spec = keys or its_keys, terms or its_terms, spec if spec is not None else its_spec
-        return keys, terms, spec
-
-    def _column(self, node: exp.Expr) -> str:
-        return self._hide(node.unnest()).name
-
-    def _over_columns(self, node: exp.Expr) -> exp.Expr:
-        """Write a function over columns of the input: its arguments, the terms of its ORDER BY, the condition of its FILTER."""
-        wraps = (
-            exp.Filter,
-            exp.IgnoreNulls,
-            exp.RespectNulls,
-            exp.WithinGroup,
-            exp.Where,
-            exp.Order,
-            exp.Ordered,
-            exp.Distinct,
-        )
-        for child in list(node.iter_expressions()):
-            if isinstance(child, wraps) or (isinstance(node, wraps) and is_aggregate(child)) or _wraps_call(node):
-                self._over_columns(child)
-            elif _reads(child):
-                child.replace(self._hide(child))
-        return node
-
     # ---- the nodes ----
 
     def _over(self, origin: Inner) -> Origin:
         """Put the calls into nodes, one for each key, in the order in which each still knows how far time is."""
-        nodes: dict[tuple[tuple[str, ...], When, str | None], list[tuple[_Window, Frame]]] = {}
+        nodes: dict[tuple[tuple[str, ...], When, str | None], list[tuple[Window, Frame]]] = {}
         for window in self.windows:
             when, time, frame = self._when(window, origin)
             nodes.setdefault((window.keys, when, time), []).append((window, frame))
 
         def rank(
-            entry: tuple[tuple[tuple[str, ...], When, str | None], list[tuple[_Window, Frame]]],
+            entry: tuple[tuple[tuple[str, ...], When, str | None], list[tuple[Window, Frame]]],
         ) -> tuple[int, int]:
             (_, when, _), calls = entry
             waits = [f.ahead.us is not None for _, f in calls]
-            rows = [bool(f.ahead.rows or f.ahead.times) or isinstance(_core(w), exp.Lead) for w, f in calls]
+            rows = [bool(f.ahead.rows or f.ahead.times) or isinstance(core(w), exp.Lead) for w, f in calls]
             return (2 if any(rows) else 1 if when is When.CLOSE else 0, any(waits))
 
         made: Origin = origin
@@ -264,7 +130,7 @@ class _Taking:
             made = self._node(made, keys, when, time, calls, single)
         return made
 
-    def _when(self, window: _Window, origin: Origin) -> tuple[When, str | None, Frame]:
+    def _when(self, window: Window, origin: Origin) -> tuple[When, str | None, Frame]:
         """Find when a row is final, and by which column's bound."""
         times = dict(origin.times)
         closing = [k for k in window.keys if k in times]
@@ -278,7 +144,7 @@ class _Taking:
             error.position = error.position or position_of(window.node, self.query)
             raise
         whole = frame.to_end or isinstance(window.function, WHOLE_ONLY) or not ordered
-        waits = bool(frame.ahead.rows or frame.ahead.times) or isinstance(_core(window), exp.Lead)
+        waits = bool(frame.ahead.rows or frame.ahead.times) or isinstance(core(window), exp.Lead)
         if window.arrival and not whole:
             return When.ARRIVAL, None, frame
         if by_time and not whole and not (waits and closing):
@@ -288,7 +154,7 @@ class _Taking:
             return When.CLOSE, closing[0], frame
         raise self._never_final(window, whole, times)
 
-    def _never_final(self, window: _Window, whole: bool, times: Iterable[str]) -> FeatureNotSupported:
+    def _never_final(self, window: Window, whole: bool, times: Iterable[str]) -> FeatureNotSupported:
         known = list(dict.fromkeys(_source(self.hidden[n]) if n in self.hidden else n for n in times))
         known = [n for n in known if n]
         shown = _shown(window.node.this)
@@ -306,7 +172,7 @@ class _Taking:
 
     def _node(
         self, origin: Origin, keys: tuple[str, ...], when: When, time: str | None,
-        windows: list[tuple[_Window, Frame]], single: tuple[bool, bool],
+        windows: list[tuple[Window, Frame]], single: tuple[bool, bool],
     ) -> Over:  # fmt: skip
         times = dict(origin.times)
         if time is not None and time not in times:
@@ -399,26 +265,5 @@ def _is_star(item: exp.Expr) -> bool:
     return isinstance(item, exp.Star) or (isinstance(item, exp.Column) and isinstance(item.this, exp.Star))
 
 
-def _is_arrival(node: exp.Expr) -> bool:
-    return isinstance(node, exp.Anonymous) and str(node.this).lower() == "proctime"
-
-
 def _source(node: exp.Expr | None) -> str:
     return node.name if isinstance(node, exp.Column) else ""
-
-
-def _reads(node: exp.Expr) -> bool:
-    """Tell whether an expression's value depends on the row."""
-    return any((isinstance(n, exp.Column) and not isinstance(n.this, exp.Star)) or is_aggregate(n) for n in node.walk())
-
-
-def _wraps_call(node: exp.Expr) -> bool:
-    return isinstance(node, (exp.Filter, exp.IgnoreNulls, exp.RespectNulls, exp.WithinGroup))
-
-
-def _core(window: _Window) -> exp.Expr:
-    """Give a call's function without what stands around it."""
-    node = window.function
-    while _wraps_call(node):
-        node = node.this
-    return node

@@ -53,6 +53,23 @@ def choose(
 
     Raises NotKeyed.
     """
+    tree, query = read_query(sql, catalog)
+    found = sorted(scans(query), key=lambda s: s.number)
+    if len(found) > SCANS_MAX:
+        raise NotKeyed("it reads too many relations")
+    for scan in found:
+        scan.node.set("alias", exp.TableAlias(this=exp.to_identifier(scan.alias, quoted=True)))
+        scan.node.set("this", exp.to_identifier(scan_name(scan.number), quoted=True))
+        scan.node.set("db", None)
+    read = tuple(source_of(s, sources, catalog) for s in found)
+    if now is None:
+        return _Choice(query, tree, read, found, shown, describe).made()
+    made = _Choice(query, tree, read, found, shown, lambda text: describe(text.replace(now, "0")))
+    return made.made_in_time(now)
+
+
+def read_query(sql: str, catalog: Catalog) -> tuple[exp.Expr, Node]:
+    """Read a query's text as a tree, without an order that does not matter, and as blocks. Raises NotKeyed."""
     try:
         tree = sqlglot.parse_one(sql, read="duckdb")
     except SqlglotError as error:
@@ -61,19 +78,7 @@ def choose(
         raise NotKeyed("its text is not read again as it is")
     if not tree.args.get("limit") and not (isinstance(tree, exp.Select) and tree.args.get("distinct")):
         tree.set("order", None)  # a view has no order
-    query = Reader(lambda name: _columns_of(name, catalog)).read(tree)
-    found = sorted(scans(query), key=lambda s: s.number)
-    if len(found) > SCANS_MAX:
-        raise NotKeyed("it reads too many relations")
-    for scan in found:
-        scan.node.set("alias", exp.TableAlias(this=exp.to_identifier(scan.alias, quoted=True)))
-        scan.node.set("this", exp.to_identifier(scan_name(scan.number), quoted=True))
-        scan.node.set("db", None)
-    read = tuple(_source(s, sources, catalog) for s in found)
-    if now is None:
-        return _Choice(query, tree, read, found, shown, describe).made()
-    made = _Choice(query, tree, read, found, shown, lambda text: describe(text.replace(now, "0")))
-    return made.made_in_time(now)
+    return tree, Reader(lambda name: _columns_of(name, catalog)).read(tree)
 
 
 def _columns_of(name: str, catalog: Catalog) -> tuple[str, ...] | None:
@@ -81,7 +86,8 @@ def _columns_of(name: str, catalog: Catalog) -> tuple[str, ...] | None:
     return None if found is None else tuple(c.name.lower() for c in found.columns)
 
 
-def _source(scan: Scan, sources: Sequence[str], catalog: Catalog) -> Source:
+def source_of(scan: Scan, sources: Sequence[str], catalog: Catalog) -> Source:
+    """Give what a scan reads, and how its columns are read from changes. Raises NotKeyed."""
     columns = []
     for column in catalog.objects[scan.relation].columns:
         name = quoted(column.name)
@@ -243,7 +249,7 @@ class _Choice:
             for key, place in zip(keys, places, strict=True):
                 if place.startswith("h"):
                     assert isinstance(key, exp.Expr)
-                    tree.append("expressions", exp.alias_(self._named(self.query, key), f"__{place}", quoted=True))
+                    tree.append("expressions", exp.alias_(in_names(self.query, key), f"__{place}", quoted=True))
         inside = duckdb_sql(tree)
         whole = f"SELECT {shown} FROM ({rendered(inside, self.current)}) AS q({', '.join(names)})"
         if not everywhere:
@@ -253,15 +259,15 @@ class _Choice:
         restricted = {s.number: self._restricted(s, [t.get(s) for t in by_key]) for s in self.scans}
         again = f"SELECT {shown} FROM ({rendered(inside, restricted)}) AS q({', '.join(names)})"
         # rows that are made of no scan, as VALUES are, come for every key
-        same = " AND ".join(f"{TOUCHED}.k{i} IS NOT DISTINCT FROM r.{p}" for i, p in enumerate(places))
-        again = f"SELECT r.* FROM ({again}) AS r SEMI JOIN {TOUCHED} ON {same}"
         types = self._types(whole, places, by_key)
-        for sql in (again, *(sql for _, sql in affected)):
+        made = Touched(
+            tuple(self._for_people(k) for k in keys), places, types, hidden, whole, "", self.sources, tuple(affected),
+            tuple(dict.fromkeys(joined)),
+        )  # fmt: skip
+        made = replace(made, again=f"SELECT r.* FROM ({again}) AS r SEMI JOIN {TOUCHED} ON {made.meets('r', TOUCHED)}")
+        for sql in (made.again, *(sql for _, sql in affected)):
             self.describe(self._for_describing(sql, types))
-        people = tuple(self._for_people(k) for k in keys)
-        return Touched(
-            people, places, types, hidden, whole, again, self.sources, tuple(affected), tuple(dict.fromkeys(joined))
-        )
+        return made
 
     def _for_describing(self, sql: str, types: tuple[str, ...]) -> str:
         """Give SQL of keys or of their rows in a form that can be described before its tables are there."""
@@ -289,20 +295,16 @@ class _Choice:
                 places.append(f"o{index}")
         return tuple(places), hidden
 
-    def _named(self, block: Block, key: exp.Expr) -> exp.Expr:
-        """Write a canonical expression with the names of FROM."""
-        return named(key, {i.token: i.alias for i in block.items})
-
     def _for_people(self, key: exp.Expr | int) -> str:
         if isinstance(key, int):
             return self.query.names[key] or f"column {key + 1}"
         assert isinstance(self.query, Block)
-        return duckdb_sql(_unquoted(self._named(self.query, key)))
+        return people(self.query, key)
 
     def _exactly(self, keys: list[exp.Expr | int]) -> exp.Expr:
         assert isinstance(self.query, Block)
         on = " AND ".join(
-            f"{TOUCHED}.k{i} IS NOT DISTINCT FROM {safe(self._named(self.query, k))}"
+            f"{TOUCHED}.k{i} IS NOT DISTINCT FROM {safe(in_names(self.query, k))}"
             for i, k in enumerate(keys)
             if isinstance(k, exp.Expr)
         )
@@ -343,6 +345,16 @@ def _common(types: list[str]) -> str:
     if set(types) <= set(_INTEGERS):
         return max(types, key=_INTEGERS.index)
     raise NotKeyed(f"values of different types are compared: {', '.join(sorted(set(types)))}")
+
+
+def in_names(block: Block, key: exp.Expr) -> exp.Expr:
+    """Write a canonical expression with the names of FROM."""
+    return named(key, {i.token: i.alias for i in block.items})
+
+
+def people(block: Block, key: exp.Expr) -> str:
+    """Write a canonical expression for a person."""
+    return duckdb_sql(_unquoted(in_names(block, key)))
 
 
 def _unquoted(node: exp.Expr) -> exp.Expr:

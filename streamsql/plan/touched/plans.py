@@ -1,9 +1,10 @@
 """What a query that is kept by running it again needs to do so for a part of its result: SQL with places for names.
 
-Both kinds are values, and say in SQL what an epoch changes, given the names of the sources that changed in it:
+All kinds are values, and say in SQL what an epoch changes, given the names of the sources that changed in it:
 
 `Linear`    joins and filters: the result's change is the query over the changes of its sources, weights multiplied
 `Touched`   anything with a key: the keys that the changes touch, and the query over the rows of these keys
+`Tail`      window functions: of each key, from where on the changes touch it
 """
 
 from __future__ import annotations
@@ -116,6 +117,20 @@ class Touched:
     crossing: tuple[str, ...] = ()
 
     @property
+    def table_columns(self) -> list[tuple[str, str]]:
+        """The columns of `TOUCHED`, with their types."""
+        return [(f"k{i}", t) for i, t in enumerate(self.types)]
+
+    def meets(self, result: str, touched: str) -> str:
+        """SQL of the condition that a row of the result is one that an epoch may change."""
+        return " AND ".join(f"{touched}.k{i} IS NOT DISTINCT FROM {result}.{p}" for i, p in enumerate(self.places))
+
+    @property
+    def near(self) -> str:
+        """SQL of a cheap condition that all those rows of the result meet."""
+        return ""
+
+    @property
     def crossed(self) -> str:
         """SQL of the keys that time alone touches."""
         sources = {number: scan.current for number, scan in enumerate(self.scans)}
@@ -132,3 +147,55 @@ class Touched:
         terms += [self.crossed] if self.crossing else []
         names = ", ".join(f"k{i}" for i in range(len(self.keys)))
         return f"SELECT DISTINCT {names} FROM ({' UNION ALL '.join(dict.fromkeys(terms))}) AS t({names})"
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Window functions over ascending rows, of which an epoch changes those of a key from the first changed one on.
+
+    The fields are those of `Touched`; the last of `places` holds the order's value. A row in `TOUCHED` has, after the key, the
+    place from which on rows change (``cut``), and from which on they are read (``since``); NULL is the last place.
+
+    changed    SQL of the rows of `TOUCHED`
+    order      what the rows are ordered by first, for people
+    """
+
+    keys: tuple[str, ...]
+    places: tuple[str, ...]
+    types: tuple[str, ...]
+    hidden: int
+    whole: str
+    again: str
+    scans: tuple[Source, ...]
+    changed: str
+    order: str
+    crossing: tuple[str, ...] = ()
+
+    @property
+    def table_columns(self) -> list[tuple[str, str]]:
+        """The columns of `TOUCHED`, with their types."""
+        names = [*(f"k{i}" for i in range(len(self.keys))), "cut", "since"]
+        return list(zip(names, self.types, strict=True))
+
+    def meets(self, result: str, touched: str) -> str:
+        """SQL of the condition that a row of the result is one that an epoch may change."""
+        keys = [f"{touched}.k{i} IS NOT DISTINCT FROM {result}.{p}" for i, p in enumerate(self.places[:-1])]
+        place = f"{result}.{self.places[-1]}"
+        return " AND ".join([*keys, f"({place} >= {touched}.cut OR {place} IS NULL)"])
+
+    @property
+    def near(self) -> str:
+        """SQL of a cheap condition that all those rows of the result meet."""
+        return after(self.places[-1], "cut")
+
+    def touched(self, changed: frozenset[str]) -> str:  # noqa: ARG002  # there is one source
+        """SQL of the rows of `TOUCHED` in an epoch."""
+        return self.changed
+
+
+def after(order: str, place: str) -> str:
+    """SQL of the condition that a row is not before all places in `TOUCHED`, of which NULL is the last."""
+    return f"({order} >= (SELECT min({place}) FROM {TOUCHED}) OR {order} IS NULL)"
+
+
+Keyed = Touched | Tail

@@ -10,14 +10,14 @@ from sqlglot import exp
 from streamsql.base.errors import StreamSQLError, WrongObjectType
 from streamsql.base.types import WireType
 from streamsql.catalog.objects import Table
-from streamsql.engine import definitions
+from streamsql.engine import definitions, foreign_keys
 from streamsql.plan.adhoc import Scope, change_sql, change_tree, known_types
 from streamsql.plan.parameters import infer_types, substituted
 from streamsql.plan.places import located
 from streamsql.server import written
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done, Rows
-from streamsql.server.returning import and_committed
+from streamsql.server.returning import and_committed, committed
 from streamsql.sql.statements import Delete, Update
 from streamsql.sql.trees import position_of
 
@@ -53,11 +53,25 @@ async def execute(
         if context.transaction.explicit or target.temporary or held_back:
             done = await context.reads.compute(lambda: _in_transaction(context, statement, target, values))
             return Done(f"{verb} {done.count}")
+        if _moves_keys(context, statement, target):
+            done = await committed(
+                context, lambda: context.reads.compute(lambda: _in_transaction(context, statement, target, values))
+            )
+            return Done(f"{verb} {done.count}")
         sql = await context.reads.run(lambda cursor: _sql(context, statement, target, values, cursor))
         count = await context.on_engine(lambda: definitions.change_table(context.engine, target, sql, zone))
         return Done(f"{verb} {count}")
     except StreamSQLError as error:
         raise located(error, statement.tree, statement) from error
+
+
+def _moves_keys(context: Context, statement: Update | Delete, target: Table) -> bool:
+    """Tell whether a foreign key may change rows of other tables when this statement has been run."""
+    acting = foreign_keys.acting(context.catalog, target)
+    if not acting or isinstance(statement, Delete):
+        return bool(acting)
+    assigned = {c.name for item in statement.tree.expressions for c in item.this.find_all(exp.Column, exp.Identifier)}
+    return any(assigned & {*foreign_keys.key_columns(context.catalog, child, key)} for child, key in acting)
 
 
 def _sql(
