@@ -88,6 +88,10 @@ VALUE_RULES: tuple[tuple[str, Callable[[Match], StreamSQLError]], ...] = (
         ),
     ),
     (
+        r"(\w+)\(\) argument type must be STRUCT",
+        lambda m: errors.UndefinedFunction(f"function {m[1]} takes a record"),
+    ),
+    (
         r"[Ii]nvalid LIST argument",
         lambda _: errors.DatatypeMismatch("an array is needed here", hint="add a cast"),
     ),
