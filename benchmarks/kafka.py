@@ -1,13 +1,14 @@
 """Kafka: rows of a topic into a windowed view, views into a topic, and from topic to topic.
 
 Estimate. librdkafka and its Python client give 100-byte messages at 0.6 to 0.7 s of CPU for each million, where they are
-taken a thousand at a time; a loop that only reads them, with our settings, is the bound. We read the same messages in the
-same way. What a row costs then (microseconds of CPU, of about 3; two cores): the thread that takes messages 0.8, of which the
-client's own objects are 0.5 and taking them apart 0.3; JSON to columns and partitions apart 0.85; the epoch 0.4, and as much
-for DuckDB's second thread; librdkafka 0.25; the broker 0.4 beside. The first two hold Python's lock for most of their time,
-so they go on side by side only in part: 0.5 of the bound is what two cores could give at best. To have messages as one
-buffer, without an object for each, the client has no way (2.16). Smaller fetches and queues, so that payloads are still in
-the processor's cache, gain nothing. To ask for `streamsql.sources` is a query of 10 ms, so it is asked seldom.
+taken a thousand at a time; a loop that only reads them, with our settings, is the bound. We read the same messages 500 at a
+time, since they are still to be taken apart. What a row costs then (microseconds of CPU, of about 3; two cores): the thread
+that takes messages 0.7, of which the client's own objects are 0.45 and taking them apart 0.25; JSON to columns and partitions
+apart 0.85; the epoch 0.4, and as much for DuckDB's second thread; librdkafka 0.25; the broker 0.4 beside. The first two hold
+Python's lock for most of their time, so they go on side by side only in part: 0.5 of the bound is what two cores could give
+at best. To have messages as one buffer, without an object for each, the client has no way (2.16). Smaller fetches and queues,
+so that payloads are still in the processor's cache, gain nothing. To ask for `streamsql.sources` is a query of 10 ms, so it
+is asked seldom.
 
 A sink's bound is a producer that sends the same payloads without transactions. What it adds is a round trip of a few
 milliseconds for each delivery: the offset, the end of the transaction.

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from streamsql.base.errors import DataCorrupted, StreamSQLError, Unavailable, UndefinedObject
-from streamsql.connectors.kafka.chunks import Chunk, Read, parts
+from streamsql.connectors.kafka.chunks import Chunk, Read, by_partition, parts
 from streamsql.connectors.kafka.options import ANSWER_SECONDS_MAX, client_config, require_client, translated
 from streamsql.connectors.messages import MessageDecoder
 from streamsql.connectors.source import Batch, Surroundings
@@ -38,12 +38,12 @@ log = structlog.get_logger()
 MESSAGES_MAX = 65_536
 BYTES_MAX = 16 << 20
 # Messages that are taken from librdkafka at a time: while they are few they stay in the processor's cache, at half the cost.
-CHUNK = 1_000
+CHUNK = 500
 LOOK_UP_SECONDS = 0.2
 # While the reader is busy with what came before, so long what comes is gathered: to be woken for each few costs more than they.
 GATHER_SECONDS = 0.005
 # Rows that are a write of their own, since the reader keeps up; where it does not, it goes on until it has many.
-FEW = 4 * CHUNK
+FEW = 4_000
 _ASK_AGAIN_US = 1_000_000
 
 
@@ -321,7 +321,7 @@ class KafkaSource:
                 chunks, self._chunks = self._chunks, []
                 self._room.notify()
             if chunks:
-                self._waiting.extend(self._rows(Chunk.joined(chunks)))
+                self._waiting.extend(self._rows(Chunk.joined(by_partition(chunks))))
             elif self._failure is not None:
                 raise self._failure
             else:
