@@ -1,17 +1,27 @@
 """Kafka: rows of a topic into a windowed view, views into a topic, and from topic to topic.
 
-Estimate. librdkafka and its Python client give 100-byte messages at about a second of CPU for each million, where they are
-taken a thousand at a time; a loop that only reads them, with our settings, is the bound. We read the same messages in the same
-way, so each further microsecond a row is ours: JSON to columns 0.7 (DuckDB, beside the reading, while there are cores), the
-epoch 0.2.
+Estimate. librdkafka and its Python client give 100-byte messages at 0.6 to 0.7 s of CPU for each million, where they are
+taken a thousand at a time; a loop that only reads them, with our settings, is the bound. We read the same messages 500 at a
+time, since they are still to be taken apart. What a row costs then (microseconds of CPU, of about 3; two cores): the thread
+that takes messages 0.7, of which the client's own objects are 0.45 and taking them apart 0.25; JSON to columns and partitions
+apart 0.85; the epoch 0.4, and as much for DuckDB's second thread; librdkafka 0.25; the broker 0.4 beside. The first two hold
+Python's lock for most of their time, so they go on side by side only in part: 0.5 of the bound is what two cores could give
+at best. To have messages as one buffer, without an object for each, the client has no way (2.16). Smaller fetches and queues,
+so that payloads are still in the processor's cache, gain nothing. To ask for `streamsql.sources` is a query of 10 ms, so it
+is asked seldom.
 
 A sink's bound is a producer that sends the same payloads without transactions. What it adds is a round trip of a few
 milliseconds for each delivery: the offset, the end of the transaction.
 
-From topic to topic a row waits for the source's poll, an epoch (3 ms), a transaction of the sink (two round trips, which
-the broker writes to disk) and the reader's poll. The bound is a producer and a consumer with nothing between. Each part that is
-busy makes rows wait for it, and what comes meanwhile is taken at once: on two cores the broker's own work is half of all. Needs
-java and Kafka's jars in build/kafka, as .ci/run brings them.
+From topic to topic a row waits for the source's poll, an epoch, a transaction of the sink and the reader's poll. The bound is
+a producer and a consumer with nothing between, for whom the broker alone takes half a core. A transaction takes 7 to 10 ms
+alone, and as much of the broker's CPU (eight appends to its logs, five requests, of which two pairs go side by side); an
+epoch of 300 rows 6 ms of CPU, its delivery 6, the reader 3: on two cores about 50 cycles a second are all there is, and a
+stage that has no core waits. So it is work that costs latency, and a reader that keeps up rests (docs/decisions, "Readers
+that keep up rest"). An offset first and the messages after it spares librdkafka's 20 ms of waiting where a transaction is
+begun within a few milliseconds of the last one's end, and costs the 2.5 ms that both take side by side: no gain. Nor is there
+one in answers of the broker that wait for more (`fetch.min.bytes`), or in messages that do not wait to be sent (`linger.ms =
+0`). Needs java and Kafka's jars in build/kafka, as .ci/run brings them.
 """
 
 from __future__ import annotations
@@ -132,7 +142,7 @@ def _source(broker: Broker, scale: float) -> list[Figure]:
         connection.execute(WINDOWED)
         query = "SELECT rows_in FROM streamsql.sources"
         while connection.execute(query).fetchall() != [(rows,)]:
-            time.sleep(0.02)
+            time.sleep(0.1)
         seconds, used = time.perf_counter() - begun, _cpu(server) - cpu
         peak = server.rss_peak_bytes
     loop = "a loop that only reads"

@@ -13,7 +13,8 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     │                                 InvalidLogarithmArgument 2201E · InvalidPowerArgument 2201F
     │                                 InvalidBucketCount 2201G · InvalidRegularExpression 2201B
     │                                 InvalidRowCount 2201W · StringDataRightTruncation 22001
-    │                                 SequenceLimitExceeded 2200H
+    │                                 SequenceLimitExceeded 2200H · InvalidFrameOffset 22013 · InvalidEscapeSequence 22025
+    │                                 InvalidNtileArgument 22014 · InvalidSampleArgument 2202H
     ├── IntegrityError (class 23)     NotNullViolation 23502 · UniqueViolation 23505 · CheckViolation 23514
     │                                 ForeignKeyViolation 23503 · RestrictViolation 23001
     ├── GeneratedAlways 428C9 · InvalidForeignKey 42830
@@ -23,11 +24,11 @@ The tree (codes are those of PostgreSQL, appendix A of its manual)::
     ├── AuthorizationError 28000 · InvalidPassword 28P01 · UndefinedDatabase 3D000 · InvalidSchemaName 3F000
     ├── SQLSyntaxError                42601
     ├── Undefined... (class 42)       UndefinedTable 42P01 · UndefinedColumn 42703 · UndefinedFunction 42883
-    │                                 UndefinedObject 42704 · UndefinedParameter 42P02
+    │                                 UndefinedObject 42704 · UndefinedParameter 42P02 · AmbiguousFunction 42725
     ├── Duplicate... (class 42)       DuplicateTable 42P07 · DuplicateColumn 42701 · DuplicateSchema 42P06
     │                                 DuplicateStatement 42P05 · DuplicateCursor 42P03
     │                                 DuplicateAlias 42712 · DuplicateObject 42710
-    ├── WindowingError 42P20 · CannotCoerce 42846
+    ├── WindowingError 42P20 · CannotCoerce 42846 · InvalidRecursion 42P19
     ├── GroupingError 42803 · DatatypeMismatch 42804 · AmbiguousColumn 42702 · WrongObjectType 42809
     ├── IndeterminateDatatype 42P18
     ├── InvalidColumnReference 42P10 · CardinalityViolation 21000
@@ -191,6 +192,22 @@ class InvalidPowerArgument(DataError):
 
 class InvalidBucketCount(DataError):
     sqlstate = "2201G"
+
+
+class InvalidEscapeSequence(DataError):
+    sqlstate = "22025"
+
+
+class InvalidFrameOffset(DataError):
+    sqlstate = "22013"
+
+
+class InvalidNtileArgument(DataError):
+    sqlstate = "22014"
+
+
+class InvalidSampleArgument(DataError):
+    sqlstate = "2202H"
 
 
 class InvalidRegularExpression(DataError):
@@ -363,6 +380,14 @@ class DatatypeMismatch(StreamSQLError):
 
 class WrongObjectType(StreamSQLError):
     sqlstate = "42809"
+
+
+class AmbiguousFunction(StreamSQLError):
+    sqlstate = "42725"
+
+
+class InvalidRecursion(StreamSQLError):
+    sqlstate = "42P19"
 
 
 class UndefinedFunction(StreamSQLError):

@@ -15,6 +15,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import structlog
 
 from streamsql.base.errors import AdminShutdown, StreamSQLError, Unavailable
@@ -33,7 +34,7 @@ from streamsql.engine.outbox import SinkProgress
 log = structlog.get_logger()
 
 # So long the engine may not know of a delivery of which the other side keeps a note: it costs the engine a transaction.
-NOTE_SECONDS = 0.05
+NOTE_SECONDS = 0.25
 
 
 class Deliverers:
@@ -129,7 +130,12 @@ class Deliverer(threading.Thread):
     def run(self) -> None:
         cursor = self._engine.store.cursor()
         try:
-            outgoing = Outgoing(cursor, self._sink, self._columns, self._engine.limits.sink_batch_rows_max)
+            try:
+                outgoing = Outgoing(cursor, self._sink, self._columns, self._engine.limits.sink_batch_rows_max)
+            except duckdb.CatalogException:
+                if self._sink.id in {sink.id for sink in self._engine.catalog.sinks.values()}:
+                    raise
+                return  # it was dropped before its thread has begun
             while not self._stopping:
                 self._woken.clear()
                 at = self._engine.sinks.get(self._sink.name)

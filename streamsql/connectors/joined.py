@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +25,11 @@ class Payloads:
 
     @classmethod
     def of(cls, payloads: Sequence[bytes | None]) -> Payloads:
-        there = np.ones(len(payloads), np.bool_)
-        present = [p for p in payloads if p is not None]
-        if len(present) < len(payloads):
+        if None not in payloads:
+            present = cast("Sequence[bytes]", payloads)
+            there = np.ones(len(payloads), np.bool_)
+        else:
+            present = [p for p in payloads if p is not None]
             there = np.fromiter((p is not None for p in payloads), np.bool_, len(payloads))
         return cls(b"\n".join(present), np.fromiter(map(len, present), np.int64, len(present)), there)
 
@@ -40,6 +43,14 @@ class Payloads:
             np.concatenate([p.lengths for p in parts]),
             np.concatenate([p.there for p in parts]),
         )
+
+    def part(self, begin: int, stop: int) -> Payloads:
+        """Give those from one index to before another."""
+        first, last = (int(np.count_nonzero(self.there[:at])) for at in (begin, stop))
+        lengths = self.lengths[first:last]
+        at = int(self.lengths[:first].sum()) + first
+        size = int(lengths.sum()) + max(len(lengths) - 1, 0)
+        return Payloads(self.data[at : at + size], lengths, self.there[begin:stop])
 
     def __len__(self) -> int:
         return len(self.there)

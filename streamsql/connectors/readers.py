@@ -2,7 +2,8 @@
 
 A reader asks its source for batches, submits those that are there together with the positions that they lead to, and goes on
 without waiting for the commit, until `source_ahead_rows_max` rows or a few writes are on their way, or the engine's queue is
-full: then it pauses. So where the engine is behind, the next write has more rows. What is committed is told to the source.
+full: then it pauses. So where the engine is behind, the next write has more rows. One that keeps up rests for as long as its
+last write took. What is committed is told to the source.
 
 What cannot be reached now is opened again from what is committed, later and later. A reader whose write is refused stops: what
 it reads after that would leave a gap (`engine.positions`); so does one whose source fails, and one of a stream with
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -47,6 +49,11 @@ Weights = npt.NDArray[np.int8]
 AHEAD_WRITES_MAX = 4
 # The same of writes that are not half full: what comes while the engine takes one in is read at once when it has.
 AHEAD_SMALL_WRITES_MAX = 1
+# A reader that keeps up, as its write of so few rows shows, rests after it for as long as it took, and no longer than this:
+# what comes meanwhile costs less together, and what else runs on the machine, such as the rest of a row's way, is not kept
+# waiting by epochs without end.
+REST_ROWS_MAX = 4_000
+REST_SECONDS_MAX = 0.05
 # Batches in one write.
 BATCHES_MAX = 256
 # A reader that waits looks up at least so often; whatever changes wakes it at once.
@@ -133,6 +140,7 @@ class Reader(threading.Thread):
         self._failure: StreamSQLError | None = None  # what came after batches that are to be submitted first
         self._held: Batch | None = None  # what was read and could not be in one write with what came before
         self._skipped = False
+        self._rest_until = 0.0
         self._ahead: int = 0  # writes that are not answered yet
         self._ahead_rows = 0
         self._committed: deque[tuple[int, dict[str, Position]]] = deque()
@@ -231,6 +239,9 @@ class Reader(threading.Thread):
                 self._woken.clear()
                 if self._has_to_wait():
                     self._wait(None)
+                    continue
+                if (rest := self._rest_until - time.monotonic()) > 0:
+                    self._wait(rest)
                     continue
                 now = clock.now_us()
                 batches = self._next_batches(source, now)
@@ -358,12 +369,15 @@ class Reader(threading.Thread):
             write.keyed = KeyedChange(stream, rows, given, batches[0].truncated, kept)
         self._ahead += 1
         self._ahead_rows += count
-        write.done.add_done_callback(lambda done: self._answered(done, count, reached))
+        begun = time.monotonic()
+        write.done.add_done_callback(lambda done: self._answered(done, count, reached, begun))
         self._engine.submit(write)
 
-    def _answered(self, done: Future[int], rows: int, reached: dict[str, Position]) -> None:
-        """Note, on the engine's thread, what became of a write."""
-        error = done.exception()
+    def _answered(self, done: Future[int], rows: int, reached: dict[str, Position], begun: float) -> None:
+        """Note, on the engine's thread, what became of a write that was submitted at a time."""
+        error, now = done.exception(), time.monotonic()
+        if rows <= min(REST_ROWS_MAX, self._engine.limits.source_batch_rows_max // 2) and self._held is None:
+            self._rest_until = now + min(now - begun, REST_SECONDS_MAX)
         if error is None:
             self._committed.append((rows, reached))
         elif self._refused is None and isinstance(error, DiskFull):

@@ -14,6 +14,8 @@ import duckdb
 
 from streamsql.base import errors
 from streamsql.base.errors import StreamSQLError
+from streamsql.engine.type_names import listed_types, told_type, with_types_told
+from streamsql.engine.value_errors import VALUE_RULES
 
 Match = re.Match[str]
 Rule = tuple[re.Pattern[str], Callable[[Match], StreamSQLError]]
@@ -35,52 +37,20 @@ _KINDS: dict[str, type[StreamSQLError]] = {
     "Syntax": errors.SQLSyntaxError,
 }
 
-# which column that was, in names that may be the engine's own
-_SOURCE = r"(?: when casting from source column \S+)?"
-
-_TYPE_NAMES = {
-    "BIGINT": "bigint",
-    "BLOB": "bytea",
-    "BOOL": "boolean",
-    "DECIMAL": "numeric",
-    "DOUBLE": "double precision",
-    "FLOAT": "real",
-    "HUGEINT": "numeric",
-    "INT128": "numeric",
-    "INT16": "smallint",
-    "INT32": "integer",
-    "INT64": "bigint",
-    "INT8": "smallint",
-    "INTEGER_LITERAL": "integer",
-    "STRING_LITERAL": "unknown",
-    "TIMESTAMP WITH TIME ZONE": "timestamp with time zone",
-    "TIMESTAMP": "timestamp without time zone",
-    "TIMESTAMPTZ": "timestamp with time zone",
-    "TINYINT": "smallint",
-    "VARCHAR": "text",
-}
 _INTERNAL_NAMES = re.compile(
     r'"?\b(?:memory|state|temp)"?\."?(?:main|public|_\w+)"?\.|\b_(?:rows|state|results|engine)\.|\bpublic\.'
 )
 _HIDDEN = re.compile(r"\b__\w+|\b[kop]\d+\b")
 
 
-def type_name(duckdb_type: str) -> str:
-    """Give Postgres' name of a DuckDB type, as it is shown to people."""
-    base, bracket, rest = duckdb_type.strip().partition("[")
-    name, parenthesis, arguments = base.partition("(")
-    shown = _TYPE_NAMES.get(name.strip().upper(), name.strip().lower())
-    return f"{shown}{parenthesis}{arguments}{bracket}{rest}"
-
-
 def _suggestion(name: str | None) -> str | None:
     """Make a hint of DuckDB's guess, if it is about something of the user's."""
     hidden = name is None or name.startswith(("pg_", "duckdb", "_", "information_schema", "sqlite", "pragma"))
-    return None if hidden else f'did you mean "{name}"?'
+    return None if hidden or name is None else f'did you mean "{name.removeprefix("main.")}"?'
 
 
 def _no_function(m: Match) -> StreamSQLError:
-    name, types = m[1], [type_name(t) for t in re.split(r",\s*(?![^(]*\))", m[2])] if m[2] else []
+    name, types = m[1], listed_types(m[2])
     hint = "no {} of that name takes these types; add a cast"
     if name.isidentifier():
         return errors.UndefinedFunction(
@@ -88,15 +58,6 @@ def _no_function(m: Match) -> StreamSQLError:
         )
     shown = f"{types[0]} {name} {types[1]}" if len(types) == 2 else f"{name} {', '.join(types)}"
     return errors.UndefinedFunction(f"operator does not exist: {shown}", hint=hint.format("operator"))
-
-
-def _unreadable(m: Match) -> StreamSQLError:
-    text, name = m[1], type_name(m[2])
-    if name in {"smallint", "integer", "bigint", "numeric"} and re.fullmatch(r"[+-]?\d+", text.strip()):
-        return errors.NumericOutOfRange(f'value "{text}" is out of range for type {name}')
-    if name.startswith("numeric(") and re.fullmatch(r"[+-]?(?:inf|[\d.]+(?:[eE][+-]?\d+)?)", text.strip()):
-        return errors.NumericOutOfRange("numeric field overflow", detail=f"{text} does not fit {name}")
-    return errors.InvalidTextRepresentation(f'invalid input syntax for type {name}: "{text}"')
 
 
 def _raised(m: Match) -> StreamSQLError:
@@ -190,14 +151,163 @@ _RULES: tuple[Rule, ...] = tuple(
         ),
         # shapes
         (
+            r"Cannot compare values of type tuple\(([^()]*)\) and type tuple\(([^()]*)\) - an explicit cast",
+            lambda m: (
+                errors.SQLSyntaxError("unequal number of entries in row expressions")
+                if m[1].count(",") != m[2].count(",")
+                else errors.DatatypeMismatch("record and record cannot be compared", hint="add a cast")
+            ),
+        ),
+        (
+            r"Subquery returns (\d+) columns - expected (\d+)",
+            lambda m: errors.SQLSyntaxError(
+                "subquery must return only one column"
+                if m[2] == "1"
+                else f"subquery has too {'few' if int(m[1]) < int(m[2]) else 'many'} columns"
+            ),
+        ),
+        (
+            r"Could not choose a best candidate function for the function call \"(\w+)\((.*?)\)\"",
+            lambda m: errors.AmbiguousFunction(
+                f"function {m[1].lower()}({', '.join(listed_types(m[2]))}) is not unique", hint="add a cast"
+            ),
+        ),
+        (
+            r"STAR expression is only allowed as the root element",
+            lambda _: errors.SQLSyntaxError('syntax error at or near "*"'),
+        ),
+        (r"DISTINCT requires at least one argument", lambda _: errors.SQLSyntaxError('syntax error at or near ")"')),
+        (
+            r"SELECT clause without selection list",
+            lambda _: errors.FeatureNotSupported("SELECT without columns is not supported", hint="select a constant"),
+        ),
+        (
+            r"[Ii]n a DISTINCT aggregate, ORDER BY expressions must appear",
+            lambda _: errors.InvalidColumnReference(
+                "in an aggregate with DISTINCT, ORDER BY expressions must appear in argument list"
+            ),
+        ),
+        (
+            r"(ORDER|GROUP) BY non-integer literal",
+            lambda m: errors.SQLSyntaxError(f"non-integer constant in {m[1]} BY"),
+        ),
+        (
+            r"GROUPING (?:statement cannot be used without groups|child .* must be a grouping column)",
+            lambda _: errors.GroupingError(
+                "arguments to GROUPING must be grouping expressions of the associated query level"
+            ),
+        ),
+        (
+            r"[Ff]rame (starting from following row cannot have preceding rows"
+            r"|starting from current row cannot have preceding rows"
+            r"|start cannot be UNBOUNDED FOLLOWING|end cannot be UNBOUNDED PRECEDING)",
+            lambda m: errors.WindowingError(f"frame {m[1]}"),
+        ),
+        (
+            r"RANGE frames must have only one ORDER BY expression",
+            lambda _: errors.WindowingError(
+                "RANGE with offset PRECEDING/FOLLOWING requires exactly one ORDER BY column"
+            ),
+        ),
+        (
+            r"window function calls cannot be nested",
+            lambda _: errors.WindowingError("window function calls cannot be nested"),
+        ),
+        (
+            r"(GROUP BY|\w+) clause cannot contain window functions",
+            lambda m: errors.WindowingError(f"window functions are not allowed in {m[1]}"),
+        ),
+        (
+            r"window functions are not allowed in (\w+)",
+            lambda m: errors.WindowingError(f"window functions are not allowed in {m[1]}"),
+        ),
+        (
+            r"(cannot override .*? clause of window \".*?\")",
+            lambda m: errors.WindowingError(m[1]),
+        ),
+        (
+            r"INSERT statement cannot contain aggregates",
+            lambda _: errors.GroupingError("aggregate functions are not allowed in VALUES"),
+        ),
+        (
+            r"aggregate functions are not allowed in (\w+)",
+            lambda m: errors.GroupingError(f"aggregate functions are not allowed in {m[1]}"),
+        ),
+        (
+            r"[Aa]ggregate functions are not supported here",
+            lambda _: errors.GroupingError("aggregate functions are not allowed here"),
+        ),
+        (
+            r"[Cc]olumn \"(.*?)\" does not exist on (left|right) side of join",
+            lambda m: errors.UndefinedColumn(
+                f'column "{m[1]}" specified in USING clause does not exist in {m[2]} table'
+            ),
+        ),
+        (
+            r"(table \".*?\" has \d+ columns available but \d+ columns specified)",
+            lambda m: errors.InvalidColumnReference(m[1]),
+        ),
+        (
+            r"Column \"?(.*?)\"? referenced that exists in the SELECT clause",
+            lambda m: errors.UndefinedColumn(f'column "{m[1]}" does not exist'),
+        ),
+        (
+            r"[Rr]eferenced column \"?(\w+)\"? not found in FROM clause",
+            lambda m: errors.UndefinedColumn(f'column "{m[1]}" does not exist'),
+        ),
+        (
+            r"Column \"(.*?)\" in (?:EXCLUDE|REPLACE|RENAME) list not found",
+            lambda m: errors.UndefinedColumn(f'column "{m[1]}" does not exist'),
+        ),
+        (
+            r"No matching columns found that match regex \"(.*?)\"",
+            lambda m: errors.UndefinedColumn(f'no column matches "{m[1]}"'),
+        ),
+        (
+            r"Failed to compile regex \".*?\": ([^\n]*)",
+            lambda m: errors.InvalidRegularExpression(f"invalid regular expression: {_regex_fault(m[1])}"),
+        ),
+        (
+            r"[Cc]ircular reference to CTE \"(.*?)\"",
+            lambda m: errors.InvalidRecursion(
+                f'recursive query "{m[1]}" does not have the form non-recursive-term UNION [ALL] recursive-term'
+            ),
+        ),
+        (
+            r"Cannot extract field '(.*?)' from expression",
+            lambda m: errors.WrongObjectType(
+                f"column notation .{m[1]} applied to a value that is not of a composite type"
+            ),
+        ),
+        (
+            r"UNNEST - unsupported extra argument|UNNEST requires a single list or array as input",
+            lambda _: errors.UndefinedFunction("function unnest takes one array", hint="add a cast"),
+        ),
+        (
+            r"UNNEST not supported here",
+            lambda _: errors.FeatureNotSupported("set-returning functions are not allowed here"),
+        ),
+        (
+            r"[Cc]ould not find key \"(.*?)\" in struct",
+            lambda m: errors.UndefinedColumn(f'could not identify column "{m[1]}" in record data type'),
+        ),
+        (
+            r"ORDER BY in a recursive query is not allowed",
+            lambda _: errors.FeatureNotSupported("ORDER BY in a recursive query is not implemented"),
+        ),
+        (
+            r"Missing ASOF JOIN inequality",
+            lambda _: errors.SQLSyntaxError("the condition of an ASOF JOIN must have an inequality"),
+        ),
+        (
             r'column "([^"]+)" must appear in the GROUP BY clause',
             lambda m: errors.GroupingError(
                 f'column "{m[1]}" must appear in the GROUP BY clause or be used in an aggregate function'
             ),
         ),
         (
-            r"[Uu]nimplemented type for cast \((.+?) -> (.+?)\)",
-            lambda m: errors.CannotCoerce(f"cannot cast type {type_name(m[1])} to {type_name(m[2])}"),
+            r"[Uu]nimplemented type for cast \((.+?) -> ([^\n]+)\)",
+            lambda m: errors.CannotCoerce(f"cannot cast type {told_type(m[1])} to {told_type(m[2])}"),
         ),
         (
             r"(GROUP BY|\w+) clause cannot contain aggregates",
@@ -218,10 +328,6 @@ _RULES: tuple[Rule, ...] = tuple(
             ),
         ),
         (
-            r"Subquery returns \d+ columns - expected 1",
-            lambda _: errors.SQLSyntaxError("subquery must return only one column"),
-        ),
-        (
             r"More than one row returned by a subquery",
             lambda _: errors.CardinalityViolation("more than one row returned by a subquery used as an expression"),
         ),
@@ -236,81 +342,17 @@ _RULES: tuple[Rule, ...] = tuple(
         (
             r"Cannot compare values of type (.+?) and type (.+?) - an explicit cast is required",
             lambda m: errors.DatatypeMismatch(
-                f"{type_name(m[1])} and {type_name(m[2])} cannot be compared", hint="add a cast"
+                f"{told_type(m[1])} and {told_type(m[2])} cannot be compared", hint="add a cast"
             ),
         ),
         (
             r"[Cc]annot compare values of type (.+?) and (.+?) in IN/ANY/ALL clause",
             lambda m: errors.UndefinedFunction(
-                f"operator does not exist: {type_name(m[1])} = {type_name(m[2])}",
+                f"operator does not exist: {told_type(m[1])} = {told_type(m[2])}",
                 hint="no operator of that name takes these types; add a cast",
             ),
         ),
-        # values
-        (rf"Could not convert string ['\"](.*?)['\"] to (.+?){_SOURCE}(?:\n|$)", _unreadable),
-        (
-            rf"Type VARCHAR with value '(.*?)' can't be cast to the destination type (.+?){_SOURCE}(?:\n|$)",
-            lambda m: errors.InvalidTextRepresentation(f'invalid input syntax for type {type_name(m[2])}: "{m[1]}"'),
-        ),
-        (
-            r"invalid (date|timestamp|time) (?:field|format|value).*?\"(.*?)\"",
-            lambda m: errors.InvalidDatetime(f'invalid input syntax for type {m[1]}: "{m[2]}"'),
-        ),
-        (
-            r"(?:date|timestamp|time) field value out of range: \"(.*?)\"",
-            lambda m: errors.DatetimeFieldOverflow(f'date/time field value out of range: "{m[1]}"'),
-        ),
-        (
-            r"(?:Timestamp|Date|Time)\w* .*out of range",
-            lambda _: errors.DatetimeFieldOverflow("date/time value out of range"),
-        ),
-        (
-            r"Type \w+ with value (\S+) can't be cast.*destination type (\w+)",
-            lambda m: errors.NumericOutOfRange(f"{type_name(m[2])} out of range", detail=f"the value is {m[1]}"),
-        ),
-        (
-            r'Casting value "(\S+)" to type (DECIMAL\(\d+,\d+\)) failed: value is out of range',
-            lambda m: errors.NumericOutOfRange(
-                "numeric field overflow", detail=f"{m[1]} does not fit {type_name(m[2])}"
-            ),
-        ),
-        (
-            r"Could not cast value (\S+) to (DECIMAL\(\d+,\d+\))",
-            lambda m: errors.NumericOutOfRange(
-                "numeric field overflow", detail=f"{m[1]} does not fit {type_name(m[2])}"
-            ),
-        ),
-        (
-            r'Could not parse string "(.*?)" according to format specifier',
-            lambda m: errors.InvalidDatetime(f'invalid value "{m[1]}" for the pattern'),
-        ),
-        (
-            r"(?:Cannot mix|cannot compare) values of type (\S+) and (\S+) in (\w+)",
-            lambda m: errors.DatatypeMismatch(
-                f"{m[3]} types {type_name(m[1])} and {type_name(m[2])} cannot be matched", hint="add a cast"
-            ),
-        ),
-        (
-            r"Cannot concatenate types (\S+) and (\S+)",
-            lambda m: errors.UndefinedFunction(
-                f"operator does not exist: {type_name(m[1])} || {type_name(m[2])}", hint="add a cast"
-            ),
-        ),
-        (
-            r"[Ii]nterval cannot be 0",
-            lambda _: errors.InvalidParameterValue("step size cannot equal zero"),
-        ),
-        (r"Malformed JSON", lambda _: errors.InvalidTextRepresentation("invalid input syntax for type json")),
-        (
-            r'extract specifier "(.*?)" not recognized',
-            lambda m: errors.InvalidParameterValue(f'unit "{m[1]}" not recognized'),
-        ),
-        (r"[Dd]ivision by zero", lambda _: errors.DivisionByZero("division by zero")),
-        (
-            r"Overflow in \w+ of (\w+)",
-            lambda m: errors.NumericOutOfRange(f"{type_name(m[1])} out of range"),
-        ),
-        (r"[Oo]verflow", lambda _: errors.NumericOutOfRange("numeric value out of range")),
+        *VALUE_RULES,
         # constraints
         (
             r'Duplicate key "(.*?)" violates (primary key|unique) constraint',
@@ -320,18 +362,18 @@ _RULES: tuple[Rule, ...] = tuple(
         ),
         (r"[Dd]uplicate key", lambda _: errors.UniqueViolation("duplicate key value violates unique constraint")),
         (
-            r"NOT NULL constraint failed: (?:\S+\.)?(\w+)",
+            r'NOT NULL constraint failed: (?:[^\n]*\.)?"?([^".\n]+)"?(?:\n|$)',
             lambda m: errors.NotNullViolation(f'null value in column "{m[1]}" violates not-null constraint'),
         ),
         # what a function or clause takes
         (
             r"UNNEST\(\) can only be applied to lists, structs and NULL, not (\S+)",
-            lambda m: errors.UndefinedFunction(f"function unnest({type_name(m[1])}) does not exist"),
+            lambda m: errors.UndefinedFunction(f"function unnest({told_type(m[1])}) does not exist"),
         ),
         (
             r'Could not choose a best candidate function for the function call "(\W+)\((\S+), (\S+)\)"',
             lambda m: errors.UndefinedFunction(
-                f"operator does not exist: {type_name(m[2])} {m[1]} {type_name(m[3])}", hint="add a cast"
+                f"operator does not exist: {told_type(m[2])} {m[1]} {told_type(m[3])}", hint="add a cast"
             ),
         ),
         (
@@ -361,17 +403,13 @@ _RULES: tuple[Rule, ...] = tuple(
             lambda m: errors.UndefinedObject(f"tablesample method {m[1].lower()} does not exist"),
         ),
         (
-            r"PERCENTILEs can only take parameters in the range",
-            lambda _: errors.NumericOutOfRange("percentile value is not between 0 and 1"),
-        ),
-        (
             r"Cannot cast STRUCTs of different size",
             lambda _: errors.SQLSyntaxError("unequal number of entries in row expressions"),
         ),
         (
             r"Cannot concatenate lists of types (\S+) and (\S+)",
             lambda m: errors.UndefinedFunction(
-                f"operator does not exist: {type_name(m[1])} || {type_name(m[2])}", hint="add a cast"
+                f"operator does not exist: {told_type(m[1])} || {told_type(m[2])}", hint="add a cast"
             ),
         ),
         (
@@ -417,10 +455,25 @@ def translate_text(text: str) -> StreamSQLError:
     made = _KINDS.get(kind.rpartition(": ")[2] if separator else "")
     if made is None:
         return errors.InternalError("internal error", hint="see the server's log")
-    line = _INTERNAL_NAMES.sub("", rest.partition("\n")[0]).strip()
-    if _HIDDEN.search(line):
-        line = "the statement cannot be executed"
-    return made(_lower_first(line.rstrip(".!")))
+    return made(_cleaned(rest.partition("\n")[0]))
+
+
+# advice of DuckDB's about its own SQL and settings, up to the end of the line
+_ADVICE = re.compile(
+    r"\s*[-.;,!:]\s+(?:an explicit cast is required|(?:please )?add(?:ing)? (?:an )?explicit"
+    r"|in order to (?:select|use|enable)|use (?!of\b)|please\b|try (?:using|to)\b|consider\b|did you mean|candidate"
+    r"|you (?:can|may|might|need)\b|set \w+\s*=|SET\b|PRAGMA\b|LINE \d).*$",
+    re.IGNORECASE,
+)
+_PATH = re.compile(r"(?<!\w)/\w+/|\w\.(?:duckdb|cpp|hpp|db)\b|https?://")
+
+
+def _cleaned(line: str) -> str:
+    """Give a line of DuckDB's without its advice, its names of types, and names and places that are the server's own."""
+    line = _ADVICE.sub("", _INTERNAL_NAMES.sub("", line)).strip()
+    if not line or _HIDDEN.search(line) or _PATH.search(line):
+        return "the statement cannot be executed"
+    return with_types_told(_lower_first(line.rstrip(".!")))
 
 
 def _lower_first(text: str) -> str:

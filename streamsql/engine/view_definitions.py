@@ -46,7 +46,7 @@ from streamsql.engine.replaced import Aside
 from streamsql.engine.shared import SharedQuery, part
 from streamsql.engine.sharing import share
 from streamsql.engine.starting import filled, planned_view, shown_by, start_query, with_free_key
-from streamsql.engine.translate import type_name
+from streamsql.engine.type_names import type_name
 from streamsql.engine.views import ContinuousQuery
 from streamsql.plan.nodes import ContinuousPlan
 from streamsql.sql.names import parted

@@ -11,7 +11,15 @@ import re
 from sqlglot import exp
 from sqlglot.tokens import TokenType
 
-from streamsql.base.errors import CannotCoerce, DataError, GroupingError, StreamSQLError, UndefinedTable
+from streamsql.base.errors import (
+    CannotCoerce,
+    DataError,
+    GroupingError,
+    SQLSyntaxError,
+    StreamSQLError,
+    UndefinedFunction,
+    UndefinedTable,
+)
 from streamsql.base.limits import Limits
 from streamsql.base.types import type_name
 from streamsql.plan.functions import function_name
@@ -21,6 +29,9 @@ from streamsql.sql.tokens import tokenize
 from streamsql.sql.trees import position_of, start_of
 
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+# an operator of two values
+_OPERATOR = re.compile(r"operator does not exist: [\w\[\] ]+? (\W+) [\w\[\] ]+")
+_LIMITS = Limits()
 _UNQUOTED = re.compile(r"(?:function|column) (\w+(?:\.\w+)?)")
 
 
@@ -28,6 +39,7 @@ def located(error: StreamSQLError, tree: exp.Expr, statement: Statement) -> Stre
     """Give the error the position of what it speaks of, where the statement's tree has it."""
     _qualify(error, tree)
     _refer(error, tree)
+    _as_written(error, statement)
     if error.position is None:
         if isinstance(error, DataError):
             error.position = _literal(error, tree, statement)
@@ -65,6 +77,50 @@ def _refer(error: StreamSQLError, tree: exp.Expr) -> None:
         error.hint = f'Perhaps you meant to reference the table alias "{hidden.alias}".'
 
 
+# DuckDB's function -> what stands for it in PostgreSQL's SQL: operators, and functions of other names
+_WRITTEN: dict[str, tuple[str, ...]] = {
+    "array_extract": ("[",), "contains": ("in",), "date_diff": ("datediff",), "date_part": ("extract", "age"),
+    "datepart": ("extract", "justify_days", "justify_hours", "justify_interval"), "json_extract": ("->",),
+    "json_extract_string": ("->>",), "list": ("array_agg", "jsonb_agg", "json_agg"), "length": ("char_length",),
+    "like_escape": ("like",), "listagg": ("string_agg",),
+    "list_concat": ("array_cat", "array_append", "array_prepend", "||"), "quantile_cont": ("percentile_cont",),
+    "quantile_disc": ("percentile_disc",), "regexp_extract_all": ("initcap",),
+    "regexp_full_match": ("similar to", "quote_ident"),
+    "regexp_matches": ("~", "~*"),
+    "regexp_extract": ("substring",), "str_split": ("string_to_array", "string_to_table"), "string_split": ("string_to_array",),
+    "strpos": ("position",), "strptime": ("to_date", "to_timestamp"), "timezone": ("at time zone",), "trim": ("btrim",),
+}  # fmt: skip
+
+
+def _as_written(error: StreamSQLError, statement: Statement) -> None:
+    """Name a function as the client has written it, where that is not as DuckDB calls it."""
+    if isinstance(error, SQLSyntaxError) and (near := _NEAR.fullmatch(error.message)) is not None:
+        if near[1] not in statement.text:  # of the SQL that was made of the client's
+            error.message = "the statement cannot be executed as it is written"
+            error.args = (error.message,)
+        return
+    called = _CALLED.match(error.message) if isinstance(error, UndefinedFunction) else None
+    text = statement.text.lower()
+    if called is None or re.search(rf"\b{called[1]}\b", text):
+        return
+    written = next((w for w in _WRITTEN.get(called[1], ()) if w in text), None)
+    if written is None:
+        return
+    if written.isidentifier() and written != "in":
+        error.message = f"function {written}({called[2]}) does not exist"
+    else:
+        parts = _COMMA.split(called[2])
+        left, right = (
+            (parts[1], parts[0]) if written in ("at time zone", "in") and len(parts) == 2 else (parts[0], parts[-1])
+        )
+        shown = {"in": "="}.get(written, written.upper())
+        error.message = f"operator does not exist: {left} {shown} {right}"
+    error.args = (error.message,)
+
+
+_NEAR = re.compile(r'syntax error at or near "(.*)"', re.DOTALL)
+_CALLED = re.compile(r"function (\w+)\((.*)\) does not exist\Z")
+_COMMA = re.compile(r",\s*(?![^(]*\))")
 _MISSING = re.compile(r'missing FROM-clause entry for table "([^"]+)"\Z')
 _UNGROUPED = re.compile(r'column "([^".]+)"(?= must appear)')
 
@@ -100,6 +156,10 @@ def _literal(error: StreamSQLError, tree: exp.Expr, statement: Statement) -> int
 
 
 def _name(error: StreamSQLError, tree: exp.Expr, statement: Statement) -> int | None:
+    operator = _OPERATOR.fullmatch(error.message)
+    if operator is not None:
+        found = [t for t in tokenize(statement.text, _LIMITS) if t.text == operator[1]]
+        return statement.position + found[0].start + 1 if len(found) == 1 else None
     match = _QUOTED.search(error.message) or _UNQUOTED.search(error.message)
     if match is None:
         return None

@@ -16,7 +16,7 @@ import sqlglot
 from sqlglot import exp
 
 from streamsql.base import types as t
-from streamsql.base.errors import InvalidParameterValue
+from streamsql.base.errors import InvalidParameterValue, UndefinedFunction
 from streamsql.base.limits import Limits
 from streamsql.base.types import WireType, type_name
 from streamsql.plan import formatting, json_paths
@@ -191,6 +191,8 @@ def _operator(node: exp.Expr, one: WireType | None, other: WireType | None) -> s
     if isinstance(node, exp.DPipe):
         return _concatenation(one, other)
     if isinstance(node, exp.IntDiv):  # div() of numbers that are no integers
+        if not (isinstance(node.args.get("this"), exp.Expr) and isinstance(node.args.get("expression"), exp.Expr)):
+            raise UndefinedFunction("function div takes two arguments")
         return None if one in INTEGERS and other in INTEGERS else "trunc(CAST($1 AS DOUBLE) / $2)"
     if isinstance(node, (exp.Like, exp.ILike)) and isinstance(node.expression, (exp.Any, exp.All)):
         return _like_any(node)
@@ -452,7 +454,7 @@ def _substring(operands: list[exp.Expr], types: Types) -> str | None:
 
 
 def _pg_typeof(_operands: list[exp.Expr], types: Types) -> str | None:
-    return None if types[0] is None else _quoted(type_name(types[0]))
+    return None if len(types) != 1 or types[0] is None else _quoted(type_name(types[0]))
 
 
 def _nested(_operands: list[exp.Expr], _types: Types) -> str:

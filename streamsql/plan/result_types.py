@@ -294,7 +294,7 @@ class ResultTypes:
         if isinstance(node, (*_KEEPING, exp.Case, exp.Coalesce, exp.Greatest, exp.Least)):
             found = _common([self._raw(part) for part in _parts(node)])
             if isinstance(node, (exp.Max, exp.Min)) and node.expressions:  # max(x, n) is a list
-                return None if found is None else found.array
+                return None if found is None else _array(t.TEXT if found is t.UNKNOWN else found)
             return t.TEXT if isinstance(node, _EXTREMES) and found in _WITHOUT_ORDER else found
         if isinstance(node, _ARITHMETIC):
             return self._chain(node)

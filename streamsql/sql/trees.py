@@ -8,6 +8,7 @@ error at or near", with the caret where the parser stopped.
 from __future__ import annotations
 
 import itertools
+import logging
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
@@ -20,10 +21,14 @@ from streamsql.base.limits import Limits, exceeded
 from streamsql.sql.names import DATABASES, parted
 from streamsql.sql.postgres_syntax import as_stock_parser_reads
 from streamsql.sql.tokens import syntax_error
+from streamsql.sql.unfinished import at_end, check_finished, check_recursion
 from streamsql.sql.window_tables import plain_window_tables
 
 if TYPE_CHECKING:
     from streamsql.sql.statements import Statement
+
+# its warnings of what it does not know are for who translates SQL; here the text is refused, or DuckDB looks at it
+logging.getLogger("sqlglot").addHandler(logging.NullHandler())
 
 # node -> (message, hint); a tree that holds one is refused
 REFUSED: dict[type[exp.Expression], tuple[str, str | None]] = {
@@ -78,6 +83,7 @@ def parse_tree(text: str, tokens: list[Token], limits: Limits) -> exp.Expression
     except (SqlglotError, ValueError, TypeError, AttributeError, KeyError, IndexError, AssertionError) as error:
         # The stock parser trips over some texts that are no SQL at all, and says so by Python's own errors.
         raise syntax_error(text, tokens[0]) from error
+    check_finished(text, tokens)
     check_tree(tree, text, tokens)
     return tree
 
@@ -139,10 +145,7 @@ def _stopped(text: str, tokens: list[Token], error: ParseError) -> SQLSyntaxErro
         except (SqlglotError, StreamSQLError, RecursionError, ValueError, TypeError, AttributeError, IndexError):
             stopped = stopped or last
         if stopped is behind:
-            semicolon = text.find(";", last.end + 1)
-            if text[last.end + 1 : semicolon].strip() == "" and semicolon >= 0:
-                return SQLSyntaxError('syntax error at or near ";"', position=semicolon + 1)
-            return syntax_error(text, None)
+            return at_end(text, last)
     return syntax_error(text, stopped)
 
 
@@ -177,6 +180,8 @@ def check_tree(tree: exp.Expression, text: str, tokens: list[Token]) -> None:
             raise syntax_error(text, _stray_star(tokens))
         elif kind is exp.Lock and node.parent is tree:
             pass  # its query takes it
+        elif isinstance(node, exp.With):
+            check_recursion(node)
         elif kind in REFUSED and node is not tree:
             message, hint = REFUSED[kind]
             start = start_of(node)

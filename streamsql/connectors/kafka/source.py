@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from streamsql.base.errors import DataCorrupted, StreamSQLError, Unavailable, UndefinedObject
-from streamsql.connectors.kafka.chunks import Chunk, Read, parts
+from streamsql.connectors.kafka.chunks import Chunk, Read, by_partition, parts
 from streamsql.connectors.kafka.options import ANSWER_SECONDS_MAX, client_config, require_client, translated
 from streamsql.connectors.messages import MessageDecoder
 from streamsql.connectors.source import Batch, Surroundings
@@ -38,8 +38,12 @@ log = structlog.get_logger()
 MESSAGES_MAX = 65_536
 BYTES_MAX = 16 << 20
 # Messages that are taken from librdkafka at a time: while they are few they stay in the processor's cache, at half the cost.
-CHUNK = 1_000
+CHUNK = 500
 LOOK_UP_SECONDS = 0.2
+# While the reader is busy with what came before, so long what comes is gathered: to be woken for each few costs more than they.
+GATHER_SECONDS = 0.005
+# Rows that are a write of their own, since the reader keeps up; where it does not, it goes on until it has many.
+FEW = 4_000
 _ASK_AGAIN_US = 1_000_000
 
 
@@ -59,6 +63,7 @@ class KafkaSource:
         self._chunks: list[Chunk] = []
         self._waiting: deque[Read] = deque()
         self._room = threading.Condition()
+        self._given = 0  # rows of the messages that were taken last
         self._to_tell: dict[str, Position] = {}
         self._failure: StreamSQLError | None = None
         self._closing = False
@@ -215,7 +220,7 @@ class KafkaSource:
                 return
             if not messages:
                 continue
-            messages += consumer.consume(CHUNK - 1, 0)
+            messages += consumer.consume(CHUNK - 1, GATHER_SECONDS if self._chunks else 0)
             if any(map(Message.error, messages)):
                 messages = self._without_errors(messages)
             if messages:
@@ -229,8 +234,10 @@ class KafkaSource:
                 or (self._chunks and sum(c.byte_count for c in self._chunks) + chunk.byte_count > BYTES_MAX)
             ):
                 self._room.wait(LOOK_UP_SECONDS)
+            is_first = not self._chunks
             self._chunks.append(chunk)
-        self._surroundings.wake()
+        if is_first:  # it takes all that are there
+            self._surroundings.wake()
 
     def _tell_group(self) -> None:
         """Tell the group that ``group`` names what is committed, for those who watch it."""
@@ -307,11 +314,14 @@ class KafkaSource:
 
     def read(self, rows_max: int, now_us: int) -> Batch | None:
         if not self._waiting:
+            given, self._given = self._given, 0
+            if 0 < given < FEW:  # what has come since is the next write's: its rows cost less together
+                return None
             with self._room:
                 chunks, self._chunks = self._chunks, []
                 self._room.notify()
             if chunks:
-                self._waiting.extend(self._rows(Chunk.joined(chunks)))
+                self._waiting.extend(self._rows(Chunk.joined(by_partition(chunks))))
             elif self._failure is not None:
                 raise self._failure
             else:
@@ -319,6 +329,7 @@ class KafkaSource:
         first, rest = self._waiting.popleft().cut(rows_max)
         if rest is not None:
             self._waiting.appendleft(rest)
+        self._given += first.batch.rows.num_rows
         return first.batch
 
     def _rows(self, chunk: Chunk) -> list[Read]:
@@ -328,7 +339,7 @@ class KafkaSource:
         return made
 
     def due_us(self, now_us: int) -> int | None:
-        return now_us + _ASK_AGAIN_US
+        return now_us if self._chunks or self._failure is not None else now_us + _ASK_AGAIN_US
 
     def committed(self, positions: Positions) -> None:
         if self._options["group"]:

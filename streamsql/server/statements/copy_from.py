@@ -15,7 +15,7 @@ from streamsql.base.limits import exceeded
 from streamsql.catalog.rights import require
 from streamsql.engine.ingest import conform, target_columns
 from streamsql.engine.store import translated
-from streamsql.engine.translate import type_name
+from streamsql.engine.type_names import type_name
 from streamsql.pgwire.copy import CopyColumn, CopyDecoder
 from streamsql.pgwire.copy_binary import BinaryCopyDecoder
 from streamsql.pgwire.copy_options import check_listed, copy_options

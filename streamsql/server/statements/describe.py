@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamsql.catalog.objects import PlainView, Stream, View
-from streamsql.engine.translate import type_name
+from streamsql.engine.type_names import type_name
 from streamsql.server.context import Context, Values
 from streamsql.server.results import ResultColumn, Rows, static_columns, static_rows
 from streamsql.sql.durations import render_duration
