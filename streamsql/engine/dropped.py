@@ -13,9 +13,14 @@ from streamsql.engine.store import Store
 TABLE = "_engine.dropped_rows"
 
 
+def time_columns(stream: Stream) -> list[str]:
+    """List the columns of a stream that hold times."""
+    return [c.name for c in stream.columns if c.type.startswith("TIMESTAMP") or c.type == "DATE"]
+
+
 def drop(store: Store, stream: Stream, condition: str) -> int:
     """Delete rows of a stream, and note what they were; give their number."""
-    times = [c.name for c in stream.columns if c.type.startswith("TIMESTAMP") or c.type == "DATE"]
+    times = time_columns(stream)
     largest = "".join(f", max(epoch_us({quoted(n)}::TIMESTAMP)) FILTER (isfinite({quoted(n)}))" for n in times)
     count, *found = store.fetch(f"SELECT count(*){largest} FROM {stream.rows_table} WHERE {condition}")[0]
     if not count:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
@@ -50,9 +50,13 @@ class Kept:
     next_sequence: int
 
 
-def replayed(name: str, plan: ContinuousPlan, kept: Kept, limits: Limits, before: Progress) -> pa.Table:
+def replayed(
+    name: str, plan: ContinuousPlan, kept: Kept, limits: Limits, before: Progress, gone: Mapping[str, Mapping[str, int]]
+) -> pa.Table:
     """Give the rows, ``o0``.. ., that a view ought to hold whose progress is `before`.
 
+    `gone` are the streams of which rows are gone, with the largest time among these of each of their columns that hold times:
+    then the watermarks start there, and which of the rows given are right is told by `plan.proven`.
     Raises NotInPrerequisiteState where the rows that are kept cannot tell.
     """
     store = Store(None)
@@ -60,7 +64,7 @@ def replayed(name: str, plan: ContinuousPlan, kept: Kept, limits: Limits, before
         recovery.create_engine_tables(store)
         for source in plan.sources:
             _take_over(store, kept, source)
-        query = OriginQuery(1, name, plan, store, limits, temporary=False)
+        query = _Resumed(1, name, plan, store, limits, gone)
         engine = cast(
             "Engine",
             SimpleNamespace(
@@ -78,19 +82,60 @@ def replayed(name: str, plan: ContinuousPlan, kept: Kept, limits: Limits, before
                 rejected = Rejected()
                 arriving = Arriving(0, kept.now_us, kept.next_sequence - 1, rejected.apply, moved=moved)
                 progress = query.take(arriving, progress)
-        _check_the_same(name, progress, before)
+        if not gone:
+            _check_the_same(name, progress, before)
         return store.arrow(f"SELECT {', '.join(stages.output_columns(plan))} FROM {query.tables.result}")
     finally:
         store.close()
 
 
-def rows_gone(query: OriginQuery, before: Progress, cursor: duckdb.DuckDBPyConnection) -> tuple[str, int, int] | None:
-    """Tell whether a stream has fewer rows than the query has read: its name, how many are kept, and how many were read."""
+class _Resumed(OriginQuery):
+    """A query that is run again without the first rows of some streams, whose watermarks start where these had moved them."""
+
+    def __init__(
+        self, query_id: int, name: str, plan: ContinuousPlan, store: Store, limits: Limits,
+        gone: Mapping[str, Mapping[str, int]],
+    ) -> None:  # fmt: skip
+        super().__init__(query_id, name, plan, store, limits, temporary=False)
+        self._gone = gone
+
+    def create(self, epoch: int) -> Progress:
+        progress = super().create(epoch)
+        return replace(progress, inner=_moved(self.nodes, progress.inner, self._gone))
+
+
+def _moved(
+    nodes: Sequence[Node], inner: Sequence[Progress], gone: Mapping[str, Mapping[str, int]]
+) -> tuple[Progress, ...]:
+    """Move the time of streams on to that of the last of the rows that are gone."""
+    found = []
+    for node, at in zip(nodes, inner, strict=True):
+        column, made = None, at
+        if isinstance(node, StreamNode):
+            column = node.origin.time_column
+        elif isinstance(node, InnerNode) and isinstance(node.query, OriginQuery):
+            made = replace(at, inner=_moved(node.query.nodes, at.inner, gone))
+        elif isinstance(node, InnerNode):
+            plan = node.query.plan
+            column = plan.window.time_column if plan.window is not None else plan.time[0] if plan.time else None
+        time = gone.get(node.named, {}).get(column, NEVER) if column is not None else NEVER
+        found.append(made if time == NEVER else replace(made, seen=time, largest=time))
+    return tuple(found)
+
+
+def by_partitions(query: OriginQuery, before: Progress) -> bool:
+    """Tell whether time has gone on by partitions, so that rows alone do not tell which were late."""
+    return any(at.partitions_seen for _, at in _inner(query.nodes, before.inner))
+
+
+def rows_gone(query: OriginQuery, before: Progress, cursor: duckdb.DuckDBPyConnection) -> dict[str, tuple[int, int]]:
+    """Give the streams that have fewer rows than the query has read: how many are kept, and how many were read."""
+    found: dict[str, tuple[int, int]] = {}
     for name, rows_in in _read(query.nodes, before.inner):
         kept = int(cursor.execute(f"SELECT count(*) FROM {ROWS_SCHEMA}.{quoted(name)}").fetchall()[0][0])
         if kept < rows_in:
-            return name, kept, rows_in
-    return None
+            found[name] = kept, max(rows_in, found.get(name, (0, 0))[1])
+    return found
 
 
 def looks_up(query: OriginQuery) -> tuple[bool, bool]:

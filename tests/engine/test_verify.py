@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
+from streamsql.base.errors import NotInPrerequisiteState
 from streamsql.base.limits import Limits
 from tests.driver import Database
 from tests.engine.copies import Copy
 from tests.engine.sessions import SessionSelect, session_selects
 from tests.engine.stories import story
-from tests.engine.streams import SECOND_US, Event, Select, cut_lists, event_lists, examples, selects
+from tests.engine.streams import COLUMNS, SECOND_US, Event, Select, cut_lists, event_lists, examples, selects, table_of
 from tests.engine.test_windows import Called, kinds
 
 _VIEWS = {
@@ -125,3 +126,58 @@ def test_what_is_wrong_in_windows_that_have_lost_no_row_is_found_and_the_others_
         found = database.execute("VERIFY MATERIALIZED VIEW c")[0]
         assert found.rows == [("1", "2026-01-01 00:02:00", "1"), ("-1", "2026-01-01 00:02:00", "99")]
         assert "windows that begin after 2026-01-01 00:01:01" in found.notices[0]
+
+
+_SHOWING_TIME = (
+    "SELECT ts, k, x FROM {s} UNION ALL SELECT ts, k, 1 FROM {s} WHERE x > 0",
+    "SELECT a.ts, b.ts AS other, a.k FROM {s} a FULL JOIN {s} b ON a.k = b.k AND b.ts BETWEEN a.ts - INTERVAL '3 s' AND a.ts",
+    "SELECT a.ts, a.k FROM {s} a WHERE NOT EXISTS (SELECT 1 FROM {s} b WHERE a.k = b.k AND b.ts > a.ts "
+    "AND b.ts <= a.ts + INTERVAL '2 s')",
+    "SELECT window_start, sum(n) AS n FROM (SELECT window_start AS w, k, count(*) AS n FROM {s} "
+    "GROUP BY window(ts, '2 s'), k) q GROUP BY window(w, '4 s', '2 s')",
+    "SELECT ts, count(*) OVER (PARTITION BY k ORDER BY ts RANGE BETWEEN INTERVAL '2 s' PRECEDING AND INTERVAL '1 s' FOLLOWING) "
+    "AS n FROM {s}",
+    "SELECT DISTINCT date_trunc('minute', ts) AS minute, k FROM {s}",
+    "SELECT minute, k, n FROM (SELECT date_trunc('minute', ts) AS minute, k, count(*) AS n FROM {s} GROUP BY 1, 2) q",
+)
+
+
+@examples(16)
+@given(st.data(), event_lists(most=40), st.sampled_from(_SHOWING_TIME), st.sampled_from([0, 1, 5]))
+def test_what_lost_no_row_is_proven_where_retention_has_dropped_others(
+    database: Database, data: st.DataObject, events: list[Event], query: str, delay: int
+):
+    stream = "kept_for_an_hour"
+    at = data.draw(st.integers(0, len(events)))
+    note(f"{query}, delay {delay}, {at} of {events} go")
+    database.execute(
+        f"CREATE STREAM {stream} ({COLUMNS}, WATERMARK FOR ts AS ts - INTERVAL '{delay} s') WITH (retention = '1 hour');"
+        f"CREATE MATERIALIZED VIEW verified AS {query.format(s=stream)} EMIT APPEND"
+    )
+    try:
+        for part in (events[:at], events[at:]):
+            if part:
+                database.push_arrow(stream, table_of(part))
+            database.advance(90 * 60 * SECOND_US if part is not events[at:] and at else 0)
+        assert database.query("VERIFY MATERIALIZED VIEW verified") == []
+    except NotInPrerequisiteState:
+        if any(e.ts is not None for e in events[:at]):  # else nothing tells from when on
+            raise
+    finally:
+        database.execute(f"DROP STREAM {stream} CASCADE")
+
+
+def test_a_row_that_lost_no_input_is_told_where_it_was_tampered_with():
+    with Database() as database:
+        database.execute(
+            "CREATE STREAM s (ts TIMESTAMP, k TEXT, WATERMARK FOR ts AS ts) WITH (retention = '1 hour');"
+            "CREATE MATERIALIZED VIEW v AS SELECT a.ts, a.k FROM s a JOIN s b ON a.k = b.k AND b.ts BETWEEN a.ts AND "
+            "a.ts + INTERVAL '1 minute' EMIT APPEND;"
+            "INSERT INTO s VALUES ('2026-01-01 00:00:00', 'a')"
+        )
+        database.advance(90 * 60 * SECOND_US)
+        database.execute("INSERT INTO s VALUES ('2026-01-01 00:00:00', 'b'), ('2026-01-01 00:00:01', 'c')")
+        assert database.query("VERIFY MATERIALIZED VIEW v") == []
+        database.on_engine(lambda: database.engine.store.execute("UPDATE _results.v SET o1 = 'x'"))
+        found = database.query("VERIFY MATERIALIZED VIEW v")
+        assert found == [("1", "2026-01-01 00:00:01", "c"), ("-1", "2026-01-01 00:00:01", "x")]

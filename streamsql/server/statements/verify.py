@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import duckdb
@@ -18,14 +19,16 @@ from streamsql.base.types import INT8
 from streamsql.catalog.objects import RESULTS_SCHEMA, OutputColumn, Stream, View, quoted
 from streamsql.catalog.rights import require_read
 from streamsql.engine.changes import Progress
-from streamsql.engine.dropped import last_time
+from streamsql.engine.dropped import last_time, time_columns
 from streamsql.engine.origin_query import OriginQuery
 from streamsql.engine.origins import bounded, typed
-from streamsql.engine.replay import Kept, asks_outside, looks_up, replayed, rows_gone
+from streamsql.engine.replay import Kept, asks_outside, by_partitions, looks_up, replayed, rows_gone
 from streamsql.engine.views import ContinuousQuery
+from streamsql.engine.watermark import NEVER
 from streamsql.plan import stages
 from streamsql.plan.nodes import ContinuousPlan
 from streamsql.plan.origins import ViewScan
+from streamsql.plan.proven import whole_columns
 from streamsql.plan.verification import (
     SESSIONS,
     answer_sql,
@@ -93,7 +96,7 @@ def _difference(context: Context, snapshot: _Snapshot) -> tuple[str, Since | Non
     if progress["error"] is not None:
         raise NotInPrerequisiteState(f'materialized view "{view.name}" has stopped: {progress["error"]}')
     if isinstance(query, OriginQuery) and not _plain(query.plan):
-        return _replayed(context, snapshot, query, progress, committed_at), None
+        return _replayed(context, snapshot, query, progress, committed_at)
     rows_table, judged_anew, since = "", False, None
     if query.plan.recomputed is None:
         rows_table = _rows_of(context, query.plan)
@@ -108,8 +111,7 @@ def _difference(context: Context, snapshot: _Snapshot) -> tuple[str, Since | Non
     answer = answer_sql(query.plan, view.name, rows_table, time, progress["closed_to"], judged_anew=judged_anew)
     result = snapshot.result
     if since is not None:
-        answer, result = (f"SELECT * FROM {r} AS r WHERE {since.condition}" for r in (f"({answer})", result))
-        result = f"({result})"
+        answer, result = since.of(answer), f"({since.of(f'SELECT * FROM {result}')})"
     return difference_sql(answer, result, stages.output_columns(query.plan)), since
 
 
@@ -131,12 +133,14 @@ def _plain(plan: ContinuousPlan) -> bool:
     return isinstance(plan.origin, ViewScan) and (plan.window is None or plan.window.tumbling)
 
 
-def _replayed(context: Context, snapshot: _Snapshot, query: OriginQuery, progress: dict[str, Any], now_us: int) -> str:
+def _replayed(
+    context: Context, snapshot: _Snapshot, query: OriginQuery, progress: dict[str, Any], now_us: int
+) -> tuple[str, Since | None]:
     """Give the same for a view over subqueries, unions and joins, whose query is run again over its sources' rows."""
     view, cursor, before = snapshot.view, snapshot.cursor, Progress.from_json(progress)
-    gone = rows_gone(query, before, cursor)
-    if gone is not None:
-        raise _rows_are_gone(view, *gone)
+    lost = rows_gone(query, before, cursor)
+    gone = {name: _times_gone(context, view, cursor, name, *counts) for name, counts in lost.items()}
+    since = _since_whole(context, view, query, before, lost, gone) if gone else None
     if query.plan.state_ttl_us is not None:
         raise FeatureNotSupported(
             f'materialized view "{view.name}" cannot be verified: it forgets rows (state_ttl)',
@@ -155,18 +159,75 @@ def _replayed(context: Context, snapshot: _Snapshot, query: OriginQuery, progres
             hint="verify the view below",
         )
     kept = Kept(cursor, context.catalog, snapshot.marks, now_us, snapshot.next_sequence)
-    rows = replayed(view.name, query.plan, kept, context.engine.limits, before)
+    rows = replayed(view.name, query.plan, kept, context.engine.limits, before, gone)
     cursor.register("__replayed", rows)
     columns = [OutputColumn(f"o{i}", o.type) for i, o in enumerate(query.plan.outputs)]
     answer = f"SELECT * FROM {typed('__replayed', columns)}"
-    difference = difference_sql(answer, snapshot.result, stages.output_columns(query.plan))
+    result = snapshot.result
+    if since is not None:
+        answer, result = since.of(answer), f"({since.of(f'SELECT * FROM {result}')})"
+    difference = difference_sql(answer, result, stages.output_columns(query.plan))
     if joins_table and cursor.execute(f"SELECT 1 FROM ({difference}) LIMIT 1").fetchall():
         raise NotInPrerequisiteState(
             f'materialized view "{view.name}" cannot be verified: it differs from a join with its table as it is now',
             detail="it joined the table as it was when each row arrived, and the table may have changed since",
             hint="a view whose table has had INSERTs alone can be verified",
         )
-    return difference
+    return difference, since
+
+
+def _times_gone(
+    context: Context, view: View, cursor: duckdb.DuckDBPyConnection, name: str, kept: int, read: int
+) -> dict[str, int]:
+    """Give of each column that holds times the largest among a stream's rows that are gone. Raises where that is not known."""
+    stream = context.catalog.get(name)
+    assert isinstance(stream, Stream)
+    found = {c: last_time(cursor, stream, c) for c in time_columns(stream)}
+    known = {c: NEVER if at[1] is None else at[1] for c, at in found.items() if at is not None and at[0] + kept >= read}
+    if not known:
+        raise _rows_are_gone(view, name, kept, read)
+    return known
+
+
+def _since_whole(
+    context: Context, view: View, query: OriginQuery, before: Progress, lost: dict[str, tuple[int, int]],
+    gone: dict[str, dict[str, int]],
+) -> Since:  # fmt: skip
+    """Tell which rows of a view have lost no input. Raises where none can be told."""
+    whole = whole_columns(query.plan, gone.get) or {}
+    named = {f"o{i}": (c.name, c.type) for i, c in enumerate(view.columns)}
+    timed = {o: time for o, time in whole.items() if named[o][1].startswith(("TIMESTAMP", "DATE"))}
+    name, (kept, read) = next(iter(lost.items()))
+    if not timed:
+        raise _rows_are_gone(view, name, kept, read)
+    streams = [context.catalog.get(n) for n in query.plan.sources]
+    if by_partitions(query, before) or any(isinstance(s, Stream) and s.idle_timeout_us is not None for s in streams):
+        raise NotInPrerequisiteState(
+            f'materialized view "{view.name}" cannot be verified: rows that it has read are gone',
+            detail="which of those that are kept came in time is not told by them: an idle timeout, or partitions, may have "
+            "moved the watermark",
+            hint="verify views of streams that keep their rows: WITH (retention = 'forever')",
+        )
+    conditions, told = [], []
+    for output, time in timed.items():
+        column, type_ = named[output]
+        moment = f"epoch_us({output if 'ZONE' in type_ else f'CAST({output} AS TIMESTAMP)'})"
+        conditions.append(f"{output} IS NOT NULL" if time == NEVER else f"(isfinite({output}) AND {moment} > {time})")
+        told.append(f"whose {column} is {'not NULL' if time == NEVER else f'after {_moment(time)}'}")
+    counts = ", ".join(f"{k} of the {r} rows of {n}" for n, (k, r) in lost.items())
+    return Since(
+        " OR ".join(conditions),
+        notice(
+            f'materialized view "{view.name}" is compared for rows {", or ".join(told)}',
+            detail=f"retention has kept {counts}: what came of the others cannot be proven",
+        ),
+    )
+
+
+def _moment(time_us: int) -> str:
+    """Write a time for a person."""
+    found = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time_us)
+    return found.strftime("%Y-%m-%d %H:%M:%S.%f").removesuffix(".000000")
 
 
 def _rows_are_gone(view: View, name: str, kept: int, read: int) -> NotInPrerequisiteState:
@@ -194,6 +255,10 @@ class Since:
 
     condition: str
     notice: dict[str, str]
+
+    def of(self, rows: str) -> str:
+        """SQL of those of some rows that are compared."""
+        return f"SELECT * FROM ({rows}) AS r WHERE {self.condition}"
 
 
 def _since(
@@ -230,7 +295,7 @@ def _since_key(
     view: View, plan: ContinuousPlan, stream: Stream, cursor: duckdb.DuckDBPyConnection, kept: int, read: int
 ) -> Since | None:
     """Tell the same of groups by a key that follows from a time of the stream; None for any other query."""
-    key = provable_key(plan, [c.name for c in stream.columns if c.type.startswith("TIMESTAMP") or c.type == "DATE"])
+    key = provable_key(plan, time_columns(stream))
     gone = None if key is None else last_time(cursor, stream, key.time_column)
     if key is None or gone is None or gone[0] + kept < read:
         return None
