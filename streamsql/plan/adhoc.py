@@ -172,9 +172,9 @@ def _checked_types(tree: exp.Expr, statement: Statement, scope: Scope) -> Result
     return ResultTypes(statement, columns)
 
 
-def known_types(statement: Statement, scope: Scope) -> ResultTypes | None:
-    """Give what knows the types of a statement's columns; None where users have made no types."""
-    return ResultTypes(statement, partial(_columns_of, scope=scope)) if scope.catalog.types else None
+def known_types(statement: Statement, scope: Scope) -> ResultTypes:
+    """Give what knows the types of a statement's columns."""
+    return ResultTypes(statement, partial(_columns_of, scope=scope))
 
 
 def explained(error: StreamSQLError, tree: exp.Expr, statement: Statement, scope: Scope) -> StreamSQLError:

@@ -27,6 +27,7 @@ from streamsql.base.types import (
     INT4,
     INT8,
     INTERVAL,
+    NAME,
     NUMERIC,
     OID,
     TEXT,
@@ -186,6 +187,8 @@ class _Inference:
                 if made is not None and is_named(made):
                     return made
                 found = self._of_expression(node)
+                if found is None and made is NAME:  # of a relation of the catalog that DuckDB does not have
+                    found = TEXT
                 if found is not None:
                     return found
         return None

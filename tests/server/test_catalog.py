@@ -190,6 +190,13 @@ def _runs(connection: Connection, name: str, arguments: str) -> bool:
     return True
 
 
+def test_names_are_compared_with_parameters_that_have_no_type(connection: Connection):
+    # pg_matviews is none of DuckDB's own relations
+    connection.execute("PREPARE named AS SELECT DISTINCT schemaname FROM pg_matviews WHERE schemaname = ANY($1)")
+    assert connection.execute("EXECUTE named ('{public,x}')").fetchall() == [("public",)]
+    connection.execute("DEALLOCATE named")
+
+
 def test_explain_analyze_runs_the_query_and_says_what_it_did(connection: Connection):
     query = "SELECT count(*) FROM games AS a, games AS b, generate_series(1, 3) WHERE a.id <= b.id"
     (row,) = connection.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {query}".encode()).fetchall()
