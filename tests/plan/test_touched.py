@@ -9,7 +9,7 @@ import pytest
 from streamsql.base.limits import Limits
 from streamsql.plan.continuous import plan_query
 from streamsql.plan.nodes import Recomputed
-from streamsql.plan.touched.plans import Linear, Touched
+from streamsql.plan.touched.plans import Linear, Tail, Touched
 from streamsql.sql.parse import parse
 from streamsql.sql.statements import Query
 from tests.driver import Database
@@ -32,9 +32,9 @@ _KEYED = {
     "SELECT k, sum(n) AS n FROM sums GROUP BY k": ["sums.k"],
     "SELECT DISTINCT k FROM t": ["t.k"],
     "SELECT DISTINCT ON (k) k, x FROM t ORDER BY k, x": ["t.k"],
-    "SELECT k, x, sum(x) OVER (PARTITION BY k ORDER BY x) AS r FROM t": ["t.k"],
-    "SELECT k, x FROM t QUALIFY row_number() OVER (PARTITION BY k ORDER BY x) = 1": ["t.k"],
-    "SELECT k, x FROM (SELECT *, row_number() OVER (PARTITION BY k ORDER BY x) AS i FROM t) AS q WHERE i = 1": ["q.k"],
+    "SELECT k, x, sum(x) OVER (PARTITION BY k ORDER BY x DESC) AS r FROM t": ["t.k"],
+    "SELECT k, x FROM t QUALIFY row_number() OVER (PARTITION BY k ORDER BY x DESC) = 1": ["t.k"],
+    "SELECT k, x FROM (SELECT *, row_number() OVER (PARTITION BY k ORDER BY x DESC) AS i FROM t) AS q WHERE i = 1": ["q.k"],
     "SELECT k, x FROM t UNION SELECT k, x FROM u": ["k", "x"],
     "SELECT k FROM t EXCEPT SELECT k FROM u": ["k"],
     "SELECT t.k, u.x FROM t LEFT JOIN u ON u.k = t.k": ["t.k"],
@@ -62,9 +62,19 @@ _LINEAR = {
     "SELECT k, x * 2 AS y FROM t WHERE x > 0": False,
     "SELECT k, unnest([x, k]) AS y FROM t": False,
 }
+# window functions that are run from the first changed row on: their keys, and what they are ordered by
+_FROM_A_ROW_ON = {
+    "SELECT k, x, sum(x) OVER (PARTITION BY k ORDER BY x) AS r FROM t": (["t.k"], "t.x"),
+    "SELECT k, x FROM t QUALIFY row_number() OVER (PARTITION BY k ORDER BY x) = 1": (["t.k"], "t.x"),
+    "SELECT k, x FROM (SELECT *, row_number() OVER (PARTITION BY k ORDER BY x) AS i FROM t) AS q WHERE i = 1": (
+        ["t.k"],
+        "t.x",
+    ),
+    "SELECT k, rank() OVER (ORDER BY x) AS r FROM t": ([], "t.x"),
+}
 _WHOLE = {
     "SELECT count(*) AS n FROM t": "it has no key that all its rows have",
-    "SELECT k, rank() OVER (ORDER BY x) AS r FROM t": "it has no key that all its rows have",
+    "SELECT k, rank() OVER (ORDER BY x DESC) AS r FROM t": "it has no key that all its rows have",
     "SELECT k FROM t WHERE x > (SELECT avg(x) FROM t)": "a subquery reads all rows",
     "SELECT k FROM t WHERE k NOT IN (SELECT k FROM u)": "a subquery reads all rows",
     "SELECT k FROM t UNION ALL SELECT 1": "a part of a set operation reads nothing",
@@ -97,6 +107,13 @@ def test_a_key_is_found(database: Database, select: str):
     part = _plan(database, select).part
     assert isinstance(part, Touched)
     assert list(part.keys) == _KEYED[select]
+
+
+@pytest.mark.parametrize("select", _FROM_A_ROW_ON)
+def test_window_functions_go_from_a_row_on(database: Database, select: str):
+    part = _plan(database, select).part
+    assert isinstance(part, Tail)
+    assert (list(part.keys), part.order) == _FROM_A_ROW_ON[select]
 
 
 @pytest.mark.parametrize("select", _BY_JOINING)

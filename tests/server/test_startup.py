@@ -79,7 +79,7 @@ def test_the_command_line_counts_before_the_environment():
         ([], {"STREAMSQL_PORT": "x"}, "port must be a number, not 'x'"),
         ([], {"STREAMSQL_LOG_LEVEL": "loud"}, "log level must be one of debug, info, warning, error, not 'loud'"),
         (["--in-memory", "--data-dir", "x"], {}, "--in-memory and --data-dir exclude each other"),
-        (["--limit", "nosuch=1"], {}, "there is no limit 'nosuch'; limits: authentication_message_bytes_max, "),
+        (["--limit", "nosuch=1"], {}, "there is no limit 'nosuch'; limits: advisory_locks_max, "),
         (["--limit", "portals_max"], {}, "limit portals_max must be a number, not ''"),
         (["--limit", "portals_max=0"], {}, "limit portals_max must be between 1 and "),
         ([], {"STREAMSQL_LIMIT_PORTALS_MAX": "x"}, "limit portals_max must be a number, not 'x'"),
