@@ -161,6 +161,7 @@ class SessionTransaction:
         self.failed = True
         if not self._savepoints:
             self._forget()  # nothing of it can be committed any more
+            self.ended()
 
     def _forget(self) -> None:
         self._pending, self._changes, self._row_count = [], {}, 0

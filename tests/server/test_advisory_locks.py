@@ -84,6 +84,11 @@ def test_a_transaction_s_locks_go_with_it(sessions: tuple[Connection, Connection
     assert value(two, "SELECT pg_try_advisory_lock(6)") is False
     one.execute(end.encode())
     assert value(two, "SELECT pg_try_advisory_lock(6)") is True
+    one.execute("BEGIN; SELECT pg_advisory_xact_lock(66)")
+    with pytest.raises(errors.DivisionByZero):
+        one.execute("SELECT 1 / 0")
+    assert value(two, "SELECT pg_try_advisory_lock(66)") is True  # a transaction that has failed holds nothing
+    one.execute("ROLLBACK")
     two.close()
     until(lambda: value(one, "SELECT pg_try_advisory_lock(6)"))
 
