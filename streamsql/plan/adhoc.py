@@ -63,6 +63,7 @@ from streamsql.plan.table_functions import as_subqueries
 from streamsql.plan.windows import bind_window, check_time_type, is_window, windows_of_place
 from streamsql.plan.windows.adhoc_sessions import END, START, join_sessions
 from streamsql.plan.windows.rows import rows_of_windows
+from streamsql.plan.windows.session_rows import rows_of_sessions, sessions_in
 from streamsql.plan.windows.tables import WINDOW_COLUMNS
 from streamsql.sql.parse import position_of
 from streamsql.sql.render_trees import duckdb_sql
@@ -408,6 +409,10 @@ def _joined(select: exp.Select, value: str, name: str) -> str:
 def _rewrite_window_rows(select: exp.Select, statement: Statement, scope: Scope) -> None:
     """Turn ``window(time, size [, slide])`` in FROM into a lateral subquery that gives the windows of each row."""
     joins = select.args.get("joins") or []
+    sessions = sessions_in(select, statement)
+    if sessions is not None:
+        columns = _columns_of_item(select, scope)
+        rows_of_sessions(sessions, columns, _typing(select, [], sessions.join, scope), scope.limits)
     for place, join in enumerate(joins):
         item = join.this
         call = item.this if isinstance(item, (exp.Table, exp.Lateral)) else None
@@ -421,6 +426,15 @@ def _rewrite_window_rows(select: exp.Select, statement: Statement, scope: Scope)
         join.set("this", exp.Lateral(this=exp.Subquery(this=rows), alias=alias.copy()))
         if not join.kind and not join.side:
             join.set("kind", None if join.args.get("on") is not None else "CROSS")
+
+
+def _columns_of_item(select: exp.Select, scope: Scope) -> list[str]:
+    """Name the columns of the first item of FROM."""
+    probe = exp.Select(expressions=[exp.Star()], from_=exp.From(this=select.args["from_"].this.copy()))
+    around = [cte.copy() for cte in visible_ctes(select, recursive=False)]
+    if around:
+        probe.set("with_", exp.With(expressions=around))
+    return [c.name for c in scope.describe(duckdb_sql(probe))]
 
 
 def _typing(select: exp.Select, joins: list[exp.Join], call: exp.Expr, scope: Scope) -> Callable[[exp.Expr], str]:
