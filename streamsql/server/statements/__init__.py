@@ -20,6 +20,7 @@ from streamsql.server.statements import (
     change,
     channel,
     comment,
+    constraints,
     copy_from,
     copy_to,
     create,
@@ -61,7 +62,7 @@ from streamsql.sql import statements as s
 from streamsql.sql import types as y
 from streamsql.sql.altering import AlterTable
 from streamsql.sql.blocks import DoBlock
-from streamsql.sql.locks import LockTable
+from streamsql.sql.locks import LockTable, SetConstraints
 from streamsql.sql.upkeep import Upkeep
 
 Describe = Callable[[Context, Any, Values], Awaitable["list[ResultColumn] | None"]]
@@ -131,6 +132,7 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.Transaction: Handler(transaction.execute),
     s.Listen: Handler(channel.listen),
     LockTable: Handler(lock.execute),
+    SetConstraints: Handler(constraints.execute),
     s.Notify: Handler(channel.notify),
     s.Prepare: Handler(prepared.prepare),
     s.Unlisten: Handler(channel.unlisten),
