@@ -43,7 +43,8 @@ class Outgoing:
             f"PREPARE outgoing AS SELECT {names}, __weight, __epoch, __number FROM {table} "
             "WHERE __epoch > $1 AND __epoch <= $2 ORDER BY __epoch, __number"
         ).fetchall()
-        self._schema: pa.Schema = cursor.execute("EXECUTE outgoing(0, -1)").to_arrow_table().schema
+        nothing: pa.Table = cursor.execute("EXECUTE outgoing(0, -1)").to_arrow_table()
+        self._schema = nothing.schema
 
     def after(self, epoch: int, waiting: int) -> Delivery | None:
         """Give the oldest epochs after this one: as many as the limit allows, but one at least; None if there is none.

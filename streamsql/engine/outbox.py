@@ -3,8 +3,9 @@
 ``_outbox."<id>"``   a sink's changes that have not been delivered: the view's columns as ``o0``.. ., ``__weight``,
                      ``__epoch`` and ``__number``, a row's place in its epoch from 0
 
-A deliverer that keeps up takes changes from memory (`engine.handed`). How far a sink is belongs to the progress that every epoch saves. A deliverer (`connectors.delivering`) reads the outbox on a
-connection of its own, and lets go of rows by `sinks.delivered`, when the other side has them for good.
+A deliverer (`connectors.delivering`) takes changes from memory (`engine.handed`) where it keeps up, else it reads the outbox on
+a connection of its own, and lets go of rows by `sinks.delivered`, when the other side has them for good. How far a sink is
+belongs to the progress that every epoch saves.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from streamsql.formats.format import Field
 _TEXT = pa.large_string()
 _NULL = pa.scalar("null", _TEXT)
 # all but the printable characters of ASCII that stand for themselves between quotes
-_OTHER = r'[^ !#-\[\]-~]'
+_OTHER = r"[^ !#-\[\]-~]"
 
 
 def plain_objects(table: pa.Table, fields: Sequence[Field]) -> pa.Array | None:

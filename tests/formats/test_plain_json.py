@@ -30,7 +30,8 @@ def _table(rows: list[tuple[int | None, str | None, bool | None]]) -> pa.Table:
 def _by_duckdb(table: pa.Table, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     with monkeypatch.context() as patched:
         patched.setattr(json_format, "plain_objects", lambda *_: None)
-        return json_format.objects(table, FIELDS).to_pylist()
+        written: list[str] = json_format.objects(table, FIELDS).to_pylist()
+        return written
 
 
 @given(ROWS)
