@@ -17,7 +17,7 @@ from streamsql.engine.origin_query import OriginQuery
 from streamsql.engine.recomputed import RecomputedQuery, RecomputeError, query_of
 from streamsql.engine.rejected import QueryFailureError, Rejected
 from streamsql.engine.views import ContinuousQuery
-from streamsql.sql.statements import CreateMaterializedView
+from streamsql.sql.statements import CreateMaterializedView, EmitMode
 
 R = TypeVar("R", Stream, Table, Stream | Table, View, PlainView)
 
@@ -76,6 +76,7 @@ def start_query(
             with engine.store.transaction():
                 begin()
                 progress, changes = filled(engine, query, rejected)
+                changes = _shown_first(query, changes, engine.epoch)
                 finish(progress)
             query.publish(changes)
             return
@@ -88,6 +89,19 @@ def start_query(
             failure.query.open()  # a query that was opened in the transaction has lost its names with it
             if not rejected.set_aside(failure):
                 raise failure.error from failure
+
+
+def _shown_first(query: ContinuousQuery, changes: list[Change], epoch: int) -> list[Change]:
+    """Give what a query that was filled shows first: of results that change, what they are now and not how they came about.
+
+    So the count of no rows, with which a total begins, is not shown before that of the rows which are there.
+    """
+    if not changes or not query.plan.retracts:
+        return changes
+    if query.plan.mode is EmitMode.COMPLETE:
+        return [c for c in changes if c.whole][-1:]
+    rows = query.result_rows()
+    return [Change(epoch, rows)] if rows.num_rows else []
 
 
 def filled(engine: Engine, query: ContinuousQuery, rejected: Rejected) -> tuple[Progress, list[Change]]:

@@ -91,12 +91,14 @@ def infer_types(
     describe: Describe,
     targets: Sequence[WireType] = (),
     known: ResultTypes | None = None,
+    beside: exp.Expr | None = None,
 ) -> list[WireType]:
     """Give the type of each parameter 1..count.
 
     `declared` is what the client said in Parse (None: nothing) and counts before all. `targets` are the types of the columns
     that the tree's own columns are written to, where it is the source of an INSERT. `known` tells of the tree's columns of
-    types that users have made. Text is the last resort; raises IndeterminateDatatype for a parameter that stands nowhere.
+    types that users have made. Parameters in the tree `beside` it count as well. Text is the last resort; raises
+    IndeterminateDatatype for a parameter that stands nowhere.
     """
     types: list[WireType | None] = [declared[i] if i < len(declared) else None for i in range(count)]
     types = [None if t is UNKNOWN else t for t in types]
@@ -104,11 +106,12 @@ def infer_types(
         return [t or TEXT for t in types]
     written = _written(tree, targets)
     asked = _Inference(describe, known)
-    for parameter in tree.find_all(exp.Parameter):
+    parameters = [p for each in (tree, beside) if each is not None for p in each.find_all(exp.Parameter)]
+    for parameter in parameters:
         index = number_of(parameter) - 1
         if types[index] is None:
             types[index] = written.get(id(parameter)) or asked.type_of(parameter)
-    numbers = {number_of(parameter) for parameter in tree.find_all(exp.Parameter)}
+    numbers = set(map(number_of, parameters))
     unused = next((number for number, found in enumerate(types, 1) if found is None and number not in numbers), None)
     if unused is not None:
         raise IndeterminateDatatype(f"could not determine data type of parameter ${unused}")

@@ -21,6 +21,7 @@ from streamsql.plan.insertion import default_of
 from streamsql.sql.parse import position_of
 from streamsql.sql.render_trees import duckdb_sql
 from streamsql.sql.statements import Insert
+from streamsql.sql.trees import table_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +33,8 @@ class Conflict:
     updates: bool
 
 
-def conflict_sql(statement: Insert, relation: Stream | Table) -> Conflict:
-    """Give an INSERT's ON CONFLICT clause. Raises StreamSQLError, with a position where there is one."""
-    conflict = statement.conflict
-    assert conflict is not None
+def conflict_sql(statement: Insert, conflict: exp.Expr, relation: Stream | Table) -> Conflict:
+    """Give an INSERT's ON CONFLICT clause, whose parameters have been put in. Raises StreamSQLError, with a position."""
     if not isinstance(relation, Table):
         raise WrongObjectType(
             f'"{relation.name}" is not a table',
@@ -58,6 +57,20 @@ def conflict_sql(statement: Insert, relation: Stream | Table) -> Conflict:
     where = conflict.args.get("where")
     condition = f" WHERE {duckdb_sql(_checked(where.this, statement))}" if where is not None else ""
     return Conflict(f"ON CONFLICT{key} DO UPDATE SET {assignments}{condition}", target, updates)
+
+
+def as_update(conflict: exp.OnConflict, name: str) -> exp.Expr:
+    """Make an UPDATE of the clause, in which the types of its parameters are looked for: EXCLUDED has the table's columns."""
+    where = conflict.args.get("where")
+    made = exp.Update(
+        this=table_of(name),
+        expressions=[e.copy() for e in conflict.expressions],
+        where=None if where is None else where.copy(),
+    )
+    for column in made.find_all(exp.Column):
+        if column.table.lower() == "excluded":
+            column.set("table", None)
+    return made
 
 
 def conflict_key(statement: Insert, table: Table) -> tuple[str, ...] | None:

@@ -9,21 +9,20 @@ from sqlglot.tokens import Token, TokenType
 
 from streamsql.base.errors import (
     DuplicateColumn,
-    FeatureNotSupported,
     InvalidParameterValue,
     SQLSyntaxError,
+    UndefinedTable,
 )
-from streamsql.sql.names import joined
+from streamsql.sql.names import joined, parted
 from streamsql.sql.query import QUERY_WORDS, check_values
 from streamsql.sql.returning import returning_query, take_returning
 from streamsql.sql.statements import Delete, Insert, Query, Subscribe, Truncate, Update
-from streamsql.sql.tokens import Cursor, nesting, tokenize
+from streamsql.sql.tokens import Cursor, nesting, syntax_error, tokenize
 from streamsql.sql.trees import count_parameters, parse_tree, start_of, table_of
 from streamsql.sql.unsupported import refuse, refuse_here
 from streamsql.sql.values import rows_of_tree
 
 _INSERT_AHEAD: dict[tuple[str, ...], tuple[str, str]] = {
-    ("as",): ("an alias of the table of INSERT", "leave it away"),
     ("overriding", "user"): ("OVERRIDING USER VALUE", "leave the column out of the list"),
 }
 BOOLEANS = {
@@ -33,27 +32,28 @@ BOOLEANS = {
 
 
 def parse_insert(cursor: Cursor) -> Insert:
-    """Read INSERT INTO name [(columns)] VALUES ... | SELECT ... | DEFAULT VALUES."""
+    """Read INSERT INTO name [AS alias] [(columns)] VALUES ... | SELECT ... | DEFAULT VALUES."""
     source_text = cursor.source
     tail = take_returning(cursor)
     cursor.expect("insert", "into")
     name_position = cursor.position
     name = cursor.expect_object_name()
-    refuse_here(cursor, _INSERT_AHEAD)
+    alias = cursor.expect_new_name() if cursor.accept("as") else ""
     listed = cursor.index + 1
     columns = () if _sees_query_in_parentheses(cursor) or not cursor.sees("(") else expect_columns(cursor)
     starts = [cursor.tokens[listed + 2 * index].start for index in range(len(columns))]
     refuse_here(cursor, _INSERT_AHEAD)
     overriding = cursor.accept("overriding", "system", "value")
-    returning = returning_query(cursor, tail, source_text, name, "")
+    returning = returning_query(cursor, tail, source_text, name, alias)
     if cursor.accept("default", "values"):
-        rest, conflict = _conflict(cursor)
+        rest, conflict = _conflict(cursor, name, alias)
         if conflict is None or rest:
             cursor.expect_end()
         return Insert(
             *source_text,
             name=name,
             columns=columns,
+            parameter_count=0 if conflict is None else count_parameters(cursor.rest, cursor.limits),
             name_position=name_position,
             conflict=conflict,
             returning=returning,
@@ -62,7 +62,7 @@ def parse_insert(cursor: Cursor) -> Insert:
     first = cursor.peek
     if first is None or first.text not in QUERY_WORDS or first.token_type is TokenType.STRING:
         raise cursor.error()
-    tokens, conflict = _conflict(cursor)
+    tokens, conflict = _conflict(cursor, name, alias)
     source = parse_tree(cursor.text, tokens, cursor.limits)
     if not isinstance(source, (exp.Query, exp.Values)):
         raise cursor.error(first)
@@ -78,7 +78,7 @@ def parse_insert(cursor: Cursor) -> Insert:
         source=None if rows is not None else source,
         rows=rows,
         parameter_columns=_parameter_columns(source) if conflict is None and returning is None else None,
-        parameter_count=count_parameters(tokens, cursor.limits),
+        parameter_count=count_parameters(cursor.rest, cursor.limits),
         name_position=name_position,
         conflict=conflict,
         returning=returning,
@@ -86,8 +86,8 @@ def parse_insert(cursor: Cursor) -> Insert:
     )
 
 
-def _conflict(cursor: Cursor) -> tuple[list[Token], exp.OnConflict | None]:
-    """Part what an INSERT writes from its ON CONFLICT clause."""
+def _conflict(cursor: Cursor, name: str, alias: str) -> tuple[list[Token], exp.OnConflict | None]:
+    """Part what an INSERT writes from its ON CONFLICT clause, in which the table then has its own name, not its alias."""
     tokens = cursor.rest
     depth = 0
     for index, token in enumerate(tokens):
@@ -98,18 +98,25 @@ def _conflict(cursor: Cursor) -> tuple[list[Token], exp.OnConflict | None]:
     else:
         return tokens, None
     clause = tokens[index:]
-    parameter = next((t for t in clause if t.token_type is TokenType.PARAMETER), None)
-    if parameter is not None:
-        raise FeatureNotSupported(
-            "a parameter cannot be used in ON CONFLICT",
-            hint="use EXCLUDED.column, which has the value that was to be inserted",
-            position=parameter.start + 1,
-        )
     # sqlglot reads the clause as part of an INSERT: one that writes nothing else
     tree = parse_tree(cursor.text, [*tokenize("insert into x default values", cursor.limits), *clause], cursor.limits)
     conflict = tree.args.get("conflict")
     if not isinstance(conflict, exp.OnConflict) or conflict.args.get("duplicate"):
         raise cursor.error(token)
+    if conflict.args.get("action") is None:  # sqlglot does without
+        raise syntax_error(cursor.text, None)
+    if alias:
+        bare = parted(name)[1]
+        for column in conflict.find_all(exp.Column):
+            if column.table == bare != alias:
+                start = start_of(column)
+                raise UndefinedTable(
+                    f'invalid reference to FROM-clause entry for table "{bare}"',
+                    hint=f'Perhaps you meant to reference the table alias "{alias}".',
+                    position=None if start is None else start + 1,
+                )
+            if column.table == alias:
+                column.set("table", exp.to_identifier(bare, quoted=True))
     return tokens[:index], conflict
 
 
@@ -199,8 +206,7 @@ def _parse_change(
     source = cursor.source
     tail = take_returning(cursor)
     cursor.expect(*words)
-    if cursor.sees("only"):
-        refuse("ONLY", "leave it away: tables have no children", cursor)
+    cursor.accept("only")  # tables have no children
     name = cursor.expect_object_name()
     tree = parse_tree(cursor.text, cursor.tokens, cursor.limits)
     target = tree.this

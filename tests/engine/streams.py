@@ -19,6 +19,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+from hypothesis.errors import StopTest, UnsatisfiedAssumption
 
 SECOND_US = 1_000_000
 NIGHTLY_EXAMPLES = 10_000
@@ -60,22 +61,30 @@ def examples(count: int) -> Callable[[Callable[..., None]], Callable[..., None]]
 CASES: Counter[str] = Counter()
 
 
-class TimeIsOver(BaseException):  # no error: Hypothesis hands on only what is no Exception
+class TimeIsOver(KeyboardInterrupt):  # Hypothesis ends at once only for this: any other it takes for the case's own end
     """A test has run for as long as it may."""
 
 
 def _count_cases(test: Any) -> None:
-    """Count the cases of a test, and end it when its time is over."""
+    """Count the cases of a test, and end it when its time is over; a case that has failed is shrunk and told first."""
     run = test.hypothesis.inner_test
     seconds = 60 * float(os.environ.get("STREAMSQL_MINUTES", "inf"))
     began: list[float] = []
+    failed = False
 
     @functools.wraps(run)
     def counted(*args: Any, **kwargs: Any) -> None:
+        nonlocal failed
         began.append(time.monotonic())
-        if began[-1] - began[0] > seconds:
+        if began[-1] - began[0] > seconds and not failed:
             raise TimeIsOver
-        run(*args, **kwargs)
+        try:
+            run(*args, **kwargs)
+        except (UnsatisfiedAssumption, StopTest):
+            raise
+        except Exception:
+            failed = True
+            raise
         CASES[test.__name__] += 1
 
     test.hypothesis.inner_test = counted

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import math
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -255,6 +257,28 @@ def test_show_describe_and_explain_tell_what_there_is(stream: Connection):
     ad_hoc = "\n".join(row[0] for row in stream.execute("EXPLAIN SELECT * FROM ticks WHERE x > 1"))
     assert ad_hoc.startswith("ad hoc: answered once by DuckDB from the current epoch")
     assert "_rows" not in ad_hoc
+
+
+def test_the_boxes_of_a_plan_are_straight_and_have_the_names_that_people_gave(connection: Connection):
+    connection.execute("CREATE TABLE short (a INT PRIMARY KEY, b TEXT)")
+    connection.execute("INSERT INTO short VALUES (1, 'x'), (2, 'y')")
+    connection.execute("CREATE MATERIALIZED VIEW v AS SELECT b, count(*) AS n FROM short GROUP BY b EMIT UPDATE")
+    connection.execute("ALTER TABLE short RENAME TO the_longest_name_of_all")
+    connection.execute('ALTER MATERIALIZED VIEW v RENAME TO "Longer View Name"')
+    query = 'SELECT t.* FROM the_longest_name_of_all AS t JOIN "Longer View Name" AS v USING (b)'
+    for explain in ("EXPLAIN", "EXPLAIN ANALYZE"):
+        lines = [row[0] for row in connection.execute(f"{explain} {query}".encode())][1:]
+        text = "\n".join(lines)
+        assert {"Table: the_longest_name_of_all", "Table: Longer View Name"} <= {
+            c.strip() for c in re.split("[│\n]", text)
+        }, text
+        assert not re.search("_rows|_results|short", text), text
+        for above, line in itertools.pairwise(lines):  # what begins or goes on above a line goes on or ends in it
+            for place, mark in enumerate(above):
+                assert mark not in "╭╮│" or line[place : place + 1] in set("│╰╯┴├"), text
+    (row,) = connection.execute(f"EXPLAIN (FORMAT JSON) {query}".encode()).fetchall()
+    assert "the_longest_name_of_all" in str(row)
+    assert not re.search("_rows|_results", str(row))
 
 
 def test_defaults_fill_what_an_insert_leaves_out(connection: Connection):

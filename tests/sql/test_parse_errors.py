@@ -96,11 +96,8 @@ def refusal(text: str) -> StreamSQLError:
         ("REINDEX ^t", "42601", 'syntax error at or near "t"'),
         ("ALTER TABLE t SET (^speed = 1)", "22023", 'unrecognized parameter "speed"'),
         ("EXPLAIN ^INSERT INTO t VALUES (1)", "0A000", "EXPLAIN of INSERT is not supported"),
-        (
-            "INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET b = ^$1",
-            "0A000",
-            "a parameter cannot be used in ON CONFLICT",
-        ),
+        ("INSERT INTO t VALUES (1) ON CONFLICT (a)^", "42601", "syntax error at end of input"),
+        ("INSERT INTO t VALUES (1) ON CONFLICT^", "42601", "syntax error at end of input"),
         ("INSERT INTO t VALUES (1) RETURNING a + ^$1", "0A000", "a parameter cannot be used in RETURNING"),
         ("INSERT INTO t (a, ^a) VALUES (1, 2)", "42701", 'column "a" specified more than once'),
         ("INSERT INTO t (a) VALUES (1, ^2)", "42601", "INSERT has more expressions than target columns"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import duckdb
 
 from streamsql.base.errors import FeatureNotSupported, StreamSQLError
 from streamsql.base.types import JSON, TEXT
+from streamsql.catalog.objects import Catalog
 from streamsql.catalog.rights import may_read
 from streamsql.engine.sharing import alike
 from streamsql.engine.store import translated
@@ -68,7 +70,53 @@ def _duckdb_plan(context: Context, statement: Explain, cursor: duckdb.DuckDBPyCo
                 text = _told(cursor, sql, analyze=False, as_json=statement.as_json)
     except StreamSQLError as error:
         raise located(error, query.tree, query) from error
-    return text.replace("_rows.", "").replace(" state.", " ")
+    if statement.as_json:
+        return json.dumps(_named(json.loads(text), context.catalog))
+    return with_own_names(text, context.catalog)
+
+
+# as DuckDB names a table of the engine's, whose name is the key of what it is kept for
+_KEPT = re.compile(r'(?:state\.)?_(?:rows|results)\.("(?:[^"]|"")*"|\w+)')
+
+
+def with_own_names(plan: str, catalog: Catalog) -> str:
+    """Call the relations in DuckDB's plan by the names that people know. Its boxes stay straight: as wide as names need."""
+    lines = plan.splitlines()
+    for number in range(len(lines)):
+        while (found := _KEPT.search(lines[number])) is not None:
+            name, edge = _own_name(found, catalog), lines[number].find("│", found.end())
+            if edge < 0:  # no box
+                lines[number] = lines[number][: found.start()] + name + lines[number][found.end() :]
+                continue
+            free = edge - len(lines[number][:edge].rstrip()) - 1
+            wider = max(0, len(name) - len(found[0]) - free)
+            lines = [_widened(line, edge - 1, wider) for line in lines]
+            line, edge = lines[number], edge + wider
+            cell = name + line[found.end() : edge].rstrip()
+            lines[number] = line[: found.start()] + cell.ljust(edge - found.start()) + line[edge:]
+    return "\n".join(lines)
+
+
+def _own_name(found: re.Match[str], catalog: Catalog) -> str:
+    """Give the name that people know of what DuckDB names so."""
+    name = found[1]
+    made = catalog.get(name[1:-1].replace('""', '"') if name.startswith('"') else name)
+    return name if made is None else made.shown
+
+
+def _named(value: Any, catalog: Catalog) -> Any:
+    """Do it in all texts of a plan in JSON."""
+    if isinstance(value, str):
+        return _KEPT.sub(lambda found: _own_name(found, catalog), value)
+    if isinstance(value, list):
+        return [_named(v, catalog) for v in value]
+    return {k: _named(v, catalog) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+def _widened(line: str, column: int, by: int) -> str:
+    """Make a line of boxes wider, before a column: a horizontal line goes on."""
+    filling = "─" if line[column - 1 : column] in tuple("─├╭╰┬┴") else " "
+    return line[:column] + filling * by + line[column:] if len(line) > column else line
 
 
 def _told(cursor: duckdb.DuckDBPyConnection, sql: str, *, analyze: bool, as_json: bool) -> str:

@@ -23,6 +23,7 @@ from streamsql.plan.adhoc import Scope, adhoc_sql, check_inserted, known_types
 from streamsql.plan.insertion import in_types
 from streamsql.plan.parameters import infer_types, substituted
 from streamsql.plan.places import located, place_of_word
+from streamsql.plan.upsert import as_update
 from streamsql.server import written
 from streamsql.server.context import Context, Values
 from streamsql.server.gathered import VALUES_READ_INLINE_MAX, modifier_of
@@ -46,14 +47,18 @@ def types_of(
     """Give the types of the parameters: those of the columns that they are written to, or what is around them."""
     relation = context.catalog.relation(statement.name, statement.name_position + 1)
     context.known.schema(relation, cursor)  # the first row will want it
-    assert statement.source is not None
+    scope = context.scope(cursor)
+    count = statement.parameter_count
+    clause = None if statement.conflict is None else as_update(statement.conflict, statement.name)
+    if statement.source is None:  # DEFAULT VALUES
+        assert clause is not None
+        return tuple(infer_types(clause, count, declared, scope.describe))
     columns = _targets(relation, statement, context.limits)
     if statement.parameter_columns is not None:
         columns = _leading(columns, len(statement.parameter_columns), statement)
     targets = [c.wire.type for c in columns]
-    scope = context.scope(cursor)
     known = known_types(statement, scope)
-    return tuple(infer_types(statement.source, statement.parameter_count, declared, scope.describe, targets, known))
+    return tuple(infer_types(statement.source, count, declared, scope.describe, targets, known, clause))
 
 
 async def execute(context: Context, statement: Insert, values: Values) -> Done | Rows:

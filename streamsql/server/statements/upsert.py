@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from sqlglot import exp
+
 from streamsql.base.errors import StreamSQLError
 from streamsql.catalog.objects import Stream, Table
 from streamsql.catalog.rights import require
 from streamsql.engine import upserts
+from streamsql.plan.parameters import substituted
 from streamsql.plan.places import located
 from streamsql.plan.upsert import conflict_sql
 from streamsql.server import written
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done, Rows
 from streamsql.server.returning import and_committed
-from streamsql.server.statements.insert import rows_of
+from streamsql.server.statements.insert import rows_of, types_of
 from streamsql.sql.statements import Insert
 
 
 async def execute(context: Context, statement: Insert, values: Values) -> Done | Rows:
     relation = context.catalog.relation(statement.name, statement.name_position + 1)
     _require(context, statement, relation)
-    conflict = conflict_sql(statement, relation)
-    assert isinstance(relation, Table)
     assert statement.conflict is not None
+    clause: exp.Expr = statement.conflict
+    if clause.find(exp.Parameter):
+        types = values.types or await context.reads.run(lambda cursor: types_of(context, statement, (), cursor))
+        clause = substituted(clause, types, values.texts or None)
+    conflict = conflict_sql(statement, clause, relation)
+    assert isinstance(relation, Table)
     rows = await rows_of(context, statement, values, relation)
     try:
         if statement.returning is not None:

@@ -283,12 +283,15 @@ def _since(
         raise _rows_are_gone(view, name, kept, read)
     if gone[1] is None:  # none of them has a time
         told = _told(view, name, kept, read, "all rows with a time")
-        return None if plan.window is not None else Since(f"{found.column} IS NOT NULL", told)
+        return None if plan.window is not None else Since(f"isfinite({found.column})", told)
     last = gone[1] + found.reach_us
     shown = cursor.execute("SELECT strftime(make_timestamp(?), '%Y-%m-%d %H:%M:%S.%g')", [last]).fetchall()[0][0]
     moment = shown.removesuffix(".000")
     what = f"rows whose {column} is" if plan.window is None else "windows that begin"
-    return Since(f"epoch_us({found.column}) > {last}", _told(view, name, kept, read, f"{what} after {moment}"))
+    return Since(
+        f"isfinite({found.column}) AND epoch_us({found.column}) > {last}",
+        _told(view, name, kept, read, f"{what} after {moment}"),
+    )
 
 
 def _since_key(
@@ -299,14 +302,14 @@ def _since_key(
     gone = None if key is None else last_time(cursor, stream, key.time_column)
     if key is None or gone is None or gone[0] + kept < read:
         return None
-    name = view.columns[key.output].name
+    name, time = view.columns[key.output].name, f"CAST(o{key.output} AS TIMESTAMP)"
     if gone[1] is None:  # none of the rows has a time, and so they were all in one group
-        told = _told(view, stream.name, kept, read, f"all groups that have {name}")
-        return Since(f"o{key.output} IS NOT NULL", told)
+        told = _told(view, stream.name, kept, read, f"all groups that have a finite {name}")
+        return Since(f"isfinite({time})", told)
     last = bounded(key.bound, gone[1])
     shown = cursor.execute("SELECT make_timestamp(?)::VARCHAR", [last]).fetchall()[0][0]
     told = _told(view, stream.name, kept, read, f"groups whose {name} is after {shown}")
-    return Since(f"epoch_us(CAST(o{key.output} AS TIMESTAMP)) > {last}", told)
+    return Since(f"isfinite({time}) AND epoch_us({time}) > {last}", told)
 
 
 def _told(view: View, name: str, kept: int, read: int, what: str) -> dict[str, str]:
