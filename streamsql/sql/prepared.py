@@ -14,6 +14,7 @@ from streamsql.sql.statements import Deallocate, Delete, ExecutePrepared, Insert
 from streamsql.sql.tokens import Cursor, tokenize
 from streamsql.sql.trees import count_parameters, parse_tree
 
+CATALOG_TYPES = frozenset({"name", "oid", "regclass", "regnamespace", "regrole", "regtype", "xid"})
 _PREPARABLE: dict[str, Callable[[Cursor], Insert | Update | Delete]] = {
     "delete": parse_delete,
     "insert": parse_insert,
@@ -27,7 +28,7 @@ def parse_prepare(cursor: Cursor) -> Prepare:
     name = cursor.expect_name()
     types: tuple[str, ...] = ()
     if cursor.accept("("):
-        types = cursor.expect_listed(lambda: expect_type(cursor))
+        types = cursor.expect_listed(lambda: _expect_type(cursor))
         cursor.expect(")")
     cursor.expect("as")
     inner = Cursor(cursor.text, cursor.rest, cursor.limits)
@@ -42,6 +43,16 @@ def parse_prepare(cursor: Cursor) -> Prepare:
     else:
         raise cursor.error()
     return Prepare(*cursor.source, name=name, types=tuple(types), statement=prepared)
+
+
+def _expect_type(cursor: Cursor) -> str:
+    """Read a parameter's type: DuckDB's name of it, or PostgreSQL's where it is one of the catalog's."""
+    qualified = cursor.sees("pg_catalog", ".")
+    word = cursor.rest[2] if qualified and len(cursor.rest) > 2 else cursor.peek
+    if word is None or word.text not in CATALOG_TYPES:
+        return expect_type(cursor)
+    cursor.index += 3 if qualified else 1
+    return word.text
 
 
 def parse_execute(cursor: Cursor) -> ExecutePrepared:

@@ -176,6 +176,7 @@ def check_tree(tree: exp.Expression, text: str, tokens: list[Token]) -> None:
             if "" in (node.args.get("db"), node.args.get("catalog")):  # ..name
                 raise syntax_error(text, next((t for t in tokens if t.text == "."), tokens[0]))
             _unqualify(node)
+            node.args.pop("only", None)  # relations have no children
         elif kind is exp.Star and isinstance(node.parent, (exp.Paren, exp.Alias)):
             raise syntax_error(text, _stray_star(tokens))
         elif kind is exp.Lock and node.parent is tree:

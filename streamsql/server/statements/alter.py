@@ -14,7 +14,6 @@ from streamsql.engine import altering
 from streamsql.plan.adhoc import check_default
 from streamsql.plan.naming import Lookup
 from streamsql.plan.places import located
-from streamsql.plan.sequence_calls import sequence_of_default
 from streamsql.server.context import Context, Values
 from streamsql.server.numbering import found
 from streamsql.server.results import Done, notice
@@ -23,6 +22,7 @@ from streamsql.server.statements.drop import cascade_notices
 from streamsql.sql.altering import Action, AddColumn, AddConstraint, AlterTable, SetDefault, SetStorage
 from streamsql.sql.constraints import Constraint, ForeignKey
 from streamsql.sql.names import Key, parted
+from streamsql.sql.sequence_names import sequence_of_default
 from streamsql.sql.statements import ColumnDefinition
 
 
