@@ -63,6 +63,8 @@ def _check(context: Context, table: Table, rows: pa.Table) -> None:
             if found:
                 raise key_violation(table, key.name, key.columns, found[0])
         for foreign in table.foreign_keys:
+            if context.transaction.defers(table, foreign):
+                continue
             other = table if foreign.table == table.name else context.catalog.relation(foreign.table)
             read = quoted(stand_ins[other.name]) if other.name in stand_ins else other.public_name
             if other is table:
@@ -72,6 +74,22 @@ def _check(context: Context, table: Table, rows: pa.Table) -> None:
             found = cursor.execute(f"{sql} LIMIT 1").fetchall()
             if found:
                 raise foreign_keys.missing(context.catalog, table, foreign, found[0])
+
+
+def check_deferred(context: Context, keys: Sequence[tuple[Table, ForeignKey]]) -> None:
+    """Hold what the session's transaction leaves against foreign keys. For a reader's thread; raises ForeignKeyViolation."""
+    with contextlib.closing(context.own_cursor()) as cursor:
+        stand_ins = context.own_scope(cursor).stand_ins
+
+        def read(name: str) -> str:
+            table = context.catalog.relation(name)
+            return quoted(stand_ins[name]) if name in stand_ins else table.public_name
+
+        for table, key in keys:
+            sql = foreign_keys.orphans(context.catalog, table, key, read(table.name), read(key.table))
+            found = cursor.execute(f"{sql} LIMIT 1").fetchall()
+            if found:
+                raise foreign_keys.missing(context.catalog, table, key, found[0])
 
 
 @dataclass(frozen=True, slots=True)

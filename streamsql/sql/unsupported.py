@@ -65,7 +65,6 @@ UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("rollback", "prepared"): ("ROLLBACK PREPARED", _TRANSACTIONS),
     ("commit", "prepared"): ("COMMIT PREPARED", _TRANSACTIONS),
     ("security",): ("SECURITY LABEL", _ROLES),
-    ("set", "constraints"): ("SET CONSTRAINTS", "leave it away: constraints are checked at once"),
     ("summarize",): ("SUMMARIZE", "use SELECT with aggregates"),
     ("use",): ("USE", "the one database is streamsql"),
 }  # fmt: skip

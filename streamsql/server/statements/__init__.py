@@ -20,6 +20,7 @@ from streamsql.server.statements import (
     change,
     channel,
     comment,
+    constraints,
     copy_from,
     copy_to,
     create,
@@ -62,7 +63,7 @@ from streamsql.sql import statements as s
 from streamsql.sql import types as y
 from streamsql.sql.altering import AlterTable
 from streamsql.sql.blocks import DoBlock
-from streamsql.sql.locks import LockTable
+from streamsql.sql.locks import LockTable, SetConstraints
 from streamsql.sql.upkeep import Upkeep
 
 Describe = Callable[[Context, Any, Values], Awaitable["list[ResultColumn] | None"]]
@@ -133,6 +134,7 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.Listen: Handler(channel.listen),
     s.Merge: Handler(merge.execute, types_of=merge.types_of, at_once=True),
     LockTable: Handler(lock.execute),
+    SetConstraints: Handler(constraints.execute),
     s.Notify: Handler(channel.notify),
     s.Prepare: Handler(prepared.prepare),
     s.Unlisten: Handler(channel.unlisten),
