@@ -16,7 +16,7 @@ milliseconds for each delivery: the offset, the end of the transaction.
 From topic to topic a row waits for the source's poll, an epoch, a transaction of the sink and the reader's poll. The bound is
 a producer and a consumer with nothing between, for whom the broker alone takes half a core. A transaction takes 7 to 10 ms
 alone, and as much of the broker's CPU (eight appends to its logs, five requests, of which two pairs go side by side); an
-epoch of 300 rows 6 ms of CPU, its delivery 6, the reader 3: on two cores about 50 cycles a second are all there is, and a
+epoch of 300 rows 6 ms of CPU, its delivery 3, the reader 3: on two cores about 50 cycles a second are all there is, and a
 stage that has no core waits. So it is work that costs latency, and a reader that keeps up rests (docs/decisions, "Readers
 that keep up rest"). An offset first and the messages after it spares librdkafka's 20 ms of waiting where a transaction is
 begun within a few milliseconds of the last one's end, and costs the 2.5 ms that both take side by side: no gain. Nor is there

@@ -7,7 +7,7 @@ all that it reads. So what an owner may not see any more, nobody sees through th
 from __future__ import annotations
 
 from streamsql.base.errors import InsufficientPrivilege, InvalidSchemaName
-from streamsql.catalog.objects import KIND_OF, PUBLIC, Catalog, CatalogObject, Schema, Sink, View
+from streamsql.catalog.objects import KIND_OF, PUBLIC, Catalog, CatalogObject, Schema, Sequence, Sink, View
 
 # connectors that reach nothing outside of the server
 OWN_CONNECTORS = frozenset({"datagen", "nexmark"})
@@ -41,6 +41,12 @@ def _unreadable(catalog: Catalog, role: int, made: CatalogObject) -> CatalogObje
         return None
     sources = (catalog.get(name) for name in made.sources)
     return next((d for s in sources if s is not None and (d := _unreadable(catalog, owner, s)) is not None), None)
+
+
+def require_read_sequence(catalog: Catalog, role: int, sequence: Sequence) -> None:
+    """Raise unless the role may SELECT from the sequence."""
+    if not catalog.access.has(role, sequence.id, "SELECT"):
+        raise InsufficientPrivilege(f"permission denied for sequence {sequence.bare}")
 
 
 def require(catalog: Catalog, role: int, made: CatalogObject, *privileges: str) -> None:

@@ -1,10 +1,10 @@
 """Delivers outboxes to sinks: one thread each, from CREATE to DROP and from start to stop.
 
-A deliverer reads whole epochs from the outbox on a connection of its own, gives them to its sink, and when that has them for
-good, lets the engine drop them. It never holds the engine: what is not delivered waits on disk, up to `outbox_rows_max`, and
-from there on sources wait and clients are refused. What the other side says that it holds already is left out, so a crash
-between a delivery and its note repeats nothing where the sink keeps such notes (`sink.Sink.delivered`). There the engine is
-told of deliveries a few times a second, else of each at once.
+A deliverer takes whole epochs from the outbox, by memory where it keeps up, else on a connection of its own, gives them to its
+sink, and when that has them for good, lets the engine drop them. It never holds the engine: what is not delivered waits on
+disk, up to `outbox_rows_max`, and from there on sources wait and clients are refused. What the other side says that it holds
+already is left out, so a crash between a delivery and its note repeats nothing where the sink keeps such notes
+(`sink.Sink.delivered`). There the engine is told of deliveries a few times a second, else of each at once.
 """
 
 from __future__ import annotations
@@ -131,7 +131,9 @@ class Deliverer(threading.Thread):
         cursor = self._engine.store.cursor()
         try:
             try:
-                outgoing = Outgoing(cursor, self._sink, self._columns, self._engine.limits.sink_batch_rows_max)
+                rows_max = self._engine.limits.sink_batch_rows_max
+                handed = self._engine.flows.handing.taken(self._sink.id)
+                outgoing = Outgoing(cursor, self._sink, self._columns, rows_max, handed)
             except duckdb.CatalogException:
                 if self._sink.id in {sink.id for sink in self._engine.catalog.sinks.values()}:
                     raise
@@ -151,6 +153,7 @@ class Deliverer(threading.Thread):
         except AdminShutdown:
             return
         finally:
+            self._engine.flows.handing.leave(self._sink.id)
             self._close()
             cursor.close()
 

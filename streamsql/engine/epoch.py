@@ -401,7 +401,7 @@ class Engine:
         self, epoch: int, now: int, sequence: int, streams: dict[str, StreamProgress], changed: dict[str, Progress]
     ) -> Mapping[str, SinkProgress]:
         """Write how far everything is, and what goes to sinks; give how far these are."""
-        sinks = outbox.write(self.store, self.catalog, self.queries, changed, epoch, self.sinks)
+        sinks = outbox.write(self.store, self.catalog, self.queries, changed, epoch, self.sinks, self.flows.handing)
         running = [(q.name, q.plan, changed.get(q.name, q.progress), q.temporary) for q in self.queries.values()]
         progress = recovery.progress_of(self.catalog, streams, running)
         progress["builds"] = [dataclasses.asdict(build) for build in self.builds.values()]

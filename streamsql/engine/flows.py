@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from streamsql.catalog.objects import Catalog
+from streamsql.engine.handed import Handing
 
 
 class Flows:
@@ -14,6 +15,7 @@ class Flows:
         self._told = catalog
         self._on_change: list[Callable[[], None]] = []
         self._on_outgoing: list[Callable[[], None]] = []
+        self.handing = Handing()
         self.altered = False  # something was paused, resumed or let go, which the catalog does not show
 
     def on_change(self, callback: Callable[[], None]) -> None:
@@ -32,6 +34,7 @@ class Flows:
                 callback()
 
     def outgoing(self) -> None:
-        """Tell that there is something to deliver."""
+        """Tell that there is something to deliver, and hand it over to those who keep up."""
+        self.handing.commit()
         for callback in self._on_outgoing:
             callback()

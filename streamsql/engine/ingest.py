@@ -21,8 +21,8 @@ from streamsql.engine.constraints import check_rows, null_violation
 from streamsql.engine.fitting import fitted
 from streamsql.engine.store import translated
 from streamsql.plan.insertion import default_of
-from streamsql.plan.sequence_calls import sequence_of_default
 from streamsql.sql.render_trees import duckdb_sql
+from streamsql.sql.sequence_names import sequence_of_default
 from streamsql.sql.statements import ColumnDefinition
 
 

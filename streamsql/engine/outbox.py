@@ -3,8 +3,9 @@
 ``_outbox."<id>"``   a sink's changes that have not been delivered: the view's columns as ``o0``.. ., ``__weight``,
                      ``__epoch`` and ``__number``, a row's place in its epoch from 0
 
-How far a sink is belongs to the progress that every epoch saves. A deliverer (`connectors.delivering`) reads the outbox on a
-connection of its own, and lets go of rows by `sinks.delivered`, when the other side has them for good.
+A deliverer (`connectors.delivering`) takes changes from memory (`engine.handed`) where it keeps up, else it reads the outbox on
+a connection of its own, and lets go of rows by `sinks.delivered`, when the other side has them for good. How far a sink is
+belongs to the progress that every epoch saves.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from streamsql.base.limits import Limits, exceeded
 from streamsql.catalog.dependents import all_dependents
 from streamsql.catalog.objects import OUTBOX_SCHEMA, Catalog, Sink
 from streamsql.engine.changes import Change
+from streamsql.engine.handed import Handing
 from streamsql.engine.store import Store
 from streamsql.engine.views import ContinuousQuery
 
@@ -94,25 +96,30 @@ def write(
     changed: Iterable[str],
     epoch: int,
     sinks: Mapping[str, SinkProgress],
+    handing: Handing,
 ) -> Mapping[str, SinkProgress]:
     """Put what an epoch has changed in views into the outboxes of their sinks, within its transaction.
 
-    `changed` names the queries that took the epoch in. Gives how far the sinks are then.
+    `changed` names the queries that took the epoch in. Gives how far the sinks are then; `handing` is to hand the changes over
+    once they are committed.
     """
+    handing.begin(epoch)
     if not catalog.sinks:
         return sinks
     names = set(changed)
     found = dict(sinks)
     for sink in catalog.sinks.values():
         if sink.view in names:
-            count = _append(store, sink, queries[sink.view].emitted, epoch)
+            written = _append(store, sink, queries[sink.view].emitted, epoch)
+            handing.stage(sink.id, written)
+            count = sum(rows.num_rows for rows in written)
             found[sink.name] = replace(found[sink.name], rows_in=found[sink.name].rows_in + count)
     reached("epoch.outbox_written")
     return found
 
 
-def _append(store: Store, sink: Sink, changes: Iterable[Change], epoch: int) -> int:
-    number = 0
+def _append(store: Store, sink: Sink, changes: Iterable[Change], epoch: int) -> list[pa.Table]:
+    number, written = 0, []
     for change in changes:
         if change.whole or not change.rows.num_rows:
             continue
@@ -125,8 +132,9 @@ def _append(store: Store, sink: Sink, changes: Iterable[Change], epoch: int) -> 
         rows = rows.append_column("__epoch", pa.array(np.full(count, epoch, np.int64)))
         rows = rows.append_column("__number", pa.array(np.arange(number, number + count, dtype=np.int64)))
         store.insert(table_of(sink), rows)
+        written.append(rows)
         number += count
-    return number
+    return written
 
 
 def full_for(

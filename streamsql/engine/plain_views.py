@@ -9,8 +9,7 @@ from streamsql.base.limits import Limits
 from streamsql.catalog.objects import Catalog, OutputColumn, PlainView
 from streamsql.plan.naming import Remembered, resolved
 from streamsql.plan.plain_views import with_columns, without_places
-from streamsql.plan.type_names import NOTE
-from streamsql.sql.names import Key
+from streamsql.sql.names import NOTE, Key
 from streamsql.sql.parse import parse
 from streamsql.sql.statements import CreateView
 

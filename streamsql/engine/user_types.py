@@ -18,9 +18,8 @@ from streamsql.engine import altering, definitions
 from streamsql.engine.commits import commit
 from streamsql.engine.epoch import Engine
 from streamsql.engine.kept_types import composite, definition_of, drop_macros, make_macros
-from streamsql.plan.type_names import NOTE
 from streamsql.sql import altering as a
-from streamsql.sql.names import key_of, parted
+from streamsql.sql.names import NOTE, key_of, parted
 from streamsql.sql.types import AddLabel, CreateType, MoveType
 
 

@@ -25,6 +25,7 @@ from streamsql.formats import casts, few_json, flat_json
 from streamsql.formats.casts import FLOATS, Read, is_nested, quote, text_literal
 from streamsql.formats.format import NOTHING_REJECTED, BlockDecoder, Decoded, Field, joined, rejected
 from streamsql.formats.json_values import cut_values, last_value_end
+from streamsql.formats.plain_json import plain_objects
 from streamsql.formats.records import BYTE_ORDER_MARK, Positions, Records, lines_of, not_utf8
 
 LAYOUTS = ("lines", "values")
@@ -295,6 +296,9 @@ def objects(table: pa.Table, fields: Sequence[Field]) -> pa.Array:
     """Write each row as a JSON object; NULL values are null. `table` has a column a field, by position."""
     if not table.num_rows:
         return pa.array([], pa.large_string())
+    plain = plain_objects(table, fields)
+    if plain is not None:
+        return plain
     named = table.rename_columns([f"c{i}" for i in range(table.num_columns)])
     # put together as text: as JSON values the numbers in them would be read, and lose digits
     items = [f"{text_literal(json.dumps(f.name) + ':')} || {_written(f'c{i}', f.type)}" for i, f in enumerate(fields)]

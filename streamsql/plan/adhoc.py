@@ -36,10 +36,12 @@ from streamsql.catalog.objects import (
     nearest,
     quoted,
 )
+from streamsql.catalog.objects import Sequence as Sequence_
 from streamsql.catalog.pg_catalog import FUNCTIONS
 from streamsql.catalog.pg_catalog.names import oid_of
+from streamsql.catalog.pg_catalog.pg_sequence import sequence_relation
 from streamsql.catalog.relation import PG_CATALOG, CatalogRelation, Snapshot
-from streamsql.catalog.rights import require_read
+from streamsql.catalog.rights import require_read, require_read_sequence
 from streamsql.catalog.standard import STANDARD
 from streamsql.plan import catalog_functions, enums, grouped_by_key, postgres_operators, stages, type_check
 from streamsql.plan.assignment import mismatch
@@ -50,6 +52,7 @@ from streamsql.plan.functions import Asker, function_name, refuse_functions, ref
 from streamsql.plan.insertion import default_of
 from streamsql.plan.macros import write_out
 from streamsql.plan.modifiers import modifiers
+from streamsql.plan.naming import SEQUENCE
 from streamsql.plan.nodes import Describe, Window
 from streamsql.plan.output_names import name_outputs
 from streamsql.plan.outside import refuse_outside
@@ -298,6 +301,11 @@ def _resolve_names(tree: exp.Expr, statement: Statement, scope: Scope) -> None:
             continue
         position = position_of(table.this, statement)
         schema, name = table.db, table.name
+        sequence = _sequence_read(table, scope)
+        if sequence is not None:
+            require_read_sequence(scope.catalog, scope.asker.role, sequence)
+            _read_standard(table, sequence_relation(sequence), scope)
+            continue
         if table.catalog:
             raise FeatureNotSupported(
                 f"cross-database references are not implemented: {table.catalog}.{schema}.{name}", position=position
@@ -337,7 +345,15 @@ def _read_standard(table: exp.Table, relation: CatalogRelation, scope: Scope) ->
     select = table.find_ancestor(exp.Select)
     for column in list(select.find_all(exp.Column)) if select is not None else []:
         if column.name == "tableoid" and column.table in ("", table.alias):
-            column.replace(exp.Literal.number(relation.oid))
+            oid: exp.Expr = exp.Literal.number(relation.oid)
+            if column.parent is select and column.arg_key == "expressions":
+                oid = exp.alias_(oid, "tableoid")
+            column.replace(oid)
+
+
+def _sequence_read(table: exp.Table, scope: Scope) -> Sequence_ | None:
+    """Give the sequence whose one row is read: ``SELECT last_value FROM s``."""
+    return scope.catalog.sequences.get(table.name) if SEQUENCE in table.meta else None
 
 
 def _refuse_standard(_: CatalogRelation | None) -> None:
@@ -358,6 +374,9 @@ def _read_functions(tree: exp.Expr, statement: Statement, scope: Scope) -> None:
 def _columns_of(table: exp.Table, scope: Scope) -> Columns | None:
     """Give the columns of a relation, with their types as clients see them."""
     relation = STANDARD.get((table.db or PG_CATALOG, table.name))
+    sequence = _sequence_read(table, scope)
+    if sequence is not None:
+        relation = sequence_relation(sequence)
     if relation is not None:
         return [(c.name, c.type) for c in relation.columns]
     made = scope.catalog.get(table.name) if not table.db else None

@@ -38,6 +38,7 @@ from streamsql.catalog.objects import (
     TEMPORARY_SCHEMA,
     Catalog,
     PlainView,
+    Sequence,
 )
 from streamsql.catalog.relation import PG_CATALOG
 from streamsql.catalog.rights import require_usage
@@ -45,12 +46,12 @@ from streamsql.catalog.standard import STANDARD
 from streamsql.catalog.user_types import UserType
 from streamsql.plan.ctes import is_cte
 from streamsql.plan.plain_views import LOOKED_UP, put
-from streamsql.plan.type_names import MADE, NOTE, changed_columns, type_named
+from streamsql.plan.type_names import MADE, changed_columns, type_named
 from streamsql.plan.windows.tables import window_relation
 from streamsql.sql.constraints import Constraint, ForeignKey
 from streamsql.sql.flow_statements import AddColumn, AlterFlow, CreateSink, ResetStream
 from streamsql.sql.locks import LockTable
-from streamsql.sql.names import Key, joined, key_of, parted
+from streamsql.sql.names import NOTE, Key, joined, key_of, parted
 from streamsql.sql.parse import position_of
 from streamsql.sql.role_statements import GrantPrivileges
 from streamsql.sql.statements import (
@@ -66,6 +67,7 @@ from streamsql.sql.statements import (
     Drop,
     ExplainWhy,
     Insert,
+    Merge,
     ObjectKind,
     Prepare,
     Refresh,
@@ -78,14 +80,16 @@ from streamsql.sql.upkeep import Upkeep
 
 S = TypeVar("S", bound=Statement)
 
+SEQUENCE = "sequence"  # in the meta of a table that is a sequence, read by its key
 _ITEM = re.compile(r'"((?:[^"]|"")+)"|([^",]+)')
 
 # what names an object that is there
 _NAMING = (
-    AddColumn, AlterFlow, Comment, CopyFrom, Delete, Describe, ExplainWhy, Insert, Refresh, ResetStream, Subscribe, Update,
+    AddColumn, AlterFlow, Comment, CopyFrom, Delete, Describe, ExplainWhy, Insert, Merge, Refresh, ResetStream, Subscribe,
+    Update,
     Verify,
 )  # fmt: skip
-_WRITING = (Delete, Insert, Update)
+_WRITING = (Delete, Insert, Merge, Update)
 # what names several
 _LISTING = (GrantPrivileges, LockTable, Upkeep)
 # what names one that is to be
@@ -119,6 +123,11 @@ class Lookup:
             require_usage(self.catalog, self.role, schema)
         paths = self.path if schema is None else (schema,)
         return next((made for each in paths if (made := self.catalog.type_called(each, name)) is not None), None)
+
+    def sequence(self, schema: str | None, name: str) -> Sequence | None:
+        """Give the sequence that is called so; None where there is none."""
+        paths = self.path if schema is None else (schema,)
+        return next((s for each in paths if (s := self.catalog.sequence_called(each, name)) is not None), None)
 
     def schema_of(self, key: str) -> str:
         """Tell in which schema an object stands."""
@@ -319,7 +328,7 @@ class _Resolver:
             return False
         found = self._key(None, node.name, position_of(node.this, statement))
         if found is None:
-            return self.lookup.system_schema(node.name) is not None
+            return self.lookup.system_schema(node.name) is not None or self._sequence(node) is not None
         return found != node.name or (self.opens and self.lookup.view(found) is not None)
 
     def _table(self, table: exp.Table, statement: Statement) -> None:
@@ -333,6 +342,11 @@ class _Resolver:
             return
         key = self._key(table.db or None, table.name, position_of(table, statement))
         if key is None:
+            sequence = self._sequence(table)
+            if sequence is not None:
+                _read_by_key(table, sequence.name)
+                table.meta[LOOKED_UP], table.meta[SEQUENCE] = sequence.schema, True
+                return
             schema = None if table.db else self.lookup.system_schema(table.name)
             if schema is not None:
                 table.set("db", exp.to_identifier(schema, quoted=True))
@@ -347,6 +361,9 @@ class _Resolver:
         if view is not None and self.lookup.catalog is not None:
             opened = put(table, view, self.lookup.catalog, self.lookup.role)
             opened.meta[LOOKED_UP] = table.meta[LOOKED_UP]
+
+    def _sequence(self, table: exp.Table) -> Sequence | None:
+        return self.lookup.sequence(table.db or None, table.name) if isinstance(self.lookup, Lookup) else None
 
     def _first_argument(self, table: exp.Table, column: exp.Column) -> None:
         key = self._key(column.table or None, column.name)

@@ -36,6 +36,12 @@ _PAIRS: dict[str, str] = {
     "jsonb_each": f"SELECT e.key AS key, CAST(e.value AS JSONB) AS value {_ENTRIES}",
     "jsonb_each_text": f"SELECT e.key AS key, e.value ->> '$' AS value {_ENTRIES}",
 }
+# of options as the catalog keeps them: ``{'a=1', 'b=2'}``
+_PAIRS["pg_options_to_table"] = (
+    "SELECT split_part(o, '=', 1) AS option_name, "
+    "CASE WHEN contains(o, '=') THEN substr(o, strpos(o, '=') + 1) END AS option_value "
+    "FROM (SELECT unnest(CAST($1 AS VARCHAR[])) AS o) AS options"
+)
 _RECORDS = {
     **dict.fromkeys(("json_to_record", "jsonb_to_record"), "CAST($1 AS JSON)"),
     **dict.fromkeys(("json_to_recordset", "jsonb_to_recordset"), "unnest(CAST(CAST($1 AS JSON) AS JSON[]))"),

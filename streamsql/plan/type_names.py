@@ -20,10 +20,9 @@ from sqlglot import exp
 from streamsql.base.errors import UndefinedObject
 from streamsql.base.types import Declared, WireType
 from streamsql.catalog.user_types import UserType
-from streamsql.sql.names import parted
+from streamsql.sql.names import NOTE, parted
 from streamsql.sql.statements import ColumnDefinition
 
-NOTE = "::"  # before the name of a type, among the names that a definition keeps
 MADE = "made_type"  # in the meta of a type's node: the user's type that it names
 
 # by schema (None: on the search path) and name

@@ -30,9 +30,10 @@ from streamsql.catalog.objects import PUBLIC_SCHEMA, Sequence, Stream, Table
 from streamsql.engine.epoch import Engine
 from streamsql.engine.sequences import Numbers
 from streamsql.plan.functions import function_name
-from streamsql.plan.sequence_calls import SEQUENCE_FUNCTIONS, may_call, named_sequence, sequence_of_default
+from streamsql.plan.sequence_calls import SEQUENCE_FUNCTIONS, may_call, named_sequence
 from streamsql.server.context import Context
 from streamsql.sql.names import parted, quote_name
+from streamsql.sql.sequence_names import sequence_of_default
 from streamsql.sql.statements import ColumnDefinition, Insert, Query, Statement
 from streamsql.sql.trees import position_of
 
@@ -149,11 +150,12 @@ async def answered(context: Context, statement: S, tree: exp.Expr, *, describing
         value = await _answer(context, call, statement, describing=describing)
         name = function_name(call, statement) or ""
         replaced: exp.Expr = value
-        if isinstance(call.parent, exp.Select) and call.arg_key == "expressions":
+        place = call.parent if isinstance(call.parent, exp.Dot) else call  # pg_catalog.setval(...)
+        if isinstance(place.parent, exp.Select) and place.arg_key == "expressions":
             replaced = exp.alias_(value, name)
-        if call is made:
+        if place is made:
             return replaced
-        call.replace(replaced)
+        place.replace(replaced)
     return made
 
 

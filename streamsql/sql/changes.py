@@ -206,8 +206,7 @@ def _parse_change(
     source = cursor.source
     tail = take_returning(cursor)
     cursor.expect(*words)
-    if cursor.sees("only"):
-        refuse("ONLY", "leave it away: tables have no children", cursor)
+    cursor.accept("only")  # tables have no children
     name = cursor.expect_object_name()
     tree = parse_tree(cursor.text, cursor.tokens, cursor.limits)
     target = tree.this

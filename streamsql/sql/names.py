@@ -29,6 +29,9 @@ SCHEMA = "public"
 OWN_SCHEMA = "streamsql"  # of the relations in which the server tells of itself
 
 
+NOTE = "::"  # before the name of a type, among the names that a definition keeps
+
+
 class Key(str):
     """The name of an object that has been looked up: it is not looked up again."""
 

@@ -9,14 +9,17 @@ from sqlglot import exp
 from streamsql.base.errors import UndefinedParameter
 from streamsql.sql.changes import parse_delete, parse_insert, parse_update
 from streamsql.sql.column_types import expect_type
+from streamsql.sql.merging import parse_merge
 from streamsql.sql.query import QUERY_WORDS, parse_select
-from streamsql.sql.statements import Deallocate, Delete, ExecutePrepared, Insert, Prepare, Query, Update
+from streamsql.sql.statements import Deallocate, Delete, ExecutePrepared, Insert, Merge, Prepare, Query, Update
 from streamsql.sql.tokens import Cursor, tokenize
 from streamsql.sql.trees import count_parameters, parse_tree
 
-_PREPARABLE: dict[str, Callable[[Cursor], Insert | Update | Delete]] = {
+CATALOG_TYPES = frozenset({"name", "oid", "regclass", "regnamespace", "regrole", "regtype", "xid"})
+_PREPARABLE: dict[str, Callable[[Cursor], Insert | Merge | Update | Delete]] = {
     "delete": parse_delete,
     "insert": parse_insert,
+    "merge": parse_merge,
     "update": parse_update,
 }
 
@@ -27,14 +30,14 @@ def parse_prepare(cursor: Cursor) -> Prepare:
     name = cursor.expect_name()
     types: tuple[str, ...] = ()
     if cursor.accept("("):
-        types = cursor.expect_listed(lambda: expect_type(cursor))
+        types = cursor.expect_listed(lambda: _expect_type(cursor))
         cursor.expect(")")
     cursor.expect("as")
     inner = Cursor(cursor.text, cursor.rest, cursor.limits)
     first = cursor.peek
     if first is None:
         raise cursor.error()
-    prepared: Query | Insert | Update | Delete
+    prepared: Query | Insert | Merge | Update | Delete
     if first.text in QUERY_WORDS:
         prepared = parse_select(inner)
     elif first.text in _PREPARABLE:
@@ -42,6 +45,16 @@ def parse_prepare(cursor: Cursor) -> Prepare:
     else:
         raise cursor.error()
     return Prepare(*cursor.source, name=name, types=tuple(types), statement=prepared)
+
+
+def _expect_type(cursor: Cursor) -> str:
+    """Read a parameter's type: DuckDB's name of it, or PostgreSQL's where it is one of the catalog's."""
+    qualified = cursor.sees("pg_catalog", ".")
+    word = cursor.rest[2] if qualified and len(cursor.rest) > 2 else cursor.peek
+    if word is None or word.text not in CATALOG_TYPES:
+        return expect_type(cursor)
+    cursor.index += 3 if qualified else 1
+    return word.text
 
 
 def parse_execute(cursor: Cursor) -> ExecutePrepared:

@@ -15,7 +15,7 @@ from streamsql.sql.cursor_statements import CloseCursor, DeclareCursor, Fetch
 from streamsql.sql.durations import render_duration
 from streamsql.sql.flow_statements import AddColumn, AlterFlow, CreateSink, ResetStream
 from streamsql.sql.includes import render_includes
-from streamsql.sql.locks import LockTable
+from streamsql.sql.locks import LockTable, SetConstraints
 from streamsql.sql.names import quote_name, quote_path, quote_string
 from streamsql.sql.render_columns import plain_type, render_column
 from streamsql.sql.render_definitions import DEFINITION_RENDERERS
@@ -42,6 +42,7 @@ from streamsql.sql.statements import (
     ExplainWhy,
     Insert,
     Listen,
+    Merge,
     Notify,
     OptionValue,
     Prepare,
@@ -341,6 +342,11 @@ def _lock(statement: LockTable) -> str:
     return f"LOCK TABLE {', '.join(map(quote_path, statement.names))} IN {statement.mode.upper()} MODE{nowait}"
 
 
+def _set_constraints(statement: SetConstraints) -> str:
+    names = "ALL" if statement.names is None else ", ".join(map(quote_path, statement.names))
+    return f"SET CONSTRAINTS {names} {'DEFERRED' if statement.deferred else 'IMMEDIATE'}"
+
+
 def _prepare(statement: Prepare) -> str:
     types = f" ({', '.join(map(plain_type, statement.types))})" if statement.types else ""
     return f"PREPARE {quote_name(statement.name)}{types} AS {render(statement.statement)}"
@@ -384,6 +390,7 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CreateView: _create_plain_view,
     Deallocate: _named_or_all("DEALLOCATE"),
     Delete: _change,
+    Merge: lambda statement: postgres_sql(statement.tree),
     Refresh: lambda statement: f"REFRESH MATERIALIZED VIEW {quote_path(statement.name)}",
     Verify: lambda statement: f"VERIFY MATERIALIZED VIEW {quote_path(statement.name)}",
     Describe: lambda statement: f"DESCRIBE {quote_path(statement.name)}",
@@ -400,6 +407,7 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     Transaction: _transaction,
     Unlisten: lambda statement: f"UNLISTEN {'*' if statement.channel is None else quote_name(statement.channel)}",
     LockTable: _lock,
+    SetConstraints: _set_constraints,
     Prepare: _prepare,
     ExecutePrepared: _execute,
     Listen: lambda statement: f"LISTEN {quote_name(statement.channel)}",

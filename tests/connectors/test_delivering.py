@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -21,6 +23,7 @@ from streamsql.base.errors import (
 from streamsql.base.limits import Limits
 from streamsql.connectors import SINKS
 from streamsql.connectors.delivering import Deliverers
+from streamsql.connectors.outboxes import Outgoing
 from streamsql.connectors.sink import Delivery
 from tests.connectors.memory_sink import MemoryConnector, OtherSide
 from tests.driver import Database
@@ -54,6 +57,10 @@ def delivering(database: Database) -> Iterator[None]:
 def insert(database: Database, *rows: tuple[str, str, int]) -> None:
     values = ", ".join(f"('2026-01-01 00:{at}', '{k}', {n})" for at, k, n in rows)
     database.execute(f"INSERT INTO s VALUES {values}")
+
+
+def has_rows(side: OtherSide, count: int) -> bool:
+    return len(side.rows) == count
 
 
 def waiting(database: Database) -> str | None:
@@ -217,6 +224,53 @@ def test_a_sink_that_has_too_much_to_deliver_lets_no_more_in(side: OtherSide):
         with delivering(database):
             until(lambda: waiting(database) == "0")
         insert(database, ("00:01", "a", 1))
+
+
+def test_a_sink_that_keeps_up_gets_from_memory_what_the_outbox_holds(side: OtherSide, monkeypatch: pytest.MonkeyPatch):
+    read: list[int] = []
+    original = Outgoing._read
+
+    def noted(self: Outgoing, epoch: int, waiting: int) -> Delivery | None:
+        read.append(epoch)
+        return original(self, epoch, waiting)
+
+    monkeypatch.setattr(Outgoing, "_read", noted)
+    with Database() as database, delivering(database):
+        database.execute("CREATE STREAM s (k TEXT, n INT, t TIME, b BYTEA, d DECIMAL(9,2), i INTERVAL, a INT[])")
+        database.execute("CREATE MATERIALIZED VIEW v AS SELECT k, n, t, b, d, i, a FROM s EMIT APPEND")
+        database.execute(SINK)
+        values = "('a', 1, '01:02:03', '\\x00ff', 1.50, INTERVAL '1 month 2 days', ARRAY[1, NULL])"
+        database.execute(f"INSERT INTO s VALUES {values}")
+        until(lambda: len(side.rows) == 1)
+        before = list(read)
+        for count in range(2, 5):
+            database.execute(f"INSERT INTO s VALUES {values}, (NULL, NULL, NULL, NULL, NULL, NULL, NULL)")
+            until(partial(has_rows, side, 2 * count - 1))
+        assert read == before
+        assert side.values[0] == side.values[1]
+        assert side.values[2] == (None,) * 7
+
+
+def test_what_was_delivered_in_vain_comes_again_with_what_came_meanwhile(side: OtherSide):
+    failed = Event()
+
+    def fail(delivery: Delivery) -> None:
+        failed.set()
+        raise Unavailable("not now")
+
+    with Database() as database, delivering(database):
+        database.execute(STREAM)
+        database.execute("CREATE MATERIALIZED VIEW v AS SELECT k, n FROM s EMIT APPEND")
+        database.execute(SINK)
+        insert(database, ("00:01", "a", 0))
+        until(lambda: len(side.rows) == 1)
+        side.before = fail
+        insert(database, ("00:01", "a", 1))
+        assert failed.wait(30)
+        insert(database, ("00:01", "b", 2))
+        side.before = lambda _: None
+        until(lambda: len(side.rows) == 3)
+    assert side.values == [("a", 0), ("a", 1), ("b", 2)]
 
 
 def test_deliveries_hold_whole_epochs_and_no_more_rows_than_the_limit(side: OtherSide):

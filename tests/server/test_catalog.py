@@ -11,7 +11,7 @@ import pytest
 from psycopg.rows import TupleRow
 
 from streamsql.catalog.standard import STANDARD
-from streamsql.plan.catalog_functions import TEMPLATES
+from streamsql.plan.catalog_templates import TEMPLATES
 from tests.running import RunningServer
 from tests.server.test_catalog_queries import OBJECTS, OURS
 

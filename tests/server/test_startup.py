@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import re
 import signal
@@ -19,6 +20,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
+from streamsql import __version__
 from streamsql.base.config import Config, ConfigError, add_arguments, config_of
 from streamsql.base.errors import AuthorizationError
 from streamsql.engine.recovery import FORMAT
@@ -474,3 +476,25 @@ def test_protocol_3_2_gives_a_longer_key_which_cancels(server: RunningServer):
         cancel_request(server.port, client.process_id, client.secret[:4])  # part of the key is not the key
         cancel_request(server.port, client.process_id, client.secret)
         assert '"code": "57014"' in client.until_ready()[-2]
+
+
+# ------------------------------------------------------------------------------------------------------- what it loads
+
+
+def test_a_server_loads_no_package_that_it_has_no_use_for(tmp_path: Path):
+    assert importlib.util.find_spec("pandas") is not None  # else this would prove nothing
+    with RunningServer(tmp_path) as server:
+        server.execute("CREATE TABLE t (x INT)", "INSERT INTO t VALUES (1)")
+        assert server.execute("SELECT x FROM t") == [(1,)]
+        assert server.process is not None
+        maps = Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert "/pyarrow/" in maps
+    assert "/pandas/" not in maps
+
+
+def test_the_version_is_told_without_the_engine():
+    code = (
+        "import sys\nfrom streamsql.cli import main\ntry: main(['--version'])\nfinally: print('duckdb' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == f"streamsql {__version__}\nFalse\n"

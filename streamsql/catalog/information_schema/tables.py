@@ -36,7 +36,7 @@ def _views(snapshot: Snapshot) -> Iterator[Row]:
         ),
         "NO",
     )  # fmt: skip
-    texts = {(view.schema, view.bare): view_text(view) for view in views(snapshot)}
+    texts = {(view.schema, view.bare): view_text(view, snapshot) for view in views(snapshot)}
     for schema, name, is_table in _names(snapshot):
         if not is_table:
             yield {

@@ -20,9 +20,16 @@ from streamsql.catalog.pg_catalog.pg_am import PG_AM, PG_COLLATION
 from streamsql.catalog.pg_catalog.pg_attribute import PG_ATTRDEF, PG_ATTRIBUTE
 from streamsql.catalog.pg_catalog.pg_class import PG_CLASS
 from streamsql.catalog.pg_catalog.pg_cursors import PG_LISTENING_CHANNELS
+from streamsql.catalog.pg_catalog.pg_depend import PG_DEPEND, PG_REWRITE
 from streamsql.catalog.pg_catalog.pg_get_keywords import PG_GET_KEYWORDS
 from streamsql.catalog.pg_catalog.pg_index import PG_CONSTRAINT, PG_INDEX, PG_INDEXES
-from streamsql.catalog.pg_catalog.pg_namespace import PG_DATABASE, PG_DESCRIPTION, PG_NAMESPACE, PG_TABLESPACE
+from streamsql.catalog.pg_catalog.pg_namespace import (
+    PG_DATABASE,
+    PG_DESCRIPTION,
+    PG_INIT_PRIVS,
+    PG_NAMESPACE,
+    PG_TABLESPACE,
+)
 from streamsql.catalog.pg_catalog.pg_proc import PG_LANGUAGE, PG_PROC
 from streamsql.catalog.pg_catalog.pg_sequence import PG_SEQUENCE, PG_SEQUENCES
 from streamsql.catalog.pg_catalog.pg_settings import PG_SETTINGS
@@ -36,14 +43,17 @@ RELATIONS = (
     PG_COLLATION,
     PG_CONSTRAINT,
     PG_DATABASE,
+    PG_DEPEND,
     PG_DESCRIPTION,
     PG_ENUM,
     PG_INDEX,
     PG_INDEXES,
+    PG_INIT_PRIVS,
     PG_LANGUAGE,
     PG_NAMESPACE,
     PG_PROC,
     PG_RANGE,
+    PG_REWRITE,
     PG_SEQUENCE,
     PG_SEQUENCES,
     PG_SETTINGS,

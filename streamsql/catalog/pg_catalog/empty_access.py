@@ -22,11 +22,6 @@ RELATIONS = (
         """line_number int4, map_name text, sys_name text, pg_username text, error text""",
     ),
     table(
-        3394,
-        "pg_init_privs",
-        """objoid oid, classoid oid, objsubid int4, privtype char, initprivs aclitem[]""",
-    ),
-    table(
         6243,
         "pg_parameter_acl",
         """oid oid, parname text, paracl aclitem[]""",

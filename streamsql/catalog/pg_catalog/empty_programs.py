@@ -37,11 +37,6 @@ RELATIONS = (
     regproc, condefault bool""",
     ),
     table(
-        2608,
-        "pg_depend",
-        """classid oid, objid oid, objsubid int4, refclassid oid, refobjid oid, refobjsubid int4, deptype char""",
-    ),
-    table(
         3466,
         "pg_event_trigger",
         """oid oid, evtname name, evtevent name, evtowner oid, evtfoid oid, evtenabled char, evttags text[]""",
@@ -63,12 +58,6 @@ RELATIONS = (
         2753,
         "pg_opfamily",
         """oid oid, opfmethod oid, opfname name, opfnamespace oid, opfowner oid""",
-    ),
-    table(
-        2618,
-        "pg_rewrite",
-        """oid oid, rulename name, ev_class oid, ev_type char, ev_enabled char, is_instead bool, ev_qual pg_node_tree,
-    ev_action pg_node_tree""",
     ),
     view(
         12023,

@@ -85,7 +85,7 @@ def _of_objects(snapshot: Snapshot) -> Iterator[Entry]:
         for number, text in comments(snapshot.catalog, made):
             yield (f"comment:{number}" if number else "comment"), oids.relation(made.id), text
         if isinstance(made, (PlainView, View)):
-            yield "view", oids.relation(made.id), view_text(made)
+            yield "view", oids.relation(made.id), view_text(made, snapshot)
     for user_type in snapshot.catalog.types.values():
         shown, oid = shown_name(snapshot, user_type), user_type.wire.oid
         yield "type", oid, shown

@@ -8,7 +8,7 @@ from streamsql.base.types import BOOL, INT8, TEXT, WireType
 from streamsql.catalog.pg_catalog import oids
 from streamsql.catalog.pg_catalog.keys import all_indexes
 from streamsql.catalog.pg_catalog.pg_type import BUILT_IN
-from streamsql.catalog.pg_catalog.shapes import Shape, dimensions, shapes
+from streamsql.catalog.pg_catalog.shapes import Shape, dimensions, shapes, shown_default
 from streamsql.catalog.relation import Row, Snapshot, table
 
 
@@ -73,7 +73,7 @@ def _defaults(snapshot: Snapshot) -> Iterator[Row]:
             if shape.default is not None:
                 yield {
                     "oid": oids.default(made.id, shape.number), "adrelid": oids.relation(made.id),
-                    "adnum": shape.number, "adbin": shape.default,
+                    "adnum": shape.number, "adbin": shown_default(snapshot, made, shape),
                 }  # fmt: skip
 
 

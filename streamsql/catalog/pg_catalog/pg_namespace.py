@@ -34,6 +34,13 @@ def _schemas(snapshot: Snapshot) -> Iterator[Row]:
         yield {"oid": oid, "nspname": name, "nspowner": owner, "nspacl": given}
 
 
+def _first_privileges(snapshot: Snapshot) -> Iterator[Row]:
+    """Give the privileges that the system's own schemas have had from the start: what pg_dump leaves out."""
+    for row in _schemas(snapshot):
+        if row["oid"] in (oids.CATALOG_SCHEMA, oids.INFORMATION_SCHEMA):
+            yield {"objoid": row["oid"], "classoid": PG_NAMESPACE.oid, "privtype": "i", "initprivs": row["nspacl"]}
+
+
 def _databases(_: Snapshot) -> Iterator[Row]:
     for name, oid in oids.DATABASES.items():
         yield {
@@ -62,6 +69,12 @@ PG_DESCRIPTION = table(
     "pg_description",
     """objoid oid, classoid oid, objsubid int4, description text""",
     _descriptions,
+)
+PG_INIT_PRIVS = table(
+    3394,
+    "pg_init_privs",
+    """objoid oid, classoid oid, objsubid int4, privtype char, initprivs aclitem[]""",
+    _first_privileges,
 )
 PG_NAMESPACE = table(
     2615,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from streamsql.base.types import INT2, INT4, INT8
 from streamsql.catalog.objects import Sequence
 from streamsql.catalog.pg_catalog import oids
-from streamsql.catalog.relation import Row, Snapshot, table, view
+from streamsql.catalog.relation import PG_CATALOG, CatalogRelation, Row, Snapshot, columns, table, view
 
 TYPES = {"smallint": INT2, "integer": INT4, "bigint": INT8}
 
@@ -15,6 +15,18 @@ TYPES = {"smallint": INT2, "integer": INT4, "bigint": INT8}
 def _bounds(sequence: Sequence) -> tuple[int, int, int, int, int]:
     options = sequence.options
     return options.first, options.increment, options.highest, options.lowest, options.cache
+
+
+def sequence_relation(sequence: Sequence) -> CatalogRelation:
+    """Give a sequence as the relation of one row that it is: ``SELECT last_value FROM s``."""
+
+    def rows(snapshot: Snapshot) -> Iterator[Row]:
+        last, called = snapshot.last_number(sequence)
+        yield {"last_value": last, "log_cnt": 0, "is_called": called}
+
+    listed = columns("last_value int8, log_cnt int8, is_called bool")
+    oid = oids.relation(sequence.id)
+    return CatalogRelation(PG_CATALOG, f"sequence_{sequence.id}", oid, "S", listed, rows, lasting=False)
 
 
 def _sequences(snapshot: Snapshot) -> Iterator[Row]:

@@ -5,16 +5,32 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from streamsql.catalog.objects import CatalogObject, PlainView, Stream, Table, View
+from streamsql.catalog.objects import CatalogObject, Named, PlainView, Stream, Table, View
 from streamsql.catalog.relation import Row, Snapshot, view
+from streamsql.sql.names import NOTE, parted
+from streamsql.sql.qualified import qualified
 
 _QUERY = re.compile(r"\bas\s+(?=(?:select|with|values|table)\b|\()", re.IGNORECASE)
 
 
-def view_text(made: PlainView | View) -> str:
-    """Give the query of a view: what stands behind AS in its statement."""
+def view_text(made: PlainView | View, snapshot: Snapshot) -> str:
+    """Give the query of a view: what stands behind AS in its statement, names with schemas that are not in the asker's path."""
     found = _QUERY.search(made.text)
-    return made.text[found.end() if found else 0 :].rstrip().rstrip(";") + ";"
+    text = made.text[found.end() if found else 0 :].rstrip().rstrip(";")
+    return qualified(text, _hidden(made, snapshot)) + ";"
+
+
+def _hidden(made: PlainView | View, snapshot: Snapshot) -> dict[str, str]:
+    """Give the schemas of what a view's text names without one, and whoever asks does not find by that name."""
+    hidden = {}
+    for name, key in made.names.items():
+        schema, bare = parted(name.removeprefix(NOTE))
+        found: Named | None = (
+            snapshot.catalog.types.get(int(key)) if name.startswith(NOTE) else snapshot.catalog.get(key)
+        )
+        if schema is None and found is not None and not snapshot.visible(found.schema, found.bare):
+            hidden[bare] = found.schema
+    return hidden
 
 
 def _owner(snapshot: Snapshot, made: CatalogObject) -> str:
@@ -42,7 +58,7 @@ def _views(snapshot: Snapshot) -> Iterator[Row]:
         if isinstance(made, PlainView):
             yield {
                 "schemaname": made.schema, "viewname": made.bare, "viewowner": _owner(snapshot, made),
-                "definition": view_text(made),
+                "definition": view_text(made, snapshot),
             }  # fmt: skip
     for relation in snapshot.relations.values():
         if relation.kind == "v":
@@ -54,7 +70,7 @@ def _materialized(snapshot: Snapshot) -> Iterator[Row]:
         if isinstance(made, View):
             yield {
                 "schemaname": made.schema, "matviewname": made.bare, "matviewowner": _owner(snapshot, made),
-                "hasindexes": False, "ispopulated": True, "definition": view_text(made),
+                "hasindexes": False, "ispopulated": True, "definition": view_text(made, snapshot),
             }  # fmt: skip
 
 

@@ -8,11 +8,23 @@ from dataclasses import dataclass, replace
 from sqlglot import exp
 
 from streamsql.base.types import WireColumn, WireType, shown_type
-from streamsql.catalog.objects import Catalog, CatalogObject, Named, PlainView, Stream, Table, View
+from streamsql.catalog.objects import (
+    PUBLIC_SCHEMA,
+    Catalog,
+    CatalogObject,
+    Named,
+    PlainView,
+    Sequence,
+    Stream,
+    Table,
+    View,
+    literal,
+)
 from streamsql.catalog.pg_catalog import oids
 from streamsql.catalog.relation import Snapshot
-from streamsql.sql.names import key_of, quote_name
+from streamsql.sql.names import key_of, parted, quote_name
 from streamsql.sql.render_trees import postgres_sql
+from streamsql.sql.sequence_names import sequence_of_default
 from streamsql.sql.sequence_statements import Numbered
 from streamsql.sql.statements import ColumnDefinition
 
@@ -57,6 +69,32 @@ def _numbered(catalog: Catalog | None, made: Stream | Table, number: int, column
 
 def _shape(number: int, name: str, shown: WireColumn, not_null: bool, default: exp.Expr | None) -> Shape:
     return Shape(number, name, shown.type, shown.modifier, not_null, default_text(default, shown.type))
+
+
+def default_sequence(catalog: Catalog, made: Stream | Table, column: ColumnDefinition) -> Sequence | None:
+    """Give the sequence whose next number is a column's default; None where it is something else, or an identity."""
+    if column.numbered is not None:
+        return None if column.numbered.is_identity else catalog.sequence_of(made, column.name)
+    name = sequence_of_default(column)
+    if name is None:
+        return None
+    schema, bare = parted(name)
+    paths = (made.schema, PUBLIC_SCHEMA) if schema is None else (schema,)
+    return next((s for each in paths if (s := catalog.sequence_called(each, bare)) is not None), None)
+
+
+def shown_default(snapshot: Snapshot, made: CatalogObject, shape: Shape) -> str | None:
+    """Write a column's default as ``pg_get_expr`` does: names with schemas that are not in the asker's path."""
+    if shape.default is None or not isinstance(made, (Stream, Table)):
+        return shape.default
+    column = made.columns[shape.number - 1]
+    sequence = default_sequence(snapshot.catalog, made, column)
+    if sequence is not None:
+        return f"nextval({literal(shown_name(snapshot, sequence))}::regclass)"
+    for user_type in snapshot.catalog.types.values():
+        if user_type.wire.oid == shape.type.oid and shape.default.endswith(f"'::{shown_type(shape.type)}"):
+            return shape.default.removesuffix(shown_type(shape.type)) + shown_name(snapshot, user_type)
+    return shape.default
 
 
 def comments(catalog: Catalog, made: CatalogObject) -> Iterator[tuple[int, str]]:

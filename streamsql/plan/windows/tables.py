@@ -74,7 +74,6 @@ def _rewrite(select: exp.Select, table: exp.Table, name: str, statement: Stateme
             f"the first argument of {name}() is the name of a stream", hint=f"write {_USAGE[name]}", position=position
         )
     call = exp.Anonymous(this=function, expressions=[arguments[0]])
-    call.meta.update(table.this.meta)
     for parameter, value in zip(names[1:], arguments[1:], strict=False):
         call.append("expressions", exp.Kwarg(this=exp.var(parameter), expression=value))
     for extra in arguments[len(names) :]:
@@ -97,6 +96,8 @@ def _rewrite(select: exp.Select, table: exp.Table, name: str, statement: Stateme
         _group_by(select, call, table)
         table.replace(made)
         return
+    if name == "session":
+        call.meta.update(table.this.meta)
     alias = table.args.get("alias") or exp.TableAlias(this=relation.this.copy())
     table.replace(exp.Subquery(this=_rows(made, call), alias=alias.copy(), joins=table.args.get("joins")))
 

@@ -20,6 +20,7 @@ from streamsql.server.statements import (
     change,
     channel,
     comment,
+    constraints,
     copy_from,
     copy_to,
     create,
@@ -34,6 +35,7 @@ from streamsql.server.statements import (
     index,
     insert,
     lock,
+    merge,
     owner,
     prepared,
     query,
@@ -61,7 +63,7 @@ from streamsql.sql import statements as s
 from streamsql.sql import types as y
 from streamsql.sql.altering import AlterTable
 from streamsql.sql.blocks import DoBlock
-from streamsql.sql.locks import LockTable
+from streamsql.sql.locks import LockTable, SetConstraints
 from streamsql.sql.upkeep import Upkeep
 
 Describe = Callable[[Context, Any, Values], Awaitable["list[ResultColumn] | None"]]
@@ -130,7 +132,9 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.Subscribe: Handler(subscribe.execute, subscribe.columns, at_once=True),
     s.Transaction: Handler(transaction.execute),
     s.Listen: Handler(channel.listen),
+    s.Merge: Handler(merge.execute, types_of=merge.types_of, at_once=True),
     LockTable: Handler(lock.execute),
+    SetConstraints: Handler(constraints.execute),
     s.Notify: Handler(channel.notify),
     s.Prepare: Handler(prepared.prepare),
     s.Unlisten: Handler(channel.unlisten),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import duckdb
@@ -13,7 +14,6 @@ from streamsql.engine import altering
 from streamsql.plan.adhoc import check_default
 from streamsql.plan.naming import Lookup
 from streamsql.plan.places import located
-from streamsql.plan.sequence_calls import sequence_of_default
 from streamsql.server.context import Context, Values
 from streamsql.server.numbering import found
 from streamsql.server.results import Done, notice
@@ -22,6 +22,7 @@ from streamsql.server.statements.drop import cascade_notices
 from streamsql.sql.altering import Action, AddColumn, AddConstraint, AlterTable, SetDefault, SetStorage
 from streamsql.sql.constraints import Constraint, ForeignKey
 from streamsql.sql.names import Key, parted
+from streamsql.sql.sequence_names import sequence_of_default
 from streamsql.sql.statements import ColumnDefinition
 
 
@@ -111,10 +112,7 @@ def _with_keys(action: Action, lookup: Lookup, name: str, key: str) -> Action:
         there = key if constraint.table == name else lookup.key(*parted(constraint.table))
         if there is None:
             raise UndefinedTable(f'relation "{parted(constraint.table)[1]}" does not exist')
-        return ForeignKey(
-            constraint.name, constraint.columns, Key(there), constraint.key, constraint.on_delete, constraint.on_update,
-            constraint.position,
-        )  # fmt: skip
+        return dataclasses.replace(constraint, table=Key(there))
 
     if isinstance(action, AddColumn):
         constraints = tuple(map(looked_up, action.constraints))

@@ -23,7 +23,6 @@ from streamsql.plan.continuous import require_sources
 from streamsql.plan.places import located
 from streamsql.plan.plain_views import opened_in
 from streamsql.plan.result_types import is_named
-from streamsql.plan.sequence_calls import sequence_of_default
 from streamsql.plan.ttl import bound_missing, kept_for_ever
 from streamsql.plan.unbounded import missing_bound
 from streamsql.server.context import Context, Values
@@ -31,6 +30,7 @@ from streamsql.server.numbering import found
 from streamsql.server.results import Done, notice
 from streamsql.server.statements.query import check_continuous
 from streamsql.sql.names import parted
+from streamsql.sql.sequence_names import sequence_of_default
 from streamsql.sql.statements import CreateMaterializedView, CreateStream, CreateTable, CreateView, Query
 
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 from sqlglot import exp
 
 from streamsql.base.errors import InvalidStatementName, SQLSyntaxError
-from streamsql.base.types import DUCKDB_NAME, TEXT, WireType, wire_column
+from streamsql.base.types import BY_NAME, DUCKDB_NAME, TEXT, WireType, wire_column
 from streamsql.pgwire.values import codec_of
 from streamsql.pgwire.values.column import strings_of
 from streamsql.server.context import NO_VALUES, Context, Values
 from streamsql.server.results import Done, ResultColumn
 from streamsql.server.statements import query
+from streamsql.sql.prepared import CATALOG_TYPES
 from streamsql.sql.statements import Deallocate, ExecutePrepared, Prepare, Query, Statement
 
 
 async def prepare(context: Context, statement: Prepare, values: Values) -> Done:
-    oids = tuple(wire_column(t).type.oid for t in statement.types)
+    oids = tuple(_type_of(name).oid for name in statement.types)
     await context.prepared.add(statement.name, statement.statement, oids, statement.text)
     return Done("PREPARE")
+
+
+def _type_of(name: str) -> WireType:
+    return BY_NAME[name] if name in CATALOG_TYPES else wire_column(name).type
 
 
 async def resolve(context: Context, statement: ExecutePrepared) -> tuple[Statement, Values]:

@@ -13,12 +13,12 @@ from streamsql.base.errors import (
 from streamsql.catalog.objects import PUBLIC_SCHEMA, Sequence, Stream, Table
 from streamsql.catalog.rights import require_create, require_owner
 from streamsql.engine import sequences
-from streamsql.plan.sequence_calls import sequence_of_default
 from streamsql.server.context import Context, Values
 from streamsql.server.numbering import found
 from streamsql.server.results import Done, notice
 from streamsql.server.statements.create import block_notices, exists_notice
 from streamsql.sql.names import parted
+from streamsql.sql.sequence_names import sequence_of_default
 from streamsql.sql.sequences import AlterSequence, CreateSequence, DropSequence
 
 
