@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -18,17 +18,20 @@ import pyarrow as pa
 
 from streamsql.base.errors import InvalidSavepoint
 from streamsql.base.limits import exceeded
+from streamsql.catalog.objects import Table
 from streamsql.engine.epoch import Engine
 from streamsql.engine.table_changes import TableChange
 from streamsql.engine.writes import Write
 from streamsql.server.notifications import ListenTo, Notification
 from streamsql.server.temporary import Temporary, after_commit, merged
+from streamsql.sql.constraints import ForeignKey
 
 
 @dataclass(frozen=True, slots=True)
 class Savepoint:
     """What was written when it was set: the first `count` of `pending`, and `changes`. `settings` are the
-    session's, `cursors` those that were open, `actions` how many notifications waited.
+    session's, `cursors` those that were open, `actions` how many notifications waited, `deferrals` what SET
+    CONSTRAINTS had said.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Savepoint:
     temporary: Temporary
     cursors: frozenset[str] = frozenset()
     actions: int = 0
+    deferrals: dict[tuple[str, str] | None, bool] = field(default_factory=dict)
 
 
 class SessionTransaction:
@@ -51,6 +55,8 @@ class SessionTransaction:
         self._changes: dict[str, TableChange] = {}  # replaced, never changed
         self._row_count = 0
         self._savepoints: list[Savepoint] = []
+        # what SET CONSTRAINTS has said: whether checks are put off, of a foreign key (its table, its name) or (None) of all
+        self.deferrals: dict[tuple[str, str] | None, bool] = {}  # replaced, never changed
         self._actions: list[ListenTo | Notification] = []
         # does what LISTEN and NOTIFY asked for, once all that was written is durable
         self.after_commit: Callable[[Sequence[ListenTo | Notification]], None] = lambda _: None
@@ -114,6 +120,12 @@ class SessionTransaction:
         """Tell whether the session sees what others do not."""
         return bool(self._pending or self._changes or self._temporary)
 
+    def defers(self, table: Table, key: ForeignKey) -> bool:
+        """Tell whether rows are held against a foreign key at COMMIT alone."""
+        if not key.deferrable:
+            return False
+        return self.deferrals.get((table.name, key.name), self.deferrals.get(None, key.deferred))
+
     @property
     def written(self) -> list[str]:
         """Name the relations that the transaction has written or changed."""
@@ -175,6 +187,7 @@ class SessionTransaction:
         self._actions = []
         self._temporary = self._temporary_before
         self._savepoints = []
+        self.deferrals = {}
         self.explicit = self.failed = False
 
     # ---- savepoints ----
@@ -191,7 +204,7 @@ class SessionTransaction:
             raise exceeded(limits, "savepoints_max", "the number of savepoints in a transaction")
         count, actions = len(self._pending), len(self._actions)
         made = Savepoint(
-            name, self._pending, count, self._changes, settings, self._temporary, cursors=cursors, actions=actions
+            name, self._pending, count, self._changes, settings, self._temporary, cursors, actions, self.deferrals
         )
         self._savepoints.append(made)
 
@@ -205,7 +218,7 @@ class SessionTransaction:
         del self._savepoints[place + 1 :]
         found = self._savepoints[place]
         self._pending, self._changes = found.pending[: found.count], found.changes
-        self._temporary = found.temporary
+        self._temporary, self.deferrals = found.temporary, found.deferrals
         self._row_count = sum(rows.num_rows for _, rows in self._pending)
         self._row_count += sum(change.row_count for change in self._changes.values())
         del self._actions[found.actions :]

@@ -58,7 +58,10 @@ class ReferentialAction(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """FOREIGN KEY (columns) REFERENCES table (key): `key` is empty where the text names none (the primary key)."""
+    """FOREIGN KEY (columns) REFERENCES table (key): `key` is empty where the text names none (the primary key).
+
+    `deferrable`: SET CONSTRAINTS may put its check off until COMMIT; `deferred`: it is put off unless that says otherwise.
+    """
 
     name: str
     columns: tuple[str, ...]
@@ -67,6 +70,8 @@ class ForeignKey:
     on_delete: ReferentialAction = ReferentialAction.NO_ACTION
     on_update: ReferentialAction = ReferentialAction.NO_ACTION
     position: int = 0
+    deferrable: bool = False
+    deferred: bool = False  # INITIALLY DEFERRED
 
 
 Constraint = Check | Unique | ForeignKey
@@ -130,7 +135,30 @@ def _expect_references(cursor: Cursor, name: str, columns: tuple[str, ...], posi
             actions[event] = _expect_action(cursor)
         else:
             break
-    return ForeignKey(name, columns, table, key, actions["delete"], actions["update"], position)
+    deferrable, deferred = _accept_timing(cursor)
+    return ForeignKey(name, columns, table, key, actions["delete"], actions["update"], position, deferrable, deferred)
+
+
+def _accept_timing(cursor: Cursor) -> tuple[bool, bool]:
+    """Read [NOT] DEFERRABLE and INITIALLY DEFERRED | IMMEDIATE, in either order."""
+    deferrable: bool | None = None
+    deferred: bool | None = None
+    while True:
+        start = cursor.position
+        if cursor.accept("not", "deferrable") or cursor.accept("deferrable"):
+            if deferrable is not None:
+                what = "multiple DEFERRABLE/NOT DEFERRABLE clauses not allowed"
+                raise SQLSyntaxError(what, position=start + 1)
+            deferrable = cursor.tokens[cursor.index - 2].text != "not"
+        elif cursor.accept("initially", "deferred") or cursor.accept("initially", "immediate"):
+            if deferred is not None:
+                what = "multiple INITIALLY IMMEDIATE/DEFERRED clauses not allowed"
+                raise SQLSyntaxError(what, position=start + 1)
+            deferred = cursor.tokens[cursor.index - 1].text == "deferred"
+        else:
+            return deferrable is True or deferred is True, deferred is True
+        if deferred and deferrable is False:
+            raise SQLSyntaxError("constraint declared INITIALLY DEFERRED must be DEFERRABLE", position=start + 1)
 
 
 def _expect_action(cursor: Cursor) -> ReferentialAction:
@@ -145,7 +173,7 @@ def _expect_action(cursor: Cursor) -> ReferentialAction:
 
 
 def skip_timing(cursor: Cursor) -> None:
-    """Read NOT DEFERRABLE and INITIALLY IMMEDIATE, which say what is so anyway; refuse what would defer a check."""
+    """Read NOT DEFERRABLE and INITIALLY IMMEDIATE, which say what is so anyway; refuse what would defer the check of a key."""
     while True:
         if cursor.accept("not", "deferrable") or cursor.accept("initially", "immediate"):
             continue
@@ -266,7 +294,7 @@ def definition(constraint: Constraint, table: str | None = None) -> str:
         text += f" ON UPDATE {constraint.on_update.words}"
     if constraint.on_delete is not ReferentialAction.NO_ACTION:
         text += f" ON DELETE {constraint.on_delete.words}"
-    return text
+    return text + " DEFERRABLE" * constraint.deferrable + " INITIALLY DEFERRED" * constraint.deferred
 
 
 def shown_condition(expression: exp.Expr) -> str:

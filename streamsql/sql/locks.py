@@ -1,4 +1,4 @@
-"""LOCK TABLE. See https://www.postgresql.org/docs/15/sql-lock.html."""
+"""LOCK TABLE and SET CONSTRAINTS. See https://www.postgresql.org/docs/15/sql-lock.html and sql-set-constraints.html."""
 
 from __future__ import annotations
 
@@ -58,3 +58,22 @@ def parse_lock(cursor: Cursor) -> LockTable:
         *cursor.source, names=tuple(n for n, _ in names), mode=mode, nowait=nowait,
         name_positions=tuple(p for _, p in names), mode_position=mode_position,
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class SetConstraints(Statement):
+    """SET CONSTRAINTS names (None: ALL) DEFERRED | IMMEDIATE."""
+
+    names: tuple[str, ...] | None
+    deferred: bool
+
+
+def parse_set_constraints(cursor: Cursor) -> SetConstraints:
+    """Read SET CONSTRAINTS ALL | name [, ...] DEFERRED | IMMEDIATE."""
+    cursor.expect("set", "constraints")
+    names = None if cursor.accept("all") else tuple(cursor.expect_listed(cursor.expect_object_name))
+    how = cursor.accept_any("deferred", "immediate")
+    if how is None:
+        raise cursor.error()
+    cursor.expect_end()
+    return SetConstraints(*cursor.source, names=names, deferred=how == "deferred")

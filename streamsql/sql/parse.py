@@ -30,7 +30,8 @@ from streamsql.sql.definitions import (
 )
 from streamsql.sql.flows import parse_alter, parse_create_sink
 from streamsql.sql.indexes import parse_alter_index, parse_create_index, parse_drop_index
-from streamsql.sql.locks import parse_lock
+from streamsql.sql.locks import parse_lock, parse_set_constraints
+from streamsql.sql.merging import parse_merge
 from streamsql.sql.nesting import check_nesting
 from streamsql.sql.prepared import parse_deallocate, parse_execute, parse_prepare
 from streamsql.sql.query import QUERY_WORDS, parse_explain, parse_select
@@ -129,6 +130,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("insert",): parse_insert,
     ("listen",): parse_listen,
     ("lock",): parse_lock,
+    ("merge",): parse_merge,
     ("move",): parse_fetch,
     ("notify",): parse_notify,
     ("prepare",): parse_prepare,
@@ -138,6 +140,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("reset",): parse_reset,
     ("revoke",): parse_revoke,
     ("set",): parse_set,
+    ("set", "constraints"): parse_set_constraints,
     ("show",): parse_show,
     ("subscribe",): parse_subscribe,
     ("truncate",): parse_truncate,

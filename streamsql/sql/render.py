@@ -10,12 +10,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from streamsql.sql.comments import CommentOn
 from streamsql.sql.constraints import render_constraint
 from streamsql.sql.cursor_statements import CloseCursor, DeclareCursor, Fetch
 from streamsql.sql.durations import render_duration
 from streamsql.sql.flow_statements import AddColumn, AlterFlow, CreateSink, ResetStream
 from streamsql.sql.includes import render_includes
-from streamsql.sql.locks import LockTable
+from streamsql.sql.locks import LockTable, SetConstraints
 from streamsql.sql.names import quote_name, quote_path, quote_string
 from streamsql.sql.render_columns import plain_type, render_column
 from streamsql.sql.render_definitions import DEFINITION_RENDERERS
@@ -42,6 +43,7 @@ from streamsql.sql.statements import (
     ExplainWhy,
     Insert,
     Listen,
+    Merge,
     Notify,
     OptionValue,
     Prepare,
@@ -223,7 +225,16 @@ def _comment(statement: Comment) -> str:
     )
     if statement.kind is not None:
         what = f"{statement.kind.value} {quote_path(statement.name)}"
-    return f"COMMENT ON {what} IS {'NULL' if statement.comment is None else quote_string(statement.comment)}"
+    return f"COMMENT ON {what} IS {_text(statement.comment)}"
+
+
+def _comment_on(statement: CommentOn) -> str:
+    name = (quote_name if statement.kind == "schema" else quote_path)(statement.name)
+    return f"COMMENT ON {statement.kind.upper()} {name} IS {_text(statement.comment)}"
+
+
+def _text(text: str | None) -> str:
+    return "NULL" if text is None else quote_string(text)
 
 
 def _show(statement: Show) -> str:
@@ -341,6 +352,11 @@ def _lock(statement: LockTable) -> str:
     return f"LOCK TABLE {', '.join(map(quote_path, statement.names))} IN {statement.mode.upper()} MODE{nowait}"
 
 
+def _set_constraints(statement: SetConstraints) -> str:
+    names = "ALL" if statement.names is None else ", ".join(map(quote_path, statement.names))
+    return f"SET CONSTRAINTS {names} {'DEFERRED' if statement.deferred else 'IMMEDIATE'}"
+
+
 def _prepare(statement: Prepare) -> str:
     types = f" ({', '.join(map(plain_type, statement.types))})" if statement.types else ""
     return f"PREPARE {quote_name(statement.name)}{types} AS {render(statement.statement)}"
@@ -369,6 +385,7 @@ def _named_or_all(word: str) -> Callable[[Any], str]:
 _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CloseCursor: _named_or_all("CLOSE"),
     Comment: _comment,
+    CommentOn: _comment_on,
     CopyFrom: _copy_from,
     CopyTo: _copy_to,
     CreateMaterializedView: _create_view,
@@ -384,6 +401,7 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CreateView: _create_plain_view,
     Deallocate: _named_or_all("DEALLOCATE"),
     Delete: _change,
+    Merge: lambda statement: postgres_sql(statement.tree),
     Refresh: lambda statement: f"REFRESH MATERIALIZED VIEW {quote_path(statement.name)}",
     Verify: lambda statement: f"VERIFY MATERIALIZED VIEW {quote_path(statement.name)}",
     Describe: lambda statement: f"DESCRIBE {quote_path(statement.name)}",
@@ -400,6 +418,7 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     Transaction: _transaction,
     Unlisten: lambda statement: f"UNLISTEN {'*' if statement.channel is None else quote_name(statement.channel)}",
     LockTable: _lock,
+    SetConstraints: _set_constraints,
     Prepare: _prepare,
     ExecutePrepared: _execute,
     Listen: lambda statement: f"LISTEN {quote_name(statement.channel)}",

@@ -46,7 +46,13 @@ def _constraints(snapshot: Snapshot) -> Iterator[Row]:
         }
     for made, constraint in others(snapshot.catalog):
         kind = {"constraint_type": "CHECK" if isinstance(constraint, Check) else "FOREIGN KEY"}
-        yield {**_constraint(snapshot, made, constraint.name), **_table(snapshot, made), **kind, **always}
+        timing = {}
+        if isinstance(constraint, ForeignKey):
+            timing = {
+                "is_deferrable": "YES" if constraint.deferrable else "NO",
+                "initially_deferred": "YES" if constraint.deferred else "NO",
+            }
+        yield {**_constraint(snapshot, made, constraint.name), **_table(snapshot, made), **kind, **always, **timing}
     for name, relation, _ in _not_null(snapshot):
         kind = {"constraint_type": "CHECK"}
         yield {**_constraint(snapshot, relation, name), **_table(snapshot, relation), **kind, **always}

@@ -65,6 +65,7 @@ def _foreign(catalog: Catalog, made: Table, constraint: ForeignKey) -> Row:
         "contype": "f", "connoinherit": True, "conkey": numbers_of(made, constraint.columns),
         "conindid": there.index, "confrelid": oids.relation(there.table.id), "confkey": numbers_of(there.table, columns),
         "confupdtype": constraint.on_update.value, "confdeltype": constraint.on_delete.value, "confmatchtype": "s",
+        "condeferrable": constraint.deferrable, "condeferred": constraint.deferred,
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import duckdb
@@ -111,10 +112,7 @@ def _with_keys(action: Action, lookup: Lookup, name: str, key: str) -> Action:
         there = key if constraint.table == name else lookup.key(*parted(constraint.table))
         if there is None:
             raise UndefinedTable(f'relation "{parted(constraint.table)[1]}" does not exist')
-        return ForeignKey(
-            constraint.name, constraint.columns, Key(there), constraint.key, constraint.on_delete, constraint.on_update,
-            constraint.position,
-        )  # fmt: skip
+        return dataclasses.replace(constraint, table=Key(there))
 
     if isinstance(action, AddColumn):
         constraints = tuple(map(looked_up, action.constraints))
