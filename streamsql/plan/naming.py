@@ -387,7 +387,7 @@ def _sink_name(written: str) -> str:
 
 
 def _is_of_schemas(statement: Statement) -> bool:
-    return isinstance(statement, GrantPrivileges) and (statement.on_schema or statement.whole_schema)
+    return isinstance(statement, GrantPrivileges) and (statement.kind != "table" or statement.whole_schema)
 
 
 def _same(one: object, other: object) -> bool:

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from streamsql.sql.comments import CommentOn
 from streamsql.sql.constraints import render_constraint
 from streamsql.sql.cursor_statements import CloseCursor, DeclareCursor, Fetch
 from streamsql.sql.durations import render_duration
@@ -224,7 +225,16 @@ def _comment(statement: Comment) -> str:
     )
     if statement.kind is not None:
         what = f"{statement.kind.value} {quote_path(statement.name)}"
-    return f"COMMENT ON {what} IS {'NULL' if statement.comment is None else quote_string(statement.comment)}"
+    return f"COMMENT ON {what} IS {_text(statement.comment)}"
+
+
+def _comment_on(statement: CommentOn) -> str:
+    name = (quote_name if statement.kind == "schema" else quote_path)(statement.name)
+    return f"COMMENT ON {statement.kind.upper()} {name} IS {_text(statement.comment)}"
+
+
+def _text(text: str | None) -> str:
+    return "NULL" if text is None else quote_string(text)
 
 
 def _show(statement: Show) -> str:
@@ -375,6 +385,7 @@ def _named_or_all(word: str) -> Callable[[Any], str]:
 _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CloseCursor: _named_or_all("CLOSE"),
     Comment: _comment,
+    CommentOn: _comment_on,
     CopyFrom: _copy_from,
     CopyTo: _copy_to,
     CreateMaterializedView: _create_view,

@@ -63,6 +63,7 @@ from streamsql.sql import statements as s
 from streamsql.sql import types as y
 from streamsql.sql.altering import AlterTable
 from streamsql.sql.blocks import DoBlock
+from streamsql.sql.comments import CommentOn
 from streamsql.sql.locks import LockTable, SetConstraints
 from streamsql.sql.upkeep import Upkeep
 
@@ -104,6 +105,7 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     f.AlterFlow: Handler(flow.alter, at_once=True),
     cs.CloseCursor: Handler(cursor.close),
     s.Comment: Handler(comment.execute, at_once=True),
+    CommentOn: Handler(comment.on_other, at_once=True),
     s.CopyFrom: Handler(copy_from.execute),
     s.CopyTo: Handler(copy_to.execute),
     s.CreateMaterializedView: Handler(create.view, at_once=True),
@@ -159,6 +161,7 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     q.CreateSequence: Handler(sequence.create, at_once=True),
     q.DropSequence: Handler(sequence.drop, at_once=True),
     r.AlterOwner: Handler(owner.alter, at_once=True),
+    r.AlterOwnerOf: Handler(owner.alter_other, at_once=True),
     r.AlterRole: Handler(role.alter, at_once=True),
     r.AlterRoleSet: Handler(role.set_variable, at_once=True),
     r.CreateRole: Handler(role.create, at_once=True),
