@@ -43,12 +43,9 @@ def test_a_sequence_that_truncate_sets_back_gives_no_number_before_the_commit(tm
     with RunningServer(tmp_path) as server, server.connect() as connection:
         connection.execute("CREATE TABLE t (id SERIAL PRIMARY KEY, v TEXT)")
         connection.execute("INSERT INTO t (v) VALUES ('a')")
-        with (
-            pytest.raises(errors.ObjectInUse, match="begins anew when the transaction is committed"),
-            connection.transaction(),
-        ):
-            connection.execute("TRUNCATE t RESTART IDENTITY")
-            connection.execute("INSERT INTO t (v) VALUES ('b')")
+        with pytest.raises(errors.ObjectInUse, match="begins anew when the transaction is committed"):
+            connection.execute("BEGIN; TRUNCATE t RESTART IDENTITY; INSERT INTO t (v) VALUES ('b'); COMMIT")
+        connection.execute("ROLLBACK")
         assert connection.execute("INSERT INTO t (v) VALUES ('b') RETURNING id").fetchall() == [(2,)]
         with connection.transaction():
             connection.execute("TRUNCATE t RESTART IDENTITY")

@@ -30,6 +30,7 @@ from streamsql.server.statements import (
     drop,
     explain,
     explain_why,
+    extension,
     flow,
     grant,
     index,
@@ -62,6 +63,7 @@ from streamsql.sql import statements as s
 from streamsql.sql import types as y
 from streamsql.sql.altering import AlterTable
 from streamsql.sql.blocks import DoBlock
+from streamsql.sql.extensions import CreateExtension, DropExtension
 from streamsql.sql.locks import LockTable, SetConstraints
 from streamsql.sql.upkeep import Upkeep
 
@@ -132,6 +134,8 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.Transaction: Handler(transaction.execute),
     s.Listen: Handler(channel.listen),
     LockTable: Handler(lock.execute),
+    CreateExtension: Handler(extension.create),
+    DropExtension: Handler(extension.drop),
     SetConstraints: Handler(constraints.execute),
     s.Notify: Handler(channel.notify),
     s.Prepare: Handler(prepared.prepare),
