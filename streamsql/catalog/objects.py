@@ -61,6 +61,11 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def comment_key(number: int) -> str:
+    """Give what stands for a schema, sequence or type of this id among the names of what has comments: no object's key."""
+    return f".{number}"
+
+
 @dataclass(frozen=True, slots=True)
 class Named:
     """What stands in a schema. `name` is its key, for good: what the server's own tables are called by (`sql.names.key_of`).

@@ -7,7 +7,9 @@ all that it reads. So what an owner may not see any more, nobody sees through th
 from __future__ import annotations
 
 from streamsql.base.errors import InsufficientPrivilege, InvalidSchemaName
+from streamsql.catalog.access import Access, Grant
 from streamsql.catalog.objects import KIND_OF, PUBLIC, Catalog, CatalogObject, Schema, Sequence, Sink, View
+from streamsql.sql.role_statements import SEQUENCE_PRIVILEGES
 
 # connectors that reach nothing outside of the server
 OWN_CONNECTORS = frozenset({"datagen", "nexmark"})
@@ -43,9 +45,24 @@ def _unreadable(catalog: Catalog, role: int, made: CatalogObject) -> CatalogObje
     return next((d for s in sources if s is not None and (d := _unreadable(catalog, owner, s)) is not None), None)
 
 
+def with_sequence_acl(access: Access, sequence: int) -> Access:
+    """Write down what a sequence's privileges are where they are the default ones, which are not a table's."""
+    if sequence in access.acls:
+        return access
+    owner = access.owner_of(sequence)
+    return access.with_acl(sequence, [Grant(owner, owner, SEQUENCE_PRIVILEGES)])
+
+
+def may_use(access: Access, role: int, sequence: int, privilege: str) -> bool:
+    """Tell whether a role has a privilege on a sequence."""
+    if sequence in access.acls or not access.owns(role, sequence):
+        return access.has(role, sequence, privilege)
+    return True
+
+
 def require_read_sequence(catalog: Catalog, role: int, sequence: Sequence) -> None:
     """Raise unless the role may SELECT from the sequence."""
-    if not catalog.access.has(role, sequence.id, "SELECT"):
+    if not may_use(catalog.access, role, sequence.id, "SELECT"):
         raise InsufficientPrivilege(f"permission denied for sequence {sequence.bare}")
 
 

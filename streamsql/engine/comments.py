@@ -29,8 +29,13 @@ def set_comment(engine: Engine, statement: Comment) -> None:
             hint=nearest(column, names),
             position=position,
         )
+    keep(engine, name, column, statement.comment)
+
+
+def keep(engine: Engine, name: str, column: str, comment: str | None) -> None:
+    """Keep a comment on an object by its key, or on what is no relation by `comment_key`."""
     with engine.store.transaction():
         engine.store.execute("DELETE FROM _engine.comments WHERE object = ? AND column_name = ?", [name, column])
-        if statement.comment:
-            engine.store.execute("INSERT INTO _engine.comments VALUES (?, ?, ?)", [name, column, statement.comment])
-    engine.catalog = engine.catalog.with_comment(name, column, statement.comment or None)
+        if comment:
+            engine.store.execute("INSERT INTO _engine.comments VALUES (?, ?, ?)", [name, column, comment])
+    engine.catalog = engine.catalog.with_comment(name, column, comment or None)

@@ -11,8 +11,10 @@ from dataclasses import replace
 
 from streamsql.base.errors import DependentObjectsExist, DuplicateSchema, DuplicateTable
 from streamsql.catalog.access import PUBLIC_SCHEMA as PUBLIC_ID
-from streamsql.catalog.objects import KIND_OF, Catalog, CatalogObject, Schema
-from streamsql.engine import recovery, user_types
+from streamsql.catalog.objects import KIND_OF, Catalog, CatalogObject, Named, Schema, Stream, Table
+from streamsql.catalog.objects import Sequence as Numbers
+from streamsql.catalog.pg_catalog.shapes import default_sequence
+from streamsql.engine import recovery, sequences, user_types
 from streamsql.engine.access import save_access
 from streamsql.engine.definitions import drop_objects
 from streamsql.engine.epoch import Engine
@@ -41,25 +43,32 @@ def create_schema(engine: Engine, name: str, owner: int) -> None:
 
 def drop_schemas(
     engine: Engine, gone: Sequence[Schema], objects: Sequence[CatalogObject] = (), *, cascade: bool
-) -> list[CatalogObject]:
-    """DROP SCHEMA, and of objects with it; gives what else has gone.
+) -> list[Named]:
+    """DROP SCHEMA, and of objects with it; gives what else has gone, in the order in which it was made.
 
     Raises DependentObjectsExist where something depends on them, unless `cascade`.
     """
     inside = [made for schema in gone for made in engine.catalog.in_schema(schema.name) if made not in objects]
     names = {schema.name for schema in gone}
+    # those that columns own go with their tables
+    numbers = [s for s in engine.catalog.sequences.values() if s.schema in names and s.owned_by is None]
     types = [made for made in engine.catalog.types.values() if made.schema in names]
-    if (inside or types) and not cascade:
-        first = (inside[0] if inside else types[0]).schema
-        told = [(_kind(o), o) for o in inside] + [("type", made) for made in types]
+    if (inside or types or numbers) and not cascade:
+        first = min([*inside, *types, *numbers], key=lambda made: made.id).schema
+        told: list[tuple[str, Named]] = [(_kind(o), o) for o in inside] + [("type", made) for made in types]
+        told += [("sequence", made) for made in numbers]
+        told.sort(key=lambda item: item[1].id)
         raise DependentObjectsExist(
             f"cannot drop schema {first} because other objects depend on it",
             detail="\n".join(f"{kind} {o.shown} depends on schema {o.schema}" for kind, o in told),
             hint="Use DROP ... CASCADE to drop the dependent objects too.",
         )
+    _refuse_users(engine.catalog, numbers, inside)
     more = inside + drop_objects(engine, [*objects, *inside], cascade=cascade)
     if types:
         user_types.drop(engine, types, cascade=cascade)
+    if numbers:
+        sequences.drop(engine, numbers)
     before = engine.catalog
     left = {name: schema for name, schema in before.schemas.items() if schema not in gone}
 
@@ -72,7 +81,23 @@ def drop_schemas(
 
     if gone:
         _commit(engine, change)
-    return more
+    return sorted([*more, *types, *numbers], key=lambda made: made.id)
+
+
+def _refuse_users(catalog: Catalog, numbers: Sequence[Numbers], gone: Sequence[CatalogObject]) -> None:
+    """Raise DependentObjectsExist where a column of what stays gets its default from one of the sequences."""
+    ids = {sequence.id for sequence in numbers}
+    for made in catalog:
+        if isinstance(made, (Stream, Table)) and made not in gone:
+            for column in made.columns:
+                found = default_sequence(catalog, made, column)
+                if found is not None and found.id in ids:
+                    user = f"default value for column {column.name} of table {made.shown}"
+                    raise DependentObjectsExist(
+                        f"cannot drop sequence {found.shown} because other objects depend on it",
+                        detail=f"{user} depends on sequence {found.shown}",
+                        hint="drop the default first: ALTER TABLE ... ALTER COLUMN ... DROP DEFAULT",
+                    )
 
 
 def rename_schema(engine: Engine, schema: Schema, new_name: str) -> None:

@@ -34,7 +34,6 @@ from streamsql.catalog.objects import (
     Table,
     View,
     nearest,
-    quoted,
 )
 from streamsql.catalog.objects import Sequence as Sequence_
 from streamsql.catalog.pg_catalog import FUNCTIONS
@@ -52,7 +51,7 @@ from streamsql.plan.functions import Asker, function_name, refuse_functions, ses
 from streamsql.plan.macros import write_out
 from streamsql.plan.modifiers import modifiers
 from streamsql.plan.naming import SEQUENCE
-from streamsql.plan.nodes import Describe, Window
+from streamsql.plan.nodes import Describe
 from streamsql.plan.output_names import name_outputs
 from streamsql.plan.outside import refuse_outside
 from streamsql.plan.permission import TARGET, hide_rows, require_change
@@ -62,9 +61,10 @@ from streamsql.plan.postgres_types import as_postgres_reads, name_fields, read_e
 from streamsql.plan.properties import refuse_versions
 from streamsql.plan.result_types import Columns, ResultTypes, column_type, relation_columns
 from streamsql.plan.table_functions import as_subqueries
-from streamsql.plan.windows import bind_window, check_time_type, is_window, windows_of_place
+from streamsql.plan.windows import bind_window, check_time_type, is_window
 from streamsql.plan.windows.adhoc_sessions import END, START, join_sessions
-from streamsql.plan.windows.rows import rows_of_windows
+from streamsql.plan.windows.rows import rows_of_windows, window_start
+from streamsql.plan.windows.session_rows import rows_of_sessions, sessions_in
 from streamsql.plan.windows.tables import WINDOW_COLUMNS
 from streamsql.sql.parse import position_of
 from streamsql.sql.render_trees import duckdb_sql
@@ -387,30 +387,13 @@ def _innermost_first(node: exp.Expr) -> Iterator[exp.Select]:
         yield node
 
 
-def _window_start(select: exp.Select, window: Window) -> str:
-    """Give the SQL of the start of a row's window, on its ruler; what is long or gives several rows is joined."""
-    place = window.ruler.place_sql(stages.time_us(window))
-    if not window.ruler.plain:
-        place = _joined(select, place, "__place")
-    first, last = windows_of_place(window, place)
-    if not window.tumbling:
-        return _joined(select, f"unnest(generate_series({first}, {last}, {window.slide_us}))", "__window")
-    return last if window.ruler.plain else _joined(select, last, "__window")
-
-
-def _joined(select: exp.Select, value: str, name: str) -> str:
-    """Join a value, or several, to each row."""
-    lateral = sqlglot.parse_one(
-        f"SELECT 1 FROM x CROSS JOIN LATERAL (SELECT {value} AS w) AS {quoted(name)}", read="duckdb"
-    )
-    for join in lateral.args["joins"]:
-        select.append("joins", join)
-    return f"{quoted(name)}.w"
-
-
 def _rewrite_window_rows(select: exp.Select, statement: Statement, scope: Scope) -> None:
     """Turn ``window(time, size [, slide])`` in FROM into a lateral subquery that gives the windows of each row."""
     joins = select.args.get("joins") or []
+    sessions = sessions_in(select, statement)
+    if sessions is not None:
+        columns = _columns_of_item(select, scope)
+        rows_of_sessions(sessions, columns, _typing(select, [], sessions.join, scope), scope.limits)
     for place, join in enumerate(joins):
         item = join.this
         call = item.this if isinstance(item, (exp.Table, exp.Lateral)) else None
@@ -424,6 +407,15 @@ def _rewrite_window_rows(select: exp.Select, statement: Statement, scope: Scope)
         join.set("this", exp.Lateral(this=exp.Subquery(this=rows), alias=alias.copy()))
         if not join.kind and not join.side:
             join.set("kind", None if join.args.get("on") is not None else "CROSS")
+
+
+def _columns_of_item(select: exp.Select, scope: Scope) -> list[str]:
+    """Name the columns of the first item of FROM."""
+    probe = exp.Select(expressions=[exp.Star()], from_=exp.From(this=select.args["from_"].this.copy()))
+    around = [cte.copy() for cte in visible_ctes(select, recursive=False)]
+    if around:
+        probe.set("with_", exp.With(expressions=around))
+    return [c.name for c in scope.describe(duckdb_sql(probe))]
 
 
 def _typing(select: exp.Select, joins: list[exp.Join], call: exp.Expr, scope: Scope) -> Callable[[exp.Expr], str]:
@@ -461,7 +453,7 @@ def _rewrite_window(select: exp.Select, statement: Statement, scope: Scope) -> N
         join_sessions(select, call, window, stages.time_us(window), type_of, statement)
         start, end = START, END
     else:
-        start, end = _window_start(select, window), None
+        start, end = window_start(select, window), None
         # the bounds are functions of the start, so that both may stand in the SELECT list
         for found in calls:
             found.replace(sqlglot.parse_one(start, read="duckdb"))

@@ -127,7 +127,7 @@ TEMPLATES: dict[str, str] = {
     "initcap": "array_to_string(list_transform(regexp_extract_all($1, '[\\p{L}\\p{N}]+|[^\\p{L}\\p{N}]+'), "
     "lambda s: upper(s[1]) || lower(s[2:])), '')",
     "octet_length": "strlen(CAST($1 AS VARCHAR))",
-    "obj_description": f"CASE WHEN $1 = 2200 THEN 'standard public schema' ELSE {found(literal('comment'))} END",
+    "obj_description": found(literal("comment")),
     "justify_days": "to_months(CAST(datepart('day', $1) // 30 AS INTEGER)) + "
     "($1 - to_days(CAST(datepart('day', $1) // 30 * 30 AS INTEGER)))",
     "parse_ident": f"list_transform({_PARTS}, lambda x: {_UNQUOTED})",

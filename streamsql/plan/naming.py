@@ -67,6 +67,7 @@ from streamsql.sql.statements import (
     Drop,
     ExplainWhy,
     Insert,
+    Merge,
     ObjectKind,
     Prepare,
     Refresh,
@@ -84,10 +85,11 @@ _ITEM = re.compile(r'"((?:[^"]|"")+)"|([^",]+)')
 
 # what names an object that is there
 _NAMING = (
-    AddColumn, AlterFlow, Comment, CopyFrom, Delete, Describe, ExplainWhy, Insert, Refresh, ResetStream, Subscribe, Update,
+    AddColumn, AlterFlow, Comment, CopyFrom, Delete, Describe, ExplainWhy, Insert, Merge, Refresh, ResetStream, Subscribe,
+    Update,
     Verify,
 )  # fmt: skip
-_WRITING = (Delete, Insert, Update)
+_WRITING = (Delete, Insert, Merge, Update)
 # what names several
 _LISTING = (GrantPrivileges, LockTable, Upkeep)
 # what names one that is to be
@@ -385,7 +387,7 @@ def _sink_name(written: str) -> str:
 
 
 def _is_of_schemas(statement: Statement) -> bool:
-    return isinstance(statement, GrantPrivileges) and (statement.on_schema or statement.whole_schema)
+    return isinstance(statement, GrantPrivileges) and (statement.kind != "table" or statement.whole_schema)
 
 
 def _same(one: object, other: object) -> bool:

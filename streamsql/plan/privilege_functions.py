@@ -18,6 +18,7 @@ _ASKED: dict[str, tuple[str | None, int]] = {
     "has_column_privilege": ("class", 3),
     "has_database_privilege": (None, 2),
     "has_schema_privilege": ("namespace", 2),
+    "has_sequence_privilege": ("class", 2),
     "has_table_privilege": ("class", 2),
     "pg_has_role": ("role", 2),
 }

@@ -28,6 +28,7 @@ from streamsql.plan.ranking import is_ranked, ranked
 from streamsql.plan.semijoins import join_conditions
 from streamsql.plan.set_operations import as_select, branches_of, matched, with_names
 from streamsql.plan.windows import times_wanted
+from streamsql.plan.windows.session_rows import lists_of_sessions, sessions_in
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import EmitMode, Query
 
@@ -69,6 +70,7 @@ class Sources:
             return None
         if self.query.emit is EmitMode.APPEND:
             laterals_as_joins(tree)
+            self._list_sessions(tree)
             if windowed.windows_in(tree):
                 return Derived(windowed.NAME, windowed.windowed(self, tree))
             join_conditions(tree)
@@ -89,6 +91,15 @@ class Sources:
 
         tree.set("with_", None)
         return joined(self, tree, named)
+
+    def _list_sessions(self, tree: exp.Select) -> None:
+        """Put the rows of sessions in the place of an item of FROM, in place, where session_window() stands behind it."""
+        sessions = sessions_in(tree, self.query)
+        if sessions is None:
+            return
+        origin = self.origin_of(sessions.item.copy(), self._named(tree), set())
+        if origin is not None:
+            lists_of_sessions(sessions, [c.name for c in origin.columns])
 
     def _single(self, tree: exp.Select, item: exp.Expr, named: dict[str, exp.CTE]) -> Derived | None:
         tree.set("with_", None)

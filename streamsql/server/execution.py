@@ -38,6 +38,7 @@ from streamsql.sql.statements import (
     Drop,
     ExecutePrepared,
     Insert,
+    Merge,
     Query,
     Statement,
     Transaction,
@@ -52,7 +53,7 @@ ROWS_ENCODED_INLINE_MAX = 1_000
 
 _WRITING = (
     CopyFrom, CreateMaterializedView, CreateStream, CreateTable, CreateTableAs, CreateView, Delete, Drop, Insert,
-    Truncate, Update,
+    Merge, Truncate, Update,
 )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from streamsql.base.errors import (
     WrongObjectType,
 )
 from streamsql.catalog.objects import PUBLIC_SCHEMA, Sequence, Stream, Table
+from streamsql.catalog.rights import may_use
 from streamsql.engine.epoch import Engine
 from streamsql.engine.sequences import Numbers
 from streamsql.engine.store import translated
@@ -140,14 +141,18 @@ def found(context: Context, written: str, position: int | None) -> Sequence:
     raise UndefinedTable(f'relation "{written}" does not exist', position=position)
 
 
-def require_use(context: Context, sequence: Sequence) -> None:
-    """Raise unless who asks may use a sequence: its owner, or whoever may write to the table that owns it."""
+def require_use(context: Context, sequence: Sequence, function: str = "nextval") -> None:
+    """Raise unless who asks may call a function of a sequence: by a privilege, or as one who may write to its table."""
     access, role = context.catalog.access, context.asker.role
-    if access.owns(role, sequence.id) or access.has(role, sequence.id, "USAGE"):
+    if any(may_use(access, role, sequence.id, privilege) for privilege in _NEEDED[function]):
         return
     if sequence.owned_by is not None and access.has(role, sequence.owned_by[0], "INSERT"):
         return
     raise InsufficientPrivilege(f"permission denied for sequence {sequence.bare}")
+
+
+# each needs one of them
+_NEEDED = {"nextval": ("USAGE", "UPDATE"), "currval": ("USAGE", "SELECT"), "setval": ("UPDATE",)}
 
 
 async def answered(context: Context, statement: S, tree: exp.Expr, *, describing: bool = False) -> exp.Expr:
@@ -200,7 +205,7 @@ async def _answer(context: Context, call: exp.Func, statement: Statement, *, des
             raise NotInPrerequisiteState("lastval is not yet defined in this session", position=position)
         return _number(context.numbers.last[latest])
     sequence = found(context, named_sequence(arguments[0], statement), position)
-    require_use(context, sequence)
+    require_use(context, sequence, name)
     if name == "currval":
         value = context.numbers.last.get(sequence.id)
         if value is None:

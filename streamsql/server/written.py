@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 from sqlglot import exp
 
+from streamsql.base.errors import CardinalityViolation
 from streamsql.catalog.objects import Stream, Table, quoted
 from streamsql.engine import foreign_keys
 from streamsql.engine.constraints import check_within, explaining, key_violation
@@ -22,6 +23,7 @@ from streamsql.engine.store import translated
 from streamsql.engine.table_changes import TableChange, kept_columns, refuse_if_append_mode, typed_columns
 from streamsql.engine.upserts import check_once, upsert_sql
 from streamsql.plan.adhoc import Scope, aimed_at
+from streamsql.plan.merging import KIND, ROW, Clause
 from streamsql.plan.upsert import Conflict
 from streamsql.server.context import Context
 from streamsql.sql.constraints import ForeignKey, ReferentialAction, Unique
@@ -201,6 +203,81 @@ def upsert(context: Context, table: Table, rows: pa.Table, conflict: Conflict, *
         check_once(conflict, lambda sql: cursor.execute(sql).fetchall())
         done = _run(cursor, table, own, upsert_sql(table, conflict, _OWN_TABLE, {"__seq": "NULL"}), returning=returning)
         context.transaction.change(TableChange(table, gone, _own_rows(cursor, table)))
+        return done
+
+
+@dataclass(frozen=True, slots=True)
+class Merging:
+    """What a MERGE is to do: its `actions` (`plan.merging`), and the rows that `_moved` gives, the `first` committed ones."""
+
+    clauses: list[Clause]
+    actions: pa.Table
+    gone: pa.Table
+    own: pa.Table
+    first: int
+
+
+def planned(context: Context, table: Table, actions: Callable[[Scope], tuple[str, list[Clause]]]) -> Merging:
+    """Find what a MERGE is to do in the session's transaction. For a reader's thread.
+
+    `actions` gives the SQL of it. Raises CardinalityViolation where it would change a row twice.
+    """
+    with _opened(context, table) as cursor:
+        scope = context.own_scope(cursor)
+        _, before = _moved(context, table, cursor, "SELECT * FROM __there WHERE FALSE")
+        cursor.register("__before_own", before)
+        names = ", ".join(quoted(c.name) for c in table.columns)
+        cursor.execute(
+            f"CREATE TEMP VIEW __target AS SELECT {names}, __seq AS {ROW} FROM __there "
+            f"UNION ALL SELECT {typed_columns(table)}, -row_number() OVER () AS {ROW} FROM __before_own"
+        ).fetchall()
+        sql, clauses = actions(replace(scope, stand_ins={**scope.stand_ins, table.name: "__target"}))
+        with translated():
+            cursor.execute(f"CREATE TEMP TABLE __actions AS {sql}").fetchall()
+            kept = kept_columns(table).removesuffix("__seq")
+            found = cursor.sql(f"SELECT {kept}{ROW}, {KIND} FROM __actions").to_arrow_table()
+        twice = f"SELECT 1 FROM __actions WHERE {ROW} IS NOT NULL GROUP BY {ROW} HAVING count(*) > 1 LIMIT 1"
+        if cursor.execute(twice).fetchall():
+            raise CardinalityViolation(
+                "MERGE command cannot affect row a second time",
+                hint="Ensure that not more than one source row matches any one target row.",
+            )
+        about = f"SELECT * FROM __there WHERE __seq IN (SELECT {ROW} FROM __actions)"
+        gone, own = _moved(context, table, cursor, about)
+        return Merging(clauses, found, gone, own, own.num_rows - before.num_rows)
+
+
+def merge(context: Context, table: Table, plan: Merging) -> Written:
+    """Do what was `planned`, and what foreign keys do then. For a reader's thread."""
+    if not plan.actions.num_rows:
+        return Written(0)
+    acting = foreign_keys.acting(context.catalog, table)
+    followed = {name for child, key in acting for name in foreign_keys.key_columns(context.catalog, child, key)}
+    keys = sorted(followed | {name for key in table.keys for name in key.columns})
+    went = ", ".join(str(c.number) for c in plan.clauses if c.verb == "DELETE") or "0"
+    names = [quoted(c.name) for c in table.columns]
+    with _opened(context, table) as cursor:
+        cursor.register("__actions", plan.actions)
+        cursor.register("__committed", plan.own.slice(0, plan.first))
+        cursor.execute(
+            f"CREATE TEMP TABLE __todo AS SELECT {typed_columns(table)}, coalesce(m.place, {plan.first} - {ROW}) AS __at, "
+            f"{KIND} IN ({went}) AS __went FROM __actions LEFT JOIN "
+            f"(SELECT __seq, row_number() OVER () AS place FROM __committed) AS m ON m.__seq = {ROW}"
+        ).fetchall()
+        sql = (
+            f"MERGE INTO {_OWN_TABLE} AS t USING __todo AS a ON t.__place = a.__at WHEN MATCHED AND a.__went THEN DELETE "
+            f"WHEN MATCHED THEN UPDATE SET {', '.join(f'{name} = a.{name}' for name in names)} "
+            f"WHEN NOT MATCHED THEN INSERT ({', '.join(names)}) VALUES ({', '.join(f'a.{name}' for name in names)})"
+        )
+        done = _run(cursor, table, plan.own, sql, returning=False, keys=keys)
+        if keys:
+            new = ", ".join(f"{quoted(key)} AS {quoted('new ' + key)}" for key in keys)
+            written = cursor.execute(f"SELECT {new}, FALSE AS went FROM __todo WHERE NOT __went").to_arrow_table()
+            _check_moved(cursor, table, plan.gone, written)
+        context.transaction.change(TableChange(table, plan.gone, _own_rows(cursor, table)))
+        if done.moved is not None and done.moved.num_rows:
+            for child, key in acting:
+                _follow(context, child, key, done.moved)
         return done
 
 

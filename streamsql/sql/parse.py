@@ -33,6 +33,7 @@ from streamsql.sql.extensions import parse_create_extension, parse_drop_extensio
 from streamsql.sql.flows import parse_alter, parse_create_sink
 from streamsql.sql.indexes import parse_alter_index, parse_create_index, parse_drop_index
 from streamsql.sql.locks import parse_lock, parse_set_constraints
+from streamsql.sql.merging import parse_merge
 from streamsql.sql.nesting import check_nesting
 from streamsql.sql.prepared import parse_deallocate, parse_execute, parse_prepare
 from streamsql.sql.query import QUERY_WORDS, parse_explain
@@ -133,6 +134,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("insert",): parse_insert,
     ("listen",): parse_listen,
     ("lock",): parse_lock,
+    ("merge",): parse_merge,
     ("move",): parse_fetch,
     ("notify",): parse_notify,
     ("prepare",): parse_prepare,

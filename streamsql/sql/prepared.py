@@ -9,15 +9,17 @@ from sqlglot import exp
 from streamsql.base.errors import UndefinedParameter
 from streamsql.sql.changes import parse_delete, parse_insert, parse_update
 from streamsql.sql.column_types import expect_type
+from streamsql.sql.merging import parse_merge
 from streamsql.sql.query import QUERY_WORDS, parse_select
-from streamsql.sql.statements import Deallocate, Delete, ExecutePrepared, Insert, Prepare, Query, Update
+from streamsql.sql.statements import Deallocate, Delete, ExecutePrepared, Insert, Merge, Prepare, Query, Update
 from streamsql.sql.tokens import Cursor, tokenize
 from streamsql.sql.trees import count_parameters, parse_tree
 
 CATALOG_TYPES = frozenset({"name", "oid", "regclass", "regnamespace", "regrole", "regtype", "xid"})
-_PREPARABLE: dict[str, Callable[[Cursor], Insert | Update | Delete]] = {
+_PREPARABLE: dict[str, Callable[[Cursor], Insert | Merge | Update | Delete]] = {
     "delete": parse_delete,
     "insert": parse_insert,
+    "merge": parse_merge,
     "update": parse_update,
 }
 
@@ -35,7 +37,7 @@ def parse_prepare(cursor: Cursor) -> Prepare:
     first = cursor.peek
     if first is None:
         raise cursor.error()
-    prepared: Query | Insert | Update | Delete
+    prepared: Query | Insert | Merge | Update | Delete
     if first.text in QUERY_WORDS:
         prepared = parse_select(inner)
     elif first.text in _PREPARABLE:

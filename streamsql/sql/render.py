@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from streamsql.sql.comments import CommentOn
 from streamsql.sql.constraints import render_constraint
 from streamsql.sql.cursor_statements import CloseCursor, DeclareCursor, Fetch
 from streamsql.sql.durations import render_duration
@@ -43,6 +44,7 @@ from streamsql.sql.statements import (
     ExplainWhy,
     Insert,
     Listen,
+    Merge,
     Notify,
     OptionValue,
     Prepare,
@@ -224,7 +226,16 @@ def _comment(statement: Comment) -> str:
     )
     if statement.kind is not None:
         what = f"{statement.kind.value} {quote_path(statement.name)}"
-    return f"COMMENT ON {what} IS {'NULL' if statement.comment is None else quote_string(statement.comment)}"
+    return f"COMMENT ON {what} IS {_text(statement.comment)}"
+
+
+def _comment_on(statement: CommentOn) -> str:
+    name = (quote_name if statement.kind == "schema" else quote_path)(statement.name)
+    return f"COMMENT ON {statement.kind.upper()} {name} IS {_text(statement.comment)}"
+
+
+def _text(text: str | None) -> str:
+    return "NULL" if text is None else quote_string(text)
 
 
 def _show(statement: Show) -> str:
@@ -375,6 +386,7 @@ def _named_or_all(word: str) -> Callable[[Any], str]:
 _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CloseCursor: _named_or_all("CLOSE"),
     Comment: _comment,
+    CommentOn: _comment_on,
     CopyFrom: _copy_from,
     CopyTo: _copy_to,
     CreateMaterializedView: _create_view,
@@ -390,6 +402,7 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CreateView: _create_plain_view,
     Deallocate: _named_or_all("DEALLOCATE"),
     Delete: _change,
+    Merge: lambda statement: postgres_sql(statement.tree),
     Refresh: lambda statement: f"REFRESH MATERIALIZED VIEW {quote_path(statement.name)}",
     Verify: lambda statement: f"VERIFY MATERIALIZED VIEW {quote_path(statement.name)}",
     Describe: lambda statement: f"DESCRIBE {quote_path(statement.name)}",

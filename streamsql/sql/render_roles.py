@@ -8,6 +8,7 @@ from typing import Any
 from streamsql.sql.names import quote_name, quote_path, quote_string
 from streamsql.sql.role_statements import (
     AlterOwner,
+    AlterOwnerOf,
     AlterRole,
     AlterRoleSet,
     CreateRole,
@@ -58,9 +59,11 @@ def _alter_role_set(statement: AlterRoleSet) -> str:
 
 
 def _privileges(statement: GrantPrivileges) -> str:
-    schemas = statement.on_schema or statement.whole_schema
+    schemas = statement.kind in ("schema", "database") or statement.whole_schema
     names = ", ".join(map(quote_name if schemas else quote_path, statement.names))
-    kind = "SCHEMA " if statement.on_schema else "ALL TABLES IN SCHEMA " if statement.whole_schema else ""
+    kind = "" if statement.kind == "table" else f"{statement.kind.upper()} "
+    if statement.whole_schema:
+        kind = f"ALL {statement.kind.upper()}S IN SCHEMA "
     what = f"{', '.join(statement.privileges) or 'ALL'} ON {kind}{names}"
     if statement.revoke:
         option = "GRANT OPTION FOR " if statement.with_option else ""
@@ -121,6 +124,9 @@ ROLE_RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     CreateSchema: _create_schema,
     DropSchema: _drop_schema,
     DropRole: lambda s: f"DROP ROLE {'IF EXISTS ' if s.if_exists else ''}{_roles(s.roles)}",
+    AlterOwnerOf: lambda s: (
+        f"ALTER {s.kind.upper()} {'IF EXISTS ' * s.if_exists}{quote_path(s.name)} OWNER TO {_role(s.owner)}"
+    ),
     GrantPrivileges: _privileges,
     GrantRoles: _membership,
     MoveObject: _move,

@@ -8,6 +8,8 @@ from streamsql.sql.statements import ObjectKind, Statement
 
 RELATION_PRIVILEGES = frozenset({"INSERT", "SELECT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"})
 SCHEMA_PRIVILEGES = frozenset({"USAGE", "CREATE"})
+SEQUENCE_PRIVILEGES = frozenset({"USAGE", "SELECT", "UPDATE"})
+DATABASE_PRIVILEGES = frozenset({"CREATE", "CONNECT", "TEMPORARY"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +86,23 @@ class DropRole(Statement):
 class GrantPrivileges(Statement):
     """GRANT or REVOKE privileges ON objects. No privileges: ALL. `names` are of relations, or of schemas.
 
-    `whole_schema` is ALL TABLES IN SCHEMA, whose `names` are schemas too. `with_option` is WITH GRANT OPTION, and of REVOKE
+    `kind` is ``table``, ``sequence``, ``schema`` or ``database``. `whole_schema` is ALL TABLES, or SEQUENCES, IN SCHEMA, whose
+    `names` are schemas too. `with_option` is WITH GRANT OPTION, and of REVOKE
     GRANT OPTION FOR.
     """
 
     privileges: tuple[str, ...]
     names: tuple[str, ...]
     roles: tuple[RoleName, ...]
-    on_schema: bool = False
+    kind: str = "table"
     whole_schema: bool = False
     revoke: bool = False
     with_option: bool = False
     cascade: bool = False
+
+    @property
+    def on_schema(self) -> bool:
+        return self.kind == "schema"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +123,16 @@ class AlterOwner(Statement):
     name: str
     owner: RoleName
     name_position: int = 0
+    if_exists: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AlterOwnerOf(Statement):
+    """ALTER TYPE | SEQUENCE name OWNER TO role; `kind` is ``type`` or ``sequence``."""
+
+    kind: str
+    name: str
+    owner: RoleName
     if_exists: bool = False
 
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from streamsql.base.errors import InvalidGrantOperation, ReservedName, SQLSyntaxError
 from streamsql.base.limits import exceeded
 from streamsql.sql.role_statements import (
+    DATABASE_PRIVILEGES,
     RELATION_PRIVILEGES,
     SCHEMA_PRIVILEGES,
+    SEQUENCE_PRIVILEGES,
     AlterOwner,
     AlterRole,
     AlterRoleSet,
@@ -52,8 +54,13 @@ _OWNED: dict[tuple[str, ...], ObjectKind] = {
     ("materialized", "view"): ObjectKind.VIEW,
     ("view",): ObjectKind.PLAIN_VIEW,
 }
+PRIVILEGES_ON = {
+    "table": RELATION_PRIVILEGES, "sequence": SEQUENCE_PRIVILEGES, "schema": SCHEMA_PRIVILEGES,
+    "database": DATABASE_PRIVILEGES,
+}  # fmt: skip
+_PRIVILEGES = frozenset().union(*PRIVILEGES_ON.values(), {"TEMP"})
 _NO_SUCH_OBJECTS = (
-    "sequence", "sequences", "database", "domain", "foreign", "function", "functions", "language", "large", "parameter",
+    "sequences", "domain", "foreign", "function", "functions", "language", "large", "parameter",
     "procedure", "procedures", "routine", "routines", "tablespace", "type",
 )  # fmt: skip
 
@@ -295,11 +302,12 @@ def _accept_grantor(cursor: Cursor) -> None:
 def _parse_privileges(cursor: Cursor, *, revoke: bool, with_option: bool) -> GrantPrivileges:
     privileges = _expect_privileges(cursor)
     cursor.expect("on")
-    on_schema, whole_schema, names = _expect_objects(cursor)
-    allowed = SCHEMA_PRIVILEGES if on_schema else RELATION_PRIVILEGES
-    wrong = next((p for p in privileges if p not in allowed), None)
+    kind, whole_schema, names = _expect_objects(cursor)
+    if kind == "database":
+        privileges = tuple("TEMPORARY" if p == "TEMP" else p for p in privileges)
+    wrong = next((p for p in privileges if p not in PRIVILEGES_ON[kind]), None)
     if wrong is not None:
-        raise InvalidGrantOperation(f"invalid privilege type {wrong} for {'schema' if on_schema else 'table'}")
+        raise InvalidGrantOperation(f"invalid privilege type {wrong} for {kind}")
     cursor.expect("from" if revoke else "to")
     cursor.accept("group")
     roles = _expect_roles(cursor, public=True)
@@ -312,7 +320,7 @@ def _parse_privileges(cursor: Cursor, *, revoke: bool, with_option: bool) -> Gra
         _accept_grantor(cursor)
     cursor.expect_end()
     return GrantPrivileges(
-        *cursor.source, privileges=privileges, names=names, roles=roles, on_schema=on_schema, whole_schema=whole_schema,
+        *cursor.source, privileges=privileges, names=names, roles=roles, kind=kind, whole_schema=whole_schema,
         revoke=revoke, with_option=with_option, cascade=cascade,
     )  # fmt: skip
 
@@ -328,7 +336,7 @@ def _expect_privileges(cursor: Cursor) -> tuple[str, ...]:
         word = cursor.accept_word()
         if word is None:
             raise cursor.error()
-        if word.upper() not in RELATION_PRIVILEGES | SCHEMA_PRIVILEGES:
+        if word.upper() not in _PRIVILEGES:
             raise SQLSyntaxError(
                 f'unrecognized privilege type "{word}"', position=token.start + 1 if token is not None else None
             )
@@ -343,23 +351,30 @@ def _refuse_columns(cursor: Cursor) -> None:
         refuse("a privilege on columns", "make a materialized view of the columns, and GRANT SELECT on it", cursor)
 
 
-def _expect_objects(cursor: Cursor) -> tuple[bool, bool, tuple[str, ...]]:
-    """Read what the privileges are on: whether it is schemas, or all in them, and the names."""
+def _expect_objects(cursor: Cursor) -> tuple[str, bool, tuple[str, ...]]:
+    """Read what the privileges are on: of what kind, whether it is all in schemas, and the names."""
     if cursor.accept("all", "tables", "in", "schema"):
-        return False, True, _expect_schemas(cursor)
-    if cursor.accept("schema"):
-        return True, False, _expect_schemas(cursor)
-    if cursor.sees("all") or any(cursor.sees(word) for word in _NO_SUCH_OBJECTS):
-        following = cursor.rest[1].text if len(cursor.rest) > 1 else ""
-        if cursor.sees("all") or following not in (",", "to", "from", "."):
-            refuse("a privilege on such objects", "privileges are on streams, tables, views and the schema", cursor)
+        return "table", True, _expect_schemas(cursor)
+    if cursor.accept("all", "sequences", "in", "schema"):
+        return "sequence", True, _expect_schemas(cursor)
+    following = cursor.rest[1].text if len(cursor.rest) > 1 else ""
+    if following not in (",", "to", "from", "."):
+        if cursor.accept("schema"):
+            return "schema", False, _expect_schemas(cursor)
+        if cursor.accept("database"):
+            return "database", False, _expect_schemas(cursor)
+        if cursor.accept("sequence"):
+            return "sequence", False, cursor.expect_listed(cursor.expect_object_name)
+    unknown = any(cursor.sees(word) for word in _NO_SUCH_OBJECTS) and following not in (",", "to", "from", ".")
+    if cursor.sees("all") or unknown:
+        refuse("a privilege on such objects", "privileges are on streams, tables, views, sequences and schemas", cursor)
     for words in _OWNED:
         following = cursor.rest[len(words)].text if len(cursor.rest) > len(words) else ""
         if cursor.sees(*words) and following not in (",", "to", "from", "."):
             cursor.accept(*words)
             break
     names = cursor.expect_listed(cursor.expect_object_name)
-    return False, False, names
+    return "table", False, names
 
 
 def _expect_schemas(cursor: Cursor) -> tuple[str, ...]:

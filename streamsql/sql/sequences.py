@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from streamsql.sql.role_statements import AlterOwnerOf
+from streamsql.sql.roles import expect_role
 from streamsql.sql.sequence_options import accept_options
 from streamsql.sql.sequence_statements import SequenceOptions
 from streamsql.sql.statements import Statement
@@ -71,7 +73,7 @@ def _expect_owner(cursor: Cursor) -> tuple[str, str] | None:
     return cursor.object_name(parts[:-1], start), parts[-1]
 
 
-def parse_alter_sequence(cursor: Cursor) -> AlterSequence:
+def parse_alter_sequence(cursor: Cursor) -> AlterOwnerOf | AlterSequence:
     """Read ALTER SEQUENCE."""
     cursor.expect("alter", "sequence")
     if_exists = cursor.accept("if", "exists")
@@ -82,8 +84,12 @@ def parse_alter_sequence(cursor: Cursor) -> AlterSequence:
         return AlterSequence(
             *cursor.source, sequence=name, if_exists=if_exists, disowned=owned_by is None, owned_by=owned_by
         )
+    if cursor.accept("owner", "to"):
+        owner = expect_role(cursor)
+        cursor.expect_end()
+        return AlterOwnerOf(*cursor.source, kind="sequence", name=name, owner=owner, if_exists=if_exists)
     if not cursor.accept("restart"):
-        refuse("ALTER SEQUENCE other than RESTART and OWNED BY", "drop it, and create it again", cursor)
+        refuse("ALTER SEQUENCE other than RESTART, OWNED BY and OWNER TO", "drop it, and create it again", cursor)
     cursor.accept("with")
     number = cursor.accept_number()
     cursor.expect_end()

@@ -362,6 +362,15 @@ class Delete(Statement):
     returning: Query | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Merge(Statement):
+    """MERGE INTO name USING source ON condition WHEN ...; `tree` is sqlglot's."""
+
+    name: str
+    tree: exp.Expr
+    parameter_count: int = 0
+
+
 # an option of COPY: text, or names of columns
 OptionValue = str | tuple[str, ...]
 
@@ -419,7 +428,7 @@ class Prepare(Statement):
 
     name: str
     types: tuple[str, ...]
-    statement: Query | Insert | Update | Delete
+    statement: Query | Insert | Merge | Update | Delete
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ REFUSED: dict[type[exp.Expression], tuple[str, str | None]] = {
     exp.Insert: ("INSERT inside a query is not supported", "send it as a statement of its own"),
     exp.Update: ("UPDATE inside a query is not supported", "send it as a statement of its own"),
     exp.Delete: ("DELETE inside a query is not supported", "send it as a statement of its own"),
-    exp.Merge: ("MERGE is not supported", "use INSERT, UPDATE or DELETE"),
+    exp.Merge: ("MERGE inside a query is not supported", "send it as a statement of its own"),
     exp.Into: ("SELECT INTO is not supported", "use CREATE TABLE ... AS SELECT ..."),
     exp.BitString: ("bit strings are not supported", "write an integer"),
     exp.HexString: ("bit strings are not supported", "write bytes as '\\x1f'::bytea"),
@@ -183,7 +183,7 @@ def check_tree(tree: exp.Expression, text: str, tokens: list[Token]) -> None:
             pass  # its query takes it
         elif isinstance(node, exp.With):
             check_recursion(node)
-        elif kind in REFUSED and node is not tree:
+        elif kind in REFUSED and node is not tree and not isinstance(node.parent, exp.When):
             message, hint = REFUSED[kind]
             start = start_of(node)
             raise FeatureNotSupported(message, hint=hint, position=None if start is None else start + 1)

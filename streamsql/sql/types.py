@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from streamsql.sql.role_statements import AlterOwnerOf
+from streamsql.sql.roles import expect_role
 from streamsql.sql.statements import ColumnDefinition, Statement
 from streamsql.sql.table_elements import Elements, expect_column, expect_new_name
 from streamsql.sql.tokens import Cursor
@@ -83,7 +85,7 @@ def _bare(column: ColumnDefinition) -> ColumnDefinition:
     return ColumnDefinition(column.name, column.type, position=column.position, declared=column.declared)
 
 
-def parse_alter_type(cursor: Cursor) -> AddLabel | MoveType:
+def parse_alter_type(cursor: Cursor) -> AddLabel | AlterOwnerOf | MoveType:
     """Read ALTER TYPE."""
     cursor.expect("alter", "type")
     name = cursor.expect_object_name()
@@ -103,13 +105,17 @@ def parse_alter_type(cursor: Cursor) -> AddLabel | MoveType:
         new_name = cursor.expect_new_name()
         cursor.expect_end()
         return MoveType(*cursor.source, name=name, new_name=new_name)
+    if cursor.accept("owner", "to"):
+        owner = expect_role(cursor)
+        cursor.expect_end()
+        return AlterOwnerOf(*cursor.source, kind="type", name=name, owner=owner)
     if cursor.accept("set", "schema"):
         schema = cursor.expect_name()
         cursor.expect_end()
         return MoveType(*cursor.source, name=name, schema=schema)
     if cursor.sees_any("add", "alter", "drop", "rename"):
         refuse("a change of a composite type", "make another type", cursor)
-    return refuse("this ALTER TYPE", "use ADD VALUE, RENAME TO or SET SCHEMA", cursor)
+    return refuse("this ALTER TYPE", "use ADD VALUE, RENAME TO, OWNER TO or SET SCHEMA", cursor)
 
 
 def parse_drop_type(cursor: Cursor) -> DropType:

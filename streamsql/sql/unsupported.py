@@ -57,7 +57,6 @@ UNSUPPORTED: dict[tuple[str, ...], tuple[str, str]] = {
     ("install",): ("INSTALL", _FILES),
     ("kill",): ("KILL", "cancel the query from its own client"),
     ("load",): ("LOAD", _FILES),
-    ("merge",): ("MERGE", "use INSERT, UPDATE or DELETE"),
     ("optimize",): ("OPTIMIZE", _UPKEEP),
     ("pragma",): ("PRAGMA", "use SET and SHOW"),
     ("prepare", "transaction"): ("PREPARE TRANSACTION", _TRANSACTIONS),

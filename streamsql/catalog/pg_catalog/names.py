@@ -19,7 +19,7 @@ from streamsql.catalog.pg_catalog.pg_namespace import schemas
 from streamsql.catalog.pg_catalog.pg_proc import functions
 from streamsql.catalog.pg_catalog.pg_tables import view_text
 from streamsql.catalog.pg_catalog.pg_type import BUILT_IN
-from streamsql.catalog.pg_catalog.shapes import comments, shown_name
+from streamsql.catalog.pg_catalog.shapes import comments, other_comments, shown_name
 from streamsql.catalog.relation import PG_CATALOG, READ_AS_PREFIX, Snapshot
 from streamsql.sql.names import quote_name
 
@@ -95,6 +95,8 @@ def _of_objects(snapshot: Snapshot) -> Iterator[Entry]:
             yield "class", oids.relation(user_type.id), shown
         if not snapshot.visible(user_type.schema, user_type.bare):
             yield from ((HIDDEN, of, "") for of in (oid, user_type.wire.array_oid))
+    for _, oid, text in other_comments(snapshot):
+        yield "comment", oid, text
     for sequence in snapshot.catalog.sequences.values():
         path = f"{quote_name(sequence.schema)}.{quote_name(sequence.bare)}"
         yield "class", oids.relation(sequence.id), shown_name(snapshot, sequence)

@@ -8,7 +8,7 @@ from streamsql.catalog.access import PUBLIC_SCHEMA
 from streamsql.catalog.objects import TEMPORARY_SCHEMA
 from streamsql.catalog.pg_catalog import oids
 from streamsql.catalog.pg_catalog.pg_roles import acl
-from streamsql.catalog.pg_catalog.shapes import comments
+from streamsql.catalog.pg_catalog.shapes import comments, other_comments
 from streamsql.catalog.relation import INFORMATION_SCHEMA, PG_CATALOG, Row, Snapshot, table
 
 
@@ -56,7 +56,8 @@ def _tablespaces(_: Snapshot) -> Iterator[Row]:
 
 
 def _descriptions(snapshot: Snapshot) -> Iterator[Row]:
-    yield {"objoid": oids.PUBLIC_SCHEMA, "classoid": PG_NAMESPACE.oid, "description": "standard public schema"}
+    for listing, oid, text in other_comments(snapshot):
+        yield {"objoid": oid, "classoid": listing, "description": text}
     for made in snapshot.catalog:
         for number, text in comments(snapshot.catalog, made):
             yield {

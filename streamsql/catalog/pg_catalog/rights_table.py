@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from streamsql.catalog.pg_catalog import oids
 from streamsql.catalog.relation import PG_CATALOG, CatalogRelation, Row, Snapshot, columns
-from streamsql.sql.role_statements import RELATION_PRIVILEGES, SCHEMA_PRIVILEGES
+from streamsql.catalog.rights import may_use
+from streamsql.sql.role_statements import RELATION_PRIVILEGES, SCHEMA_PRIVILEGES, SEQUENCE_PRIVILEGES
 
 RIGHT = "__right"
 GRANTABLE = " WITH GRANT OPTION"
@@ -21,6 +22,10 @@ def _rights(snapshot: Snapshot, role: int) -> Iterator[str]:
     powerful = access.is_superuser(role)
     for made in snapshot.catalog:
         yield from _on(snapshot, role, "class", oids.relation(made.id), made.id, RELATION_PRIVILEGES)
+    for sequence in snapshot.catalog.sequences.values():
+        for privilege in SEQUENCE_PRIVILEGES:
+            if may_use(access, role, sequence.id, privilege):
+                yield f"class:{oids.relation(sequence.id)}:{privilege}"
     for own in snapshot.catalog.schemas.values():
         yield from _on(snapshot, role, "namespace", oids.schema(own.id), own.id, SCHEMA_PRIVILEGES)
     for relation in snapshot.relations.values():

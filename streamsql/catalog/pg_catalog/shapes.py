@@ -18,6 +18,7 @@ from streamsql.catalog.objects import (
     Stream,
     Table,
     View,
+    comment_key,
     literal,
 )
 from streamsql.catalog.pg_catalog import oids
@@ -97,6 +98,20 @@ def shown_default(snapshot: Snapshot, made: CatalogObject, shape: Shape) -> str 
     return shape.default
 
 
+def other_comments(snapshot: Snapshot) -> Iterator[tuple[int, int, str]]:
+    """Give the comments on schemas, sequences and types: the OIDs of what lists each and of itself, and the text."""
+    catalog = snapshot.catalog
+    found = [(_SCHEMAS, oids.schema(s.id), s.id) for s in catalog.schemas.values()]
+    found += [(oids.CLASSES, oids.relation(s.id), s.id) for s in catalog.sequences.values()]
+    found += [(_TYPES, made.wire.oid, made.id) for made in catalog.types.values()]
+    for listing, oid, number in found:
+        text = catalog.comments.get((comment_key(number), ""))
+        if text is None and oid == oids.PUBLIC_SCHEMA:
+            text = "standard public schema"
+        if text is not None:
+            yield listing, oid, text
+
+
 def comments(catalog: Catalog, made: CatalogObject) -> Iterator[tuple[int, str]]:
     """Give the comments on an object (number 0) and its columns (from 1)."""
     for number, column in enumerate(["", *(c.name for c in made.columns)]):
@@ -138,5 +153,6 @@ def dimensions(wire_type: WireType) -> int:
     return 0 if wire_type.element is None else 1
 
 
+_TYPES, _SCHEMAS = 1247, 2615  # the OIDs of pg_type and pg_namespace
 TEXT_OCTETS_MAX = 1 << 30
 NUMBER_DIGITS = {"int2": 16, "int4": 32, "int8": 64, "float4": 24, "float8": 53}

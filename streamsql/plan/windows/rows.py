@@ -9,7 +9,11 @@ A row without an event time is in none.
 
 from __future__ import annotations
 
+import sqlglot
+from sqlglot import exp
+
 from streamsql.base.errors import FeatureNotSupported
+from streamsql.catalog.objects import quoted
 from streamsql.plan import stages
 from streamsql.plan.nodes import Window
 from streamsql.plan.windows import windows_of_place
@@ -35,3 +39,24 @@ def rows_of_windows(window: Window, position: int | None) -> tuple[str, list[tup
     items = ", ".join(f"{sql} AS {name}" for sql, name in bounds)
     kind = "TIMESTAMP WITH TIME ZONE" if window.time_type == "TIMESTAMP WITH TIME ZONE" else "TIMESTAMP"
     return f"SELECT {items} FROM ({starts}) AS starts", [(name, kind) for name in WINDOW_COLUMNS]
+
+
+def window_start(select: exp.Select, window: Window) -> str:
+    """Give the SQL of the start of a row's window, on its ruler; what is long or gives several rows is joined."""
+    place = window.ruler.place_sql(stages.time_us(window))
+    if not window.ruler.plain:
+        place = _joined(select, place, "__place")
+    first, last = windows_of_place(window, place)
+    if not window.tumbling:
+        return _joined(select, f"unnest(generate_series({first}, {last}, {window.slide_us}))", "__window")
+    return last if window.ruler.plain else _joined(select, last, "__window")
+
+
+def _joined(select: exp.Select, value: str, name: str) -> str:
+    """Join a value, or several, to each row."""
+    lateral = sqlglot.parse_one(
+        f"SELECT 1 FROM x CROSS JOIN LATERAL (SELECT {value} AS w) AS {quoted(name)}", read="duckdb"
+    )
+    for join in lateral.args["joins"]:
+        select.append("joins", join)
+    return f"{quoted(name)}.w"

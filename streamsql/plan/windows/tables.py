@@ -7,6 +7,9 @@
 
     SELECT * FROM TUMBLE(t, ts, '1h') AS a JOIN ...
     SELECT * FROM (SELECT t.*, w.window_start, w.window_end FROM t CROSS JOIN window(t.ts, '1h') AS w) AS a JOIN ...
+
+Sessions are those of the keys of PARTITION BY; where there is none, those of the keys of GROUP BY, or of all rows together. So
+where PARTITION BY and GROUP BY have different keys, the rows with their sessions are grouped (`plan.windows.session_rows`).
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from streamsql.sql.parse import position_of
 from streamsql.sql.statements import Statement
 
 WINDOW_COLUMNS = ("window_start", "window_end")
+PARTITION = "partition_by"
 _ROWS = "windows"
 
 # table function -> (its parameters after the table, by Flink's names; the window function; that one's names for them)
@@ -30,7 +34,7 @@ _FUNCTIONS: dict[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
 _USAGE = {
     "cumulate": "CUMULATE(stream, time, step, size)",
     "hop": "HOP(stream, time, slide, size)",
-    "session": "SESSION(stream, time, gap)",
+    "session": "SESSION(stream [PARTITION BY key], time, gap)",
     "tumble": "TUMBLE(stream, time, size)",
 }
 
@@ -76,19 +80,24 @@ def _rewrite(select: exp.Select, table: exp.Table, name: str, statement: Stateme
         # RisingWave's and Flink's last argument, or one by name
         named = extra if isinstance(extra, exp.Kwarg) else exp.Kwarg(this=exp.var("offset"), expression=extra)
         call.append("expressions", named)
+    partition = next((a for a in call.expressions if isinstance(a, exp.Kwarg) and a.this.name == PARTITION), None)
+    if partition is not None and name != "session":
+        raise FeatureNotSupported(
+            f"{name}() does not part the rows by keys",
+            detail="the windows of a row do not depend on other rows",
+            hint="leave PARTITION BY out",
+            position=position,
+        )
     alone = isinstance(table.parent, exp.From) and not select.args.get("joins") and not select.args.get("laterals")
     made = exp.Table(this=relation.this, db=relation.args.get("table"), alias=table.args.get("alias"))
-    if alone and _grouped(select, table):
+    if alone and _grouped(select, table) and (partition is None or _same_keys(select, table, partition.expression)):
+        if partition is not None:
+            partition.pop()
         _group_by(select, call, table)
         table.replace(made)
         return
     if name == "session":
-        raise FeatureNotSupported(
-            "session() needs its window in GROUP BY",
-            detail="which rows are in one session is known by the rows of its key",
-            hint="GROUP BY window_start, window_end and your keys",
-            position=position,
-        )
+        call.meta.update(table.this.meta)
     alias = table.args.get("alias") or exp.TableAlias(this=relation.this.copy())
     table.replace(exp.Subquery(this=_rows(made, call), alias=alias.copy(), joins=table.args.get("joins")))
 
@@ -120,13 +129,52 @@ def _by_place(arguments: list[exp.Expr], names: tuple[str, ...], function: str, 
         else:
             others.append(argument)
     plain = [o for o in others if not isinstance(o, exp.Kwarg)]
+    given = {o.this.name for o in others if isinstance(o, exp.Kwarg)}
     if len(found) < len(names) or len(plain) > 1:
         raise UndefinedFunction(
-            f"{function}() takes {len(names)} arguments, not {len(arguments)}",
+            f"{function}() takes {len(names)} arguments, not {len(arguments) - (PARTITION in given)}",
             hint=f"write {_USAGE[function]}",
             position=position,
         )
     return [*(found[n] for n in names), *others]
+
+
+def keys_of(partition: exp.Expr) -> list[exp.Expr]:
+    """Give what a PARTITION BY names: nothing, a key, or a list of them."""
+    bare = partition.unnest()
+    return list(bare.expressions) if isinstance(bare, exp.Tuple) else [bare]
+
+
+def _same_keys(select: exp.Select, table: exp.Table, partition: exp.Expr) -> bool:
+    """Tell whether a query groups by its window and the keys of PARTITION BY, and by nothing else."""
+    group = select.args["group"]
+    if any(group.args.get(sets) for sets in ("rollup", "cube", "grouping_sets", "all")):
+        return False
+    wanted = {_bare(k, table).sql() for k in keys_of(partition)}
+    return {_bare(k, table).sql() for k in _keys(select) if k.name not in WINDOW_COLUMNS} == wanted
+
+
+def _bare(key: exp.Expr, table: exp.Table) -> exp.Expr:
+    def without(node: exp.Expr) -> exp.Expr:
+        if isinstance(node, exp.Column) and node.table in ("", table.alias):
+            return exp.column(node.name, quoted=True)
+        return node
+
+    return key.transform(without)
+
+
+def _keys(select: exp.Select) -> list[exp.Expr]:
+    """Give the keys of GROUP BY, with ordinals and names of outputs looked up."""
+    items = {i.alias: i.this for i in select.expressions if isinstance(i, exp.Alias)}
+    found: list[exp.Expr] = []
+    for key in select.args["group"].expressions:
+        if isinstance(key, exp.Literal) and key.is_int and 0 < int(key.this) <= len(select.expressions):
+            found.append(select.expressions[int(key.this) - 1].unalias())
+        elif isinstance(key, exp.Column) and not key.table and key.name in items:
+            found.append(items[key.name])
+        else:
+            found.append(key)
+    return found
 
 
 def _grouped(select: exp.Select, table: exp.Table) -> bool:

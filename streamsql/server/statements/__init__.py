@@ -36,6 +36,7 @@ from streamsql.server.statements import (
     index,
     insert,
     lock,
+    merge,
     owner,
     prepared,
     query,
@@ -63,6 +64,7 @@ from streamsql.sql import statements as s
 from streamsql.sql import types as y
 from streamsql.sql.altering import AlterTable
 from streamsql.sql.blocks import DoBlock
+from streamsql.sql.comments import CommentOn
 from streamsql.sql.extensions import CreateExtension, DropExtension
 from streamsql.sql.locks import LockTable, SetConstraints
 from streamsql.sql.upkeep import Upkeep
@@ -105,6 +107,7 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     f.AlterFlow: Handler(flow.alter, at_once=True),
     cs.CloseCursor: Handler(cursor.close),
     s.Comment: Handler(comment.execute, at_once=True),
+    CommentOn: Handler(comment.on_other, at_once=True),
     s.CopyFrom: Handler(copy_from.execute),
     s.CopyTo: Handler(copy_to.execute),
     s.CreateMaterializedView: Handler(create.view, at_once=True),
@@ -133,6 +136,7 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.Subscribe: Handler(subscribe.execute, subscribe.columns, at_once=True),
     s.Transaction: Handler(transaction.execute),
     s.Listen: Handler(channel.listen),
+    s.Merge: Handler(merge.execute, types_of=merge.types_of, at_once=True),
     LockTable: Handler(lock.execute),
     CreateExtension: Handler(extension.create),
     DropExtension: Handler(extension.drop),
@@ -161,6 +165,7 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     q.CreateSequence: Handler(sequence.create, at_once=True),
     q.DropSequence: Handler(sequence.drop, at_once=True),
     r.AlterOwner: Handler(owner.alter, at_once=True),
+    r.AlterOwnerOf: Handler(owner.alter_other, at_once=True),
     r.AlterRole: Handler(role.alter, at_once=True),
     r.AlterRoleSet: Handler(role.set_variable, at_once=True),
     r.CreateRole: Handler(role.create, at_once=True),

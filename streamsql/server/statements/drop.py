@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 
 from streamsql.base.errors import InvalidSchemaName, UndefinedTable
-from streamsql.catalog.objects import SYSTEM_SCHEMAS, TEMPORARY_SCHEMA, CatalogObject, nearest
+from streamsql.catalog.objects import SYSTEM_SCHEMAS, TEMPORARY_SCHEMA, CatalogObject, Named, nearest
 from streamsql.catalog.rights import kind, require_owner
+from streamsql.catalog.user_types import UserType
 from streamsql.engine import definitions
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done, notice
@@ -38,12 +39,18 @@ async def execute(context: Context, statement: Drop, values: Values) -> Done:
     return Done(what, missing + (block_notices(context, what) if others else []))
 
 
-def cascade_notices(gone: Sequence[CatalogObject]) -> list[dict[str, str]]:
+def cascade_notices(gone: Sequence[Named]) -> list[dict[str, str]]:
     """Tell what else was dropped."""
-    shown = [f"drop cascades to {kind(made)} {made.shown}" for made in gone]
+    shown = [f"drop cascades to {_kind(made)} {made.shown}" for made in gone]
     if len(shown) < 2:
         return [notice(text) for text in shown]
     return [notice(f"drop cascades to {len(shown)} other objects", detail="\n".join(shown))]
+
+
+def _kind(made: Named) -> str:
+    if isinstance(made, CatalogObject):
+        return kind(made)
+    return "type" if isinstance(made, UserType) else "sequence"
 
 
 def found_keys(context: Context, statement: Drop) -> tuple[list[str], list[dict[str, str]]]:

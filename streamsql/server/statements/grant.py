@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from streamsql.base.errors import DependentObjectsExist, InsufficientPrivilege, InvalidGrantOperation, InvalidSchemaName
+from streamsql.base.errors import (
+    DependentObjectsExist,
+    InsufficientPrivilege,
+    InvalidGrantOperation,
+    InvalidSchemaName,
+    UndefinedDatabase,
+)
 from streamsql.catalog.access import (
     NONE,
     PUBLIC,
@@ -17,21 +23,28 @@ from streamsql.catalog.access import (
     Grant,
 )
 from streamsql.catalog.objects import Catalog
-from streamsql.catalog.rights import kind
+from streamsql.catalog.rights import kind, with_sequence_acl
 from streamsql.engine import roles
 from streamsql.server.context import Context, Values
+from streamsql.server.numbering import found
 from streamsql.server.results import Done, notice
 from streamsql.server.statements.role import role_of
-from streamsql.sql.role_statements import RELATION_PRIVILEGES, SCHEMA_PRIVILEGES, GrantPrivileges, RoleName
+from streamsql.sql.names import DATABASES
+from streamsql.sql.role_statements import GrantPrivileges, RoleName
+from streamsql.sql.roles import PRIVILEGES_ON
 
 
 async def execute(context: Context, statement: GrantPrivileges, values: Values) -> Done:
+    if statement.kind == "database":
+        return _on_database(context, statement)
     notices: list[dict[str, str]] = []
 
     def change(catalog: Catalog) -> Access:
         access = catalog.access
         grantees = [_grantee(context, access, name) for name in statement.roles]
-        for object_id, called in _objects(catalog, statement):
+        for object_id, called in _objects(context, catalog, statement):
+            if statement.kind == "sequence":
+                access = with_sequence_acl(access, object_id)
             access = _changed(access, context.asker.role, object_id, called, grantees, statement, notices)
         return access
 
@@ -43,7 +56,27 @@ def _grantee(context: Context, access: Access, name: RoleName) -> int:
     return PUBLIC if name.keyword and name.name == "public" else role_of(context, access, name).oid
 
 
-def _objects(catalog: Catalog, statement: GrantPrivileges) -> Iterator[tuple[int, str]]:
+def _on_database(context: Context, statement: GrantPrivileges) -> Done:
+    """Say that privileges on the database change nothing: who may log in may connect, and superusers make schemas."""
+    access, what = context.catalog.access, "REVOKE" if statement.revoke else "GRANT"
+    for name in statement.names:
+        if name not in DATABASES:
+            raise UndefinedDatabase(f'database "{name}" does not exist')
+    for role in statement.roles:
+        _grantee(context, access, role)
+    verb = "could be revoked" if statement.revoke else "were granted"
+    reason = "privileges on a database are not kept here: who may log in may connect, and superusers make schemas"
+    return Done(
+        what,
+        [
+            notice(f'no privileges {verb} for "{name}"', severity="WARNING", sqlstate="01006" if statement.revoke else "01007",
+                   detail=reason)
+            for name in statement.names
+        ],
+    )  # fmt: skip
+
+
+def _objects(context: Context, catalog: Catalog, statement: GrantPrivileges) -> Iterator[tuple[int, str]]:
     """Give the ids of the objects, and what people call them."""
     if statement.on_schema or statement.whole_schema:
         for name in statement.names:
@@ -52,7 +85,13 @@ def _objects(catalog: Catalog, statement: GrantPrivileges) -> Iterator[tuple[int
         if statement.on_schema:
             yield from ((catalog.schemas[name].id, f"schema {name}") for name in statement.names)
             return
+        if statement.kind == "sequence":
+            yield from ((s.id, f"sequence {s.bare}") for s in catalog.sequences.values() if s.schema in statement.names)
+            return
         made = [item for name in statement.names for item in catalog.in_schema(name)]
+    elif statement.kind == "sequence":
+        yield from ((s.id, f"sequence {s.bare}") for s in (found(context, name, None) for name in statement.names))
+        return
     else:
         made = [catalog.find(name) for name in statement.names]
     yield from ((item.id, f"{kind(item)} {item.bare}") for item in made)
@@ -67,7 +106,7 @@ def _changed(
     statement: GrantPrivileges,
     notices: list[dict[str, str]],
 ) -> Access:
-    everything = SCHEMA_PRIVILEGES if statement.on_schema else RELATION_PRIVILEGES
+    everything = PRIVILEGES_ON[statement.kind]
     wanted = frozenset(statement.privileges) or everything
     grantor, may = _grantor(access, asking, object_id, everything)
     if not may and not any(access.has(asking, object_id, p) for p in everything):

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from streamsql.base.errors import DependentObjectsExist, InsufficientPrivilege, UndefinedTable, WrongObjectType
+from dataclasses import replace
+
+from streamsql.base.errors import (
+    DependentObjectsExist,
+    FeatureNotSupported,
+    InsufficientPrivilege,
+    UndefinedObject,
+    UndefinedTable,
+    WrongObjectType,
+)
 from streamsql.catalog.access import SYSTEM_ROLES, Access
-from streamsql.catalog.objects import KIND_OF, Catalog, nearest
+from streamsql.catalog.objects import KIND_OF, Catalog, Sequence, nearest
 from streamsql.catalog.rights import require_create, require_owner
+from streamsql.catalog.user_types import UserType
 from streamsql.engine import roles
 from streamsql.engine.schemas import drop_schemas, own_schemas
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done, notice
 from streamsql.server.statements.role import role_of
 from streamsql.sql.names import parted
-from streamsql.sql.role_statements import AlterOwner, ReassignOwned
+from streamsql.sql.role_statements import AlterOwner, AlterOwnerOf, ReassignOwned
 from streamsql.sql.schema_statements import MoveObject
 from streamsql.sql.statements import ObjectKind
 
@@ -20,6 +30,15 @@ from streamsql.sql.statements import ObjectKind
 async def alter(context: Context, statement: AlterOwner, values: Values) -> Done:
     asking = context.asker.role
     what = f"ALTER {'TABLE' if statement.kind.value == 'STREAM' else statement.kind.value}"
+    schema, name = parted(statement.name)
+    of_table = statement.kind is ObjectKind.TABLE and context.lookup.key(schema, name) is None
+    if of_table and context.lookup.sequence(schema, name) is not None:  # as in PostgreSQL
+        done = await alter_other(
+            context,
+            AlterOwnerOf(statement.text, statement.position, "sequence", statement.name, statement.owner),
+            values,
+        )
+        return replace(done, tag=what)
     key = found_key(context, statement)
     if key is None:
         return Done(what, [missing_notice(statement)])
@@ -40,6 +59,45 @@ async def alter(context: Context, statement: AlterOwner, values: Values) -> Done
                 raise InsufficientPrivilege(f'must be member of role "{owner.name}"')
             require_create(catalog, owner.oid, made.schema)
         return access.with_owner(made.id, owner.oid)
+
+    await context.on_engine(lambda: roles.change_access(context.engine, change))
+    return Done(what)
+
+
+async def alter_other(context: Context, statement: AlterOwnerOf, values: Values) -> Done:
+    """ALTER TYPE and ALTER SEQUENCE ... OWNER TO; and ALTER TABLE, which takes sequences as well."""
+    asking, what = context.asker.role, f"ALTER {statement.kind.upper()}"
+    made: Sequence | UserType | None
+    if statement.kind == "type":
+        made = context.lookup.type(*parted(statement.name))
+        if made is None:
+            raise UndefinedObject(f'type "{statement.name}" does not exist')
+    else:
+        made = context.lookup.sequence(*parted(statement.name))
+        if made is None and not statement.if_exists:
+            raise UndefinedTable(f'relation "{statement.name}" does not exist')
+        if made is None:
+            return Done(what, [notice(f'relation "{parted(statement.name)[1]}" does not exist, skipping')])
+    owned: Sequence | UserType = made
+    if isinstance(owned, Sequence) and owned.owned_by is not None:
+        owner_table = context.catalog.of_id(owned.owned_by[0])
+        raise FeatureNotSupported(
+            f'cannot change owner of sequence "{owned.bare}"',
+            detail=None if owner_table is None else f'Sequence "{owned.bare}" is linked to table "{owner_table.bare}".',
+        )
+
+    def change(catalog: Catalog) -> Access:
+        access = catalog.access
+        owner = role_of(context, access, statement.owner)
+        if access.owner_of(owned.id) == owner.oid:
+            return access
+        if not access.owns(asking, owned.id):
+            raise InsufficientPrivilege(f"must be owner of {statement.kind} {owned.bare}")
+        if not access.is_superuser(asking):
+            if not access.is_member(asking, owner.oid):
+                raise InsufficientPrivilege(f'must be member of role "{owner.name}"')
+            require_create(catalog, owner.oid, owned.schema)
+        return access.with_owner(owned.id, owner.oid)
 
     await context.on_engine(lambda: roles.change_access(context.engine, change))
     return Done(what)
@@ -91,7 +149,7 @@ async def reassign(context: Context, statement: ReassignOwned, values: Values) -
         to = role_of(context, access, statement.to)
         if not access.has_rights_of(asking, to.oid):
             raise InsufficientPrivilege("permission denied to reassign objects")
-        for made in (*catalog, *own_schemas(catalog)):
+        for made in (*catalog, *own_schemas(catalog), *catalog.sequences.values(), *catalog.types.values()):
             if access.owner_of(made.id) in owners:
                 access = access.with_owner(made.id, to.oid)
         return access
@@ -115,7 +173,7 @@ async def reassign(context: Context, statement: ReassignOwned, values: Values) -
 def _without_grants(catalog: Catalog, owners: set[int]) -> Access:
     """Take away all that was given to these roles, or by them."""
     access = catalog.access
-    for object_id in [made.id for made in (*catalog, *catalog.schemas.values())]:
+    for object_id in [made.id for made in (*catalog, *catalog.schemas.values(), *catalog.sequences.values())]:
         grants = access.acl(object_id)
         kept = [g for g in grants if owners.isdisjoint((g.grantee, g.grantor))]
         if len(kept) != len(grants):

@@ -10,7 +10,15 @@ from streamsql.base.errors import (
     InvalidSchemaName,
     WrongObjectType,
 )
-from streamsql.catalog.objects import KIND_OF, PUBLIC_SCHEMA, SYSTEM_SCHEMAS, Catalog, CatalogObject, Schema, Table
+from streamsql.catalog.objects import (
+    KIND_OF,
+    PUBLIC_SCHEMA,
+    SYSTEM_SCHEMAS,
+    Catalog,
+    Named,
+    Schema,
+    Table,
+)
 from streamsql.catalog.rights import require_create, require_owner, require_schema_owner
 from streamsql.engine import roles, schemas
 from streamsql.server.context import Context, Values
@@ -59,7 +67,7 @@ def _found(catalog: Catalog, name: str) -> Schema | None:
 async def drop(context: Context, statement: DropSchema, values: Values) -> Done:
     engine, asking = context.engine, context.asker.role
 
-    def remove() -> tuple[list[str], list[CatalogObject]]:
+    def remove() -> tuple[list[str], list[Named]]:
         found, missing = [], []
         for name in dict.fromkeys(statement.schemas):
             schema = _found(engine.catalog, name)

@@ -29,7 +29,7 @@ async def create(context: Context, statement: CreateType, values: Values) -> Don
     return Done(what, block_notices(context, what))
 
 
-def _owned(context: Context, name: str) -> UserType:
+def owned_type(context: Context, name: str) -> UserType:
     """Give the type of this name, which whoever asks owns. Raises UndefinedObject, InsufficientPrivilege."""
     schema, bare = parted(name)
     made = context.lookup.type(schema, bare)
@@ -42,7 +42,7 @@ def _owned(context: Context, name: str) -> UserType:
 
 async def add_label(context: Context, statement: AddLabel, values: Values) -> Done:
     what, engine = "ALTER TYPE", context.engine
-    made = _owned(context, statement.name)
+    made = owned_type(context, statement.name)
     if made.labels is None:
         raise WrongObjectType(f"{made.bare} is not an enum")
     added = await context.on_engine(lambda: user_types.add_label(engine, made, statement))
@@ -52,7 +52,7 @@ async def add_label(context: Context, statement: AddLabel, values: Values) -> Do
 
 async def move(context: Context, statement: MoveType, values: Values) -> Done:
     what, engine, role = "ALTER TYPE", context.engine, context.asker.role
-    made = _owned(context, statement.name)
+    made = owned_type(context, statement.name)
     if statement.schema is not None and statement.schema not in context.catalog.schemas:
         raise InvalidSchemaName(f'schema "{statement.schema}" does not exist')
 
@@ -70,7 +70,7 @@ async def drop(context: Context, statement: DropType, values: Values) -> Done:
     notices: list[dict[str, str]] = []
     for name in statement.names:
         try:
-            gone.append(_owned(context, name))
+            gone.append(owned_type(context, name))
         except UndefinedObject:
             if not statement.if_exists:
                 raise
