@@ -7,7 +7,7 @@ that takes messages 0.7, of which the client's own objects are 0.45 and taking t
 apart 0.85; the epoch 0.4, and as much for DuckDB's second thread; librdkafka 0.25; the broker 0.4 beside. The first two hold
 Python's lock for most of their time, so they go on side by side only in part: 0.5 of the bound is what two cores could give
 at best. To have messages as one buffer, without an object for each, the client has no way (2.16). Smaller fetches and queues,
-so that payloads are still in the processor's cache, gain nothing. To ask for `streamsql.sources` is a query of 10 ms, so it
+so that payloads are still in the processor's cache, gain nothing. To ask for `streamsql.sources` is a query of 5 ms, so it
 is asked seldom.
 
 A sink's bound is a producer that sends the same payloads without transactions. What it adds is a round trip of a few

@@ -25,13 +25,13 @@ FIRST_SECONDS_MAX, NEXT_SECONDS_MAX = 5.0, 0.5
 _LOOK_AGAIN_SECONDS = 0.02
 # options that say where to begin, or who is told of it
 _WHERE = {"startup", "startup_timestamp", "startup_positions", "scan.startup.mode", "auto.offset.reset"}
-_EARLIEST: Mapping[str, str] = {"startup": "earliest"}
+EARLIEST: Mapping[str, str] = {"startup": "earliest"}
 _GROUP = {"group", "group.id", "properties.group.id"}
 
 
 def infer_columns(
     connector: Connector, given: Given, options: Mapping[str, Any], surroundings: Surroundings,
-    sampled: Mapping[str, str] = _EARLIEST,
+    sampled: Mapping[str, str] = EARLIEST,
 ) -> tuple[ColumnDefinition, ...]:  # fmt: skip
     """Tell the columns of a connector's messages. Raises StreamSQLError where there is no telling.
 

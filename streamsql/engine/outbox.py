@@ -27,17 +27,6 @@ from streamsql.engine.handed import Handing
 from streamsql.engine.store import Store
 from streamsql.engine.views import ContinuousQuery
 
-VIEW = (
-    "CREATE OR REPLACE VIEW streamsql.sinks AS SELECT s.name, s.view, s.connector, s.guarantee, s.delivered_epoch, "
-    "s.rows_delivered, s.rows_in - s.rows_delivered AS rows_waiting, "
-    "CASE WHEN s.paused THEN 'paused' WHEN s.error IS NULL THEN 'delivering' "
-    "WHEN s.retrying THEN 'retrying: ' || s.error ELSE 'stopped: ' || s.error END AS status "
-    "FROM (SELECT unnest(from_json(progress::JSON->'$.sinks', "
-    '\'[{"name":"VARCHAR","view":"VARCHAR","connector":"VARCHAR","guarantee":"VARCHAR","delivered_epoch":"BIGINT",'
-    '"rows_in":"BIGINT","rows_delivered":"BIGINT","paused":"BOOLEAN","error":"VARCHAR","retrying":"BOOLEAN"}]\')) AS s '
-    "FROM _engine.epoch)"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class SinkProgress:

@@ -41,7 +41,17 @@ from streamsql.catalog.objects import (
     View,
     quoted,
 )
-from streamsql.engine import access, finished, kept_indexes, kept_types, outbox, plain_views, receipts, sequences
+from streamsql.engine import (
+    access,
+    finished,
+    kept_indexes,
+    kept_types,
+    outbox,
+    plain_views,
+    progress_views,
+    receipts,
+    sequences,
+)
 from streamsql.engine.changes import Progress
 from streamsql.engine.constraints import with_checks
 from streamsql.engine.outbox import SinkProgress
@@ -49,7 +59,6 @@ from streamsql.engine.partitions import PartitionProgress
 from streamsql.engine.positions import StreamProgress
 from streamsql.engine.stalls import stalls
 from streamsql.engine.store import DataDirectoryError, Store
-from streamsql.engine.watermark import NEVER
 from streamsql.plan.continuous import named_relations, plan_query
 from streamsql.plan.naming import Remembered, resolved
 from streamsql.plan.nodes import ContinuousPlan, Describe
@@ -72,81 +81,6 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS _engine.identity (identity VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.left_behind (id BIGINT, name VARCHAR, definition VARCHAR, place VARCHAR)",
     "CREATE TABLE IF NOT EXISTS _engine.comments (object VARCHAR, column_name VARCHAR, comment VARCHAR)",
-)
-
-_WATERMARK_STRUCT = (
-    '[{"name":"VARCHAR","source":"VARCHAR","kind":"VARCHAR","event_time_column":"VARCHAR","largest":"BIGINT",'
-    '"delay":"BIGINT","last_arrival":"BIGINT","rows_in":"BIGINT","rows_rejected":"BIGINT"}]'
-)
-_SOURCE_STRUCT = (
-    '[{"name":"VARCHAR","connector":"VARCHAR","positions":"JSON","rows_in":"BIGINT","rows_rejected":"BIGINT",'
-    '"paused":"BOOLEAN","error":"VARCHAR","retrying":"BOOLEAN","finished":"BOOLEAN",'
-    '"partitions":[{"partition":"VARCHAR","last_arrival":"BIGINT","largest":"BIGINT"}]}]'
-)
-_LOOKUP_STRUCT = (
-    '[{"name":"VARCHAR","connector":"VARCHAR","keys_cached":"BIGINT","rows_waiting":"BIGINT","since":"BIGINT",'
-    '"streams":["VARCHAR"],"error":"VARCHAR"}]'
-)
-_BACKFILL_STRUCT = (
-    '{"last_time":"BIGINT","row_count":"BIGINT","bytes_total":"BIGINT","bytes_read":"BIGINT","began_at":"BIGINT",'
-    '"noted_at":"BIGINT","finished":"BOOLEAN"}'
-)
-_BUILD_STRUCT = (
-    '[{"name":"VARCHAR","rows_done":"BIGINT","rows_total":"BIGINT","began_at":"BIGINT","noted_at":"BIGINT"}]'
-)
-_VIEW_STRUCT = (
-    '[{"name":"VARCHAR","source":"VARCHAR","mode":"VARCHAR","rows_in":"BIGINT","rows_out":"BIGINT","rows_late":"BIGINT",'
-    '"state_rows":"BIGINT","last_epoch":"BIGINT","error":"VARCHAR","largest":"BIGINT","delay":"BIGINT",'
-    '"state_ttl":"BIGINT","rows_kept":"BIGINT","stalled":"VARCHAR"}]'
-)
-
-
-def _time(us: str) -> str:
-    return f"CASE WHEN {us} > {NEVER} THEN make_timestamp({us}) END"
-
-
-_VIEWS = (
-    "CREATE OR REPLACE VIEW streamsql.watermarks AS SELECT w.name, w.kind, w.source, w.event_time_column, "
-    f"{_time('w.largest')} AS largest_event_time, to_microseconds(w.delay) AS delay, "
-    f"CASE WHEN w.largest > {NEVER} THEN make_timestamp(w.largest - w.delay) END AS watermark "
-    f"FROM (SELECT unnest(from_json(progress::JSON->'$.watermarks', '{_WATERMARK_STRUCT}')) AS w FROM _engine.epoch)",
-    "CREATE OR REPLACE VIEW streamsql.streams AS SELECT w.name, w.rows_in, "
-    f"{_time('w.last_arrival')} AS last_arrival, coalesce(w.rows_rejected, 0) AS rows_rejected "
-    f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_WATERMARK_STRUCT}')) AS w FROM _engine.epoch)",
-    "CREATE OR REPLACE VIEW streamsql.sources AS SELECT w.name, w.connector, w.positions, w.rows_in, w.rows_rejected, "
-    "CASE WHEN w.paused THEN 'paused' WHEN w.finished THEN 'finished' WHEN w.error IS NULL THEN 'reading' "
-    "WHEN w.retrying THEN 'retrying: ' || w.error ELSE 'stopped: ' || w.error END AS status "
-    f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_SOURCE_STRUCT}')) AS w FROM _engine.epoch) "
-    "WHERE w.connector IS NOT NULL",
-    "CREATE OR REPLACE VIEW streamsql.lookups AS SELECT w.name, w.connector, w.keys_cached, w.rows_waiting, w.streams, "
-    "make_timestamp(w.since) AS waiting_since, CASE WHEN w.error IS NOT NULL THEN 'retrying: ' || w.error "
-    "WHEN w.rows_waiting > 0 THEN 'asking' ELSE 'ready' END AS status "
-    f"FROM (SELECT unnest(from_json(progress::JSON->'$.lookups', '{_LOOKUP_STRUCT}')) AS w FROM _engine.epoch)",
-    "CREATE OR REPLACE VIEW streamsql.backfills AS SELECT name, b.row_count AS rows_read, NULL::BIGINT AS rows_total, "
-    "b.bytes_read, b.bytes_total, "
-    "make_timestamp(b.last_time) AS history_end, make_timestamp(b.began_at) AS began_at, "
-    "CASE WHEN NOT b.finished AND b.bytes_read > 0 THEN to_microseconds(CAST((b.noted_at - b.began_at) "
-    "* (b.bytes_total - b.bytes_read) / b.bytes_read AS BIGINT)) END AS time_left, "
-    "CASE WHEN b.finished THEN 'finished' ELSE status END AS status "
-    f"FROM (SELECT name, status, from_json(positions->>'backfill', '{_BACKFILL_STRUCT}') AS b FROM streamsql.sources) "
-    "WHERE b IS NOT NULL UNION ALL BY NAME SELECT b.name, b.rows_done AS rows_read, b.rows_total, "
-    "make_timestamp(b.began_at) AS began_at, CASE WHEN b.rows_done > 0 THEN to_microseconds(CAST((b.noted_at - b.began_at) "
-    "* (b.rows_total - b.rows_done) / b.rows_done AS BIGINT)) END AS time_left, 'building' AS status "
-    f"FROM (SELECT unnest(from_json(progress::JSON->'$.builds', '{_BUILD_STRUCT}')) AS b FROM _engine.epoch)",
-    "CREATE OR REPLACE VIEW streamsql.partitions AS SELECT name, p.partition, "
-    f"json_extract(positions, p.partition) AS position, {_time('p.last_arrival')} AS last_arrival, "
-    f"{_time('p.largest')} AS largest_event_time FROM (SELECT w.name, w.positions, unnest(w.partitions) AS p "
-    f"FROM (SELECT unnest(from_json(progress::JSON->'$.streams', '{_SOURCE_STRUCT}')) AS w FROM _engine.epoch))",
-    "CREATE OR REPLACE VIEW streamsql.views AS SELECT v.name, v.source, v.mode, v.rows_in, v.rows_out, v.rows_late, "
-    "coalesce(v.rows_kept, v.state_rows) AS state_rows, to_microseconds(v.state_ttl) AS state_ttl, "
-    f"CASE WHEN v.largest > {NEVER} THEN make_timestamp(v.largest - v.delay) END AS watermark, "
-    "v.last_epoch, CASE WHEN v.error IS NOT NULL THEN 'failed: ' || v.error "
-    "WHEN v.stalled IS NOT NULL THEN 'stalled: ' || v.stalled ELSE 'running' END AS status, "
-    "(SELECT min(h.number) FROM _engine.shared_states AS h WHERE h.view = v.name) AS shared_state "
-    f"FROM (SELECT unnest(from_json(progress::JSON->'$.views', '{_VIEW_STRUCT}')) AS v FROM _engine.epoch)",
-    "CREATE OR REPLACE VIEW streamsql.late_rows AS SELECT view, stream, reason, event_time, watermark, late_by, "
-    "arrived_at, epoch, row_json::JSON AS row FROM _engine.late_rows",
-    "CREATE OR REPLACE VIEW streamsql.epoch AS SELECT epoch, committed_at, next_sequence FROM _engine.epoch",
 )
 
 SYSTEM_RELATIONS = (
@@ -197,7 +131,7 @@ def create_engine_tables(store: Store) -> None:
         kept_types.TABLE,
         kept_indexes.TABLE,
     )
-    views = (*_VIEWS, receipts.VIEW, outbox.VIEW)
+    views = (*progress_views.VIEWS, receipts.VIEW)
     layout = f"{FORMAT}:{hashlib.sha256(chr(10).join((*tables, *views)).encode()).hexdigest()}"
     store.execute("CREATE TABLE IF NOT EXISTS _engine.layout (digest VARCHAR)")
     found = "".join(digest for (digest,) in store.fetch("SELECT digest FROM _engine.layout"))

@@ -250,6 +250,8 @@ FUNCTIONS: dict[str, Function] = {
     "tand": Function(t.FLOAT8, "round(tan(radians($1)), 15)"),
     "trim_scale": Function(t.NUMERIC, "CAST($1 AS DECIMAL(38,10))"),
     "trunc": Function(_decimal_or_double),
+    "uuid_generate_v4": Function(t.UUID, "uuid()"),
+    "uuid_nil": Function(t.UUID, "CAST('00000000-0000-0000-0000-000000000000' AS UUID)"),
     "width_bucket": Function(t.INT4, _width_bucket),
     # text and bytes
     "chr": Function(t.TEXT, "CASE WHEN $1 = 0 THEN error('{54000} null character not permitted') ELSE chr($1) END"),

@@ -22,6 +22,7 @@ from streamsql.base.types import WireType, type_name
 from streamsql.plan import constant_calls, formatting, json_paths
 from streamsql.plan.function_table import DEPTH_MAX, Types, length_at, template_of
 from streamsql.plan.functions import function_name, is_date_part
+from streamsql.plan.parameters import typed_literal
 from streamsql.plan.result_types import INTEGERS, ResultTypes, named_type
 from streamsql.plan.text_output import is_plain, text_sql
 from streamsql.sql.statements import Statement
@@ -35,8 +36,8 @@ _NUMBERS = (*INTEGERS, t.NUMERIC, t.FLOAT4, t.FLOAT8)
 _ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod)
 
 # operator -> function of JSON
-_MAP_1, _MAP_2 = "CAST($1 AS MAP(VARCHAR, JSON))", "CAST($2 AS MAP(VARCHAR, JSON))"
-_AS_LIST = "CASE WHEN json_type({0}) = 'ARRAY' THEN CAST({0} AS JSON[]) ELSE [CAST({0} AS JSON)] END"
+_MAP_1, _MAP_2 = "CAST(CAST($1 AS JSON) AS MAP(VARCHAR, JSON))", "CAST(CAST($2 AS JSON) AS MAP(VARCHAR, JSON))"
+_AS_LIST = "CASE WHEN json_type({0}) = 'ARRAY' THEN CAST(CAST({0} AS JSON) AS JSON[]) ELSE [CAST({0} AS JSON)] END"
 _JSON_CONCAT = (
     f"CASE WHEN json_type($1) = 'OBJECT' AND json_type($2) = 'OBJECT' THEN to_json(map_concat({_MAP_1}, {_MAP_2})) "
     f"ELSE to_json(list_concat({_AS_LIST.format('$1')}, {_AS_LIST.format('$2')})) END"
@@ -67,6 +68,7 @@ _KEY_OPERATORS: dict[type[exp.Expr], str] = {
     exp.JSONBContainsAnyTopKeys: f"list_has_any({_KEYS}, $2)",
     exp.JSONBContainsAllTopKeys: f"list_has_all({_KEYS}, $2)",
 }
+_KEY_LISTS = (exp.JSONBContainsAnyTopKeys, exp.JSONBContainsAllTopKeys)
 _CENTURIES = {"CENTURY": 100, "MILLENNIUM": 1000}
 
 
@@ -198,6 +200,9 @@ def _operator(node: exp.Expr, one: WireType | None, other: WireType | None) -> s
         return _like_any(node)
     if isinstance(node, _ARITHMETIC):
         return _arithmetic(node, one, other)
+    keys = node.expression if isinstance(node, _KEY_LISTS) else None
+    if isinstance(keys, exp.Literal) and keys.is_string:  # '{a,b}'
+        node.set("expression", typed_literal(t.TEXT.array, keys.name))
     if one in _JSONS or (other in _JSONS and one is t.UNKNOWN):
         return _JSON_OPERATORS.get(type(node)) or _KEY_OPERATORS.get(type(node))
     if isinstance(node, (exp.ArrayContainsAll, exp.ArrayContainedBy, exp.ArrayOverlaps)):
@@ -216,7 +221,7 @@ def _like_any(node: exp.Like | exp.ILike) -> str:
 def _concatenation(one: WireType | None, other: WireType | None) -> str | None:
     if one is None or other is None:
         return None
-    if one in _JSONS and other in (*_JSONS, t.UNKNOWN):
+    if (one in _JSONS or other in _JSONS) and {one, other} <= {*_JSONS, t.UNKNOWN}:
         return _JSON_CONCAT
     if one.element is not None and other.element is not None:
         return "list_concat($1, $2)"

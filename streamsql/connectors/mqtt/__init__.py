@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue
-from streamsql.connectors.incoming import ON_GAP, refuse_password, require_columns
-from streamsql.connectors.messages import FORMAT_OPTIONS, check_format
+from streamsql.connectors.brokers import BrokerConnector
+from streamsql.connectors.incoming import ON_GAP, refuse_password
+from streamsql.connectors.messages import FORMAT_OPTIONS
 from streamsql.connectors.mqtt.client import CLIENT_OPTIONS, require_package
 from streamsql.connectors.outgoing import BODY_OPTIONS, MODE, Mode, check_bodies, mode_of, template
-from streamsql.connectors.sampling import infer_columns
-from streamsql.connectors.settings import Option, boolean, duration, integer, read_options, refuse_table
+from streamsql.connectors.settings import Option, boolean, duration, integer, read_options
 from streamsql.connectors.sink import Guarantee, Shape, Sink
 from streamsql.connectors.source import Given, Metadata, Source, Surroundings
 from streamsql.engine.positions import Positions
@@ -58,9 +59,12 @@ SINK_OPTIONS: dict[str, Option] = {
 }  # fmt: skip
 
 
-class MqttConnector:
+class MqttConnector(BrokerConnector):
     """Messages of topics. MQTT has no position to come back to: the broker keeps a message until it is acknowledged."""
 
+    name = "mqtt"
+    options = OPTIONS
+    require_package = staticmethod(require_package)
     metadata: Mapping[str, Metadata] = {
         "topic": Metadata("VARCHAR"),
         "retained": Metadata("BOOLEAN"),
@@ -68,11 +72,7 @@ class MqttConnector:
         "header": Metadata("VARCHAR", bytes=True),
     }
 
-    def columns(self, given: Given, declared: Sequence[ColumnDefinition]) -> tuple[ColumnDefinition, ...]:
-        require_package()
-        refuse_table(given, "mqtt")
-        options = read_options(given, OPTIONS, "mqtt")
-        refuse_password(given, "url")
+    def check_options(self, given: Given, options: Mapping[str, Any]) -> None:
         if options["qos"] != 1:
             raise FeatureNotSupported(
                 "an MQTT source subscribes with QoS 1", position=given.places.get("qos"),
@@ -81,28 +81,21 @@ class MqttConnector:
         for topic in topics_of(options["topic"]):
             if not _is_filter(topic):
                 raise InvalidParameterValue(f'"{topic}" is no topic filter', position=given.places.get("topic"))
-        require_columns(given, declared, "mqtt")
-        check_format(given, options, declared)
-        return tuple(declared)
 
-    def infer(self, given: Given, surroundings: Surroundings) -> tuple[ColumnDefinition, ...]:
+    def sampled(self) -> Mapping[str, str]:
         """Look at what is retained, and at what comes within a few seconds, by a session of its own that ends at once."""
-        require_package()
-        options = read_options(given, OPTIONS, "mqtt", surroundings)
-        sampled = {"client_id": f"streamsql-sample-{secrets.token_hex(8)}", "session": "1 second"}
-        return infer_columns(self, given, options, surroundings, sampled)
+        return {"client_id": f"streamsql-sample-{secrets.token_hex(8)}", "session": "1 second"}
 
-    def open(
+    def source(
         self,
-        given: Given,
+        options: Mapping[str, Any],
         columns: Sequence[ColumnDefinition],
         positions: Positions,
-        now_us: int,
         surroundings: Surroundings,
     ) -> Source:
         from streamsql.connectors.mqtt.source import MqttSource
 
-        return MqttSource(read_options(given, OPTIONS, "mqtt", surroundings), columns, positions, surroundings)
+        return MqttSource(options, columns, positions, surroundings)
 
 
 class MqttSinkConnector:

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamsql.base.errors import InvalidParameterValue
-from streamsql.connectors.incoming import ON_GAP, POLL, refuse_password, require_columns
-from streamsql.connectors.messages import FORMAT_OPTIONS, check_format
+from streamsql.connectors.brokers import BrokerConnector
+from streamsql.connectors.incoming import ON_GAP, POLL, refuse_password
+from streamsql.connectors.messages import FORMAT_OPTIONS
 from streamsql.connectors.nats.client import CLIENT_OPTIONS, require_package
 from streamsql.connectors.outgoing import BODY_OPTIONS, MODE, check_bodies, mode_of, template
-from streamsql.connectors.sampling import infer_columns
-from streamsql.connectors.settings import Option, boolean, read_options, refuse_table, timestamp
+from streamsql.connectors.settings import Option, boolean, read_options, timestamp
 from streamsql.connectors.sink import Guarantee, Shape, Sink
 from streamsql.connectors.source import Given, Metadata, Source, Surroundings
 from streamsql.engine.positions import Positions
@@ -60,9 +60,12 @@ SINK_OPTIONS: dict[str, Option] = {
 }  # fmt: skip
 
 
-class NatsConnector:
+class NatsConnector(BrokerConnector):
     """Messages of a stream. The position is a message's sequence number in the stream."""
 
+    name = "nats"
+    options = OPTIONS
+    require_package = staticmethod(require_package)
     metadata: Mapping[str, Metadata] = {
         "subject": Metadata("VARCHAR"),
         "sequence": Metadata("BIGINT"),
@@ -71,31 +74,16 @@ class NatsConnector:
         "header": Metadata("VARCHAR", bytes=True),
     }
 
-    def columns(self, given: Given, declared: Sequence[ColumnDefinition]) -> tuple[ColumnDefinition, ...]:
-        require_package()
-        refuse_table(given, "nats")
-        options = read_options(given, OPTIONS, "nats")
-        refuse_password(given, "url")
-        require_columns(given, declared, "nats")
-        check_format(given, options, declared)
-        return tuple(declared)
-
-    def infer(self, given: Given, surroundings: Surroundings) -> tuple[ColumnDefinition, ...]:
-        require_package()
-        options = read_options(given, OPTIONS, "nats", surroundings)
-        return infer_columns(self, given, options, surroundings)
-
-    def open(
+    def source(
         self,
-        given: Given,
+        options: Mapping[str, Any],
         columns: Sequence[ColumnDefinition],
         positions: Positions,
-        now_us: int,
         surroundings: Surroundings,
     ) -> Source:
         from streamsql.connectors.nats.source import NatsSource
 
-        return NatsSource(read_options(given, OPTIONS, "nats", surroundings), columns, positions, surroundings)
+        return NatsSource(options, columns, positions, surroundings)
 
 
 class NatsSinkConnector:

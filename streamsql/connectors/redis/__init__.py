@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue
-from streamsql.connectors.incoming import ON_GAP, POLL, refuse_password, require_columns
+from streamsql.connectors.brokers import BrokerConnector
+from streamsql.connectors.incoming import ON_GAP, POLL, refuse_password
 from streamsql.connectors.messages import FORMAT_OPTIONS, check_format
 from streamsql.connectors.outgoing import BODY_OPTIONS, MODE, Mode, check_bodies, mode_of
 from streamsql.connectors.redis.client import CLIENT_OPTIONS, require_package
-from streamsql.connectors.sampling import infer_columns
-from streamsql.connectors.settings import Option, integer, read_options, refuse_table
+from streamsql.connectors.settings import Option, integer, read_options
 from streamsql.connectors.sink import Guarantee, Shape, Sink
 from streamsql.connectors.source import Given, Metadata, Source, Surroundings
 from streamsql.engine.positions import Positions
@@ -62,53 +62,46 @@ SINK_OPTIONS: dict[str, Option] = {
 }  # fmt: skip
 
 
-class RedisConnector:
+class RedisConnector(BrokerConnector):
     """Entries of streams. A position is the id of the last entry read, and how many entries the stream had had by then."""
 
+    name = "redis"
+    options = OPTIONS
+    require_package = staticmethod(require_package)
     metadata: Mapping[str, Metadata] = {
         "id": Metadata("VARCHAR"),
         "stream": Metadata("VARCHAR"),
         "timestamp": Metadata("TIMESTAMP", ("TIMESTAMP WITH TIME ZONE",)),
     }
 
-    def columns(self, given: Given, declared: Sequence[ColumnDefinition]) -> tuple[ColumnDefinition, ...]:
-        require_package()
-        refuse_table(given, "redis")
-        options = read_options(given, OPTIONS, "redis")
-        refuse_password(given, "url")
-        require_columns(given, declared, "redis")
+    def check_messages(self, given: Given, options: Mapping[str, Any], declared: Sequence[ColumnDefinition]) -> None:
         if options["field"] is not None:
             check_format(given, options, declared)
-        else:
-            for name in FORMAT_OPTIONS:
-                if name in given.values and name != "times":
-                    raise InvalidParameterValue(
-                        f'the option "{name}" is for messages in one field of an entry',
-                        hint="say which by the option field", position=given.places.get(name),
-                    )  # fmt: skip
-        return tuple(declared)
+            return
+        for name in FORMAT_OPTIONS:
+            if name in given.values and name != "times":
+                raise InvalidParameterValue(
+                    f'the option "{name}" is for messages in one field of an entry',
+                    hint="say which by the option field", position=given.places.get(name),
+                )  # fmt: skip
 
-    def infer(self, given: Given, surroundings: Surroundings) -> tuple[ColumnDefinition, ...]:
-        require_package()
-        options = read_options(given, OPTIONS, "redis", surroundings)
+    def check_sampled(self, given: Given, options: Mapping[str, Any]) -> None:
         if options["field"] is None:
             raise FeatureNotSupported(
                 "columns are inferred from messages in one field of an entry", hint="say which by the option field",
                 position=given.places.get("connector"),
             )  # fmt: skip
-        return infer_columns(self, given, options, surroundings)
 
-    def open(
+    def source(
         self,
-        given: Given,
+        options: Mapping[str, Any],
         columns: Sequence[ColumnDefinition],
         positions: Positions,
-        now_us: int,
         surroundings: Surroundings,
     ) -> Source:
         from streamsql.connectors.redis.source import RedisSource
 
-        return RedisSource(read_options(given, OPTIONS, "redis", surroundings), columns, positions, surroundings)
+        return RedisSource(options, columns, positions, surroundings)
 
 
 class RedisSinkConnector:
