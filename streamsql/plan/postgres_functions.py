@@ -19,7 +19,7 @@ from streamsql.base import types as t
 from streamsql.base.errors import InvalidParameterValue, UndefinedFunction
 from streamsql.base.limits import Limits
 from streamsql.base.types import WireType, type_name
-from streamsql.plan import formatting, json_paths
+from streamsql.plan import constant_calls, formatting, json_paths
 from streamsql.plan.function_table import DEPTH_MAX, Types, length_at, template_of
 from streamsql.plan.functions import function_name, is_date_part
 from streamsql.plan.parameters import typed_literal
@@ -380,68 +380,6 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def groups_of(pattern: str) -> int:
-    """Count the groups of a regular expression that catch text."""
-    plain = re.sub(r"\\.|\[\^?\]?(?:\\.|[^\]])*\]", "", pattern, flags=re.DOTALL)
-    return len(re.findall(r"\((?!\?)", plain))
-
-
-def _match_parts(operands: list[exp.Expr], _types: Types) -> tuple[list[str], bool, str] | None:
-    """Give the templates of a match's parts, whether all matches are wanted, and DuckDB's flags."""
-    pattern = operands[1] if len(operands) > 1 else None
-    flags = operands[2].name if len(operands) > 2 and isinstance(operands[2], exp.Literal) else ""
-    if not isinstance(pattern, exp.Literal) or not pattern.is_string or set(flags) - set("gi"):
-        return None
-    options = ", 'i'" if "i" in flags else ""
-    count = groups_of(pattern.name)
-    return [str(g) for g in (range(1, count + 1) if count else (0,))], "g" in flags, options
-
-
-def _regexp_match(operands: list[exp.Expr], types: Types) -> str | None:
-    found = _match_parts(operands, types)
-    if found is None:
-        return "error('{0A000} regexp_match takes a pattern that is written out')"
-    groups, _, options = found
-    parts = ", ".join(f"regexp_extract($1, $2, {g}{options})" for g in groups)
-    return f"CASE WHEN regexp_matches($1, $2{options}) THEN [{parts}] END"
-
-
-def _regexp_matches(operands: list[exp.Expr], types: Types) -> str | None:
-    found = _match_parts(operands, types)
-    if found is None:
-        return "error('{0A000} regexp_matches takes a pattern that is written out')"
-    groups, every, options = found
-    if not every:
-        return f"unnest(CASE WHEN regexp_matches($1, $2{options}) THEN [{_regexp_match(operands, types)}] ELSE [] END)"
-    lists = [f"regexp_extract_all($1, $2, {g}{options})" for g in groups]
-    if len(lists) == 1:
-        return f"unnest(list_transform({lists[0]}, lambda e: [e]))"
-    numbers = ", ".join(f"z[{i + 1}]" for i in range(len(lists)))
-    return f"unnest(list_transform(list_zip({', '.join(lists)}), lambda z: [{numbers}]))"
-
-
-def _regexp_replace(operands: list[exp.Expr], _types: Types) -> str | None:
-    """PostgreSQL's ``\\&`` is the whole match, ``\\0`` to DuckDB."""
-    replacement = operands[2] if len(operands) > 2 else None
-    if isinstance(replacement, exp.Literal) and r"\&" in replacement.name:
-        flags = f", {_quoted(operands[3].name)}" if len(operands) > 3 else ""
-        return f"regexp_replace($1, $2, {_quoted(replacement.name.replace(chr(92) + '&', chr(92) + '0'))}{flags})"
-    return None
-
-
-def _regexp_substr(operands: list[exp.Expr], _types: Types) -> str | None:
-    """``regexp_substr(text, pattern [, start [, n [, flags [, group]]]])``."""
-    flags = operands[4].unnest() if len(operands) > 4 else None
-    options = ""
-    if flags is not None:
-        if not isinstance(flags, exp.Literal) or set(flags.name) - set("ic"):
-            return "error('{0A000} regexp_substr takes no other flags than i and c, written out')"
-        options = ", 'i'" if "i" in flags.name else ""
-    text = "substr($1, CAST($3 AS BIGINT))" if len(operands) > 2 else "$1"
-    number, group = "$4" if len(operands) > 3 else "1", "CAST($6 AS INTEGER)" if len(operands) > 5 else "0"
-    return f"list_extract(regexp_extract_all({text}, $2, {group}{options}), {number})"
-
-
 def _normalize(operands: list[exp.Expr], _types: Types) -> str:
     form = operands[1].name.upper() if len(operands) > 1 else "NFC"
     return "nfc_normalize($1)" if form == "NFC" else "error('{0A000} the only normalization form is NFC')"
@@ -450,7 +388,7 @@ def _normalize(operands: list[exp.Expr], _types: Types) -> str:
 def _substring(operands: list[exp.Expr], types: Types) -> str | None:
     """``substring(text FROM pattern)``, and that of bytes."""
     if len(operands) > 1 and isinstance(operands[1], exp.Literal) and operands[1].is_string:
-        group = 1 if groups_of(operands[1].name) else 0
+        group = 1 if constant_calls.groups_of(operands[1].name) else 0
         return f"CASE WHEN regexp_matches($1, $2) THEN regexp_extract($1, $2, {group}) END"
     length = operands[2].unnest() if len(operands) > 2 else None
     if isinstance(length, exp.Neg):
@@ -471,6 +409,8 @@ def _nested(_operands: list[exp.Expr], _types: Types) -> str:
 
 
 _SPECIAL = {
+    "hashtext": constant_calls.hashed,
+    "hashtextextended": constant_calls.hashed,
     "cardinality": _nested,
     "normalize": _normalize,
     "pg_typeof": _pg_typeof,
@@ -480,9 +420,9 @@ _SPECIAL = {
     "format": _format,
     "jsonb_insert": json_paths.insert_template,
     "jsonb_set": json_paths.set_template,
-    "regexp_match": _regexp_match,
-    "regexp_matches": _regexp_matches,
-    "regexp_replace": _regexp_replace,
-    "regexp_substr": _regexp_substr,
+    "regexp_match": constant_calls.regexp_match,
+    "regexp_matches": constant_calls.regexp_matches,
+    "regexp_replace": constant_calls.regexp_replace,
+    "regexp_substr": constant_calls.regexp_substr,
     "substring": _substring,
 }
