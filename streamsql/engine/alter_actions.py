@@ -24,12 +24,11 @@ from streamsql.base.errors import (
 from streamsql.base.types import shown_type
 from streamsql.catalog.objects import Catalog, Table, quoted
 from streamsql.engine import foreign_keys
+from streamsql.plan.expressions import default_sql
 from streamsql.plan.fitting import fitted_sql
-from streamsql.plan.insertion import default_of
 from streamsql.sql import altering as a
 from streamsql.sql.constraints import Check, Constraint, ForeignKey, free_name, named
 from streamsql.sql.names import parted
-from streamsql.sql.render_trees import duckdb_sql
 from streamsql.sql.statements import ColumnDefinition
 
 
@@ -84,7 +83,7 @@ def _add_column(plan: Plan, action: a.AddColumn) -> None:
     plan.affected[""] = True  # of those who read all columns
     if column.numbered is not None:
         plan.numbered.append(column)
-    plan.sources[column.name] = f"CAST({duckdb_sql(default_of(column))} AS {column.type})"
+    plan.sources[column.name] = default_sql(column)
     for constraint in action.constraints:
         _add(plan, constraint)
     if action.primary_key:

@@ -29,10 +29,9 @@ from streamsql.engine.rejected import QueryFailureError
 from streamsql.engine.shared import SharedQuery, part
 from streamsql.engine.store import Store
 from streamsql.engine.view_definitions import Replacement, reorder
-from streamsql.plan.insertion import default_of
+from streamsql.plan.expressions import default_sql
 from streamsql.plan.type_names import notes_of
 from streamsql.sql.names import quote_name
-from streamsql.sql.render_trees import duckdb_sql
 from streamsql.sql.statements import CreateMaterializedView, CreateStream
 from streamsql.sql.tokens import tokenize
 
@@ -158,9 +157,7 @@ def _add(store: Store, before: Stream, grown: Stream) -> None:
     known = {c.name for c in before.columns}
     for column in grown.columns:
         if column.name not in known:
-            default = (
-                "" if column.default is None else f" DEFAULT CAST({duckdb_sql(default_of(column))} AS {column.type})"
-            )
+            default = "" if column.default is None else f" DEFAULT {default_sql(column)}"
             store.execute(f"ALTER TABLE {grown.rows_table} ADD COLUMN {quoted(column.name)} {column.type}{default}")
     names = ", ".join(quoted(c.name) for c in grown.columns)
     store.execute(f"CREATE OR REPLACE VIEW {grown.public_name} AS SELECT {names} FROM {grown.rows_table}")

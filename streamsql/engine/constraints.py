@@ -96,6 +96,8 @@ def _shown(value: object) -> str:
         return "null"
     if isinstance(value, bool):
         return "t" if value else "f"
+    if isinstance(value, list):
+        return f"{{{','.join(map(_shown, value))}}}"
     text = str(value)
     return text if len(text) <= _SHOWN_CHARACTERS_MAX else f"{text[:_SHOWN_CHARACTERS_MAX]}..."
 

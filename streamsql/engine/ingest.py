@@ -20,8 +20,7 @@ from streamsql.catalog.objects import Stream, Table, nearest, quoted
 from streamsql.engine.constraints import check_rows, null_violation
 from streamsql.engine.fitting import fitted
 from streamsql.engine.store import translated
-from streamsql.plan.insertion import default_of
-from streamsql.sql.render_trees import duckdb_sql
+from streamsql.plan.expressions import default_sql
 from streamsql.sql.sequence_names import sequence_of_default
 from streamsql.sql.statements import ColumnDefinition
 
@@ -147,8 +146,7 @@ def with_defaults(rows: pa.Table, relation: Stream | Table, cursor: duckdb.DuckD
     if not defaults:
         return rows
     items = ", ".join(
-        f"coalesce(CAST({quoted(c.name)} AS {c.type}), CAST({duckdb_sql(default_of(c))} AS {c.type})) AS {quoted(c.name)}"
-        for c in defaults
+        f"coalesce(CAST({quoted(c.name)} AS {c.type}), {default_sql(c)}) AS {quoted(c.name)}" for c in defaults
     )
     with translated():
         cursor.register("__given", rows)
@@ -201,7 +199,7 @@ def _cast(rows: pa.Table, relation: Stream | Table, cursor: duckdb.DuckDBPyConne
             if pa.types.is_string(rows.schema.field(column.name).type) and column.type.startswith(("STRUCT", "MAP")):
                 source = f"CAST({source} AS JSON)"
         else:
-            source = duckdb_sql(default_of(column))
+            source = default_sql(column)
         value = f"CAST({source} AS {column.type})"
         carried = carried_as(column.type)
         items.append(f"{value if carried == column.type else f'CAST({value} AS {carried})'} AS {quoted(column.name)}")

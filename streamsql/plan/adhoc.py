@@ -47,8 +47,7 @@ from streamsql.plan.assignment import mismatch
 from streamsql.plan.ctes import is_cte, visible_ctes
 from streamsql.plan.dialects import as_our_own
 from streamsql.plan.fitting import fitted_tree
-from streamsql.plan.functions import Asker, function_name, refuse_functions, refuse_session_functions, session_value
-from streamsql.plan.insertion import default_of
+from streamsql.plan.functions import Asker, function_name, refuse_functions, session_value
 from streamsql.plan.macros import write_out
 from streamsql.plan.modifiers import modifiers
 from streamsql.plan.naming import SEQUENCE
@@ -221,21 +220,6 @@ def change_tree(tree: exp.Expr, statement: Statement, table: Table, scope: Scope
     _resolve_names(tree, statement, replace(scope, provide=_refuse_standard))
     _fit_assigned(tree, table)
     return write_out(_answered(tree, statement, scope))
-
-
-def check_default(column: ColumnDefinition, statement: Statement, scope: Scope) -> None:
-    """Raise StreamSQLError where a column's DEFAULT cannot be one."""
-    expression = column.default
-    assert expression is not None
-    refuse_functions(expression, statement)
-    refuse_session_functions(expression, statement, "a DEFAULT expression")
-    for kind, what in ((exp.Query, "a subquery"), (exp.Column, "a column"), (exp.AggFunc, "an aggregate")):
-        found = expression.find(kind)
-        if found is not None:
-            raise FeatureNotSupported(
-                f"{what} cannot be used in a DEFAULT expression", position=position_of(found, statement)
-            )
-    scope.describe(f"SELECT CAST({duckdb_sql(default_of(column))} AS {column.type})")
 
 
 def _answered(tree: exp.Expr, statement: Statement, scope: Scope) -> exp.Expr:

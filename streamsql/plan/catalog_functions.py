@@ -205,7 +205,9 @@ def _rewrite_function(node: exp.Expr, statement: Statement, names: Names) -> Non
         json_aggregate(node)
         return
     if name in ("json_build_object", "jsonb_build_object"):
-        node.replace(exp.Anonymous(this="json_object", expressions=[e.copy() for e in node.iter_expressions()]))
+        made = [e.copy() for e in node.iter_expressions()]
+        made[::2] = [e if isinstance(e, exp.Literal) and e.is_string else exp.cast(e, "TEXT") for e in made[::2]]
+        node.replace(exp.Anonymous(this="json_object", expressions=made))
         return
     if (template is SETTING or name in PRIVILEGE_FUNCTIONS) and not any(True for _ in node.iter_expressions()):
         raise UndefinedFunction(f"function {name}() does not exist", position=position_of(node, statement))

@@ -56,6 +56,21 @@ def _integers(types: Types) -> WireType | None:
     return t.INT8 if t.INT8 in types else t.INT4 if all(w in (t.INT2, t.INT4) for w in types) else None
 
 
+def _isfinite(types: Types) -> str | None:
+    return "CASE WHEN $1 IS NOT NULL THEN TRUE END" if first(types) is t.INTERVAL else None
+
+
+_ARRAY_FILL = (
+    "CASE WHEN len($2) = 1 THEN list_transform(range($2[1]), lambda i: $1) "
+    "WHEN len($2) > 1 THEN error('{0A000} array_fill of several dimensions is not supported') END"
+)
+_UNITS = {"": 0, "b": 0, "bytes": 0, "kb": 1, "mb": 2, "gb": 3, "tb": 4, "pb": 5}
+_UNIT = " ".join(f"WHEN '{unit}' THEN {1024**power}" for unit, power in _UNITS.items())
+_SIZE_BYTES = (
+    r"CAST(round(CAST(regexp_extract(trim($1), '^[-+]?[0-9.]+([eE][-+]?[0-9]+)?') AS DOUBLE) * "
+    rf"CASE lower(regexp_extract(trim($1), '[a-zA-Z]*$')) {_UNIT} "
+    """ELSE CAST(error('{22023} invalid size: "' || $1 || '"') AS BIGINT) END) AS BIGINT)"""
+)
 _HALF = "CASE WHEN $1 < 0 THEN -1 WHEN $1 > 0 THEN 1 WHEN $1 = 0 THEN 0 END"
 _MICROSECONDS = "CAST(epoch_us($1) AS HUGEINT)"
 _DAY = 86_400_000_000
@@ -211,6 +226,11 @@ FUNCTIONS: dict[str, Function] = {
     "ceil": Function(_decimal_or_double),
     "ceiling": Function(_decimal_or_double),
     "cosd": Function(t.FLOAT8, "round(cos(radians($1)), 15)"),
+    "acosd": Function(t.FLOAT8, "round(degrees(acos($1)), 13)"),
+    "asind": Function(t.FLOAT8, "round(degrees(asin($1)), 13)"),
+    "atan2d": Function(t.FLOAT8, "round(degrees(atan2($1, $2)), 13)"),
+    "atand": Function(t.FLOAT8, "round(degrees(atan($1)), 13)"),
+    "cotd": Function(t.FLOAT8, "round(cot(radians($1)), 15)"),
     "degrees": Function(t.FLOAT8),
     "div": Function(t.NUMERIC),
     "factorial": Function(t.NUMERIC),
@@ -230,6 +250,8 @@ FUNCTIONS: dict[str, Function] = {
     "tand": Function(t.FLOAT8, "round(tan(radians($1)), 15)"),
     "trim_scale": Function(t.NUMERIC, "CAST($1 AS DECIMAL(38,10))"),
     "trunc": Function(_decimal_or_double),
+    "uuid_generate_v4": Function(t.UUID, "uuid()"),
+    "uuid_nil": Function(t.UUID, "CAST('00000000-0000-0000-0000-000000000000' AS UUID)"),
     "width_bucket": Function(t.INT4, _width_bucket),
     # text and bytes
     "chr": Function(t.TEXT, "CASE WHEN $1 = 0 THEN error('{54000} null character not permitted') ELSE chr($1) END"),
@@ -252,7 +274,7 @@ FUNCTIONS: dict[str, Function] = {
     "array_append": Function(first),
     "array_cat": Function(first, "list_concat($1, $2)"),
     "array_dims": Function(t.TEXT, _DIMENSIONS),
-    "array_fill": Function(_array_of_first, "list_transform(range($2[1]), lambda i: $1)"),
+    "array_fill": Function(_array_of_first, _ARRAY_FILL),
     "array_ndims": Function(t.INT4, _NDIMS),
     "array_positions": Function(t.INT4.array, _ARRAY_POSITIONS),
     "array_prepend": Function(first, "list_prepend($2, $1)"),  # the stock parser has the array first
@@ -293,7 +315,12 @@ FUNCTIONS: dict[str, Function] = {
     # times
     "age": Function(t.INTERVAL),
     "date_bin": Function(_second, "time_bucket(CAST($1 AS INTERVAL), $2, $3)"),
-    "isfinite": Function(t.BOOL),
+    "isfinite": Function(t.BOOL, _isfinite),
+    "pg_client_encoding": Function(t.NAME, "'UTF8'"),
+    "pg_jit_available": Function(t.BOOL, "FALSE"),
+    "pg_size_bytes": Function(t.INT8, _SIZE_BYTES),
+    "hashtext": Function(t.INT4),
+    "hashtextextended": Function(t.INT8),
     "justify_hours": Function(t.INTERVAL, _JUSTIFIED_HOURS),
     "make_date": Function(t.DATE, lambda types: _DATE if len(types) == 3 else None),
     "make_time": Function(t.TIME),

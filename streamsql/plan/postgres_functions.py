@@ -19,9 +19,10 @@ from streamsql.base import types as t
 from streamsql.base.errors import InvalidParameterValue, UndefinedFunction
 from streamsql.base.limits import Limits
 from streamsql.base.types import WireType, type_name
-from streamsql.plan import formatting, json_paths
+from streamsql.plan import constant_calls, formatting, json_paths
 from streamsql.plan.function_table import DEPTH_MAX, Types, length_at, template_of
 from streamsql.plan.functions import function_name, is_date_part
+from streamsql.plan.parameters import typed_literal
 from streamsql.plan.result_types import INTEGERS, ResultTypes, named_type
 from streamsql.plan.text_output import is_plain, text_sql
 from streamsql.sql.statements import Statement
@@ -35,8 +36,8 @@ _NUMBERS = (*INTEGERS, t.NUMERIC, t.FLOAT4, t.FLOAT8)
 _ARITHMETIC = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod)
 
 # operator -> function of JSON
-_MAP_1, _MAP_2 = "CAST($1 AS MAP(VARCHAR, JSON))", "CAST($2 AS MAP(VARCHAR, JSON))"
-_AS_LIST = "CASE WHEN json_type({0}) = 'ARRAY' THEN CAST({0} AS JSON[]) ELSE [CAST({0} AS JSON)] END"
+_MAP_1, _MAP_2 = "CAST(CAST($1 AS JSON) AS MAP(VARCHAR, JSON))", "CAST(CAST($2 AS JSON) AS MAP(VARCHAR, JSON))"
+_AS_LIST = "CASE WHEN json_type({0}) = 'ARRAY' THEN CAST(CAST({0} AS JSON) AS JSON[]) ELSE [CAST({0} AS JSON)] END"
 _JSON_CONCAT = (
     f"CASE WHEN json_type($1) = 'OBJECT' AND json_type($2) = 'OBJECT' THEN to_json(map_concat({_MAP_1}, {_MAP_2})) "
     f"ELSE to_json(list_concat({_AS_LIST.format('$1')}, {_AS_LIST.format('$2')})) END"
@@ -67,6 +68,7 @@ _KEY_OPERATORS: dict[type[exp.Expr], str] = {
     exp.JSONBContainsAnyTopKeys: f"list_has_any({_KEYS}, $2)",
     exp.JSONBContainsAllTopKeys: f"list_has_all({_KEYS}, $2)",
 }
+_KEY_LISTS = (exp.JSONBContainsAnyTopKeys, exp.JSONBContainsAllTopKeys)
 _CENTURIES = {"CENTURY": 100, "MILLENNIUM": 1000}
 
 
@@ -198,6 +200,9 @@ def _operator(node: exp.Expr, one: WireType | None, other: WireType | None) -> s
         return _like_any(node)
     if isinstance(node, _ARITHMETIC):
         return _arithmetic(node, one, other)
+    keys = node.expression if isinstance(node, _KEY_LISTS) else None
+    if isinstance(keys, exp.Literal) and keys.is_string:  # '{a,b}'
+        node.set("expression", typed_literal(t.TEXT.array, keys.name))
     if one in _JSONS or (other in _JSONS and one is t.UNKNOWN):
         return _JSON_OPERATORS.get(type(node)) or _KEY_OPERATORS.get(type(node))
     if isinstance(node, (exp.ArrayContainsAll, exp.ArrayContainedBy, exp.ArrayOverlaps)):
@@ -216,7 +221,7 @@ def _like_any(node: exp.Like | exp.ILike) -> str:
 def _concatenation(one: WireType | None, other: WireType | None) -> str | None:
     if one is None or other is None:
         return None
-    if one in _JSONS and other in (*_JSONS, t.UNKNOWN):
+    if (one in _JSONS or other in _JSONS) and {one, other} <= {*_JSONS, t.UNKNOWN}:
         return _JSON_CONCAT
     if one.element is not None and other.element is not None:
         return "list_concat($1, $2)"
@@ -375,68 +380,6 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def groups_of(pattern: str) -> int:
-    """Count the groups of a regular expression that catch text."""
-    plain = re.sub(r"\\.|\[\^?\]?(?:\\.|[^\]])*\]", "", pattern, flags=re.DOTALL)
-    return len(re.findall(r"\((?!\?)", plain))
-
-
-def _match_parts(operands: list[exp.Expr], _types: Types) -> tuple[list[str], bool, str] | None:
-    """Give the templates of a match's parts, whether all matches are wanted, and DuckDB's flags."""
-    pattern = operands[1] if len(operands) > 1 else None
-    flags = operands[2].name if len(operands) > 2 and isinstance(operands[2], exp.Literal) else ""
-    if not isinstance(pattern, exp.Literal) or not pattern.is_string or set(flags) - set("gi"):
-        return None
-    options = ", 'i'" if "i" in flags else ""
-    count = groups_of(pattern.name)
-    return [str(g) for g in (range(1, count + 1) if count else (0,))], "g" in flags, options
-
-
-def _regexp_match(operands: list[exp.Expr], types: Types) -> str | None:
-    found = _match_parts(operands, types)
-    if found is None:
-        return "error('{0A000} regexp_match takes a pattern that is written out')"
-    groups, _, options = found
-    parts = ", ".join(f"regexp_extract($1, $2, {g}{options})" for g in groups)
-    return f"CASE WHEN regexp_matches($1, $2{options}) THEN [{parts}] END"
-
-
-def _regexp_matches(operands: list[exp.Expr], types: Types) -> str | None:
-    found = _match_parts(operands, types)
-    if found is None:
-        return "error('{0A000} regexp_matches takes a pattern that is written out')"
-    groups, every, options = found
-    if not every:
-        return f"unnest(CASE WHEN regexp_matches($1, $2{options}) THEN [{_regexp_match(operands, types)}] ELSE [] END)"
-    lists = [f"regexp_extract_all($1, $2, {g}{options})" for g in groups]
-    if len(lists) == 1:
-        return f"unnest(list_transform({lists[0]}, lambda e: [e]))"
-    numbers = ", ".join(f"z[{i + 1}]" for i in range(len(lists)))
-    return f"unnest(list_transform(list_zip({', '.join(lists)}), lambda z: [{numbers}]))"
-
-
-def _regexp_replace(operands: list[exp.Expr], _types: Types) -> str | None:
-    """PostgreSQL's ``\\&`` is the whole match, ``\\0`` to DuckDB."""
-    replacement = operands[2] if len(operands) > 2 else None
-    if isinstance(replacement, exp.Literal) and r"\&" in replacement.name:
-        flags = f", {_quoted(operands[3].name)}" if len(operands) > 3 else ""
-        return f"regexp_replace($1, $2, {_quoted(replacement.name.replace(chr(92) + '&', chr(92) + '0'))}{flags})"
-    return None
-
-
-def _regexp_substr(operands: list[exp.Expr], _types: Types) -> str | None:
-    """``regexp_substr(text, pattern [, start [, n [, flags [, group]]]])``."""
-    flags = operands[4].unnest() if len(operands) > 4 else None
-    options = ""
-    if flags is not None:
-        if not isinstance(flags, exp.Literal) or set(flags.name) - set("ic"):
-            return "error('{0A000} regexp_substr takes no other flags than i and c, written out')"
-        options = ", 'i'" if "i" in flags.name else ""
-    text = "substr($1, CAST($3 AS BIGINT))" if len(operands) > 2 else "$1"
-    number, group = "$4" if len(operands) > 3 else "1", "CAST($6 AS INTEGER)" if len(operands) > 5 else "0"
-    return f"list_extract(regexp_extract_all({text}, $2, {group}{options}), {number})"
-
-
 def _normalize(operands: list[exp.Expr], _types: Types) -> str:
     form = operands[1].name.upper() if len(operands) > 1 else "NFC"
     return "nfc_normalize($1)" if form == "NFC" else "error('{0A000} the only normalization form is NFC')"
@@ -445,7 +388,7 @@ def _normalize(operands: list[exp.Expr], _types: Types) -> str:
 def _substring(operands: list[exp.Expr], types: Types) -> str | None:
     """``substring(text FROM pattern)``, and that of bytes."""
     if len(operands) > 1 and isinstance(operands[1], exp.Literal) and operands[1].is_string:
-        group = 1 if groups_of(operands[1].name) else 0
+        group = 1 if constant_calls.groups_of(operands[1].name) else 0
         return f"CASE WHEN regexp_matches($1, $2) THEN regexp_extract($1, $2, {group}) END"
     length = operands[2].unnest() if len(operands) > 2 else None
     if isinstance(length, exp.Neg):
@@ -466,6 +409,8 @@ def _nested(_operands: list[exp.Expr], _types: Types) -> str:
 
 
 _SPECIAL = {
+    "hashtext": constant_calls.hashed,
+    "hashtextextended": constant_calls.hashed,
     "cardinality": _nested,
     "normalize": _normalize,
     "pg_typeof": _pg_typeof,
@@ -475,9 +420,9 @@ _SPECIAL = {
     "format": _format,
     "jsonb_insert": json_paths.insert_template,
     "jsonb_set": json_paths.set_template,
-    "regexp_match": _regexp_match,
-    "regexp_matches": _regexp_matches,
-    "regexp_replace": _regexp_replace,
-    "regexp_substr": _regexp_substr,
+    "regexp_match": constant_calls.regexp_match,
+    "regexp_matches": constant_calls.regexp_matches,
+    "regexp_replace": constant_calls.regexp_replace,
+    "regexp_substr": constant_calls.regexp_substr,
     "substring": _substring,
 }

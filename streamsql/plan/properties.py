@@ -45,7 +45,7 @@ _VOLATILE_NODES: tuple[type[exp.Expr], ...] = (
 _VOLATILE_NAMES = frozenset({
     "clock_timestamp", "current_date", "current_localtime", "current_localtimestamp", "gen_random_uuid", "get_current_time",
     "get_current_timestamp", "now", "random", "statement_timestamp", "timeofday", "today", "transaction_timestamp", "uuid",
-    "uuidv4", "uuidv7",
+    "uuid_generate_v4", "uuidv4", "uuidv7",
     # what they say is the session's, the server's, or DuckDB's own
     "current_catalog", "current_database", "current_role", "current_schema", "current_schemas", "current_user",
     "in_search_path", "pg_backend_pid", "proctime", "session_user", "sleep_ms", "stats", "user", "vector_type", "version",

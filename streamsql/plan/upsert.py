@@ -14,13 +14,15 @@ from streamsql.base.errors import (
     UndefinedObject,
     WrongObjectType,
 )
+from streamsql.base.limits import Limits
 from streamsql.catalog.objects import Stream, Table, nearest, quoted
+from streamsql.plan.expressions import expressions_sql
 from streamsql.plan.fitting import fitted_sql
 from streamsql.plan.functions import refuse_functions, refuse_session_functions
 from streamsql.plan.insertion import default_of
 from streamsql.sql.parse import position_of
 from streamsql.sql.render_trees import duckdb_sql
-from streamsql.sql.statements import Insert
+from streamsql.sql.statements import ColumnDefinition, Insert
 from streamsql.sql.trees import table_of
 
 
@@ -33,7 +35,7 @@ class Conflict:
     updates: bool
 
 
-def conflict_sql(statement: Insert, conflict: exp.Expr, relation: Stream | Table) -> Conflict:
+def conflict_sql(statement: Insert, conflict: exp.Expr, relation: Stream | Table, limits: Limits) -> Conflict:
     """Give an INSERT's ON CONFLICT clause, whose parameters have been put in. Raises StreamSQLError, with a position."""
     if not isinstance(relation, Table):
         raise WrongObjectType(
@@ -53,10 +55,24 @@ def conflict_sql(statement: Insert, conflict: exp.Expr, relation: Stream | Table
         return Conflict(f"ON CONFLICT{key} DO NOTHING", target, updates)
     if not conflict.expressions:
         raise SQLSyntaxError("ON CONFLICT DO UPDATE needs SET", hint="write DO UPDATE SET column = EXCLUDED.column")
-    assignments = ", ".join(_assignment(e, statement, relation) for e in conflict.expressions)
+    assigned = [_assignment(e, statement, relation) for e in conflict.expressions]
     where = conflict.args.get("where")
-    condition = f" WHERE {duckdb_sql(_checked(where.this, statement))}" if where is not None else ""
+    values = [_checked(value, statement) for _, value in assigned]
+    values += [_checked(where.this, statement)] if where is not None else []
+    written = _written(values, statement, relation, limits)
+    assignments = ", ".join(
+        f"{quoted(column.name)} = {fitted_sql(f'CAST({sql} AS {column.type})', column)}"
+        for (column, _), sql in zip(assigned, written, strict=False)
+    )
+    condition = f" WHERE {written[-1]}" if where is not None else ""
     return Conflict(f"ON CONFLICT{key} DO UPDATE SET {assignments}{condition}", target, updates)
+
+
+def _written(values: list[exp.Expr], statement: Insert, table: Table, limits: Limits) -> list[str]:
+    """Give the SQL of what is assigned, and of the condition; EXCLUDED is the row that was to be inserted."""
+    if all(isinstance(value, exp.Column) for value in values):
+        return [duckdb_sql(value) for value in values]
+    return expressions_sql(values, statement, limits, {table.bare: table, "excluded": table})
 
 
 def as_update(conflict: exp.OnConflict, name: str) -> exp.Expr:
@@ -97,7 +113,7 @@ def conflict_key(statement: Insert, table: Table) -> tuple[str, ...] | None:
     return matching.columns
 
 
-def _assignment(node: exp.Expr, statement: Insert, table: Table) -> str:
+def _assignment(node: exp.Expr, statement: Insert, table: Table) -> tuple[ColumnDefinition, exp.Expr]:
     if not isinstance(node, exp.EQ) or not isinstance(node.this, exp.Column):
         raise FeatureNotSupported("assignments to several columns at once are not supported", hint="assign one by one")
     name = node.this.name
@@ -111,8 +127,7 @@ def _assignment(node: exp.Expr, statement: Insert, table: Table) -> str:
     value = node.expression
     if isinstance(value, exp.Column) and not value.table and value.name.lower() == "default":
         value = default_of(column)
-    fitting = fitted_sql(f"CAST({duckdb_sql(_checked(value, statement))} AS {column.type})", column)
-    return f"{quoted(name)} = {fitting}"
+    return column, value
 
 
 def _checked(value: exp.Expr, statement: Insert) -> exp.Expr:

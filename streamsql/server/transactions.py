@@ -8,7 +8,8 @@ BEGIN ... COMMIT a transaction ends with its statement, or with the query string
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from collections.abc import Sequence as SequenceOf
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +19,7 @@ import pyarrow as pa
 
 from streamsql.base.errors import InvalidSavepoint
 from streamsql.base.limits import exceeded
-from streamsql.catalog.objects import Table
+from streamsql.catalog.objects import Sequence, Table
 from streamsql.engine.epoch import Engine
 from streamsql.engine.table_changes import TableChange
 from streamsql.engine.writes import Write
@@ -31,7 +32,7 @@ from streamsql.sql.constraints import ForeignKey
 class Savepoint:
     """What was written when it was set: the first `count` of `pending`, and `changes`. `settings` are the
     session's, `cursors` those that were open, `actions` how many notifications waited, `deferrals` what SET
-    CONSTRAINTS had said.
+    CONSTRAINTS had said, `restarts` the sequences that were to begin anew.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Savepoint:
     cursors: frozenset[str] = frozenset()
     actions: int = 0
     deferrals: dict[tuple[str, str] | None, bool] = field(default_factory=dict)
+    restarts: tuple[Sequence, ...] = ()
 
 
 class SessionTransaction:
@@ -57,9 +59,10 @@ class SessionTransaction:
         self._savepoints: list[Savepoint] = []
         # what SET CONSTRAINTS has said: whether checks are put off, of a foreign key (its table, its name) or (None) of all
         self.deferrals: dict[tuple[str, str] | None, bool] = {}  # replaced, never changed
+        self._restarts: tuple[Sequence, ...] = ()  # what begins anew with the commit
         self._actions: list[ListenTo | Notification] = []
         # does what LISTEN and NOTIFY asked for, once all that was written is durable
-        self.after_commit: Callable[[Sequence[ListenTo | Notification]], None] = lambda _: None
+        self.after_commit: Callable[[SequenceOf[ListenTo | Notification]], None] = lambda _: None
         # has something called if the client asks for the end while a commit waits for answers from outside
         self.withdrawing: Callable[[Callable[[], None]], AbstractContextManager[None]] = lambda _: nullcontext()
         # called when a transaction has ended, either way
@@ -84,7 +87,7 @@ class SessionTransaction:
 
     @property
     def dirty(self) -> bool:
-        return bool(self._pending or self._changes)
+        return bool(self._pending or self._changes or self._restarts)
 
     def pending(self) -> dict[str, pa.Table]:
         """Give the rows written so far, by relation, so that the session's own reads can see them.
@@ -119,6 +122,14 @@ class SessionTransaction:
     def private(self) -> bool:
         """Tell whether the session sees what others do not."""
         return bool(self._pending or self._changes or self._temporary)
+
+    def restart(self, sequences: Iterable[Sequence]) -> None:
+        """Let sequences begin anew once the transaction is committed."""
+        self._restarts = (*self._restarts, *sequences)
+
+    def restarts(self, sequence: Sequence) -> bool:
+        """Tell whether a sequence begins anew with the commit."""
+        return any(each.id == sequence.id for each in self._restarts)
 
     def defers(self, table: Table, key: ForeignKey) -> bool:
         """Tell whether rows are held against a foreign key at COMMIT alone."""
@@ -176,7 +187,7 @@ class SessionTransaction:
             self.ended()
 
     def _forget(self) -> None:
-        self._pending, self._changes, self._row_count = [], {}, 0
+        self._pending, self._changes, self._row_count, self._restarts = [], {}, 0, ()
 
     def roll_back(self) -> None:
         self._end()
@@ -204,8 +215,9 @@ class SessionTransaction:
             raise exceeded(limits, "savepoints_max", "the number of savepoints in a transaction")
         count, actions = len(self._pending), len(self._actions)
         made = Savepoint(
-            name, self._pending, count, self._changes, settings, self._temporary, cursors, actions, self.deferrals
-        )
+            name, self._pending, count, self._changes, settings, self._temporary, cursors, actions, self.deferrals,
+            self._restarts,
+        )  # fmt: skip
         self._savepoints.append(made)
 
     def release(self, name: str) -> None:
@@ -218,7 +230,7 @@ class SessionTransaction:
         del self._savepoints[place + 1 :]
         found = self._savepoints[place]
         self._pending, self._changes = found.pending[: found.count], found.changes
-        self._temporary, self.deferrals = found.temporary, found.deferrals
+        self._temporary, self.deferrals, self._restarts = found.temporary, found.deferrals, found.restarts
         self._row_count = sum(rows.num_rows for _, rows in self._pending)
         self._row_count += sum(change.row_count for change in self._changes.values())
         del self._actions[found.actions :]
@@ -237,10 +249,13 @@ class SessionTransaction:
         """Make what was written durable, with all its effects; returns after the epoch's commit."""
         pending, changes, temporary = self._pending, self._changes, self._temporary
         written = self.pending() if temporary else {}
-        actions = self._actions
+        actions, restarts = self._actions, self._restarts
         self._end()
         try:
             await self._commit(pending, changes, temporary, written)
+            for sequence in restarts:
+                first = partial(self._engine.sequences.set, sequence, sequence.options.first, called=False)
+                await asyncio.wrap_future(self._engine.call(first))
         finally:
             self.ended()
         if actions:

@@ -7,7 +7,7 @@ from sqlglot.tokens import TokenType
 from streamsql.base.errors import FeatureNotSupported, InvalidTableDefinition, SQLSyntaxError
 from streamsql.sql.changes import expect_columns
 from streamsql.sql.clauses import expect_query_options
-from streamsql.sql.query import parse_query, with_options
+from streamsql.sql.query import parse_query, parse_select, with_options
 from streamsql.sql.secrets import SecretReference
 from streamsql.sql.statements import (
     CreateMaterializedView,
@@ -18,9 +18,10 @@ from streamsql.sql.statements import (
     Drop,
     ObjectKind,
     OnCommit,
+    Query,
 )
 from streamsql.sql.table_elements import Elements, accept_included, check_elements, expect_elements, expect_new_name
-from streamsql.sql.tokens import Cursor, nesting
+from streamsql.sql.tokens import Cursor, is_quoted, nesting
 from streamsql.sql.unsupported import refuse, refuse_here
 from streamsql.sql.upkeep import is_storage_parameter
 
@@ -115,6 +116,42 @@ def parse_create_table(cursor: Cursor) -> CreateTable | CreateTableAs:
     )
 
 
+def parse_select_statement(cursor: Cursor) -> Query | CreateTableAs:
+    """Read a query that is a statement of its own: with INTO it makes a table."""
+    depth, before = 0, ""
+    for index, token in enumerate(cursor.rest):
+        depth += nesting(token)
+        if depth == 0 and token.text == "into" and not is_quoted(token) and before != "insert":
+            return _expect_into(cursor, index)
+        before = token.text
+    return parse_select(cursor)
+
+
+def _expect_into(cursor: Cursor, place: int) -> CreateTableAs:
+    """Read SELECT ... INTO [TEMP | UNLOGGED] [TABLE] name ..., whose INTO is the cursor's token at `place`."""
+    ahead, behind = cursor.rest[:place], cursor.rest[place + 1 :]
+    named = Cursor(cursor.text, behind, cursor.limits)
+    named.accept_any("local", "global")
+    temporary = named.accept_any("temp", "temporary") is not None
+    if not temporary:
+        named.accept("unlogged")
+    named.accept("table")
+    name = _expect_new_temporary(named) if temporary else expect_new_name(named)
+    query = parse_query(Cursor(cursor.text, [*ahead, *named.rest], cursor.limits))
+    _refuse_continuous(query)
+    on_commit = OnCommit.PRESERVE if temporary else None
+    return CreateTableAs(*cursor.source, name=name, column_names=(), query=query, on_commit=on_commit)
+
+
+def _refuse_continuous(query: Query) -> None:
+    if query.emit is not None:
+        raise FeatureNotSupported(
+            "a table cannot be made of a continuous query",
+            hint="use CREATE MATERIALIZED VIEW: it is kept up to date",
+            position=query.position + 1,
+        )
+
+
 def _expect_new_temporary(cursor: Cursor) -> str:
     """Read the name of a temporary table, which may stand in ``pg_temp``."""
     if cursor.sees("pg_temp", "."):
@@ -143,12 +180,7 @@ def _expect_query(cursor: Cursor, name: str, *, temporary: bool, if_not_exists: 
     if not tokens:
         raise cursor.error()
     query = parse_query(Cursor(cursor.text, tokens, cursor.limits))
-    if query.emit is not None:
-        raise FeatureNotSupported(
-            "a table cannot be made of a continuous query",
-            hint="use CREATE MATERIALIZED VIEW: it is kept up to date",
-            position=query.position + 1,
-        )
+    _refuse_continuous(query)
     return CreateTableAs(
         *cursor.source,
         name=name,

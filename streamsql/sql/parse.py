@@ -27,14 +27,16 @@ from streamsql.sql.definitions import (
     parse_create_table,
     parse_create_view,
     parse_drop,
+    parse_select_statement,
 )
+from streamsql.sql.extensions import parse_create_extension, parse_drop_extension
 from streamsql.sql.flows import parse_alter, parse_create_sink
 from streamsql.sql.indexes import parse_alter_index, parse_create_index, parse_drop_index
 from streamsql.sql.locks import parse_lock, parse_set_constraints
 from streamsql.sql.merging import parse_merge
 from streamsql.sql.nesting import check_nesting
 from streamsql.sql.prepared import parse_deallocate, parse_execute, parse_prepare
-from streamsql.sql.query import QUERY_WORDS, parse_explain, parse_select
+from streamsql.sql.query import QUERY_WORDS, parse_explain
 from streamsql.sql.roles import (
     ROLE_WORDS,
     parse_alter_object,
@@ -70,7 +72,7 @@ from streamsql.sql.values import literal_insert
 __all__ = ["FAMILIES", "parse", "position_of"]
 
 FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
-    **{(word,): parse_select for word in sorted(QUERY_WORDS)},
+    **{(word,): parse_select_statement for word in sorted(QUERY_WORDS)},
     **{(word,): parse_transaction for word in TRANSACTION_VERBS},
     **{("alter", word): parse_alter_role for word in ROLE_WORDS},
     **{("create", word): parse_create_role for word in ROLE_WORDS},
@@ -92,6 +94,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("cluster",): parse_cluster,
     ("comment",): parse_comment,
     ("copy",): parse_copy,
+    ("create", "extension"): parse_create_extension,
     ("create", "index"): parse_create_index,
     ("create", "unique", "index"): parse_create_index,
     ("create", "materialized"): parse_create_view,
@@ -118,6 +121,7 @@ FAMILIES: dict[tuple[str, ...], Callable[[Cursor], Statement]] = {
     ("discard",): parse_discard,
     ("do",): parse_do,
     ("drop",): parse_drop,
+    ("drop", "extension"): parse_drop_extension,
     ("drop", "index"): parse_drop_index,
     ("drop", "owned"): parse_drop_owned,
     ("drop", "schema"): parse_drop_schema,

@@ -14,6 +14,7 @@ from streamsql.sql.comments import CommentOn
 from streamsql.sql.constraints import render_constraint
 from streamsql.sql.cursor_statements import CloseCursor, DeclareCursor, Fetch
 from streamsql.sql.durations import render_duration
+from streamsql.sql.extensions import CreateExtension, DropExtension
 from streamsql.sql.flow_statements import AddColumn, AlterFlow, CreateSink, ResetStream
 from streamsql.sql.includes import render_includes
 from streamsql.sql.locks import LockTable, SetConstraints
@@ -418,6 +419,10 @@ _RENDERERS: dict[type[Statement], Callable[[Any], str]] = {
     Transaction: _transaction,
     Unlisten: lambda statement: f"UNLISTEN {'*' if statement.channel is None else quote_name(statement.channel)}",
     LockTable: _lock,
+    CreateExtension: lambda statement: f"CREATE EXTENSION IF NOT EXISTS {quote_name(statement.name)}",
+    DropExtension: lambda statement: (
+        f"DROP EXTENSION {'IF EXISTS ' * statement.if_exists}{', '.join(map(quote_name, statement.names))}"
+    ),
     SetConstraints: _set_constraints,
     Prepare: _prepare,
     ExecutePrepared: _execute,

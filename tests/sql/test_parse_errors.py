@@ -129,7 +129,8 @@ def refusal(text: str) -> StreamSQLError:
         ("BEGIN READ ^FAST", "42601", 'syntax error at or near "FAST"'),
         ("SHOW a ^b", "42601", 'syntax error at or near "b"'),
         ("SET x ^5", "42601", 'syntax error at or near "5"'),
-        ("SELECT 1 INTO ^x", "0A000", "SELECT INTO is not supported"),
+        ("SELECT 1 INTO^", "42601", "syntax error at end of input"),
+        ("SELECT * FROM (SELECT 1 INTO ^x) AS y", "0A000", "SELECT INTO is not supported"),
         (
             "WITH x AS (INSERT INTO ^t VALUES (1) RETURNING a) SELECT 1",
             "0A000",

@@ -68,6 +68,7 @@ def _of_object(catalog: Catalog, made: CatalogObject) -> Row:
         "relkind": _KINDS.get(type(made), "r"), "relnatts": len(made.columns),
         "relhasrules": isinstance(made, (PlainView, View)), "relreplident": "n" if isinstance(made, PlainView) else "d",
         "relchecks": len(made.checks) if isinstance(made, (Stream, Table)) else 0,
+        "relpersistence": "t" if isinstance(made, Table) and made.temporary else "p",
         "relhastriggers": isinstance(made, Table) and bool(made.foreign_keys or catalog.referencing(made.name)),
     }  # fmt: skip
 

@@ -30,6 +30,7 @@ from streamsql.server.statements import (
     drop,
     explain,
     explain_why,
+    extension,
     flow,
     grant,
     index,
@@ -64,6 +65,7 @@ from streamsql.sql import types as y
 from streamsql.sql.altering import AlterTable
 from streamsql.sql.blocks import DoBlock
 from streamsql.sql.comments import CommentOn
+from streamsql.sql.extensions import CreateExtension, DropExtension
 from streamsql.sql.locks import LockTable, SetConstraints
 from streamsql.sql.upkeep import Upkeep
 
@@ -136,6 +138,8 @@ HANDLERS: dict[type[s.Statement], Handler] = {
     s.Listen: Handler(channel.listen),
     s.Merge: Handler(merge.execute, types_of=merge.types_of, at_once=True),
     LockTable: Handler(lock.execute),
+    CreateExtension: Handler(extension.create),
+    DropExtension: Handler(extension.drop),
     SetConstraints: Handler(constraints.execute),
     s.Notify: Handler(channel.notify),
     s.Prepare: Handler(prepared.prepare),

@@ -11,7 +11,7 @@ from streamsql.base.errors import FeatureNotSupported, ObjectInUse, StreamSQLErr
 from streamsql.catalog.objects import CatalogObject, Table, nearest
 from streamsql.catalog.rights import kind, require_owner
 from streamsql.engine import altering
-from streamsql.plan.adhoc import check_default
+from streamsql.plan.expressions import check_default
 from streamsql.plan.naming import Lookup
 from streamsql.plan.places import located
 from streamsql.server.context import Context, Values

@@ -18,8 +18,9 @@ from streamsql.connectors.inferring import inferred
 from streamsql.connectors.source import Surroundings
 from streamsql.engine import definitions, view_definitions
 from streamsql.engine.building import Building
-from streamsql.plan.adhoc import adhoc_query, check_default
+from streamsql.plan.adhoc import adhoc_query
 from streamsql.plan.continuous import require_sources
+from streamsql.plan.expressions import check_default
 from streamsql.plan.places import located
 from streamsql.plan.plain_views import opened_in
 from streamsql.plan.result_types import is_named

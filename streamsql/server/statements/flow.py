@@ -25,7 +25,7 @@ from streamsql.engine import sinks, sources
 from streamsql.engine.columns import add_stream_column
 from streamsql.engine.positions import StreamProgress
 from streamsql.engine.view_definitions import reset_stream
-from streamsql.plan.adhoc import check_default
+from streamsql.plan.expressions import check_default
 from streamsql.plan.places import located
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done, notice

@@ -27,7 +27,7 @@ async def execute(context: Context, statement: Insert, values: Values) -> Done |
     if clause.find(exp.Parameter):
         types = values.types or await context.reads.run(lambda cursor: types_of(context, statement, (), cursor))
         clause = substituted(clause, types, values.texts or None)
-    conflict = conflict_sql(statement, clause, relation)
+    conflict = conflict_sql(statement, clause, relation, context.limits)
     assert isinstance(relation, Table)
     rows = await rows_of(context, statement, values, relation)
     try:

@@ -1,0 +1,13 @@
+CREATE TABLE rows (a INT, b TEXT);
+INSERT INTO rows VALUES (1, 'x'), (2, 'y'), (3, NULL);
+SELECT a, b INTO copied FROM rows WHERE a > 1;
+SELECT * FROM copied ORDER BY a;
+SELECT a * 2 AS doubled INTO TEMP TABLE briefly FROM rows;
+SELECT * FROM briefly ORDER BY 1;
+SELECT relname, relpersistence FROM pg_class WHERE relname IN ('briefly', 'copied') ORDER BY 1;
+WITH w AS (SELECT a FROM rows) SELECT a INTO UNLOGGED TABLE of_with FROM w ORDER BY a LIMIT 2;
+SELECT * FROM of_with ORDER BY 1;
+SELECT 1 AS one INTO of_one UNION ALL SELECT 2;
+SELECT * FROM of_one ORDER BY 1;
+SELECT * INTO copied FROM rows;
+SELECT * INTO FROM rows;

@@ -1,0 +1,13 @@
+CREATE TABLE tallied (id INT PRIMARY KEY, n INT DEFAULT 7 / 2, big BIGINT, label TEXT DEFAULT 'a' || 'b', amount NUMERIC(10, 2), tags TEXT[] DEFAULT '{}'::text[], doc JSONB DEFAULT '{"a": 1}'::jsonb, day DATE DEFAULT date '2020-01-31' + 1);
+INSERT INTO tallied (id) VALUES (1) RETURNING *;
+INSERT INTO tallied DEFAULT VALUES;
+INSERT INTO tallied (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET n = tallied.n / 2, big = EXCLUDED.n * 10 / 4, label = tallied.label || '-' || EXCLUDED.id, amount = tallied.n / 2.0, day = EXCLUDED.day + 1 RETURNING *;
+INSERT INTO tallied AS c (id, n) VALUES (1, 9) ON CONFLICT (id) DO UPDATE SET n = c.n + EXCLUDED.n, tags = c.tags || ARRAY['x'] WHERE c.n % 2 = 1 RETURNING n, tags;
+INSERT INTO tallied AS c (id, n) VALUES (1, 9) ON CONFLICT (id) DO UPDATE SET n = c.n + EXCLUDED.n WHERE c.n % 2 = 1 RETURNING n, tags;
+INSERT INTO tallied (id, label) VALUES (1, NULL), (2, 'two') ON CONFLICT (id) DO UPDATE SET label = coalesce(EXCLUDED.label, tallied.label, 'none') || left('xyz', -1), n = greatest(tallied.n, length(tallied.label)) RETURNING id, n, label;
+INSERT INTO tallied (id, label) VALUES (2, 'x') ON CONFLICT (id) DO UPDATE SET label = DEFAULT, n = DEFAULT RETURNING id, n, label;
+INSERT INTO tallied (id) VALUES (2) ON CONFLICT (id) DO UPDATE SET n = tallied.n / 0;
+INSERT INTO tallied (id) VALUES (2) ON CONFLICT (id) DO UPDATE SET n = tallied.nosuch;
+INSERT INTO tallied (id) VALUES (2) ON CONFLICT (id) DO UPDATE SET n = 'x';
+INSERT INTO tallied (id) VALUES (2) ON CONFLICT (id) DO UPDATE SET n = CASE WHEN EXCLUDED.label ~ 'a' THEN 5 ELSE 6 END, doc = tallied.doc || '{"b": 2}' RETURNING n, doc;
+SELECT id, n, big, label, amount, day FROM tallied ORDER BY id;
