@@ -1,0 +1,1 @@
+"""A Django application, as `manage.py startapp` lays one out."""
