@@ -4,7 +4,7 @@ A deliverer takes whole epochs from the outbox, by memory where it keeps up, els
 sink, and when that has them for good, lets the engine drop them. It never holds the engine: what is not delivered waits on
 disk, up to `outbox_rows_max`, and from there on sources wait and clients are refused. What the other side says that it holds
 already is left out, so a crash between a delivery and its note repeats nothing where the sink keeps such notes
-(`sink.Sink.delivered`). There the engine is told of deliveries a few times a second, else of each at once.
+(`sink.Sink.delivered`). There the engine is told of deliveries once a second, or when they rest, else of each at once.
 """
 
 from __future__ import annotations
@@ -33,8 +33,15 @@ from streamsql.engine.outbox import SinkProgress
 
 log = structlog.get_logger()
 
-# So long the engine may not know of a delivery of which the other side keeps a note: it costs the engine a transaction.
-NOTE_SECONDS = 0.25
+# The engine is told of deliveries of which the other side keeps a note when there has been none for so long, and while there
+# are some so often: each time costs it a transaction.
+NOTE_REST_SECONDS = 0.25
+NOTE_SECONDS_MAX = 1.0
+
+
+def note_due(first: float, last: float) -> float:
+    """Tell when the engine is to be told of deliveries of which the `first` and the `last` were at these seconds."""
+    return min(last + NOTE_REST_SECONDS, first + NOTE_SECONDS_MAX)
 
 
 class Deliverers:
@@ -102,6 +109,7 @@ class Deliverer(threading.Thread):
         self._backoff = Backoff()
         self._open: Sink | None = None
         self._keeps_notes = False
+        self._unnoted_since: float | None = None
         self._note_due: float | None = None  # when to tell the engine of what has been delivered
         self._unnoted = 0  # rows of it
         self._epoch = engine.sinks[sink.name].delivered_epoch
@@ -231,14 +239,16 @@ class Deliverer(threading.Thread):
         self._epoch = delivery.last_epoch
         self._unnoted += delivery.rows.num_rows
         if self._keeps_notes:
-            self._note_due = self._note_due or time.monotonic() + NOTE_SECONDS
+            now = time.monotonic()
+            self._unnoted_since = self._unnoted_since or now
+            self._note_due = note_due(self._unnoted_since, now)
         else:
             self._let_go(self._epoch)
         return True
 
     def _let_go(self, epoch: int) -> None:
         self._engine.call(lambda: sinks.delivered(self._engine, self._sink, epoch)).result()
-        self._epoch, self._unnoted, self._note_due = epoch, 0, None
+        self._epoch, self._unnoted, self._unnoted_since, self._note_due = epoch, 0, None, None
 
     def _close(self) -> None:
         opened, self._open = self._open, None

@@ -98,7 +98,12 @@ def _recomputed(recomputed: Recomputed, outputs: str) -> list[str]:
         return [name, output, f"keys: {', '.join(part.keys)}", *found, why]
     if isinstance(part, Tail):
         name = f"Recompute touched keys from their first changed row on and compare  (strategy: {Strategy.RECOMPUTE.value})"
-        return [name, output, f"keys: {', '.join(part.keys) or 'none'}", f"order: {part.order}"]
+        return [
+            name,
+            output,
+            f"keys: {', '.join(part.keys) or 'none'}",
+            f"order: {part.order}{', descending' if part.descending else ''}",
+        ]
     if recomputed.inner is not None:
         assert recomputed.inner.recomputed is not None
         inside = _recomputed(recomputed.inner.recomputed, "")

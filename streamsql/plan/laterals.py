@@ -238,7 +238,8 @@ class _Lateral:
                 raise FeatureNotSupported(
                     "a lateral subquery cannot read a stream, table or view in append mode",
                     detail=f"it reads {table.name}",
-                    hint="join with it: on a time condition that both bounds, or FOR SYSTEM_TIME AS OF PROCTIME()",
+                    hint="join with it: on a time condition that both bounds, or FOR SYSTEM_TIME AS OF PROCTIME(), which "
+                    "a plain LATERAL (SELECT ... FROM t FOR SYSTEM_TIME AS OF PROCTIME() WHERE ...) may say; or EMIT UPDATE",
                     position=position_of(table.this, self.query),
                 )
         as_subqueries(tree, self.query)

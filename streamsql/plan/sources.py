@@ -19,6 +19,7 @@ from streamsql.base.limits import Limits
 from streamsql.catalog.objects import Catalog, OutputColumn, PlainView, Stream, Table, View
 from streamsql.plan.arrivals import by_arrival, refuse_in_joins
 from streamsql.plan.bounds import Bounds, bounds_of
+from streamsql.plan.lateral_lookups import lookups_as_joins
 from streamsql.plan.laterals import laterals_as_joins
 from streamsql.plan.nodes import ContinuousPlan, Describe, Window
 from streamsql.plan.origins import Inner, Origin, Rank, StreamScan, Union, ViewScan
@@ -70,6 +71,7 @@ class Sources:
             return None
         if self.query.emit is EmitMode.APPEND:
             laterals_as_joins(tree)
+            lookups_as_joins(tree, self.catalog)
             self._list_sessions(tree)
             if windowed.windows_in(tree):
                 return Derived(windowed.NAME, windowed.windowed(self, tree))

@@ -22,7 +22,7 @@ from streamsql.base.errors import (
 )
 from streamsql.base.limits import Limits
 from streamsql.connectors import SINKS
-from streamsql.connectors.delivering import Deliverers
+from streamsql.connectors.delivering import Deliverers, note_due
 from streamsql.connectors.outboxes import Outgoing
 from streamsql.connectors.sink import Delivery
 from tests.connectors.memory_sink import MemoryConnector, OtherSide
@@ -249,6 +249,12 @@ def test_a_sink_that_keeps_up_gets_from_memory_what_the_outbox_holds(side: Other
         assert read == before
         assert side.values[0] == side.values[1]
         assert side.values[2] == (None,) * 7
+
+
+def test_the_engine_is_told_when_deliveries_rest_and_once_a_second_while_they_do_not():
+    assert note_due(first=10.0, last=10.0) == 10.25
+    assert note_due(first=10.0, last=10.5) == 10.75
+    assert note_due(first=10.0, last=10.9) == 11.0
 
 
 def test_what_was_delivered_in_vain_comes_again_with_what_came_meanwhile(side: OtherSide):

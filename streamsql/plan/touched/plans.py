@@ -151,10 +151,11 @@ class Touched:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Window functions over ascending rows, of which an epoch changes those of a key from the first changed one on.
+    """Window functions over ordered rows, of which an epoch changes those of a key from the first changed one on.
 
     The fields are those of `Touched`; the last of `places` holds the order's value. A row in `TOUCHED` has, after the key, the
-    place from which on rows change (``cut``), and from which on they are read (``since``); NULL is the last place.
+    place from which on rows change (``cut``), and from which on they are read (``since``); NULL is the last place, and where
+    the order is descending the first.
 
     changed    SQL of the rows of `TOUCHED`
     order      what the rows are ordered by first, for people
@@ -169,6 +170,7 @@ class Tail:
     scans: tuple[Source, ...]
     changed: str
     order: str
+    descending: bool = False
     crossing: tuple[str, ...] = ()
 
     @property
@@ -181,21 +183,29 @@ class Tail:
         """SQL of the condition that a row of the result is one that an epoch may change."""
         keys = [f"{touched}.k{i} IS NOT DISTINCT FROM {result}.{p}" for i, p in enumerate(self.places[:-1])]
         place = f"{result}.{self.places[-1]}"
-        return " AND ".join([*keys, f"({place} >= {touched}.cut OR {place} IS NULL)"])
+        return " AND ".join([*keys, f"({from_on(place, f'{touched}.cut', descending=self.descending)})"])
 
     @property
     def near(self) -> str:
         """SQL of a cheap condition that all those rows of the result meet."""
-        return after(self.places[-1], "cut")
+        return after(self.places[-1], "cut", descending=self.descending)
 
     def touched(self, changed: frozenset[str]) -> str:  # noqa: ARG002  # there is one source
         """SQL of the rows of `TOUCHED` in an epoch."""
         return self.changed
 
 
-def after(order: str, place: str) -> str:
-    """SQL of the condition that a row is not before all places in `TOUCHED`, of which NULL is the last."""
-    return f"({order} >= (SELECT min({place}) FROM {TOUCHED}) OR {order} IS NULL)"
+def from_on(order: str, place: str, *, descending: bool) -> str:
+    """SQL of the condition that a row is at a place or behind it. NULL is more than all values."""
+    return f"{order} <= {place} OR {place} IS NULL" if descending else f"{order} >= {place} OR {order} IS NULL"
+
+
+def after(order: str, place: str, *, descending: bool) -> str:
+    """SQL of the condition that a row is not before all places in `TOUCHED`."""
+    if not descending:
+        return f"({order} >= (SELECT min({place}) FROM {TOUCHED}) OR {order} IS NULL)"
+    any_first = f"(SELECT count(*) > count({place}) FROM {TOUCHED})"
+    return f"({order} <= (SELECT max({place}) FROM {TOUCHED}) OR {any_first})"
 
 
 Keyed = Touched | Tail

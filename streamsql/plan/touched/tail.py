@@ -9,6 +9,8 @@ Where no frame goes on to the end of its key, a row's values follow from it and 
 change keep what they have; those from there on are computed over a state of all that was before (`plan.over`), and over the
 rows that frames of a bounded width reach. Nothing is kept for it: the state is made of the kept rows by one GROUP BY, which
 takes a fraction of what the window functions over them do. It does not matter which rows come and go, nor in which order.
+
+A descending order is the same the other way round: NULL, more than all values, is then its first place and not its last.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from streamsql.plan.over.frames import CURRENT, Edge, Frame, frame_of
 from streamsql.plan.over.taking import Taking, core
 from streamsql.plan.touched.blocks import Block, NotKeyed, Scan
 from streamsql.plan.touched.choose import people, read_query, source_of
-from streamsql.plan.touched.plans import TOUCHED, Source, Tail, after, changes_name
+from streamsql.plan.touched.plans import TOUCHED, Source, Tail, after, changes_name, from_on
 from streamsql.plan.touched.text import at_scan
 from streamsql.sql.render_trees import duckdb_sql
 from streamsql.sql.statements import Query
@@ -81,9 +83,10 @@ def tail_of(
 
 @dataclass(frozen=True, slots=True)
 class _Distances:
-    """How far a change reaches on (`ahead`), and how far back what it changes looks: rows, and SQL of a range."""
+    """How far a change reaches on (`ahead`), and how far back what it changes looks: rows, values, and SQL of a range."""
 
     rows: int
+    values: int
     ranges: tuple[str, ...]
 
 
@@ -109,13 +112,14 @@ class _Tail:
         where = block.tree.args.get("where")
         self.where = duckdb_sql(where.this) if where is not None else ""
         self.alias = quoted(scan.alias)
+        self.descending = False
 
     def planned(self) -> Tail:
         taking, count = self.taking, len((self.outer[0] if self.outer else self.block).names)
         items = [taking.item(item) for node in self.block.tree.expressions for item in self._written_out(node)]
         qualify = self.block.tree.args.get("qualify")
         condition = None if qualify is None else taking.above(taking.named(qualify.this))
-        keys, order = self._keys_and_order()
+        keys, order, self.descending = self._keys_and_order()
         frames = self._frames(order)
         over = self._over(keys, frames)
         back, ahead = self._distances(frames, over)
@@ -125,11 +129,14 @@ class _Tail:
         by = [at_scan(self.scan, c) for c in canonical]
         self._hand_up([f"{quoted(c)} AS __h{i}" for i, c in enumerate(hidden)], items, condition)
         whole = self._select(names, over, self._input(""), self._input("", "false"))
-        rows, before = self._input(self._from_on(by), near=after(by[-1], "since")), self._input(self._before(by))
+        rows, before = (
+            self._input(self._from_on(by), near=after(by[-1], "since", descending=self.descending)),
+            self._input(self._before(by)),
+        )
         again = self._select(names, over, rows, before)
         tail = Tail(
             tuple(people(self.block, c) for c in canonical[:-1]), tuple(names[count:]), (), len(hidden), whole, "",
-            (self.source,), self._changed(by, back, ahead), people(self.block, canonical[-1]),
+            (self.source,), self._changed(by, back, ahead), people(self.block, canonical[-1]), self.descending,
         )  # fmt: skip
         again = f"SELECT r.* FROM ({again}) AS r SEMI JOIN {TOUCHED} ON {tail.meets('r', TOUCHED)}"
         tail = replace(tail, types=self._types(tail.changed), again=again)
@@ -144,8 +151,8 @@ class _Tail:
             return [node]
         return [exp.alias_(exp.column(n, self.scan.alias, quoted=True), n, quoted=True) for n in self.scan.columns]
 
-    def _keys_and_order(self) -> tuple[tuple[str, ...], str]:
-        """Give the columns that all windows are over: their keys, and the first that they are ordered by."""
+    def _keys_and_order(self) -> tuple[tuple[str, ...], str, bool]:
+        """Give the columns that all windows are over: their keys, and the first that they are ordered by, and whether down."""
         first, *others = self.taking.windows
         keys = first.keys
         if any(set(w.keys) != set(keys) for w in others):
@@ -154,15 +161,17 @@ class _Tail:
             (w.terms[0].column, w.terms[0].descending, w.terms[0].nulls_first) for w in self.taking.windows if w.terms
         }
         column, descending, nulls_first = next(iter(orders), ("", True, True))
-        if len(orders) != 1 or descending or nulls_first or any(not w.terms or w.arrival for w in self.taking.windows):
-            raise NotKeyed("its window functions have no ascending order that is that of all")
-        return keys, column
+        if len(orders) != 1 or any(not w.terms or w.arrival for w in self.taking.windows):
+            raise NotKeyed("its window functions have no order that is that of all")
+        if descending is not nulls_first:
+            raise NotKeyed("the order of its window functions does not take NULL for more than all values")
+        return keys, column, descending
 
     def _frames(self, order: str) -> list[Frame]:
         timed = self._type(order) in _TIMES
         frames = [frame_of(w.spec, self.query, ordered=True, timed=timed) for w in self.taking.windows]
         for window, frame in zip(self.taking.windows, frames, strict=True):
-            if frame.to_end or isinstance(core(window), WHOLE_ONLY) or frame.back.times or frame.ahead.times:
+            if frame.to_end or isinstance(core(window), WHOLE_ONLY):
                 raise NotKeyed("a window function needs all rows of its key")
         return frames
 
@@ -217,7 +226,7 @@ class _Tail:
                 raise NotKeyed(f"a frame is a range of {order.lower()}")
             else:
                 ranges = [_whole_number(e) for e in edges]
-            found.append(_Distances(reach.rows or 0, tuple(ranges)))
+            found.append(_Distances(reach.rows or 0, reach.times or 0, tuple(ranges)))
         return found[0], found[1]
 
     def _hand_up(self, hidden: list[str], items: list[exp.Expr], condition: exp.Expr | None) -> None:
@@ -266,11 +275,11 @@ class _Tail:
 
     def _from_on(self, by: list[str]) -> str:
         """Rows that are read."""
-        return self._touched(by, f"{by[-1]} >= {TOUCHED}.since OR {by[-1]} IS NULL")
+        return self._touched(by, from_on(by[-1], f"{TOUCHED}.since", descending=self.descending))
 
     def _before(self, by: list[str]) -> str:
         """Rows of which a state is made."""
-        return self._touched(by, _is_before(by[-1], f"{TOUCHED}.since"))
+        return self._touched(by, self._is_before(by[-1], f"{TOUCHED}.since"))
 
     def _select(self, names: list[str], over: Over, rows: str, gone: str) -> str:
         state = f"({stages.fresh(over, gone)})" if over.counted else None
@@ -285,31 +294,61 @@ class _Tail:
         names = [f"k{i}" for i in range(len(by) - 1)]
         places = ", ".join(f"{k} AS {n}" for k, n in zip(by, [*names, "cut"], strict=True))
         group = f" GROUP BY {', '.join(names)}" if names else " HAVING count(*) > 0"
+        earliest = f"{self._first('cut')} AS cut"
         first = (
-            f"SELECT {', '.join([*names, 'min(cut) AS cut'])} "
+            f"SELECT {', '.join([*names, earliest])} "
             f"FROM (SELECT {places} FROM ({self.source.changes()}) AS {self.alias}){group}"
         )
-        cut = ", ".join([*(f"t0.{n}" for n in names), f"{_least('t0.cut', ahead)} AS cut"])
-        since = ", ".join([*(f"t1.{n}" for n in names), "t1.cut", f"{_least('t1.cut', back)} AS since"])
+        cut = ", ".join([*(f"t0.{n}" for n in names), f"{self._earlier('t0.cut', ahead)} AS cut"])
+        since = ", ".join([*(f"t1.{n}" for n in names), "t1.cut", f"{self._earlier('t1.cut', back)} AS since"])
         return (
             f"WITH t0 AS ({first}), t1 AS (SELECT {cut} FROM t0{self._reached(by, 't0', ahead)}) "
             f"SELECT {since} FROM t1{self._reached(by, 't1', back)}"
         )
 
     def _reached(self, by: list[str], given: str, reach: _Distances) -> str:
-        """SQL that joins what lies so many rows before a place: ``v``, or the first row."""
-        if not reach.rows:
-            return ""
-        keys = "".join(f"t.k{i}, " for i in range(len(by) - 1))
-        rows = f"SELECT * FROM {self.relation.rows_table} AS {self.alias}{f' WHERE {self.where}' if self.where else ''}"
-        on = " AND ".join([
-            *(f"t.k{i} IS NOT DISTINCT FROM {k}" for i, k in enumerate(by[:-1])), f"({_is_before(by[-1], 't.cut')})",
-        ])  # fmt: skip
-        group = f" GROUP BY {keys[:-2]}" if keys else ""
-        last = f"max({by[-1]}, {reach.rows})[-1] AS v"
-        found = f"SELECT {keys}{last} FROM ({rows}) AS {self.alias} JOIN {given} AS t ON {on}{group}"
-        same = " AND ".join(f"r.k{i} IS NOT DISTINCT FROM {given}.k{i}" for i in range(len(by) - 1)) or "true"
-        return f" LEFT JOIN ({found}) AS r ON {same}"
+        """SQL that joins what lies so many rows, and values, before a place: ``v`` and ``u``, or the first row."""
+        found = [(reach.rows, "", "v"), (reach.values, "DISTINCT ", "u")]
+        return "".join(
+            self._joined_before(by, given, count, different, name) for count, different, name in found if count
+        )
+
+    def _joined_before(self, by: list[str], given: str, count: int, different: str, name: str) -> str:
+        keys = [f"k{i}" for i in range(len(by) - 1)]
+        rows = f"{self.relation.rows_table} AS {self.alias}{f' WHERE {self.where}' if self.where else ''}"
+        places = ", ".join(f"{sql} AS {n}" for sql, n in zip(by, [*keys, "place"], strict=True))
+        on = [*(f"t.{k} IS NOT DISTINCT FROM p.{k}" for k in keys), f"({self._is_before('p.place', 't.cut')})"]
+        group = f" GROUP BY {', '.join(f't.{k}' for k in keys)}" if keys else ""
+        # of a descending order the first place, NULL, is not counted: with fewer rows than that all are meant
+        last = f"CASE WHEN count(place) >= {count} THEN min(place, {count})[-1] END"
+        last = last if self.descending else f"max(place, {count})[-1]"
+        found = (
+            f"SELECT {''.join(f't.{k}, ' for k in keys)}{last} AS v "
+            f"FROM (SELECT {different}{places} FROM {rows}) AS p JOIN {given} AS t ON {' AND '.join(on)}{group}"
+        )
+        same = " AND ".join(f"{name}.{k} IS NOT DISTINCT FROM {given}.{k}" for k in keys) or "true"
+        return f" LEFT JOIN ({found}) AS {name} ON {same}"
+
+    def _is_before(self, order: str, place: str) -> str:
+        """SQL of the condition that a row comes before a place."""
+        if self.descending:
+            return f"{order} > {place} OR ({order} IS NULL AND {place} IS NOT NULL)"
+        return f"{order} < {place} OR ({place} IS NULL AND {order} IS NOT NULL)"
+
+    def _first(self, places: str) -> str:
+        """SQL of the first of some places, as an aggregate."""
+        return f"CASE WHEN count(*) = count({places}) THEN max({places}) END" if self.descending else f"min({places})"
+
+    def _earlier(self, cut: str, reach: _Distances) -> str:
+        """SQL of the place that lies so far before another."""
+        rows = [*(["v.v"] if reach.rows else []), *(["u.v"] if reach.values else [])]
+        if self.descending:
+            found = [cut, *(f"{cut} + {r}" for r in reach.ranges), *rows]
+            known = " AND ".join(f"{place} IS NOT NULL" for place in [cut, *rows])
+            return f"CASE WHEN {known} THEN greatest({', '.join(found)}) END" if len(found) > 1 else cut
+        # NULL, the last place of all, counts for nothing
+        found = [cut, *(f"{cut} - {r}" for r in reach.ranges), *rows]
+        return f"least({', '.join(found)})" if len(found) > 1 else cut
 
     def _types(self, changed: str) -> tuple[str, ...]:
         return tuple(c.type for c in self.describe(self._described(changed)))
@@ -326,17 +365,6 @@ class _Tail:
             raise NotKeyed("its columns would have other types")
         columns = ", ".join(f"NULL::{t} AS {n}" for n, t in tail.table_columns)
         self.describe(f"WITH {TOUCHED} AS (SELECT {columns}) {tail.again}")
-
-
-def _is_before(order: str, place: str) -> str:
-    """SQL of the condition that a row comes before a place in an ascending order, in which NULL comes last."""
-    return f"{order} < {place} OR ({place} IS NULL AND {order} IS NOT NULL)"
-
-
-def _least(cut: str, reach: _Distances) -> str:
-    """SQL of the place that lies so far before another; NULL, the last place of all, counts for nothing."""
-    found = [*(f"{cut} - {r}" for r in reach.ranges), *(["r.v"] if reach.rows else [])]
-    return f"least({', '.join([cut, *found])})" if found else cut
 
 
 def _whole_number(edge: Edge) -> str:
