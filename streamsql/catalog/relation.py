@@ -98,6 +98,8 @@ class Snapshot:
     owner: str = OWNER_NAME
     path: tuple[str, ...] = (PUBLIC_SCHEMA,)
     last_number: Callable[[Sequence_], tuple[int, bool]] = field(default=lambda _: (0, False), compare=False)
+    # bytes on disk by OID, 0 for the database
+    sizes: Callable[[], Mapping[int, int]] = field(default=dict, compare=False)
 
     def visible(self, schema: str, name: str) -> bool:
         """Tell whether a name without its schema means what is called so in this schema."""

@@ -24,6 +24,7 @@ from streamsql.catalog.pg_catalog.names import NAMES
 from streamsql.catalog.pg_catalog.pg_get_keywords import must_be_quoted
 from streamsql.catalog.pg_catalog.pg_settings import PG_SETTINGS
 from streamsql.catalog.pg_catalog.rights_table import ALL_RIGHTS, OWN_RIGHTS
+from streamsql.catalog.pg_catalog.sizes import SIZES
 from streamsql.catalog.relation import CatalogRelation
 from streamsql.plan.catalog_templates import CODECS, QUOTED, SETTING, TEMPLATES, all_shown_sql, oid_sql, shown_sql
 from streamsql.plan.functions import VALUES_IN_FROM, function_name
@@ -318,7 +319,7 @@ def _filled(template: str, arguments: list[exp.Expr], names: Names) -> exp.Expr:
         names.provide(None)
     if template is SETTING:
         names.provide(PG_SETTINGS)
-    for rights in (OWN_RIGHTS, ALL_RIGHTS):
+    for rights in (OWN_RIGHTS, ALL_RIGHTS, SIZES):
         if rights.read_as in template:
             names.provide(rights)
     made = _parsed(template).copy()

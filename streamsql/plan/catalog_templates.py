@@ -8,6 +8,7 @@ from __future__ import annotations
 from streamsql.catalog.objects import literal
 from streamsql.catalog.pg_catalog.names import ALSO_NAMED, HIDDEN, KIND, NAME, NAMES, OID
 from streamsql.catalog.pg_catalog.pg_settings import PG_SETTINGS
+from streamsql.catalog.pg_catalog.sizes import BYTES, SIZED, SIZES
 
 
 def found(kind: str, oid: str = "$1") -> str:
@@ -108,6 +109,13 @@ _ACL_DEFAULT = (
     f"string_split(replace(map_extract_value(MAP {_FIRST_PRIVILEGES!r}, CAST($1 AS VARCHAR)), '%', {_ACL_NAME}), ' ')"
 )
 
+_DATABASE_BYTES = f'(SELECT {BYTES} FROM "{SIZES.read_as}" WHERE {SIZED} = 0)'
+# an index, which is kept as a name only, and what the system has take nothing
+_RELATION_BYTES = (
+    f'(SELECT coalesce((SELECT {BYTES} FROM "{SIZES.read_as}" WHERE {SIZED} = __asked), 0) '
+    f"FROM (SELECT CAST({oid_sql('class')} AS BIGINT) AS __asked) WHERE __asked IS NOT NULL)"
+)
+
 # name -> template
 TEMPLATES: dict[str, str] = {
     **{f"has_{what}_privilege": _TRUE for what in _PRIVILEGES},
@@ -132,7 +140,7 @@ TEMPLATES: dict[str, str] = {
     "($1 - to_days(CAST(datepart('day', $1) // 30 * 30 AS INTEGER)))",
     "parse_ident": f"list_transform({_PARTS}, lambda x: {_UNQUOTED})",
     "pg_char_to_encoding": "CASE WHEN upper($1) IN ('UTF8', 'UTF-8', 'UNICODE') THEN 6 ELSE -1 END",
-    "pg_database_size": _NO_BYTES,
+    "pg_database_size": _DATABASE_BYTES,
     "pg_encoding_to_char": "CASE WHEN $1 = 6 THEN 'UTF8' WHEN $1 = 0 THEN 'SQL_ASCII' ELSE '' END",
     "pg_get_constraintdef": found(literal("constraint")),
     "pg_get_expr": "CAST($1 AS VARCHAR)",
@@ -158,15 +166,15 @@ TEMPLATES: dict[str, str] = {
     "pg_my_temp_schema": "0",
     "pg_partition_ancestors": "unnest(CAST([] AS INTEGER[]))",
     "pg_relation_is_publishable": "FALSE",
-    "pg_relation_size": _NO_BYTES,
+    "pg_relation_size": _RELATION_BYTES,
     "pg_size_pretty": _KILOBYTES,
     "pg_stat_get_numscans": _NO_BYTES,
     "pg_typeof": _TYPE_NAME,
     "pg_table_is_visible": _visible("class"),
-    "pg_table_size": _NO_BYTES,
+    "pg_table_size": _RELATION_BYTES,
     "pg_tablespace_location": "''",
-    "pg_tablespace_size": _NO_BYTES,
-    "pg_total_relation_size": _NO_BYTES,
+    "pg_tablespace_size": _DATABASE_BYTES,
+    "pg_total_relation_size": _RELATION_BYTES,
     "quote_literal": f"chr(39) || {_DOUBLED} || chr(39)",
     "quote_nullable": f"coalesce(chr(39) || {_DOUBLED} || chr(39), 'NULL')",
     "row_security_active": "FALSE",

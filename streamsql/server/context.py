@@ -20,6 +20,7 @@ from streamsql.catalog.standard import snapshot
 from streamsql.engine.answers import Answer, Missing
 from streamsql.engine.epoch import Engine
 from streamsql.engine.recovery import SYSTEM_RELATIONS
+from streamsql.engine.sizes import sizes
 from streamsql.engine.store import UTC, set_zone
 from streamsql.engine.table_changes import remaining
 from streamsql.plan.adhoc import Scope
@@ -184,7 +185,8 @@ class Context:
     def scope(self, cursor: duckdb.DuckDBPyConnection, given: Given | None = None) -> Scope:
         """Say where the names of a query are looked up that this connection runs; `given` notes what it is given to read."""
         noted = given or Given()
-        snapshot = self._snapshot()
+        path = self.engine.store.path
+        snapshot = replace(self._snapshot(), sizes=lambda: sizes(cursor, self.engine.catalog, path))
 
         def provide(relation: CatalogRelation | None) -> None:
             name, table = self.known.standard(relation, snapshot)

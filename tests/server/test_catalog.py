@@ -169,6 +169,23 @@ def test_the_system_s_relations_are_read_only_and_hidden_names_stay_hidden(conne
             connection.execute(statement.encode())
 
 
+def test_sizes_are_those_of_the_blocks_on_disk(connection: Connection):
+    connection.execute("CREATE TABLE sized (n INT, t TEXT)")
+    connection.execute("INSERT INTO sized SELECT g, 'text ' || g FROM generate_series(1, 100000) AS g")
+    connection.execute("CHECKPOINT")
+    (sizes,) = connection.execute(
+        "SELECT pg_relation_size('sized'), pg_total_relation_size('sized'::regclass), pg_table_size(oid), "
+        "pg_indexes_size(oid), pg_database_size('streamsql'), pg_size_pretty(pg_database_size('streamsql')) LIKE '%B' "
+        "FROM pg_class WHERE relname = 'sized'"
+    ).fetchall()
+    relation, total, table, indexes, database, told = sizes
+    assert relation == total == table > 0
+    assert relation % (1 << 18) == 0
+    assert database >= relation
+    assert (indexes, told) == (0, True)
+    connection.execute("DROP TABLE sized")
+
+
 def test_every_function_of_the_catalog_runs(connection: Connection):
     for name in sorted(TEMPLATES):
         arguments = next(
