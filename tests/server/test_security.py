@@ -78,7 +78,7 @@ STATEMENTS = [
     "CREATE TABLE u (__seq INT)", "UPDATE own SET __seq = 0", "DELETE FROM own WHERE __seq > 0", "UPDATE own SET a = __seq",
     "UPDATE own SET a = 1 WHERE own.__arrived_at IS NULL", "SELECT __seq FROM own", "SELECT rowid FROM own",
     "INSERT INTO own (__seq) VALUES (1)", "COPY own (__seq) FROM STDIN", "SELECT * FROM own; ATTACH '{file}'",
-    "SELECT 1 INTO OUTFILE '{file}.out'", "SELECT * INTO other FROM own",
+    "SELECT 1 INTO OUTFILE '{file}.out'", "SELECT * INTO pg_catalog.other FROM own", "SELECT * INTO other FROM '{file}'",
 ]  # fmt: skip
 
 
