@@ -121,6 +121,7 @@ VALUE_RULES: tuple[tuple[str, Callable[[Match], StreamSQLError]], ...] = (
         r"json_object\(\) keys must be VARCHAR",
         lambda _: errors.InvalidParameterValue("the keys of an object must be texts", hint="add a cast"),
     ),
+    (r"JSON key cannot be NULL", lambda _: errors.InvalidParameterValue("key must not be null")),
     (
         r"json_group_object key cannot be NULL",
         lambda _: errors.InvalidParameterValue("field name must not be null"),

@@ -21,7 +21,7 @@ from streamsql.sql.statements import (
     Query,
 )
 from streamsql.sql.table_elements import Elements, accept_included, check_elements, expect_elements, expect_new_name
-from streamsql.sql.tokens import Cursor, is_quoted, nesting
+from streamsql.sql.tokens import Cursor, is_quoted, nesting, syntax_error
 from streamsql.sql.unsupported import refuse, refuse_here
 from streamsql.sql.upkeep import is_storage_parameter
 
@@ -130,6 +130,8 @@ def parse_select_statement(cursor: Cursor) -> Query | CreateTableAs:
 def _expect_into(cursor: Cursor, place: int) -> CreateTableAs:
     """Read SELECT ... INTO [TEMP | UNLOGGED] [TABLE] name ..., whose INTO is the cursor's token at `place`."""
     ahead, behind = cursor.rest[:place], cursor.rest[place + 1 :]
+    if not behind:
+        raise syntax_error(cursor.text, None)
     named = Cursor(cursor.text, behind, cursor.limits)
     named.accept_any("local", "global")
     temporary = named.accept_any("temp", "temporary") is not None
