@@ -19,9 +19,15 @@ def postgres_sql(tree: exp.Expr) -> str:
     return _written(tree, Postgres())
 
 
-def _written(tree: exp.Expr, dialect: Postgres | DuckDB) -> str:
+def shown_sql(tree: exp.Expr) -> str:
+    """Write a tree as PostgreSQL's catalog shows it: functions in lower case."""
+    made = tree.transform(lambda n: exp.Anonymous(this="gen_random_uuid") if isinstance(n, exp.Uuid) else n)
+    return _written(made, Postgres(), normalize_functions="lower")
+
+
+def _written(tree: exp.Expr, dialect: Postgres | DuckDB, **options: str) -> str:
     try:
-        return dialect.generate(tree, copy=True, comments=False)
+        return dialect.generate(tree, copy=True, comments=False, **options)
     except RecursionError as error:
         raise ProgramLimitExceeded(
             "the nesting of a statement is too deep", hint="write the expression with less nesting"

@@ -25,6 +25,10 @@ def test_what_is_there_is_told_and_works(server: RunningServer):
         connection.execute("INSERT INTO of_uuids (x) VALUES (1), (2)")
         query = "SELECT count(DISTINCT id), bool_or(id = uuid_nil()), pg_typeof(uuid_generate_v4())::text FROM of_uuids"
         assert connection.execute(query).fetchall() == [(2, False, "uuid")]
+        shown = (
+            "SELECT column_default FROM information_schema.columns WHERE table_name = 'of_uuids' AND column_name = 'id'"
+        )
+        assert connection.execute(shown).fetchall() == [("uuid_generate_v4()",)]
         connection.execute("DROP TABLE of_uuids")
         assert connection.execute("DROP EXTENSION IF EXISTS pgcrypto").statusmessage == "DROP EXTENSION"
 

@@ -24,7 +24,7 @@ from streamsql.catalog.objects import (
 from streamsql.catalog.pg_catalog import oids
 from streamsql.catalog.relation import Snapshot
 from streamsql.sql.names import key_of, parted, quote_name
-from streamsql.sql.render_trees import postgres_sql
+from streamsql.sql.render_trees import shown_sql
 from streamsql.sql.sequence_names import sequence_of_default
 from streamsql.sql.sequence_statements import Numbered
 from streamsql.sql.statements import ColumnDefinition
@@ -141,11 +141,12 @@ def default_text(default: exp.Expr | None, wire_type: WireType) -> str | None:
     """Write a column's default as ``pg_get_expr`` does."""
     if default is None:
         return None
-    text = postgres_sql(default)
+    text = shown_sql(default)
     if isinstance(default, exp.Boolean):
         return text.lower()
-    if isinstance(default, exp.Literal) and default.is_string:
-        return f"{text}::{shown_type(wire_type)}"
+    literal = default.this if isinstance(default, exp.Cast) else default
+    if isinstance(literal, exp.Literal) and literal.is_string:
+        return f"{shown_sql(literal)}::{shown_type(wire_type)}"
     return text
 
 
