@@ -68,6 +68,10 @@ _KEY_OPERATORS: dict[type[exp.Expr], str] = {
     exp.JSONBContainsAnyTopKeys: f"list_has_any({_KEYS}, $2)",
     exp.JSONBContainsAllTopKeys: f"list_has_all({_KEYS}, $2)",
 }
+_BESIDE_ARRAYS = (
+    exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.NullSafeEQ, exp.NullSafeNEQ, exp.ArrayContainsAll,
+    exp.ArrayContainedBy, exp.ArrayOverlaps, exp.DPipe,
+)  # fmt: skip
 _KEY_LISTS = (exp.JSONBContainsAnyTopKeys, exp.JSONBContainsAllTopKeys)
 _CENTURIES = {"CENTURY": 100, "MILLENNIUM": 1000}
 
@@ -147,7 +151,7 @@ def _template(node: exp.Expr, statement: Statement, types: ResultTypes) -> tuple
         found = _cast(node, types)
         return None if found is None else (found, [("this", None)])
     if isinstance(node, exp.Binary) and not isinstance(node, (exp.Pow, exp.Dot)):
-        found = _operator(node, types.type_of(node.this), types.type_of(node.expression))
+        found = _operator(node, *_with_arrays_read(node, types.type_of(node.this), types.type_of(node.expression)))
         return None if found is None else (found, [("this", None), ("expression", None)])
     if isinstance(node, (exp.Extract, exp.TimestampTrunc, exp.DateTrunc)):
         return _time_part(node, statement, types)
@@ -185,6 +189,19 @@ def _cast(node: exp.Cast, types: ResultTypes) -> str | None:
 
 
 # ---- operators ----
+
+
+def _with_arrays_read(
+    node: exp.Expr, one: WireType | None, other: WireType | None
+) -> tuple[WireType | None, WireType | None]:
+    """Read a string beside an array, which PostgreSQL takes for one of its type; give the operands' types then."""
+    if isinstance(node, _BESIDE_ARRAYS):
+        for key, own, beside in (("this", one, other), ("expression", other, one)):
+            operand = node.args[key].unnest()
+            if own is t.UNKNOWN and beside is not None and beside.element is not None and operand.is_string:
+                node.set(key, typed_literal(beside, operand.name))
+                return beside, beside
+    return one, other
 
 
 def _operator(node: exp.Expr, one: WireType | None, other: WireType | None) -> str | None:

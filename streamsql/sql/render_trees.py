@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
 from sqlglot.dialects.postgres import Postgres
@@ -25,7 +27,7 @@ def shown_sql(tree: exp.Expr) -> str:
     return _written(made, Postgres(), normalize_functions="lower")
 
 
-def _written(tree: exp.Expr, dialect: Postgres | DuckDB, **options: str) -> str:
+def _written(tree: exp.Expr, dialect: Postgres | DuckDB, **options: Any) -> str:
     try:
         return dialect.generate(tree, copy=True, comments=False, **options)
     except RecursionError as error:
