@@ -112,7 +112,7 @@ def test_all_partitions_are_read_and_reading_goes_on_from_positions(broker, read
     one.until(lambda: len(one.rows) == 3_000)
     assert one.numbers() == list(range(3_000))
     ends = {str(m.partition()): m.offset() + 1 for m in broker.received("plain")}
-    assert one.positions == ends
+    assert {p: at for p, at in one.positions.items() if at} == ends  # of what is empty the position may be known, too
     one.close()
     broker.send("plain", numbers(10, start=3_000))
     one.rows.clear()
@@ -138,7 +138,7 @@ def test_reading_again_from_any_position_gives_the_same_rows(broker, reading):
 
 
 def test_what_a_message_tells_beside_its_value_is_included(broker, reading):
-    broker.create("told", 2)
+    broker.create("told", 2, retention_ms="-1")  # the message is older than what a broker keeps
     broker.send("told", [(b"k", b'{"n":1}')], partition=1, headers=[("trace", b"t-1")], timestamp=1_700_000_000_123)
     one = reading(
         "told",

@@ -61,7 +61,7 @@ def test_where_the_stream_is_cut_changes_nothing(other_database: OtherDatabase):
     data, (waker, other_end) = b"", os.pipe()
     while b"t\0\0\0\x015t\0\0\0\0" not in data:  # the last row; its commit comes at once behind it
         data += stream.receive(1.0, waker)
-    while data.count(b"C\0\0\0\0\0") < 2:
+    while data.count(b"C\0\0\0\0\0") < 3:
         data += stream.receive(1.0, waker)
     stream.close()
     sql.close()

@@ -190,7 +190,7 @@ def wanted_of_join(join: Join, rows: list[Row], mark: int | None) -> Counter[tup
     return asked(f"SELECT {join.outputs} FROM a {join.kind} JOIN b ON {join.on}{where}", sides)
 
 
-@examples(12)
+@examples(9)
 @given(st.data(), row_lists(), joins(), _DELAYS)
 def test_a_join_shows_what_duckdb_joins(
     database: Database, data: st.DataObject, rows: list[Row], join: Join, delays: tuple[int, int]

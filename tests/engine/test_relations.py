@@ -169,7 +169,7 @@ _SETUP = """
 """
 
 
-@examples(30)
+@examples(20)
 @given(
     st.lists(queries(), min_size=1, max_size=3),
     st.lists(changes(), max_size=10),

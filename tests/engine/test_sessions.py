@@ -25,7 +25,7 @@ def database() -> Iterator[Database]:
         yield made
 
 
-@examples(15)
+@examples(10)
 @given(st.data(), event_lists(most=30), session_selects())
 def test_a_view_of_sessions_holds_what_single_rows_give(
     database: Database, data: st.DataObject, events: list[Event], select: SessionSelect

@@ -116,7 +116,7 @@ def database() -> Iterator[Database]:
         yield made
 
 
-@examples(20)
+@examples(14)
 @given(st.data(), event_lists(), kinds(), st.sampled_from(["APPEND", "UPDATE"]))
 def test_a_view_holds_what_single_rows_give(
     database: Database, data: st.DataObject, events: list[Event], kind: Kind, mode: str

@@ -18,14 +18,21 @@ from tests.golden.story import MODES, Story
 FILES = sorted(Path(__file__).parent.glob("*.test"))
 
 
-def cases(*modes: str) -> pytest.MarkDecorator:
-    """Give a test every golden file in each of these modes, where the file does not leave it out."""
+def cases(*modes: str, instead_of: str | None = None) -> pytest.MarkDecorator:
+    """Give a test every golden file in each of these modes, where the file does not leave it out.
+
+    With `instead_of`, only the files that leave that mode out.
+    """
     found = []
     for path in FILES:
         allowed = datadriven.read(path).settings.get("modes", list(MODES))
         assert "whole" in allowed, path
         assert set(allowed) <= set(MODES), path
-        found += [pytest.param(path, mode, id=f"{path.stem}-{mode}") for mode in modes if mode in allowed]
+        found += [
+            pytest.param(path, mode, id=f"{path.stem}-{mode}")
+            for mode in modes
+            if mode in allowed and instead_of not in allowed
+        ]
     return pytest.mark.parametrize(("path", "mode"), found)
 
 

@@ -30,11 +30,9 @@ _KEYED = {
     "SELECT k % 2 AS even, count(*) AS n FROM t GROUP BY 1": ["t.k % 2"],
     "SELECT k, x, count(*) AS n FROM t GROUP BY ALL": ["t.k", "t.x"],
     "SELECT k, sum(n) AS n FROM sums GROUP BY k": ["sums.k"],
+    "SELECT k, x, sum(x) OVER (PARTITION BY k ORDER BY x NULLS FIRST) AS r FROM t": ["t.k"],
     "SELECT DISTINCT k FROM t": ["t.k"],
     "SELECT DISTINCT ON (k) k, x FROM t ORDER BY k, x": ["t.k"],
-    "SELECT k, x, sum(x) OVER (PARTITION BY k ORDER BY x DESC) AS r FROM t": ["t.k"],
-    "SELECT k, x FROM t QUALIFY row_number() OVER (PARTITION BY k ORDER BY x DESC) = 1": ["t.k"],
-    "SELECT k, x FROM (SELECT *, row_number() OVER (PARTITION BY k ORDER BY x DESC) AS i FROM t) AS q WHERE i = 1": ["q.k"],
     "SELECT k, x FROM t UNION SELECT k, x FROM u": ["k", "x"],
     "SELECT k FROM t EXCEPT SELECT k FROM u": ["k"],
     "SELECT t.k, u.x FROM t LEFT JOIN u ON u.k = t.k": ["t.k"],
@@ -71,10 +69,12 @@ _FROM_A_ROW_ON = {
         "t.x",
     ),
     "SELECT k, rank() OVER (ORDER BY x) AS r FROM t": ([], "t.x"),
+    "SELECT k, x, sum(x) OVER (PARTITION BY k ORDER BY x DESC) AS r FROM t": (["t.k"], "t.x"),
+    "SELECT k, x FROM t QUALIFY row_number() OVER (PARTITION BY k ORDER BY x DESC) = 1": (["t.k"], "t.x"),
+    "SELECT k, rank() OVER (ORDER BY x DESC) AS r FROM t": ([], "t.x"),
 }
 _WHOLE = {
     "SELECT count(*) AS n FROM t": "it has no key that all its rows have",
-    "SELECT k, rank() OVER (ORDER BY x DESC) AS r FROM t": "it has no key that all its rows have",
     "SELECT k FROM t WHERE x > (SELECT avg(x) FROM t)": "a subquery reads all rows",
     "SELECT k FROM t WHERE k NOT IN (SELECT k FROM u)": "a subquery reads all rows",
     "SELECT k FROM t UNION ALL SELECT 1": "a part of a set operation reads nothing",
@@ -114,6 +114,7 @@ def test_window_functions_go_from_a_row_on(database: Database, select: str):
     part = _plan(database, select).part
     assert isinstance(part, Tail)
     assert (list(part.keys), part.order) == _FROM_A_ROW_ON[select]
+    assert part.descending == ("DESC" in select)
 
 
 @pytest.mark.parametrize("select", _BY_JOINING)
