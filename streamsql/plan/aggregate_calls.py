@@ -9,6 +9,7 @@ from sqlglot import exp
 
 from streamsql.base.errors import FeatureNotSupported
 from streamsql.plan.parts import Part
+from streamsql.sql.render_trees import duckdb_sql
 
 SEQUENCE_COLUMN = "__seq"
 
@@ -68,7 +69,7 @@ def duckdb_name(node: exp.Expr) -> str | None:
         return str(node.this).lower()
     if type(node) in _NAMES:
         return _NAMES[type(node)]
-    head, parenthesis, _ = node.sql("duckdb").partition("(")
+    head, parenthesis, _ = duckdb_sql(node).partition("(")
     return head.lower() if parenthesis and head.replace("_", "").isalnum() else None
 
 

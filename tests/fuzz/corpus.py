@@ -40,15 +40,16 @@ _MORE = (
     "CREATE UNLOGGED TABLE u (a INT PRIMARY KEY) WITH (fillfactor = 70, autovacuum_enabled = off)",
     "ALTER TABLE guarded SET (fillfactor = 70), ADD COLUMN IF NOT EXISTS more numeric(10, 2) DEFAULT 1e3",
     "SELECT row_to_json(ROW(1, 'a', ROW(2.5e-1))), to_jsonb((1, 2))",
-    "INSERT INTO guarded AS g (k, t) VALUES ($1, $2) "
+    "CREATE TABLE w (k INT PRIMARY KEY, t TEXT)",
+    "INSERT INTO w AS g (k, t) VALUES ($1, $2) "
     "ON CONFLICT (k) DO UPDATE SET t = g.t || $2, k = EXCLUDED.k / 2 WHERE g.k > $1",
-    "MERGE INTO guarded AS g USING (VALUES (1, 'x')) AS v (k, t) ON g.k = v.k "
+    "MERGE INTO w AS g USING (SELECT k, t FROM guarded) AS v (k, t) ON g.k = v.k "
     "WHEN MATCHED AND g.t <> v.t THEN UPDATE SET t = v.t WHEN NOT MATCHED THEN INSERT (k, t) VALUES (v.k, v.t)",
     "SELECT k, t INTO TEMP TABLE copied FROM guarded WHERE k > 1",
     "CREATE TABLE r (id SERIAL PRIMARY KEY, g INT REFERENCES guarded DEFERRABLE INITIALLY DEFERRED, "
     "d TEXT[] DEFAULT '{}'::text[])",
     "SET CONSTRAINTS ALL DEFERRED",
-    "TRUNCATE TABLE ONLY u, r RESTART IDENTITY CASCADE",
+    "TRUNCATE TABLE ONLY w, r RESTART IDENTITY CASCADE",
     "CREATE EXTENSION IF NOT EXISTS \"uuid-ossp\" WITH SCHEMA public VERSION '1.1' CASCADE",
     "SELECT setval(pg_get_serial_sequence('r', 'id'), coalesce(max(id), 1), max(id) IS NOT NULL) FROM r",
     "SELECT pg_catalog.hashtext('x'), pg_size_pretty(pg_total_relation_size('guarded'::regclass))",

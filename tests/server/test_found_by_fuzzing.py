@@ -38,6 +38,10 @@ def connection(server: RunningServer) -> Iterator[Connection]:
         ("SELECT string_to_array(current_setting(), ',') FROM pg_class", "42883"),
         ("SELECT current_setting()", "42883"),
         ("SELECT has_table_privilege()", "42883"),
+        ("SELECT array_agg( ORDER BY x) FROM fuzzed", "0A000"),
+        ("SELECT * FROM SESSION(fuzzed PARTITION BY k \"K\", ts, '1m')", "42601"),
+        ("SELECT * FROM SESSION(fuzzed PARTITION BY k AS j, ts, '1m') EMIT UPDATE", "42601"),
+        ("SELECT k INTO", "42601"),
     ],
 )
 def test_a_text_that_means_nothing_is_refused(connection: Connection, text: str, sqlstate: str):

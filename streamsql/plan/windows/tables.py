@@ -16,9 +16,10 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from streamsql.base.errors import FeatureNotSupported, UndefinedFunction
+from streamsql.base.errors import FeatureNotSupported, SQLSyntaxError, UndefinedFunction
 from streamsql.sql.parse import position_of
 from streamsql.sql.statements import Statement
+from streamsql.sql.trees import start_of
 
 WINDOW_COLUMNS = ("window_start", "window_end")
 PARTITION = "partition_by"
@@ -140,9 +141,14 @@ def _by_place(arguments: list[exp.Expr], names: tuple[str, ...], function: str, 
 
 
 def keys_of(partition: exp.Expr) -> list[exp.Expr]:
-    """Give what a PARTITION BY names: nothing, a key, or a list of them."""
+    """Give what a PARTITION BY names: nothing, a key, or a list of them. Raises SQLSyntaxError."""
     bare = partition.unnest()
-    return list(bare.expressions) if isinstance(bare, exp.Tuple) else [bare]
+    keys = list(bare.expressions) if isinstance(bare, exp.Tuple) else [bare]
+    named = next((key for key in keys if isinstance(key, exp.Alias)), None)
+    if named is not None:
+        start = start_of(named)
+        raise SQLSyntaxError("a key of PARTITION BY has no alias", position=None if start is None else start + 1)
+    return keys
 
 
 def _same_keys(select: exp.Select, table: exp.Table, partition: exp.Expr) -> bool:
