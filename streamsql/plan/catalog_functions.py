@@ -28,7 +28,7 @@ from streamsql.catalog.pg_catalog.sizes import SIZES
 from streamsql.catalog.relation import CatalogRelation
 from streamsql.plan.catalog_templates import CODECS, QUOTED, SETTING, TEMPLATES, all_shown_sql, oid_sql, shown_sql
 from streamsql.plan.functions import VALUES_IN_FROM, function_name
-from streamsql.plan.postgres_functions import has_template
+from streamsql.plan.postgres_functions import check_size, has_template
 from streamsql.plan.privilege_functions import PRIVILEGE_FUNCTIONS, asked_kinds, privilege_template
 from streamsql.plan.result_types import ResultTypes, named_type
 from streamsql.plan.rewritten_calls import json_aggregate, print_format, read_array, schemas_in_path
@@ -267,6 +267,8 @@ def _rewrite_cast(cast: exp.Cast, statement: Statement, names: Names) -> None:
         _retype(cast, f"{wire_type.element.name}[]")
 
 
+_IS_OID = "is_oid"  # in the meta of what a cast to regclass and its kin has been written as
+
 _STORED = {
     "aclitem": "VARCHAR", "anyarray": "VARCHAR", "char": "VARCHAR", "inet": "VARCHAR", "name": "VARCHAR", "oid": "BIGINT",
     "pg_lsn": "VARCHAR", "pg_node_tree": "VARCHAR", "regprocedure": "VARCHAR", "xid": "BIGINT", "int2vector": "SMALLINT[]",
@@ -289,7 +291,11 @@ def _registered(cast: exp.Cast, type_name: str, statement: Statement, names: Nam
             error.position = position_of(operand, statement)
             raise error
         return exp.cast(exp.Literal.number(oid), "INTEGER")
-    return _filled(oid_sql(kind), [operand.copy()], names)
+    if operand.unnest().meta.get(_IS_OID):  # 'x'::regclass::regclass, which would be looked up once more
+        return operand.copy()
+    made = _filled(oid_sql(kind), [operand.copy()], names)
+    made.unnest().meta[_IS_OID] = True
+    return made
 
 
 def _folded(part: str) -> str:
@@ -325,6 +331,7 @@ def _filled(template: str, arguments: list[exp.Expr], names: Names) -> exp.Expr:
     made = _parsed(template).copy()
     for table in made.find_all(exp.Table):
         table.meta[PROVIDED] = True
+    check_size(made, arguments)
     for parameter in list(made.find_all(exp.Parameter, exp.Placeholder)):
         number = int(parameter.name) - 1
         argument = arguments[number].copy() if number < len(arguments) else exp.null()

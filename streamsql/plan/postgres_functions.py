@@ -10,13 +10,15 @@ the node's `meta`; `apply` then writes it out. The tables are `function_table` a
 from __future__ import annotations
 
 import re
+from collections import Counter
 from functools import cache
+from itertools import islice
 
 import sqlglot
 from sqlglot import exp
 
 from streamsql.base import types as t
-from streamsql.base.errors import InvalidParameterValue, UndefinedFunction
+from streamsql.base.errors import InvalidParameterValue, ProgramLimitExceeded, UndefinedFunction
 from streamsql.base.limits import Limits
 from streamsql.base.types import WireType, type_name
 from streamsql.plan import constant_calls, formatting, json_paths
@@ -73,6 +75,7 @@ _BESIDE_ARRAYS = (
     exp.ArrayContainedBy, exp.ArrayOverlaps, exp.DPipe,
 )  # fmt: skip
 _KEY_LISTS = (exp.JSONBContainsAnyTopKeys, exp.JSONBContainsAllTopKeys)
+_NODES_MAX = 20_000  # of what one call is written as: nested calls multiply
 _CENTURIES = {"CENTURY": 100, "MILLENNIUM": 1000}
 
 
@@ -105,6 +108,7 @@ def has_template(node: exp.Expr) -> bool:
 def filled(template: str, arguments: list[exp.Expr]) -> exp.Expr:
     """Put arguments in for ``$1``, ``$2`` .. of a template; NULL for those that are missing."""
     made = _parsed(template).copy()
+    check_size(made, arguments)
     for parameter in list(made.find_all(exp.Parameter, exp.Placeholder)):
         number = int(parameter.name) - 1
         argument = arguments[number].copy() if number < len(arguments) else exp.null()
@@ -114,6 +118,18 @@ def filled(template: str, arguments: list[exp.Expr]) -> exp.Expr:
             return argument
         parameter.replace(argument)
     return made if isinstance(made, exp.Func) and not isinstance(made, exp.Case) else exp.paren(made, copy=False)
+
+
+def check_size(template: exp.Expr, arguments: list[exp.Expr]) -> None:
+    """Raise ProgramLimitExceeded where arguments that a template names several times would grow beyond all measure."""
+    named = Counter(int(p.name) - 1 for p in template.find_all(exp.Parameter, exp.Placeholder))
+    for number, times in named.items():
+        if times > 1 and number < len(arguments):
+            nodes = sum(1 for _ in islice(arguments[number].walk(), _NODES_MAX))
+            if nodes * times > _NODES_MAX:
+                raise ProgramLimitExceeded(
+                    "the nesting of a statement is too deep", hint="write the expression with less nesting"
+                )
 
 
 @cache

@@ -42,6 +42,8 @@ def connection(server: RunningServer) -> Iterator[Connection]:
         ("SELECT * FROM SESSION(fuzzed PARTITION BY k \"K\", ts, '1m')", "42601"),
         ("SELECT * FROM SESSION(fuzzed PARTITION BY k AS j, ts, '1m') EMIT UPDATE", "42601"),
         ("SELECT k INTO", "42601"),
+        (f"SELECT {'quote_ident(' * 9}k{')' * 9} FROM fuzzed", "54000"),
+        (f"SELECT {'format_type(' * 9}23{', -1)::regtype' * 9}", "54000"),
     ],
 )
 def test_a_text_that_means_nothing_is_refused(connection: Connection, text: str, sqlstate: str):
@@ -75,3 +77,12 @@ def test_a_timeout_while_a_query_is_prepared_is_a_timeout(server: RunningServer)
             answer = opened.pgconn.exec_(text.encode())
             codes.add(answer.error_field(psycopg.pq.DiagnosticField.SQLSTATE))
         assert codes <= {None, b"57014"}
+
+
+def test_casts_that_say_the_same_again_do_not_grow(connection: Connection):
+    again = "::regclass" * 30
+    found = connection.execute(f"SELECT 'fuzzed'{again}::text, min(attrelid{again}::text) FROM pg_attribute".encode())
+    assert found.fetchone() == (
+        "fuzzed",
+        connection.execute("SELECT min(attrelid::regclass::text) FROM pg_attribute").fetchone()[0],
+    )  # type: ignore[index]

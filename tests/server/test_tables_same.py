@@ -48,7 +48,11 @@ def outcome(connection: psycopg.Connection[TupleRow], statement: str) -> tuple[A
 @pytest.mark.postgres
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_tables_are_as_in_postgresql(server: RunningServer, postgres_port: int, path: Path):
-    theirs = psycopg.connect(f"host=127.0.0.1 port={postgres_port} user=tester dbname=postgres", autocommit=True)
+    of_cluster = f"host=127.0.0.1 port={postgres_port} user=tester"
+    name = f"tables_{path.stem}"  # a database of its own: other tests leave tables in theirs
+    with psycopg.connect(f"{of_cluster} dbname=postgres", autocommit=True) as made:
+        made.execute(f"CREATE DATABASE {name}".encode())
+    theirs = psycopg.connect(f"{of_cluster} dbname={name}", autocommit=True)
     with theirs, server.session() as ours:
         different = []
         for statement, whole in statements(path):

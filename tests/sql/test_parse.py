@@ -287,7 +287,8 @@ def test_a_column_type_gets_the_name_that_duckdb_prints(written: str, duckdb: st
 
 @pytest.mark.parametrize(
     ("default", "rendered"),
-    [("1", "1"), ("-1", "-1"), ("NULL", "NULL"), ("now()", "CURRENT_TIMESTAMP"), ("(1 + 2) * 3", "(1 + 2) * 3"),
+    [("1", "1"), ("-1", "-1"), ("NULL", "NULL"), ("now()", "NOW()"),
+     ("CURRENT_TIMESTAMP", "CURRENT_TIMESTAMP"), ("(1 + 2) * 3", "(1 + 2) * 3"),
      ("a IS NOT NULL", "a IS NOT NULL"), ("CASE WHEN TRUE THEN 1 END", "CASE WHEN TRUE THEN 1 END")],
 )  # fmt: skip
 def test_a_default_ends_where_the_next_constraint_begins(default: str, rendered: str) -> None:
