@@ -282,7 +282,7 @@ def _retype(cast: exp.Cast, duckdb_type: str) -> None:
 
 def _registered(cast: exp.Cast, type_name: str, statement: Statement, names: Names) -> exp.Expr:
     kind, missing = KINDS[type_name]
-    operand = cast.this
+    operand: exp.Expr = cast.this
     if isinstance(operand, exp.Literal) and operand.is_string and not operand.name.isdecimal():
         written = ".".join(map(_folded, operand.name.split(".")))
         oid = names.oid_of(kind, written)
