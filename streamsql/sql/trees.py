@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from sqlglot import exp
@@ -179,6 +180,8 @@ def check_tree(tree: exp.Expression, text: str, tokens: list[Token]) -> None:
             node.args.pop("only", None)  # relations have no children
         elif kind is exp.Star and isinstance(node.parent, (exp.Paren, exp.Alias)):
             raise syntax_error(text, _stray_star(tokens))
+        elif (kind is exp.Distinct or kind is exp.Order) and node.arg_key == "this" and not _has_argument(node):
+            raise syntax_error(text, _missing_argument(tokens))
         elif kind is exp.Lock and node.parent is tree:
             pass  # its query takes it
         elif isinstance(node, exp.With):
@@ -193,6 +196,22 @@ def check_tree(tree: exp.Expression, text: str, tokens: list[Token]) -> None:
             )
         elif kind in FOREIGN or (kind is exp.Parameter and not isinstance(node.this, exp.Literal)):
             raise _foreign(node, text, tokens)
+
+
+def _has_argument(node: exp.Expr) -> bool:
+    """Tell whether DISTINCT or ORDER BY within a call is of something."""
+    if isinstance(node, exp.Distinct):
+        return bool(node.expressions) and None not in node.expressions
+    return node.args.get("this") is not None
+
+
+def _missing_argument(tokens: list[Token]) -> Token:
+    """Find what stands where an aggregate's argument should: behind a parenthesis or DISTINCT."""
+    for before, token in pairwise(tokens):
+        behind = before.text == "distinct" or before.token_type is TokenType.L_PAREN
+        if behind and (token.text == "order" or (before.text == "distinct" and token.text in (",", ")"))):
+            return token
+    return tokens[-1]
 
 
 def _stray_star(tokens: list[Token]) -> Token:
