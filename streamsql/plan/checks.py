@@ -7,17 +7,16 @@ read back, and then run over whole batches.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from sqlglot import exp
 
 from streamsql.base.errors import DatatypeMismatch, FeatureNotSupported, GroupingError, StreamSQLError, UndefinedColumn
 from streamsql.base.limits import Limits
 from streamsql.base.types import type_name, wire_column
-from streamsql.catalog.objects import Catalog, OutputColumn, Stream, Table, quoted
-from streamsql.catalog.relation import CatalogRelation, Snapshot
-from streamsql.plan.adhoc import Scope, adhoc_query
-from streamsql.plan.functions import Asker, refuse_functions, refuse_session_functions
+from streamsql.catalog.objects import Catalog, Stream, Table, quoted
+from streamsql.plan.adhoc import adhoc_query
+from streamsql.plan.expressions import closed_scope
+from streamsql.plan.functions import refuse_functions, refuse_session_functions
 from streamsql.plan.nodes import Describe
 from streamsql.plan.places import located
 from streamsql.sql.constraints import Check
@@ -62,7 +61,7 @@ def _check_sql(
         if relation.column(column.name) is None:
             raise UndefinedColumn(f'column "{column.name}" does not exist', position=position_of(column, statement))
     catalog = Catalog(objects={relation.name: relation})
-    scope = _scope(catalog, describe or _nothing, limits, relation.name)
+    scope = closed_scope(catalog, limits, {relation.name: CHECKED}, "a CHECK constraint", describe)
     if describe is not None:
         columns = ", ".join(f"CAST(NULL AS {c.type}) AS {quoted(c.name)}" for c in relation.columns)
         told = adhoc_query(_select([check.expression.copy()], relation), statement, scope)
@@ -91,17 +90,3 @@ def _select(items: Sequence[exp.Expr], relation: Stream | Table) -> exp.Select:
     name = exp.Table(this=exp.to_identifier(relation.name, quoted=True))
     name.set("alias", exp.TableAlias(this=exp.to_identifier(relation.bare, quoted=True)))
     return exp.select(*items).from_(name)
-
-
-def _nothing(_: str) -> list[OutputColumn]:
-    raise AssertionError("nothing is described")
-
-
-def _refuse_system(_: CatalogRelation | None) -> None:
-    raise FeatureNotSupported("a CHECK constraint cannot look names up in the catalog")
-
-
-def _scope(catalog: Catalog, describe: Describe, limits: Limits, name: str) -> Scope:
-    snapshot = Snapshot(catalog, "", "")
-    made = Scope(catalog, describe, limits, Asker(""), frozenset(), snapshot, _refuse_system)
-    return replace(made, stand_ins={name: CHECKED})

@@ -19,6 +19,7 @@ from streamsql.catalog.relation import CatalogRelation, Snapshot
 from streamsql.plan.adhoc import Scope, adhoc_sql
 from streamsql.plan.functions import Asker, refuse_functions, refuse_session_functions
 from streamsql.plan.insertion import default_of
+from streamsql.plan.nodes import Describe
 from streamsql.sql.statements import ColumnDefinition, Statement
 from streamsql.sql.trees import position_of
 
@@ -32,10 +33,7 @@ def expressions_sql(
         table = exp.Table(this=exp.to_identifier(alias, quoted=True))
         query = query.from_(table) if not number else query.join(table, join_type="cross")
     catalog = Catalog(objects=dict(rows))
-    scope = Scope(
-        catalog, _describe_nothing, limits, Asker(""), frozenset(), Snapshot(catalog, "", ""), _refuse_catalog,
-        stand_ins={alias: alias for alias in rows},
-    )  # fmt: skip
+    scope = closed_scope(catalog, limits, {alias: alias for alias in rows}, "an expression outside of a query")
     made = sqlglot.parse_one(adhoc_sql(query, statement, scope), read="duckdb")
     assert isinstance(made, exp.Select)
     return [item.unalias().sql("duckdb") for item in made.expressions]
@@ -63,9 +61,17 @@ def check_default(column: ColumnDefinition, statement: Statement, scope: Scope) 
     scope.describe(f"SELECT {default_sql(column)}")
 
 
-def _describe_nothing(_: str) -> list[OutputColumn]:
+def closed_scope(
+    catalog: Catalog, limits: Limits, stand_ins: Mapping[str, str], what: str, describe: Describe | None = None
+) -> Scope:
+    """Make the scope of an expression that sees the relations of `catalog` and no more; `what` it is, an error says."""
+
+    def refuse(_: CatalogRelation | None) -> NoReturn:
+        raise FeatureNotSupported(f"{what} cannot look names up in the catalog")
+
+    snapshot = Snapshot(catalog, "", "")
+    return Scope(catalog, describe or _nothing, limits, Asker(""), frozenset(), snapshot, refuse, stand_ins=stand_ins)
+
+
+def _nothing(_: str) -> list[OutputColumn]:
     raise AssertionError("nothing is described")
-
-
-def _refuse_catalog(_: CatalogRelation | None) -> NoReturn:
-    raise FeatureNotSupported("an expression outside of a query cannot look names up in the catalog")

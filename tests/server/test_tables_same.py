@@ -47,13 +47,13 @@ def outcome(connection: psycopg.Connection[TupleRow], statement: str) -> tuple[A
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_tables_are_as_in_postgresql(server: RunningServer, postgres_port: int, path: Path):
+def test_tables_are_as_in_postgresql(tmp_path: Path, postgres_port: int, path: Path):
     of_cluster = f"host=127.0.0.1 port={postgres_port} user=tester"
-    name = f"tables_{path.stem}"  # a database of its own: other tests leave tables in theirs
+    name = f"tables_{path.stem}"  # each file has a database and a server of its own: what others leave would be listed
     with psycopg.connect(f"{of_cluster} dbname=postgres", autocommit=True) as made:
         made.execute(f"CREATE DATABASE {name}".encode())
     theirs = psycopg.connect(f"{of_cluster} dbname={name}", autocommit=True)
-    with theirs, server.session() as ours:
+    with theirs, RunningServer(tmp_path) as server, server.session() as ours:
         different = []
         for statement, whole in statements(path):
             expected, found = outcome(theirs, statement), outcome(ours, statement)
