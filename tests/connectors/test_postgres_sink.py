@@ -128,6 +128,23 @@ def test_a_table_is_made_with_the_types_of_the_view(other_database: OtherDatabas
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("table", ["t", "streamsql_deliveries"])
+def test_a_table_that_another_sink_makes_meanwhile_is_used(other_database: OtherDatabase, table: str):
+    columns = "k text, n bigint" if table == "t" else "sink text PRIMARY KEY, epoch bigint, delivered_at timestamptz"
+    made: list[PostgresSink] = []
+    with other_database.connect() as another, another.transaction():
+        another.execute(f"CREATE TABLE {table} ({columns})")
+        opening = threading.Thread(target=lambda: made.append(opened(other_database, APPENDED, create_table="true")))
+        opening.start()
+        waits = f"SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%{table}%'"
+        until(lambda: other_database.rows(waits))
+        assert made == []
+    opening.join()
+    made[0].deliver(delivery(1, 1, [(1, "a", 1)]))
+    assert rows(other_database) == [("a", 1)]
+    made[0].close()
+
+
 def test_a_delivery_that_failed_leaves_nothing_and_comes_again(other_database: OtherDatabase):
     other_database.execute("CREATE TABLE t (k text PRIMARY KEY, n int CHECK (n < 100))")
     sink = opened(other_database)

@@ -29,6 +29,7 @@ from streamsql.base.errors import (
     StreamSQLError,
     UndefinedColumn,
     UndefinedTable,
+    UniqueViolation,
 )
 from streamsql.base.types import INT2, WireType, column_elsewhere, type_name
 from streamsql.catalog.objects import OutputColumn, nearest
@@ -121,7 +122,7 @@ class PostgresSink:
     def _prepare(self, schema: str, table: str, *, create: bool) -> None:
         found = self._columns(schema, table)
         if not found and create:
-            self._sql.query(self._create_statement())
+            self._make(self._create_statement())
             found = self._columns(schema, table)
         if not found:
             raise UndefinedTable(
@@ -134,7 +135,7 @@ class PostgresSink:
                     f'the table "{self._shown}" of PostgreSQL has no column "{column.name}"',
                     hint=nearest(column.name, found) or f"columns that there are: {', '.join(found)}",
                 )
-        self._sql.query(
+        self._make(
             f"CREATE TABLE IF NOT EXISTS {self._notes} "
             "(sink text PRIMARY KEY, epoch bigint NOT NULL, delivered_at timestamptz NOT NULL)"
         )
@@ -145,6 +146,13 @@ class PostgresSink:
                 f"CREATE TEMPORARY TABLE {_CHANGES} ON COMMIT DELETE ROWS AS "
                 f"SELECT {names}, 0::int2 AS {_WEIGHT} FROM {self._table} WITH NO DATA"
             )
+
+    def _make(self, statement: str) -> None:
+        """Make a table if it is not there. Of two who make one at a time the second fails once the first is done."""
+        try:
+            self._sql.query(statement)
+        except UniqueViolation:
+            self._sql.query(statement)
 
     def _columns(self, schema: str, table: str) -> list[str]:
         rows = self._sql.query(
