@@ -84,6 +84,9 @@ class Limits:
     )
     why_rows_max: int = _bound(1_000, "open windows that EXPLAIN WHY lists; it counts them all")
     expression_depth_max: int = _bound(500, "nesting of one statement; the parser recurses")
+    expression_nodes_max: int = _bound(
+        20_000, "what one call of a function of PostgreSQL's is written as; calls within calls multiply"
+    )
 
 
 def exceeded(limits: Limits, name: str, what: str) -> ProgramLimitExceeded:

@@ -63,7 +63,7 @@ def drop_schemas(
             detail="\n".join(f"{kind} {o.shown} depends on schema {o.schema}" for kind, o in told),
             hint="Use DROP ... CASCADE to drop the dependent objects too.",
         )
-    _refuse_users(engine.catalog, numbers, inside)
+    refuse_users(engine.catalog, numbers, inside)
     more = inside + drop_objects(engine, [*objects, *inside], cascade=cascade)
     if types:
         user_types.drop(engine, types, cascade=cascade)
@@ -84,7 +84,7 @@ def drop_schemas(
     return sorted([*more, *types, *numbers], key=lambda made: made.id)
 
 
-def _refuse_users(catalog: Catalog, numbers: Sequence[Numbers], gone: Sequence[CatalogObject]) -> None:
+def refuse_users(catalog: Catalog, numbers: Sequence[Numbers], gone: Sequence[CatalogObject]) -> None:
     """Raise DependentObjectsExist where a column of what stays gets its default from one of the sequences."""
     ids = {sequence.id for sequence in numbers}
     for made in catalog:

@@ -97,7 +97,8 @@ class Scope:
     def names(self) -> catalog_functions.Names:
         """Where functions and casts look names up."""
         superuser = self.catalog.access.is_superuser(self.asker.role)
-        return catalog_functions.Names(partial(oid_of, self.snapshot), self.provide, superuser, self.asker.path)
+        oid = partial(oid_of, self.snapshot)
+        return catalog_functions.Names(oid, self.provide, superuser, self.asker.path, self.limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +209,7 @@ def change_tree(tree: exp.Expr, statement: Statement, table: Table, scope: Scope
     types = _checked_types(tree, statement, scope)
     _check_types(tree, statement, table, types)
     postgres_operators.note(tree, statement, types, scope.limits)
-    catalog_functions.rewrite_without_catalog(tree, statement)
+    catalog_functions.rewrite_without_catalog(tree, statement, scope.limits)
     postgres_operators.apply(tree, statement)
     hidden = next((c for c in tree.find_all(exp.Column) if c.name.startswith("__")), None)
     if hidden is not None:

@@ -122,7 +122,7 @@ class Binder:
         return None if made is None else relation_columns(made)
 
     def _plan(self, tree: exp.Select, mode: EmitMode) -> ContinuousPlan:
-        rewrite_without_catalog(tree, self.query)
+        rewrite_without_catalog(tree, self.query, self.limits)
         table = tree.args["from_"].this
         source = self._source(table)
         alias = quoted(table.alias or table.name)

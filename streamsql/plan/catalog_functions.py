@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import NoReturn
 
@@ -17,6 +17,7 @@ from sqlglot import exp
 from sqlglot.errors import ParseError
 
 from streamsql.base.errors import InvalidSchemaName, StreamSQLError, UndefinedFunction, UndefinedObject, UndefinedTable
+from streamsql.base.limits import Limits
 from streamsql.base.types import INT2VECTOR, OIDVECTOR, WireType
 from streamsql.base.types import NAME as CATALOG_NAME
 from streamsql.catalog.objects import literal
@@ -58,6 +59,7 @@ class Names:
     provide: Callable[[CatalogRelation | None], None]
     superuser: bool = True  # who asks may do everything
     path: tuple[str, ...] = ("public",)  # the schemas in which he looks names up
+    limits: Limits = field(default_factory=Limits)
 
 
 def unqualified_functions(tree: exp.Expr) -> exp.Expr:
@@ -160,7 +162,7 @@ _WITHOUT_CATALOG = frozenset({
 })  # fmt: skip
 
 
-def rewrite_without_catalog(tree: exp.Expr, statement: Statement) -> None:
+def rewrite_without_catalog(tree: exp.Expr, statement: Statement, limits: Limits) -> None:
     """Do the same for a continuous query, which cannot read the catalog: for the functions that need not."""
 
     def refuse(*_: object) -> NoReturn:
@@ -169,7 +171,7 @@ def rewrite_without_catalog(tree: exp.Expr, statement: Statement) -> None:
     for node in reversed(list(tree.walk())):
         coded = isinstance(node, (exp.Encode, exp.Decode))
         if coded or (isinstance(node, exp.Func) and function_name(node, statement) in _WITHOUT_CATALOG):
-            _rewrite_function(node, statement, Names(refuse, refuse))
+            _rewrite_function(node, statement, Names(refuse, refuse, limits=limits))
 
 
 def _by_type(node: exp.Expr, types: ResultTypes) -> str | None:
@@ -331,7 +333,7 @@ def _filled(template: str, arguments: list[exp.Expr], names: Names) -> exp.Expr:
     made = _parsed(template).copy()
     for table in made.find_all(exp.Table):
         table.meta[PROVIDED] = True
-    check_size(made, arguments)
+    check_size(made, arguments, names.limits)
     for parameter in list(made.find_all(exp.Parameter, exp.Placeholder)):
         number = int(parameter.name) - 1
         argument = arguments[number].copy() if number < len(arguments) else exp.null()

@@ -18,8 +18,8 @@ import sqlglot
 from sqlglot import exp
 
 from streamsql.base import types as t
-from streamsql.base.errors import InvalidParameterValue, ProgramLimitExceeded, UndefinedFunction
-from streamsql.base.limits import Limits
+from streamsql.base.errors import InvalidParameterValue, UndefinedFunction
+from streamsql.base.limits import Limits, exceeded
 from streamsql.base.types import WireType, type_name
 from streamsql.plan import constant_calls, formatting, json_paths
 from streamsql.plan.function_table import DEPTH_MAX, Types, length_at, template_of
@@ -30,7 +30,7 @@ from streamsql.plan.text_output import is_plain, text_sql
 from streamsql.sql.statements import Statement
 from streamsql.sql.trees import is_assignment, position_of
 
-_TEMPLATE, _ARGUMENTS = "template", "arguments"
+_TEMPLATE, _ARGUMENTS, _LIMITS = "template", "arguments", "limits"
 _TEXTS = (t.TEXT, t.VARCHAR, t.BPCHAR, t.NAME, t.UNKNOWN)
 _JSONS = (t.JSON, t.JSONB)
 _TIMES = (t.DATE, t.TIMESTAMP, t.TIMESTAMPTZ)
@@ -75,7 +75,6 @@ _BESIDE_ARRAYS = (
     exp.ArrayContainedBy, exp.ArrayOverlaps, exp.DPipe,
 )  # fmt: skip
 _KEY_LISTS = (exp.JSONBContainsAnyTopKeys, exp.JSONBContainsAllTopKeys)
-_NODES_MAX = 20_000  # of what one call is written as: nested calls multiply
 _CENTURIES = {"CENTURY": 100, "MILLENNIUM": 1000}
 
 
@@ -88,6 +87,7 @@ def note(tree: exp.Expr, statement: Statement, types: ResultTypes, limits: Limit
         found = (formatted, _VALUE) if formatted is not None else _template(node, statement, types)
         if found is not None:
             node.meta[_TEMPLATE], node.meta[_ARGUMENTS] = found
+            node.meta[_LIMITS] = limits
 
 
 def apply(node: exp.Expr) -> bool:
@@ -96,7 +96,7 @@ def apply(node: exp.Expr) -> bool:
     if template is None:
         return False
     arguments = [a.this if isinstance(a, (exp.Any, exp.All)) else a for a in _of(node, node.meta[_ARGUMENTS])]
-    node.replace(filled(template, arguments))
+    node.replace(filled(template, arguments, node.meta[_LIMITS]))
     return True
 
 
@@ -105,10 +105,10 @@ def has_template(node: exp.Expr) -> bool:
     return _TEMPLATE in node.meta
 
 
-def filled(template: str, arguments: list[exp.Expr]) -> exp.Expr:
+def filled(template: str, arguments: list[exp.Expr], limits: Limits) -> exp.Expr:
     """Put arguments in for ``$1``, ``$2`` .. of a template; NULL for those that are missing."""
     made = _parsed(template).copy()
-    check_size(made, arguments)
+    check_size(made, arguments, limits)
     for parameter in list(made.find_all(exp.Parameter, exp.Placeholder)):
         number = int(parameter.name) - 1
         argument = arguments[number].copy() if number < len(arguments) else exp.null()
@@ -120,16 +120,14 @@ def filled(template: str, arguments: list[exp.Expr]) -> exp.Expr:
     return made if isinstance(made, exp.Func) and not isinstance(made, exp.Case) else exp.paren(made, copy=False)
 
 
-def check_size(template: exp.Expr, arguments: list[exp.Expr]) -> None:
+def check_size(template: exp.Expr, arguments: list[exp.Expr], limits: Limits) -> None:
     """Raise ProgramLimitExceeded where arguments that a template names several times would grow beyond all measure."""
     named = Counter(int(p.name) - 1 for p in template.find_all(exp.Parameter, exp.Placeholder))
     for number, times in named.items():
         if times > 1 and number < len(arguments):
-            nodes = sum(1 for _ in islice(arguments[number].walk(), _NODES_MAX))
-            if nodes * times > _NODES_MAX:
-                raise ProgramLimitExceeded(
-                    "the nesting of a statement is too deep", hint="write the expression with less nesting"
-                )
+            nodes = sum(1 for _ in islice(arguments[number].walk(), limits.expression_nodes_max))
+            if nodes * times > limits.expression_nodes_max:
+                raise exceeded(limits, "expression_nodes_max", "what nested calls are written as")
 
 
 @cache

@@ -23,6 +23,7 @@ from streamsql.engine.recovery import SYSTEM_RELATIONS
 from streamsql.engine.sizes import sizes
 from streamsql.engine.store import UTC, set_zone
 from streamsql.engine.table_changes import remaining
+from streamsql.engine.undoing import made_between, undo
 from streamsql.plan.adhoc import Scope
 from streamsql.plan.functions import Asker
 from streamsql.plan.naming import Lookup, path_of, resolved
@@ -258,8 +259,22 @@ class Context:
         """Run a function on the engine's thread, between epochs; what it misses of tables outside is asked for meanwhile."""
         answers: list[Answer] = []
         waiting = self.engine.waiting
+        noted = partial(self._noting, run) if self.transaction.in_block else run
         while True:
             try:
-                return await asyncio.wrap_future(self.engine.call(partial(waiting.run_with, answers, run)))
+                return await asyncio.wrap_future(self.engine.call(partial(waiting.run_with, answers, noted)))
             except Missing as missing:
                 answers = [*answers, *await asyncio.to_thread(waiting.ask, missing.wanted)]
+
+    def _noting(self, run: Callable[[], T]) -> T:
+        """Run a function on the engine's thread, and note what it has made for ROLLBACK."""
+        before = self.engine.catalog
+        try:
+            return run()
+        finally:
+            self.transaction.made |= made_between(before, self.engine.catalog)
+
+    async def undo(self) -> list[str]:
+        """Drop what was made in a transaction, or since a savepoint, and is rolled back; gives what stays, for people."""
+        ids = self.transaction.take_unmade()
+        return await asyncio.wrap_future(self.engine.call(partial(undo, self.engine, ids))) if ids else []

@@ -10,6 +10,7 @@ batch of the extended protocol, before the ReadyForQuery that follows the batch'
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -132,6 +133,8 @@ class Session:
         error = await self._extended.fail(error)
         transaction = self._context.transaction
         transaction.fail()
+        with contextlib.suppress(StreamSQLError):
+            await self._context.undo()
         if transaction.explicit:
             savepoint = transaction.last_savepoint
             self._context.variables.fail(None if savepoint is None else savepoint.settings)
@@ -172,6 +175,8 @@ class Session:
         await self._extended.close_portals()
         await self._context.cursors.close(None)
         self._context.transaction.roll_back()
+        with contextlib.suppress(StreamSQLError):
+            await self._context.undo()
         self._context.listener.leave(None)
         self._context.known.advisory.release_all(self._context.logged_in.process_id, transaction=False)
         self._context.known.cancellations.pop(self._context.logged_in.process_id, None)

@@ -32,7 +32,7 @@ from streamsql.sql.constraints import ForeignKey
 class Savepoint:
     """What was written when it was set: the first `count` of `pending`, and `changes`. `settings` are the
     session's, `cursors` those that were open, `actions` how many notifications waited, `deferrals` what SET
-    CONSTRAINTS had said, `restarts` the sequences that were to begin anew.
+    CONSTRAINTS had said, `restarts` the sequences that were to begin anew, `made` the IDs of what CREATE had made.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Savepoint:
     actions: int = 0
     deferrals: dict[tuple[str, str] | None, bool] = field(default_factory=dict)
     restarts: tuple[Sequence, ...] = ()
+    made: frozenset[int] = frozenset()
 
 
 class SessionTransaction:
@@ -61,6 +62,9 @@ class SessionTransaction:
         self.deferrals: dict[tuple[str, str] | None, bool] = {}  # replaced, never changed
         self._restarts: tuple[Sequence, ...] = ()  # what begins anew with the commit
         self._actions: list[ListenTo | Notification] = []
+        # IDs of what its definitions have made, and of what is to be dropped again because that was rolled back
+        self.made: frozenset[int] = frozenset()
+        self._unmade: frozenset[int] = frozenset()
         # does what LISTEN and NOTIFY asked for, once all that was written is durable
         self.after_commit: Callable[[SequenceOf[ListenTo | Notification]], None] = lambda _: None
         # has something called if the client asks for the end while a commit waits for answers from outside
@@ -193,8 +197,18 @@ class SessionTransaction:
         self._end()
         self.ended()
 
+    def take_unmade(self) -> frozenset[int]:
+        """Give the IDs of what is to be dropped since the last call."""
+        found, self._unmade = self._unmade, frozenset()
+        return found
+
+    def _unmake(self, kept: frozenset[int] = frozenset()) -> None:
+        self._unmade |= self.made - kept
+        self.made = kept
+
     def _end(self) -> None:
         self._forget()
+        self._unmake()
         self._actions = []
         self._temporary = self._temporary_before
         self._savepoints = []
@@ -216,7 +230,7 @@ class SessionTransaction:
         count, actions = len(self._pending), len(self._actions)
         made = Savepoint(
             name, self._pending, count, self._changes, settings, self._temporary, cursors, actions, self.deferrals,
-            self._restarts,
+            self._restarts, self.made,
         )  # fmt: skip
         self._savepoints.append(made)
 
@@ -234,6 +248,7 @@ class SessionTransaction:
         self._row_count = sum(rows.num_rows for _, rows in self._pending)
         self._row_count += sum(change.row_count for change in self._changes.values())
         del self._actions[found.actions :]
+        self._unmake(found.made)
         self.failed = False
         return found
 
@@ -246,7 +261,10 @@ class SessionTransaction:
     # ---- the end ----
 
     async def commit(self) -> None:
-        """Make what was written durable, with all its effects; returns after the epoch's commit."""
+        """Make what was written durable, with all its effects; returns after the epoch's commit.
+
+        Where that fails, what was made is to be dropped (`take_unmade`).
+        """
         pending, changes, temporary = self._pending, self._changes, self._temporary
         written = self.pending() if temporary else {}
         actions, restarts = self._actions, self._restarts
@@ -256,6 +274,7 @@ class SessionTransaction:
             for sequence in restarts:
                 first = partial(self._engine.sequences.set, sequence, sequence.options.first, called=False)
                 await asyncio.wrap_future(self._engine.call(first))
+            self._unmade = frozenset()
         finally:
             self.ended()
         if actions:

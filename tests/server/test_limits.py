@@ -18,6 +18,7 @@ LIMITS = {
     "columns_max": 10,
     "connections_max": 6,
     "expression_depth_max": 60,
+    "expression_nodes_max": 5_000,
     "message_bytes_max": 300_000,
     "output_bytes_max": 100_000,
     "parameters_max": 20,
@@ -56,6 +57,7 @@ def refusal(lines: list[str], name: str) -> bool:
     [
         ("columns_max", f"CREATE TABLE wide ({', '.join(f'c{i} INT' for i in range(11))})"),
         ("expression_depth_max", f"SELECT {'(' * 80}1{')' * 80}"),
+        ("expression_nodes_max", f"SELECT {'quote_ident(' * 9}k{')' * 9} FROM (VALUES ('a')) AS v(k)"),
         ("query_text_bytes_max", f"SELECT '{'x' * 100_000}'"),
         ("transaction_rows_max", "INSERT INTO rows SELECT i FROM range(5001) AS r(i)"),
         ("transaction_rows_max", "INSERT INTO rows SELECT 1 FROM range(5000); INSERT INTO rows VALUES (1)"),

@@ -35,7 +35,7 @@ async def execute(context: Context, statement: AlterTable, values: Values) -> Do
             return Done("ALTER TABLE", [notice(f'relation "{name}" does not exist, skipping')])
         known = [made.bare for made in context.catalog]
         raise UndefinedTable(f'relation "{name}" does not exist', hint=nearest(name, known), position=position)
-    _check(context, context.catalog.objects[key], position)
+    number = _check(context, context.catalog.objects[key], position).id
     ignored = [name for action in statement.actions if isinstance(action, SetStorage) for name in action.names]
     actions = [action for action in statement.actions if not isinstance(action, SetStorage)]
     await _check_defaults(context, statement, key)
@@ -52,7 +52,7 @@ async def execute(context: Context, statement: AlterTable, values: Values) -> Do
 
     told, gone = await context.on_engine(change)
     notices = [notice(text) for text in told] + cascade_notices(gone) + storage_notices(ignored)
-    return Done("ALTER TABLE", notices + block_notices(context, "ALTER TABLE"))
+    return Done("ALTER TABLE", notices + block_notices(context, "ALTER TABLE", number))
 
 
 def _check(context: Context, made: CatalogObject, position: int) -> Table:

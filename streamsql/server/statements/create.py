@@ -39,9 +39,12 @@ def exists_notice(name: str) -> dict[str, str]:
     return notice(f'relation "{parted(name)[1]}" already exists, skipping', sqlstate="42P07")
 
 
-def block_notices(context: Context, what: str) -> list[dict[str, str]]:
-    """Warn that a definition inside BEGIN ... COMMIT is not undone by ROLLBACK."""
-    if not context.transaction.explicit:
+def block_notices(context: Context, what: str, *ids: int) -> list[dict[str, str]]:
+    """Warn that a definition inside BEGIN ... COMMIT is not undone by ROLLBACK.
+
+    It is where it changes what has these IDs and was made in the same transaction.
+    """
+    if not context.transaction.explicit or (ids and context.transaction.made.issuperset(ids)):
         return []
     return [notice(f"{what} takes effect at once: ROLLBACK does not undo it", severity="WARNING", sqlstate="25000")]
 
@@ -65,7 +68,7 @@ async def relation(context: Context, statement: CreateStream | CreateTable, valu
     made = await create_relation(context, statement)
     if isinstance(statement, CreateTable):
         told += storage_notices(statement.storage)
-    return Done(what, [*told, *block_notices(context, what)] if made else [exists_notice(statement.name)])
+    return Done(what, told if made else [exists_notice(statement.name)])
 
 
 async def _inferred(context: Context, statement: CreateStream) -> CreateStream:
@@ -138,12 +141,15 @@ async def plain_view(context: Context, statement: CreateView, values: Values) ->
             require_owner(catalog, role, replaced)
         return view_definitions.create_plain_view(engine, statement, columns, role) or True
 
+    replaces = statement.or_replace and engine.catalog.called(statement.name) is not None
     made: PlainView | bool = False
     while made is False:
         catalog = engine.catalog
         columns = await context.reads.run(partial(_columns_of, context, query, catalog))
         made = await context.on_engine(partial(create, columns, catalog))
-    return Done(what, block_notices(context, what) if made is not True else [exists_notice(statement.name)])
+    if made is True:
+        return Done(what, [exists_notice(statement.name)])
+    return Done(what, block_notices(context, what) if replaces else [])
 
 
 def _columns_of(
@@ -174,12 +180,13 @@ async def view(context: Context, statement: CreateMaterializedView, values: Valu
             require_sources(engine.catalog, engine.catalog.access.owner_of(replaced.id), statement.query)
         return view_definitions.create_view(engine, statement, role)
 
+    replaces = statement.or_replace and engine.catalog.called(statement.name) is not None
     made = await context.on_engine(create)
     if isinstance(made, Building):
         made = await _built(context, made)
     if made is None:
         return Done(what, [exists_notice(statement.name)])
-    notices = block_notices(context, what)
+    notices = block_notices(context, what) if replaces else []
     plan = context.engine.queries[made.name].plan
     if plan.window is not None and not plan.state_bounded:
         notices.append(

@@ -17,7 +17,6 @@ from streamsql.plan.places import located
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done
 from streamsql.server.statements.create import (
-    block_notices,
     check_defaults,
     create_relation,
     exists_notice,
@@ -48,7 +47,6 @@ def _is_new(context: Context, name: str, *, if_not_exists: bool) -> bool:
 
 
 async def of_query(context: Context, statement: CreateTableAs, values: Values) -> Done:
-    notices = []
     if statement.on_commit is None:
         known = context.engine.catalog.called(statement.name) is not None
         if known and statement.if_not_exists:
@@ -67,9 +65,8 @@ async def of_query(context: Context, statement: CreateTableAs, values: Values) -
     else:
         table = await create_relation(context, made)
         assert table is not None
-        notices = block_notices(context, "CREATE TABLE AS")
         context.transaction.write(table.name, rows)
-    return Done(f"SELECT {rows.num_rows}" if statement.with_data else "CREATE TABLE AS", notices)
+    return Done(f"SELECT {rows.num_rows}" if statement.with_data else "CREATE TABLE AS")
 
 
 def _answer(

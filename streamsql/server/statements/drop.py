@@ -25,6 +25,7 @@ async def execute(context: Context, statement: Drop, values: Values) -> Done:
     others = tuple(n for n in found if n not in own)
     if others:
         left = dataclasses.replace(statement, names=others)
+        ids = [context.catalog.objects[name].id for name in others]
         engine, role = context.engine, context.asker.role
 
         def drop() -> list[CatalogObject]:
@@ -33,10 +34,10 @@ async def execute(context: Context, statement: Drop, values: Values) -> Done:
                     require_owner(engine.catalog, role, made)
             return definitions.drop(engine, left)
 
-        missing += cascade_notices(await context.on_engine(drop))
+        missing += cascade_notices(await context.on_engine(drop)) + block_notices(context, what, *ids)
     if own:
         context.transaction.set_temporary({name: made for name, made in temporary.items() if name not in own})
-    return Done(what, missing + (block_notices(context, what) if others else []))
+    return Done(what, missing)
 
 
 def cascade_notices(gone: Sequence[Named]) -> list[dict[str, str]]:

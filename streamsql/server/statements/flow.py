@@ -51,7 +51,7 @@ async def create_sink(context: Context, statement: CreateSink, values: Values) -
     made = await context.on_engine(create)
     if not made:
         return Done("CREATE SINK", [notice(f'sink "{statement.name}" already exists, skipping', sqlstate="42710")])
-    return Done("CREATE SINK", block_notices(context, "CREATE SINK"))
+    return Done("CREATE SINK")
 
 
 def _snapshot(statement: CreateSink) -> bool:

@@ -48,7 +48,7 @@ async def create(context: Context, statement: CreateIndex, values: Values) -> Do
         assert statement.index is not None
         return Done(what, [exists_notice(statement.index)])
     notices = [] if made.unique else [notice(_NOT_NEEDED)]
-    return Done(what, notices + block_notices(context, what))
+    return Done(what, notices)
 
 
 def _check(context: Context, statement: CreateIndex, made: CatalogObject) -> None:

@@ -53,7 +53,7 @@ async def create(context: Context, statement: CreateSchema, values: Values) -> D
         return True
 
     if await context.on_engine(make):
-        return Done("CREATE SCHEMA", block_notices(context, "CREATE SCHEMA"))
+        return Done("CREATE SCHEMA")
     return Done("CREATE SCHEMA", [notice(f'schema "{statement.name}" already exists, skipping', sqlstate="42P06")])
 
 

@@ -50,7 +50,7 @@ async def create(context: Context, statement: CreateSequence, values: Values) ->
         sequences.create(engine, name, statement.options, role, owner)
 
     await context.on_engine(make)
-    return Done(what, block_notices(context, what))
+    return Done(what)
 
 
 def _owned(context: Context, name: str) -> Sequence:

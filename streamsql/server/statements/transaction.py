@@ -21,8 +21,7 @@ async def execute(context: Context, statement: Transaction, values: Values) -> D
         set_modes(context, "transaction_", statement.modes)
         return Done(tag)
     if statement.name:
-        await _savepoint(context, statement)
-        return Done(statement.verb.value.removesuffix(" TO"))
+        return Done(statement.verb.value.removesuffix(" TO"), await _savepoint(context, statement))
     if statement.chain and not transaction.explicit:
         raise NoActiveTransaction(f"{statement.verb.value} AND CHAIN can only be used in transaction blocks")
     modes = {name: context.variables.get(name) for name in TRANSACTION_VARIABLES} if statement.chain else {}
@@ -43,12 +42,13 @@ async def _end(context: Context, statement: Transaction) -> Done:
         transaction.roll_back()
         context.variables.end(committed=False)
         await context.cursors.end()
-        return Done("ROLLBACK", outside)
+        return Done("ROLLBACK", outside + await _undone(context))
     try:
         await context.cursors.hold()
         await transaction.commit()
     except BaseException:
         context.variables.end(committed=False)
+        await _undone(context)
         raise
     finally:
         await context.cursors.end()
@@ -56,7 +56,12 @@ async def _end(context: Context, statement: Transaction) -> Done:
     return Done("COMMIT", outside)
 
 
-async def _savepoint(context: Context, statement: Transaction) -> None:
+async def _undone(context: Context) -> list[dict[str, str]]:
+    """Drop what the transaction has made and does not keep; warn of what others use."""
+    return [_warning(text, "25000") for text in await context.undo()]
+
+
+async def _savepoint(context: Context, statement: Transaction) -> list[dict[str, str]]:
     transaction, variables, name = context.transaction, context.variables, statement.name
     if not transaction.explicit:
         words = "ROLLBACK TO SAVEPOINT" if statement.verb is TransactionVerb.ROLLBACK_TO else statement.verb.value
@@ -71,6 +76,7 @@ async def _savepoint(context: Context, statement: Transaction) -> None:
         found = transaction.roll_back_to(name)
         variables.restore(found.settings)
         await context.cursors.close_since(found.cursors)
+    return await _undone(context)
 
 
 def _warning(message: str, sqlstate: str) -> dict[str, str]:

@@ -26,7 +26,7 @@ async def create(context: Context, statement: CreateType, values: Values) -> Don
         user_types.create(engine, named, role)
 
     await context.on_engine(make)
-    return Done(what, block_notices(context, what))
+    return Done(what)
 
 
 def owned_type(context: Context, name: str) -> UserType:

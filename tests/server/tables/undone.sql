@@ -1,0 +1,85 @@
+CREATE TABLE older (id INT PRIMARY KEY, note TEXT);
+INSERT INTO older VALUES (1, 'a');
+BEGIN;
+CREATE SCHEMA apart;
+CREATE TYPE mood AS ENUM ('sad', 'happy');
+CREATE SEQUENCE numbers START 5;
+CREATE TABLE parents (id SERIAL PRIMARY KEY, feels mood, number BIGINT DEFAULT nextval('numbers'));
+CREATE TABLE apart.children (id INT PRIMARY KEY, parent INT REFERENCES parents (id));
+CREATE TABLE copies AS SELECT * FROM older;
+CREATE UNIQUE INDEX numbered ON parents (number);
+CREATE VIEW shown AS SELECT p.id, o.note FROM parents p JOIN older o ON o.id = p.id;
+ALTER TABLE parents ADD COLUMN more TEXT DEFAULT 'm';
+INSERT INTO parents (feels) VALUES ('sad') RETURNING id, number, more;
+SELECT id, more FROM parents;
+SELECT * FROM copies;
+ROLLBACK;
+SELECT relname, relkind FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname IN ('public', 'apart') ORDER BY 1;
+SELECT typname FROM pg_type WHERE typname IN ('mood', '_mood', 'parents', 'copies') ORDER BY 1;
+SELECT nspname FROM pg_namespace WHERE nspname = 'apart';
+SELECT * FROM parents;
+CREATE SCHEMA apart;
+CREATE TYPE mood AS ENUM ('other');
+CREATE TABLE parents (feels mood);
+INSERT INTO parents VALUES ('other');
+DROP TABLE parents;
+DROP TYPE mood;
+-- what fails is undone with all that came before it
+BEGIN;
+CREATE TABLE made (id INT);
+INSERT INTO made VALUES (1);
+SELECT nothing FROM made;
+SELECT * FROM made;
+COMMIT;
+SELECT * FROM made;
+-- a part of a transaction
+BEGIN;
+CREATE TABLE first_made (id INT);
+SAVEPOINT one;
+CREATE TABLE second_made (id INT);
+INSERT INTO second_made VALUES (1);
+SAVEPOINT two;
+CREATE TABLE third_made (id INT);
+ROLLBACK TO two;
+SELECT * FROM third_made;
+ROLLBACK TO one;
+CREATE TABLE second_made (other TEXT);
+INSERT INTO second_made VALUES ('x');
+INSERT INTO first_made VALUES (1);
+COMMIT;
+SELECT * FROM first_made;
+SELECT * FROM second_made;
+SELECT relname FROM pg_class WHERE relname LIKE '%_made' ORDER BY 1;
+-- dropped and made again within one
+BEGIN;
+CREATE TABLE again (id INT);
+DROP TABLE again;
+CREATE TABLE again (id TEXT);
+ALTER TABLE again RENAME TO renamed;
+ROLLBACK;
+SELECT relname FROM pg_class WHERE relname IN ('again', 'renamed');
+-- a query string is one transaction
+CREATE TABLE in_string (id INT); INSERT INTO in_string VALUES (1); SELECT nothing;
+SELECT * FROM in_string;
+CREATE TABLE in_string (id INT); INSERT INTO in_string VALUES (1);
+SELECT * FROM in_string;
+-- COMMIT that fails
+BEGIN;
+CREATE TABLE top (id INT PRIMARY KEY);
+CREATE TABLE below (id INT REFERENCES top (id) DEFERRABLE INITIALLY DEFERRED);
+INSERT INTO below VALUES (1);
+COMMIT;
+SELECT relname FROM pg_class WHERE relname IN ('top', 'below');
+-- what is renamed stays found
+BEGIN;
+CREATE TABLE named (id INT);
+ALTER TABLE named RENAME TO called;
+CREATE TABLE IF NOT EXISTS older (id INT);
+ROLLBACK;
+SELECT * FROM called;
+SELECT * FROM older;
+-- a block
+DO $$ BEGIN CREATE TABLE in_block (id INT); INSERT INTO nowhere VALUES (1); END $$;
+SELECT * FROM in_block;
+DO $$ BEGIN CREATE TABLE in_block (id INT); INSERT INTO in_block VALUES (1); END $$;
+SELECT * FROM in_block;
