@@ -7,10 +7,12 @@ that the server is ready; the log goes to stderr.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import gc
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.abc import MetaPathFinder
 
 from streamsql import __version__
@@ -40,12 +42,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = config_of(given, os.environ)
         _configure_log(config.log_level)
         # not before: --version and --help need none of it
-        from streamsql.server.running import serve
+        with _lasting():
+            from streamsql.server.running import serve
 
-        return serve(config, lambda line: print(line, flush=True))
+        try:
+            return serve(config, lambda line: print(line, flush=True))
+        finally:
+            gc.unfreeze()
     except ConfigError as error:
         print(f"streamsql: {error}", file=sys.stderr)
         return 1
+
+
+@contextlib.contextmanager
+def _lasting() -> Iterator[None]:
+    """Keep Python's collector of cycles from what is made here and lasts: to look through it again and again costs time."""
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 def _configure_log(level: str) -> None:

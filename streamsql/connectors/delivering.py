@@ -143,9 +143,9 @@ class Deliverer(threading.Thread):
                 handed = self._engine.flows.handing.taken(self._sink.id)
                 outgoing = Outgoing(cursor, self._sink, self._columns, rows_max, handed)
             except duckdb.CatalogException:
-                if self._sink.id in {sink.id for sink in self._engine.catalog.sinks.values()}:
-                    raise
-                return  # it was dropped before its thread has begun
+                if self._dropped():
+                    return  # before its thread has begun
+                raise
             while not self._stopping:
                 self._woken.clear()
                 at = self._engine.sinks.get(self._sink.name)
@@ -187,11 +187,16 @@ class Deliverer(threading.Thread):
             self._stopped(error.message)
             return None
         except Exception as error:  # noqa: BLE001  # a connector's own fault must not pass unnoticed in a thread
+            if isinstance(error, duckdb.CatalogException) and self._dropped():
+                return None  # and its outbox with it, just as it was to be read
             log.error("sink failed", sink=self._sink.name, error=repr(error))
             self._stopped("an internal error; the server's log says more")
             return None
         self._backoff.succeeded()
         return 0 if more else None
+
+    def _dropped(self) -> bool:
+        return self._sink.id not in {sink.id for sink in self._engine.catalog.sinks.values()}
 
     def _keep_away(self, seconds: float) -> None:
         """Wait as long as the other side asked for, whatever there is to deliver meanwhile."""

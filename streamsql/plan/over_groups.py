@@ -118,6 +118,8 @@ class Rewrite:
         return self._plain(one) == self._plain(other)
 
     def _key_index(self, node: exp.Expr) -> int | None:
+        if all(type(key) is not type(node) for key in self.groups.keys):
+            return None  # which is most of them, and costs no copy
         plain = self._plain(node)
         return next((i for i, key in enumerate(self.groups.keys) if plain == self._plain(key)), None)
 
