@@ -31,6 +31,11 @@ class UserType(Named):
         return self.wire.labels
 
 
+def user_type(wire: WireType) -> UserType:
+    """Give a type of which no more is needed than what clients see."""
+    return UserType(0, wire.name, wire, "")
+
+
 def enum_type(type_id: int, name: str, ranks: dict[str, float]) -> WireType:
     """Make an enum as clients see it."""
     return WireType(name, oids.row_type(type_id), oids.row_array(type_id), 4, labels=Labels(ranks))

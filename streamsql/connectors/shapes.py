@@ -14,7 +14,7 @@ from streamsql.engine.epoch import Engine
 def shape_of(engine: Engine, view_name: str, options: Mapping[str, str], position: int | None = None) -> Shape:
     """Say what a sink with these options delivers of a view. Raises StreamSQLError at `position` where ``key`` is wrong."""
     view, key = engine.catalog.view(view_name), options.get("key")
-    named = sinks.key_of(engine.queries[view_name].plan) if key is None else _named(view.columns, key, position)
+    named = sinks.key_of(engine, view) if key is None else _named(view.columns, key, position)
     return Shape(view.columns, view.append_only, named)
 
 

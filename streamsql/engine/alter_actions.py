@@ -17,6 +17,7 @@ from streamsql.base.errors import (
     DuplicateObject,
     FeatureNotSupported,
     InvalidTableDefinition,
+    NotInPrerequisiteState,
     StreamSQLError,
     UndefinedColumn,
     UndefinedObject,
@@ -29,7 +30,9 @@ from streamsql.plan.fitting import fitted_sql
 from streamsql.sql import altering as a
 from streamsql.sql.constraints import Check, Constraint, ForeignKey, free_name, named
 from streamsql.sql.names import parted
+from streamsql.sql.sequence_statements import Numbered
 from streamsql.sql.statements import ColumnDefinition
+from streamsql.sql.table_elements import of_type
 
 
 @dataclass(slots=True)
@@ -37,6 +40,8 @@ class Plan:
     """A table as it is to be. `sources` has the SQL of each column's values over the rows as they are.
 
     `affected` are columns that are not as they were, for whoever reads them; `gone` are foreign keys of other tables.
+    Rows get numbers in the columns that are `numbered`, and have some already in those that are made `identities`;
+    `unnumbered` are those whose sequences go.
     """
 
     table: Table
@@ -47,6 +52,8 @@ class Plan:
     gone: list[tuple[Table, ForeignKey]] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
     numbered: list[ColumnDefinition] = field(default_factory=list)
+    identities: list[ColumnDefinition] = field(default_factory=list)
+    unnumbered: set[str] = field(default_factory=set)
     moves_rows: bool = False
     notices: list[str] = field(default_factory=list)
 
@@ -186,6 +193,45 @@ def _set_default(plan: Plan, action: a.SetDefault) -> None:
     plan.put(action.name, replace(column, default=action.default))
 
 
+def _add_identity(plan: Plan, action: a.AddIdentity) -> None:
+    column, of = plan.column(action.name), f'column "{action.name}" of relation "{plan.table.bare}"'
+    numbered = of_type(action.numbered, column.type)
+    if column.numbered is not None and column.numbered.is_identity:
+        raise NotInPrerequisiteState(f"{of} is already an identity column")
+    if column.default is not None or column.numbered is not None:
+        raise NotInPrerequisiteState(f"{of} already has a default value")
+    if not column.not_null and not column.primary_key:
+        raise NotInPrerequisiteState(f"{of} must be declared NOT NULL before identity can be added")
+    made = replace(column, not_null=True, numbered=numbered)
+    plan.put(action.name, made)
+    plan.identities.append(made)
+
+
+def _set_identity(plan: Plan, action: a.SetIdentity) -> None:
+    column = plan.column(action.name)
+    plan.put(action.name, replace(column, numbered=replace(_identity(plan, column), numbering=action.numbering)))
+
+
+def _drop_identity(plan: Plan, action: a.DropIdentity) -> None:
+    column = plan.column(action.name)
+    if action.if_exists and (column.numbered is None or not column.numbered.is_identity):
+        plan.notices.append(
+            f'column "{action.name}" of relation "{plan.table.bare}" is not an identity column, skipping'
+        )
+        return
+    _identity(plan, column)
+    plan.put(action.name, replace(column, numbered=None))
+    plan.unnumbered.add(action.name)
+
+
+def _identity(plan: Plan, column: ColumnDefinition) -> Numbered:
+    if column.numbered is None or not column.numbered.is_identity:
+        raise NotInPrerequisiteState(
+            f'column "{column.name}" of relation "{plan.table.bare}" is not an identity column'
+        )
+    return column.numbered
+
+
 class IdentityColumnError(StreamSQLError):
     """What cannot be done to a column that is numbered."""
 
@@ -300,11 +346,14 @@ def _rename_constraint(plan: Plan, action: a.RenameConstraint) -> None:
 _ACTIONS: dict[type, Callable[..., None]] = {
     a.AddColumn: _add_column,
     a.AddConstraint: _add_constraint,
+    a.AddIdentity: _add_identity,
     a.DropColumn: _drop_column,
     a.DropConstraint: _drop_constraint,
+    a.DropIdentity: _drop_identity,
     a.RenameColumn: _rename_column,
     a.RenameConstraint: _rename_constraint,
     a.SetDefault: _set_default,
+    a.SetIdentity: _set_identity,
     a.SetNotNull: _set_not_null,
     a.SetType: _set_type,
 }

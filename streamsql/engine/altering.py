@@ -125,7 +125,7 @@ def _columns_read(engine: Engine, view: View | PlainView) -> tuple[set[str], boo
 def _written(engine: Engine, table: Table) -> Table:
     """Give a table as it is read back from its definition, which is written anew."""
     names = {joined(*parted(c.table)): c.table for c in table.foreign_keys if c.table != table.name}
-    names |= notes_of(table.columns)
+    names |= notes_of(table.columns, table.constraints)
     name = key_of(table.schema, table.bare)
     constraints = tuple(
         replace(c, table=name) if isinstance(c, ForeignKey) and c.table == table.name else c for c in table.constraints
@@ -173,11 +173,12 @@ def save_definition(engine: Engine, made: Table) -> None:
 
 def _commit(engine: Engine, plan: Plan, old: Table, made: Table, catalog: Catalog) -> None:
     before, store = engine.catalog, engine.store
-    numbering = list(sequences.owned(engine, replace(made, columns=tuple(plan.numbered)))) if plan.numbered else []
+    numbering = sequences.owned(engine, replace(made, columns=tuple(plan.numbered)))
+    identities = sequences.owned(engine, replace(made, columns=tuple(plan.identities)))
     lost = [
         s.id for s in catalog.sequences.values()
         if s.owned_by is not None and s.owned_by[0] == old.id
-        and plan.renamed.get(s.owned_by[1], s.owned_by[1]) not in {c.name for c in made.columns}
+        and plan.renamed.get(s.owned_by[1], s.owned_by[1]) not in {c.name for c in made.columns} - plan.unnumbered
     ]  # fmt: skip
     moved = [
         replace(s, owned_by=(old.id, plan.renamed[s.owned_by[1]]))
@@ -186,7 +187,7 @@ def _commit(engine: Engine, plan: Plan, old: Table, made: Table, catalog: Catalo
     ]
     try:
         with store.transaction():
-            for sequence in numbering:
+            for sequence in [*numbering, *identities]:
                 sequences.save(store, sequence)
             if plan.moves_rows:
                 _move_rows(engine, plan, old, made)
@@ -206,12 +207,14 @@ def _commit(engine: Engine, plan: Plan, old: Table, made: Table, catalog: Catalo
                 store, catalog, made.id, plan.renamed, [c.name for c in made.columns], [k.name for k in made.keys]
             )
             comments = _comments(engine, plan, made, catalog)
-            engine.catalog = comments.without_sequences(lost).with_sequences([*moved, *numbering])
+            engine.catalog = comments.without_sequences(lost).with_sequences([*moved, *numbering, *identities])
             engine.save()
     except BaseException:
         engine.catalog = before
         raise
     _number(engine, made, numbering)
+    for sequence in identities:
+        engine.sequences.add(sequence)
     store.forget_statements()
     engine.forget_kept(made)
     for query in engine.queries.values():

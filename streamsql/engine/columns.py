@@ -41,7 +41,7 @@ def add_stream_column(engine: Engine, stream: Stream, statement: CreateStream) -
     grown = recovery.relation_of(statement, stream.id, statement.text)
     assert isinstance(grown, Stream)
     read_back = recovery.defined(
-        statement.text, stream.name, notes_of(statement.columns), engine.limits, engine.catalog
+        statement.text, stream.name, notes_of(statement.columns, statement.constraints), engine.limits, engine.catalog
     )
     assert isinstance(read_back, CreateStream)
     grown = replace(

@@ -174,7 +174,9 @@ def owned(engine: Engine, made: Stream | Table) -> list[Sequence]:
 
     for column in made.columns:
         if column.numbered is not None:
-            label = free_name(made.bare, column.name, "seq", is_taken)
+            label = column.numbered.name or free_name(made.bare, column.name, "seq", is_taken)
+            if column.numbered.name and is_taken(label):
+                raise DuplicateTable(f'relation "{label}" already exists')
             found.append(_made(engine, made.schema, label, column.numbered.options, (made.id, column.name)))
     return found
 

@@ -8,18 +8,24 @@ from dataclasses import replace
 from streamsql.base.errors import FeatureNotSupported, StreamSQLError
 from streamsql.base.faults import reached
 from streamsql.catalog.access import OWNER
-from streamsql.catalog.objects import Sink
+from streamsql.catalog.objects import Sink, View
 from streamsql.engine import outbox, recovery
 from streamsql.engine.definitions import set_access
 from streamsql.engine.epoch import Engine
 from streamsql.engine.outbox import SinkProgress
-from streamsql.plan.nodes import ContinuousPlan
+from streamsql.plan.result_key import grouped_columns
 from streamsql.sql.flow_statements import AlterFlow, CreateSink, FlowAction
+from streamsql.sql.statements import CreateMaterializedView
 
 
-def key_of(plan: ContinuousPlan) -> tuple[str, ...]:
+def key_of(engine: Engine, view: View) -> tuple[str, ...]:
     """Name the columns of a view by which it groups, a bound of its windows among them; () where it does not show them all."""
+    plan = engine.queries[view.name].plan
     grouping = plan.grouping
+    if plan.recomputed is not None:
+        made = recovery.defined(view.text, view.name, view.names, engine.limits, engine.catalog)
+        assert isinstance(made, CreateMaterializedView)
+        return grouped_columns(made.query)
     if grouping is None or grouping.sets:
         return ()
     wanted = [{f"k{i}"} for i in range(len(grouping.keys))]

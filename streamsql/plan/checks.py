@@ -13,7 +13,7 @@ from sqlglot import exp
 from streamsql.base.errors import DatatypeMismatch, FeatureNotSupported, GroupingError, StreamSQLError, UndefinedColumn
 from streamsql.base.limits import Limits
 from streamsql.base.types import type_name, wire_column
-from streamsql.catalog.objects import Catalog, Stream, Table, quoted
+from streamsql.catalog.objects import Stream, Table, quoted
 from streamsql.plan.adhoc import adhoc_query
 from streamsql.plan.expressions import closed_scope
 from streamsql.plan.functions import refuse_functions, refuse_session_functions
@@ -60,8 +60,8 @@ def _check_sql(
     for column in check.expression.find_all(exp.Column):
         if relation.column(column.name) is None:
             raise UndefinedColumn(f'column "{column.name}" does not exist', position=position_of(column, statement))
-    catalog = Catalog(objects={relation.name: relation})
-    scope = closed_scope(catalog, limits, {relation.name: CHECKED}, "a CHECK constraint", describe)
+    rows, trees = {relation.name: relation}, [check.expression]
+    scope = closed_scope(rows, trees, limits, {relation.name: CHECKED}, "a CHECK constraint", describe)
     if describe is not None:
         columns = ", ".join(f"CAST(NULL AS {c.type}) AS {quoted(c.name)}" for c in relation.columns)
         told = adhoc_query(_select([check.expression.copy()], relation), statement, scope)

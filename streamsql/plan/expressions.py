@@ -5,7 +5,7 @@ Each is read as an ad-hoc query's would be, over no rows or those that the claus
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NoReturn
 
@@ -14,12 +14,15 @@ from sqlglot import exp
 
 from streamsql.base.errors import FeatureNotSupported
 from streamsql.base.limits import Limits
+from streamsql.base.types import WireType
 from streamsql.catalog.objects import Catalog, OutputColumn, Stream, Table
 from streamsql.catalog.relation import CatalogRelation, Snapshot
+from streamsql.catalog.user_types import user_type
 from streamsql.plan.adhoc import Scope, adhoc_sql
 from streamsql.plan.functions import Asker, refuse_functions, refuse_session_functions
 from streamsql.plan.insertion import default_of
 from streamsql.plan.nodes import Describe
+from streamsql.plan.type_names import made_type
 from streamsql.sql.statements import ColumnDefinition, Statement
 from streamsql.sql.trees import position_of
 
@@ -32,8 +35,8 @@ def expressions_sql(
     for number, alias in enumerate(rows):
         table = exp.Table(this=exp.to_identifier(alias, quoted=True))
         query = query.from_(table) if not number else query.join(table, join_type="cross")
-    catalog = Catalog(objects=dict(rows))
-    scope = closed_scope(catalog, limits, {alias: alias for alias in rows}, "an expression outside of a query")
+    stand_ins = {alias: alias for alias in rows}
+    scope = closed_scope(rows, expressions, limits, stand_ins, "an expression outside of a query")
     made = sqlglot.parse_one(adhoc_sql(query, statement, scope), read="duckdb")
     assert isinstance(made, exp.Select)
     return [item.unalias().sql("duckdb") for item in made.expressions]
@@ -62,15 +65,32 @@ def check_default(column: ColumnDefinition, statement: Statement, scope: Scope) 
 
 
 def closed_scope(
-    catalog: Catalog, limits: Limits, stand_ins: Mapping[str, str], what: str, describe: Describe | None = None
+    rows: Mapping[str, Stream | Table],
+    expressions: Sequence[exp.Expr],
+    limits: Limits,
+    stand_ins: Mapping[str, str],
+    what: str,
+    describe: Describe | None = None,
 ) -> Scope:
-    """Make the scope of an expression that sees the relations of `catalog` and no more; `what` it is, an error says."""
+    """Make the scope of expressions that see these relations and no more; `what` they are, an error says."""
+    catalog = Catalog(objects=dict(rows), types={made.oid: user_type(made) for made in _made(rows, expressions)})
 
     def refuse(_: CatalogRelation | None) -> NoReturn:
         raise FeatureNotSupported(f"{what} cannot look names up in the catalog")
 
     snapshot = Snapshot(catalog, "", "")
     return Scope(catalog, describe or _nothing, limits, Asker(""), frozenset(), snapshot, refuse, stand_ins=stand_ins)
+
+
+def _made(rows: Mapping[str, Stream | Table], expressions: Sequence[exp.Expr]) -> Iterator[WireType]:
+    """Give the types of users that columns are of, and that expressions cast to."""
+    for relation in rows.values():
+        yield from (c.declared.type.scalar for c in relation.columns if c.declared is not None and c.declared.named)
+    for expression in expressions:
+        for node in expression.find_all(exp.DataType):
+            found = made_type(node)
+            if found is not None:
+                yield found.scalar
 
 
 def _nothing(_: str) -> list[OutputColumn]:

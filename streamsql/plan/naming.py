@@ -46,7 +46,7 @@ from streamsql.catalog.standard import STANDARD
 from streamsql.catalog.user_types import UserType
 from streamsql.plan.ctes import is_cte
 from streamsql.plan.plain_views import LOOKED_UP, put
-from streamsql.plan.type_names import MADE, changed_columns, type_named
+from streamsql.plan.type_names import MADE, changed_columns, constraint_found, type_named
 from streamsql.plan.windows.tables import window_relation
 from streamsql.sql.constraints import Constraint, ForeignKey
 from streamsql.sql.flow_statements import AddColumn, AlterFlow, CreateSink, ResetStream
@@ -229,7 +229,7 @@ class _Resolver:
         elif isinstance(statement, _MAKING) and not isinstance(statement.name, Key):
             temporary = isinstance(statement, (CreateTable, CreateTableAs)) and statement.on_commit is not None
             changed["name"] = Key(self.lookup.new(*parted(statement.name), temporary=temporary))
-            if isinstance(statement, CreateTable):
+            if isinstance(statement, (CreateStream, CreateTable)):
                 changed["constraints"] = tuple(
                     self._constraint(c, statement, changed["name"]) for c in statement.constraints
                 )
@@ -252,9 +252,9 @@ class _Resolver:
             self.found[NOTE + joined(schema, name)] = str(found.wire.oid)
         return found
 
-    def _constraint(self, constraint: Constraint, statement: CreateTable, own: str) -> Constraint:
+    def _constraint(self, constraint: Constraint, statement: CreateStream | CreateTable, own: str) -> Constraint:
         if not isinstance(constraint, ForeignKey):
-            return constraint
+            return constraint_found(constraint, self._type) or constraint
         schema, name = parted(constraint.table)
         own_schema, own_name = parted(statement.name)
         if name == own_name and schema in (None, own_schema) and self._key(schema, name) is None:

@@ -12,7 +12,7 @@ the same type, whatever is called so then.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from sqlglot import exp
@@ -20,7 +20,9 @@ from sqlglot import exp
 from streamsql.base.errors import UndefinedObject
 from streamsql.base.types import Declared, WireType
 from streamsql.catalog.user_types import UserType
-from streamsql.sql.names import NOTE, parted
+from streamsql.sql.altering import AddColumn, AddConstraint, SetDefault
+from streamsql.sql.constraints import Check, Constraint
+from streamsql.sql.names import NOTE, joined, parted
 from streamsql.sql.statements import ColumnDefinition
 
 MADE = "made_type"  # in the meta of a type's node: the user's type that it names
@@ -32,13 +34,34 @@ _BUILT_IN_SCHEMAS = ("pg_catalog", "information_schema")
 
 
 def column_found(column: ColumnDefinition, find: Find) -> ColumnDefinition:
-    """Give a column whose type is looked up. Raises UndefinedObject."""
+    """Give a column whose type, and those in its default, are looked up. Raises UndefinedObject."""
     told = column.declared
+    if column.default is not None:
+        column = replace(column, default=expression_found(column.default, find))
     if told is None or not told.named or told.type.scalar.oid:
         return column
     made = _found(told, find)
     array = told.type.element is not None
     return replace(column, type=made.stored + ("[]" if array else ""), declared=declared_as(made, array=array))
+
+
+def expression_found(tree: exp.Expr, find: Find) -> exp.Expr:
+    """Give an expression outside of a query whose casts to types of users are looked up; the same one where it has none."""
+    if all(type_named(node, find) is None for node in tree.find_all(exp.DataType)):
+        return tree
+    made = tree.copy()
+    for node in made.find_all(exp.DataType):
+        found = type_named(node, find)
+        if found is not None:
+            node.meta[MADE] = found.wire
+    return made
+
+
+def constraint_found(constraint: Constraint | None, find: Find) -> Constraint | None:
+    """Do the same for the condition of a CHECK."""
+    if not isinstance(constraint, Check):
+        return constraint
+    return replace(constraint, expression=expression_found(constraint.expression, find))
 
 
 def declared_found(told: Declared | None, duckdb_type: str, find: Find) -> tuple[Declared | None, str]:
@@ -59,11 +82,18 @@ def _found(told: Declared, find: Find) -> UserType:
     return made
 
 
-def notes_of(columns: Iterable[ColumnDefinition]) -> dict[str, str]:
-    """Give what the canonical text of columns names."""
-    return {
+def notes_of(columns: Sequence[ColumnDefinition], constraints: Iterable[Constraint] = ()) -> dict[str, str]:
+    """Give what the canonical text of columns and constraints names."""
+    found = {
         NOTE + c.declared.named: str(c.declared.type.scalar.oid) for c in columns if c.declared and c.declared.named
     }
+    trees = [c.default for c in columns if c.default is not None]
+    for tree in [*trees, *(c.expression for c in constraints if isinstance(c, Check))]:
+        for node in tree.find_all(exp.DataType):
+            made, name = node.meta.get(MADE), name_of(node)
+            if isinstance(made, WireType) and name is not None:
+                found[NOTE + joined(*name)] = str(made.oid)
+    return found
 
 
 def changed_columns(statement: object, find: Find) -> dict[str, object]:
@@ -83,6 +113,13 @@ def changed_columns(statement: object, find: Find) -> dict[str, object]:
 
 def _action(action: object, find: Find) -> object:
     column, told = getattr(action, "column", None), getattr(action, "declared", None)
+    if isinstance(action, AddColumn):
+        constraints = tuple(found for c in action.constraints if (found := constraint_found(c, find)) is not None)
+        return replace(action, column=column_found(action.column, find), constraints=constraints)
+    if isinstance(action, AddConstraint):
+        return replace(action, constraint=constraint_found(action.constraint, find))
+    if isinstance(action, SetDefault) and action.default is not None:
+        return replace(action, default=expression_found(action.default, find))
     if isinstance(column, ColumnDefinition):
         return dataclasses.replace(action, column=column_found(column, find))  # type: ignore[type-var]  # one of a statement's
     if isinstance(told, Declared):

@@ -11,12 +11,15 @@ from streamsql.base.types import Declared
 from streamsql.sql.column_types import expect_column_type
 from streamsql.sql.constraints import Constraint
 from streamsql.sql.definitions import expect_option_name, expect_options
+from streamsql.sql.sequence_statements import Numbered, Numbering
 from streamsql.sql.statements import ColumnDefinition, Statement
 from streamsql.sql.table_elements import (
     Elements,
     accept_table_constraint,
     expect_column,
     expect_default,
+    expect_identity,
+    expect_numbering,
 )
 from streamsql.sql.tokens import Cursor
 from streamsql.sql.unsupported import refuse
@@ -77,6 +80,30 @@ class SetType:
 
 
 @dataclass(frozen=True, slots=True)
+class AddIdentity:
+    """ALTER [COLUMN] name ADD GENERATED ALWAYS | BY DEFAULT AS IDENTITY [(options)]."""
+
+    name: str
+    numbered: Numbered
+
+
+@dataclass(frozen=True, slots=True)
+class SetIdentity:
+    """ALTER [COLUMN] name SET GENERATED ALWAYS | BY DEFAULT."""
+
+    name: str
+    numbering: Numbering
+
+
+@dataclass(frozen=True, slots=True)
+class DropIdentity:
+    """ALTER [COLUMN] name DROP IDENTITY [IF EXISTS]."""
+
+    name: str
+    if_exists: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class AddConstraint:
     """ADD [CONSTRAINT name] constraint; `primary_key` names its columns where it is one, `key_name` its name."""
 
@@ -110,8 +137,8 @@ class SetStorage:
 
 
 Action = (
-    AddColumn | AddConstraint | DropColumn | DropConstraint | RenameColumn | RenameConstraint | SetDefault | SetNotNull
-    | SetStorage | SetType
+    AddColumn | AddConstraint | AddIdentity | DropColumn | DropConstraint | DropIdentity | RenameColumn | RenameConstraint
+    | SetDefault | SetIdentity | SetNotNull | SetStorage | SetType
 )  # fmt: skip
 
 
@@ -224,4 +251,11 @@ def _expect_change(cursor: Cursor, name: str) -> Action:
     if cursor.accept("set", "data", "type") or cursor.accept("type"):
         found, declared = expect_column_type(cursor)
         return SetType(name, found, declared, _expect_using(cursor, name) if cursor.accept("using") else None)
-    return refuse("this ALTER COLUMN", "columns have a type, a default, and may be NOT NULL", cursor)
+    if cursor.accept("add"):
+        return AddIdentity(name, expect_identity(cursor))
+    if cursor.accept("drop", "identity"):
+        return DropIdentity(name, cursor.accept("if", "exists"))
+    if cursor.sees("set", "generated"):
+        cursor.expect("set")
+        return SetIdentity(name, expect_numbering(cursor))
+    return refuse("this ALTER COLUMN", "columns have a type, a default, an identity, and may be NOT NULL", cursor)

@@ -176,22 +176,28 @@ def _expect_query(cursor: Cursor, name: str, *, temporary: bool, if_not_exists: 
     names = expect_columns(cursor) if cursor.sees("(") else ()
     on_commit = _accept_on_commit(cursor, temporary=temporary)
     cursor.expect("as")
-    words = [token.text for token in cursor.rest[-3:]]
-    ending = 3 if words == ["with", "no", "data"] else 2 if words[1:] == ["with", "data"] else 0
-    tokens = cursor.rest[: len(cursor.rest) - ending]
-    if not tokens:
-        raise cursor.error()
-    query = parse_query(Cursor(cursor.text, tokens, cursor.limits))
+    body, with_data = _without_data(cursor)
+    query = parse_query(body)
     _refuse_continuous(query)
     return CreateTableAs(
         *cursor.source,
         name=name,
         column_names=names,
         query=query,
-        with_data=ending != 3,
+        with_data=with_data,
         if_not_exists=if_not_exists,
         on_commit=on_commit,
     )
+
+
+def _without_data(cursor: Cursor) -> tuple[Cursor, bool]:
+    """Take WITH [NO] DATA off what is left; tell whether there are to be data."""
+    words = [token.text for token in cursor.rest[-3:]]
+    ending = 3 if words == ["with", "no", "data"] else 2 if words[-2:] == ["with", "data"] else 0
+    tokens = cursor.rest[: len(cursor.rest) - ending]
+    if not tokens:
+        raise cursor.error()
+    return Cursor(cursor.text, tokens, cursor.limits), ending != 3
 
 
 def _accept_on_commit(cursor: Cursor, *, temporary: bool) -> OnCommit | None:
@@ -247,9 +253,10 @@ def parse_create_view(cursor: Cursor) -> CreateMaterializedView:
         refuse("a column list of a materialized view", "name the columns in the query: SELECT a AS b", cursor)
     options = expect_query_options(cursor) if cursor.sees("with") else None
     cursor.expect("as")
-    query = with_options(parse_query(cursor, of_view=True), options)
+    body, with_data = _without_data(cursor)
+    query = with_options(parse_query(body, of_view=True), options)
     return CreateMaterializedView(
-        *cursor.source, name=name, query=query, if_not_exists=if_not_exists, or_replace=or_replace
+        *cursor.source, name=name, query=query, if_not_exists=if_not_exists, or_replace=or_replace, with_data=with_data
     )
 
 

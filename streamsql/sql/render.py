@@ -207,7 +207,8 @@ def _create_table_as(statement: CreateTableAs) -> str:
 def _create_view(statement: CreateMaterializedView) -> str:
     name = _if(statement.if_not_exists, "NOT EXISTS") + quote_path(statement.name)
     replacing = "OR REPLACE " if statement.or_replace else ""
-    return f"CREATE {replacing}MATERIALIZED VIEW {name} AS {_query(statement.query)}"
+    data = "" if statement.with_data else " WITH NO DATA"
+    return f"CREATE {replacing}MATERIALIZED VIEW {name} AS {_query(statement.query)}{data}"
 
 
 def _if(condition: bool, words: str) -> str:

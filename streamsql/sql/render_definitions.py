@@ -12,6 +12,7 @@ from streamsql.sql.indexes import CreateIndex, DropIndex, RenameIndex
 from streamsql.sql.names import quote_name, quote_path, quote_string
 from streamsql.sql.render_columns import render_column, type_text
 from streamsql.sql.render_trees import postgres_sql
+from streamsql.sql.sequence_statements import Numbering
 from streamsql.sql.sequences import AlterSequence, CreateSequence, DropSequence
 from streamsql.sql.statements import ColumnDefinition, Statement
 from streamsql.sql.types import AddLabel, CreateType, DropType, MoveType
@@ -103,6 +104,15 @@ def _set_type(action: a.SetType) -> str:
     return f"ALTER COLUMN {quote_name(action.name)} TYPE {type_text(column)}{using}"
 
 
+def _add_identity(action: a.AddIdentity) -> str:
+    return f"ALTER COLUMN {quote_name(action.name)} ADD {action.numbered.render()}"
+
+
+def _set_identity(action: a.SetIdentity) -> str:
+    words = "ALWAYS" if action.numbering is Numbering.ALWAYS else "BY DEFAULT"
+    return f"ALTER COLUMN {quote_name(action.name)} SET GENERATED {words}"
+
+
 def _upkeep(statement: Upkeep) -> str:
     of = f" {statement.of.upper()}" if statement.verb == "REINDEX" else ""
     return f"{statement.verb}{of} {', '.join(map(quote_path, statement.names))}".rstrip()
@@ -121,11 +131,16 @@ def _rename_part(what: str) -> Callable[[Any], str]:
 _ACTIONS: dict[type, Callable[[Any], str]] = {
     a.AddColumn: _add_column,
     a.AddConstraint: _add_constraint,
+    a.AddIdentity: _add_identity,
     a.DropColumn: _drop_part("COLUMN"),
     a.DropConstraint: _drop_part("CONSTRAINT"),
+    a.DropIdentity: lambda action: (
+        f"ALTER COLUMN {quote_name(action.name)} DROP IDENTITY{' IF EXISTS' if action.if_exists else ''}"
+    ),
     a.RenameColumn: _rename_part("COLUMN"),
     a.RenameConstraint: _rename_part("CONSTRAINT"),
     a.SetDefault: _set_default,
+    a.SetIdentity: _set_identity,
     a.SetNotNull: lambda action: (
         f"ALTER COLUMN {quote_name(action.name)} {'SET' if action.not_null else 'DROP'} NOT NULL"
     ),

@@ -60,10 +60,11 @@ class Numbering(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Numbered:
-    """A column that a sequence of its own numbers."""
+    """A column that a sequence of its own numbers; `name` is the sequence's where SEQUENCE NAME gave one, as pg_dump does."""
 
     numbering: Numbering
     options: SequenceOptions = field(default_factory=SequenceOptions)
+    name: str = field(default="", compare=False)
 
     @property
     def is_identity(self) -> bool:

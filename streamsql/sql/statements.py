@@ -184,7 +184,7 @@ class CreateTableAs(Statement):
 
 @dataclass(frozen=True, slots=True)
 class CreateMaterializedView(Statement):
-    """CREATE [OR REPLACE] MATERIALIZED VIEW name AS continuous query.
+    """CREATE [OR REPLACE] MATERIALIZED VIEW name AS continuous query [WITH [NO] DATA].
 
     Once looked up, `names` has the keys of what its text names, by the names there (`plan.naming`).
     """
@@ -194,6 +194,7 @@ class CreateMaterializedView(Statement):
     if_not_exists: bool = False
     or_replace: bool = False
     names: Mapping[str, str] = field(default_factory=dict)
+    with_data: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,8 @@ from streamsql.sql.constraints import (
 )
 from streamsql.sql.includes import accept_includes
 from streamsql.sql.names import parted
-from streamsql.sql.sequence_options import accept_options
-from streamsql.sql.sequence_statements import SEQUENCE_TYPES, Numbered, Numbering, SequenceOptions
+from streamsql.sql.sequence_options import accept_options, check_options
+from streamsql.sql.sequence_statements import Numbered, Numbering, SequenceOptions
 from streamsql.sql.statements import ColumnDefinition, Watermark
 from streamsql.sql.tokens import Cursor, is_quoted
 from streamsql.sql.trees import count_parameters
@@ -253,26 +253,48 @@ def _with_constraints(
 
 
 def _expect_identity(cursor: Cursor, column: ColumnDefinition) -> Numbered:
-    """Read GENERATED ALWAYS | BY DEFAULT AS IDENTITY [(options)]."""
     position = cursor.position
-    cursor.expect("generated")
-    always = cursor.accept("always")
-    if not always:
-        cursor.expect("by", "default")
+    found = expect_identity(cursor)
+    if column.default is not None or column.numbered is not None:
+        raise SQLSyntaxError(f'both default and identity specified for column "{column.name}"', position=position + 1)
+    try:
+        return of_type(found, column.type)
+    except InvalidParameterValue as error:
+        error.position = position + 1
+        raise
+
+
+def expect_identity(cursor: Cursor) -> Numbered:
+    """Read GENERATED ALWAYS | BY DEFAULT AS IDENTITY [(options)], of a column whose type is not known."""
+    numbering = expect_numbering(cursor)
     cursor.expect("as")
     if cursor.sees("("):
         refuse("a generated column", "compute it in a materialized view", cursor)
     cursor.expect("identity")
-    if column.type not in _INTEGERS:
-        raise InvalidParameterValue("identity column type must be smallint, integer, or bigint", position=position + 1)
-    if column.default is not None or column.numbered is not None:
-        raise SQLSyntaxError(f'both default and identity specified for column "{column.name}"', position=position + 1)
-    options = SequenceOptions(type=_INTEGERS[column.type])
+    options, name = SequenceOptions(), ""
     if cursor.accept("("):
+        if cursor.accept("sequence", "name"):
+            name = parted(cursor.expect_object_name())[1]
         options, _ = accept_options(cursor, options)
         cursor.expect(")")
-    assert options.type in SEQUENCE_TYPES
-    return Numbered(Numbering.ALWAYS if always else Numbering.BY_DEFAULT, options)
+    return Numbered(numbering, options, name)
+
+
+def expect_numbering(cursor: Cursor) -> Numbering:
+    """Read GENERATED ALWAYS | BY DEFAULT."""
+    cursor.expect("generated")
+    if cursor.accept("always"):
+        return Numbering.ALWAYS
+    cursor.expect("by", "default")
+    return Numbering.BY_DEFAULT
+
+
+def of_type(numbered: Numbered, duckdb_type: str) -> Numbered:
+    """Give an identity as it is for a column of this type. Raises InvalidParameterValue where that has none."""
+    if duckdb_type not in _INTEGERS:
+        raise InvalidParameterValue("identity column type must be smallint, integer, or bigint")
+    options = dataclasses.replace(numbered.options, type=_INTEGERS[duckdb_type])
+    return dataclasses.replace(numbered, options=check_options(options))
 
 
 def expect_default(cursor: Cursor) -> exp.Expression:

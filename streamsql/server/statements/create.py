@@ -187,6 +187,8 @@ async def view(context: Context, statement: CreateMaterializedView, values: Valu
     if made is None:
         return Done(what, [exists_notice(statement.name)])
     notices = block_notices(context, what) if replaces else []
+    if not statement.with_data:
+        notices.append(notice(f'"{made.bare}" is kept up to date from now on: WITH NO DATA has no effect'))
     plan = context.engine.queries[made.name].plan
     if plan.window is not None and not plan.state_bounded:
         notices.append(

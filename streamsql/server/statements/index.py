@@ -11,9 +11,10 @@ from streamsql.base.errors import (
     UndefinedTable,
     WrongObjectType,
 )
-from streamsql.catalog.objects import CatalogObject, Index, PlainView, Table, nearest
+from streamsql.catalog.objects import CatalogObject, Index, PlainView, Table, View, nearest
 from streamsql.catalog.rights import require_owner
 from streamsql.engine import indexes
+from streamsql.engine.sinks import key_of
 from streamsql.server.context import Context, Values
 from streamsql.server.results import Done, notice
 from streamsql.server.statements.create import block_notices, exists_notice
@@ -62,10 +63,12 @@ def _check(context: Context, statement: CreateIndex, made: CatalogObject) -> Non
         )
     if not statement.unique:
         return
+    if isinstance(made, View) and _is_unique(context, made, statement.columns):
+        return
     if not isinstance(made, Table) or made.connector:
         raise WrongObjectType(
-            f'cannot create unique index on "{made.bare}"', hint="only the rows of a table can be kept unique",
-            position=position,
+            f'cannot create unique index on "{made.bare}"', position=position,
+            hint="rows of a table can be kept unique, and those of a view are by all that it groups by and shows",
         )  # fmt: skip
     if statement.partial or None in statement.columns:
         raise FeatureNotSupported(
@@ -77,6 +80,12 @@ def _check(context: Context, statement: CreateIndex, made: CatalogObject) -> Non
             f'cannot CREATE INDEX "{made.bare}" because this transaction has written to it', hint="COMMIT first",
             position=position,
         )  # fmt: skip
+
+
+def _is_unique(context: Context, made: View, columns: tuple[str | None, ...]) -> bool:
+    """Tell whether a view has no two rows with the same values of these columns: it groups by some of them, and shows those."""
+    key = key_of(context.engine, made)
+    return bool(key) and set(key) <= set(columns)
 
 
 def _found(context: Context, name: str) -> Index:
