@@ -28,7 +28,7 @@ from streamsql.server import written
 from streamsql.server.context import NO_VALUES, Context, Values
 from streamsql.server.cursors import SqlCursor
 from streamsql.server.execution import Execution
-from streamsql.server.gathered import GatheredRows
+from streamsql.server.gathered import GatheredRows, casts_change_nothing
 from streamsql.server.output import Output
 from streamsql.server.portals import Portal, Prepared, expanded
 from streamsql.server.results import CopyIn, CopyOut, Cursor, Done, ResultColumn, Rows, described
@@ -133,9 +133,13 @@ class Extended:
     async def _prepare(
         self, statement: Statement | None, oids: tuple[int, ...], *, from_sql: str | None = None
     ) -> Prepared:
-        row = isinstance(statement, Insert) and statement.parameter_columns is not None
         named = None if statement is None else self._context.resolved(statement)
         types = await self._types(named, oids)
+        row = (
+            isinstance(named, Insert)
+            and named.parameter_columns is not None
+            and casts_change_nothing(named, self._context.catalog, types)
+        )
         if isinstance(named, Query) and named.emit is None:
             # as in PostgreSQL, what is wrong with it is told now; Describe will ask for the same
             await handler(named).describe(self._context, named, Values(types, None))

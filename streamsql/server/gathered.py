@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import duckdb
 import pyarrow as pa
+from sqlglot import exp
 
 from streamsql.base.types import NUMERIC, WireType, wire_column
-from streamsql.catalog.objects import Stream, Table
+from streamsql.catalog.objects import Catalog, Stream, Table
 from streamsql.catalog.rights import require
 from streamsql.engine.ingest import arranged, check_width, conform, target_columns
 from streamsql.pgwire.values import decode_column, decode_value, parse_text
+from streamsql.plan.result_types import named_type
 from streamsql.server.context import Context
 from streamsql.server.numbering import check_always, is_numbered, with_numbers
 from streamsql.server.portals import Portal, Prepared
+from streamsql.sql.changes import cells_of
 from streamsql.sql.statements import ColumnDefinition, Insert
 
+_INTEGERS = frozenset({"int2", "int4", "int8"})
 # reading so few values takes less time than handing them to another thread
 VALUES_READ_INLINE_MAX = 1_000
 
@@ -29,6 +33,40 @@ def modifier_of(duckdb_type: str) -> int:
     if shown.modifier < 0 and shown.cast is not None and shown.cast.startswith("DECIMAL"):
         return wire_column(shown.cast).modifier
     return shown.modifier
+
+
+def casts_change_nothing(statement: Insert, catalog: Catalog, types: tuple[WireType, ...]) -> bool:
+    """Tell whether an INSERT of one row of parameters, `types` being theirs, writes the same without the casts of them.
+
+    SQLAlchemy casts each: ``VALUES ($1::INTEGER, $2::VARCHAR)``.
+    """
+    assert isinstance(statement.source, exp.Values)
+    assert statement.parameter_columns is not None
+    cells = cells_of(statement.source)
+    if not any(isinstance(cell, exp.Cast) for cell in cells):
+        return True
+    columns = target_columns(catalog.relation(statement.name, statement.name_position + 1), statement.columns)
+    given = zip(cells, statement.parameter_columns, columns, strict=False)  # a wrong width is told when it is run
+    return all(
+        not isinstance(cell, exp.Cast) or _is_plain(cell.to, types[number - 1], column)
+        for cell, number, column in given
+    )
+
+
+def _is_plain(cast: exp.DataType, parameter: WireType, column: ColumnDefinition) -> bool:
+    made, shown = named_type(cast), column.wire
+    if made is None or _kind(made) != _kind(shown.type):
+        return False
+    if made.element is None and cast.expressions:
+        precision, scale, *_ = [int(e.name) for e in cast.expressions] + [0]
+        if made is not NUMERIC or ((precision << 16) | scale) + 4 != shown.modifier:
+            return False
+    return _kind(parameter) == _kind(made) or (parameter.name in _INTEGERS and made.name in _INTEGERS)
+
+
+def _kind(wire_type: WireType) -> str:
+    """Name a type; those of texts of any length are one."""
+    return wire_type.name.replace("varchar", "text")
 
 
 class GatheredRows:

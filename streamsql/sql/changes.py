@@ -155,11 +155,16 @@ def check_width(source: exp.Expression, columns: tuple[str, ...], starts: Sequen
 def _parameter_columns(source: exp.Expression) -> tuple[int, ...] | None:
     if not isinstance(source, exp.Values) or len(source.expressions) != 1:
         return None
-    row = source.expressions[0]
-    cells = row.expressions if isinstance(row, exp.Tuple) else [row.unnest()]
-    if not cells or not all(isinstance(cell, exp.Parameter) for cell in cells):
+    parameters = [cell.this if type(cell) is exp.Cast else cell for cell in cells_of(source)]
+    if not parameters or not all(isinstance(parameter, exp.Parameter) for parameter in parameters):
         return None
-    return tuple(int(cell.this.name) for cell in cells)
+    return tuple(int(parameter.this.name) for parameter in parameters)
+
+
+def cells_of(values: exp.Values) -> list[exp.Expr]:
+    """Give what stands in the first row of VALUES."""
+    row = values.expressions[0]
+    return [cell.unnest() for cell in (row.expressions if isinstance(row, exp.Tuple) else [row])]
 
 
 def parse_update(cursor: Cursor) -> Update:
