@@ -6,7 +6,12 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
 
+# by day the same cases each time, so that a change that is tested is what a failure speaks of
+settings.register_profile("day", derandomize=True)
+if os.environ.get("STREAMSQL_PROFILE") != "nightly":
+    settings.load_profile("day")
 pytest.register_assert_rewrite("tests.running", "tests.server.raw")
 # markers of tests that need what `.ci/run` installs
 SERVICES = ("kafka", "mqtt", "nats", "postgres", "programs", "redis")

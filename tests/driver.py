@@ -68,6 +68,13 @@ class CountedReads(ReadPool):
     def __init__(self, store: Store, limits: Limits) -> None:
         super().__init__(store, limits)
         self.at_work = 0
+        self._rested: asyncio.Future[None] | None = None
+
+    async def rested(self) -> None:
+        """Return when none of them is at work."""
+        while self.at_work:
+            self._rested = self._rested or asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._rested)
 
     async def _counted(self, work: Coroutine[Any, Any, T]) -> T:
         self.at_work += 1
@@ -75,6 +82,9 @@ class CountedReads(ReadPool):
             return await work
         finally:
             self.at_work -= 1
+            if not self.at_work and self._rested is not None:
+                self._rested.set_result(None)
+                self._rested = None
 
     async def compute(self, work: Callable[[], T]) -> T:
         return await self._counted(super().compute(work))
@@ -371,8 +381,11 @@ class Database:
         quiet = 0
         await asyncio.wrap_future(self.engine.call(lambda: None))
         while quiet < QUIET_STEPS:
+            if self.reads.at_work:
+                await self.reads.rested()
+                quiet = 0
             await asyncio.sleep(0)
-            quiet = quiet + 1 if not self.reads.at_work else 0
+            quiet += 1
             if quiet == QUIET_STEPS // 2:  # a query that ended may be asking the engine to forget it
                 await asyncio.wrap_future(self.engine.call(lambda: None))
 

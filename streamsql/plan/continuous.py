@@ -11,6 +11,7 @@ everything over tables and views, whose rows can go away.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import sqlglot
 from sqlglot import exp
@@ -56,7 +57,8 @@ def plan_query(query: Query, catalog: Catalog, describe: Describe, limits: Limit
     Raises StreamSQLError, with a position where the fault has one in the query's text.
     """
     query, made = _by_rank(query, catalog)
-    plan = _planned(query, catalog, describe, limits)
+    # several forms of a query are tried, which ask for the same
+    plan = _planned(query, catalog, cache(describe), limits)
     if any(made) and len(made) == len(plan.outputs):
         plan = replace(plan, outputs=tuple(replace(o, made=m) for o, m in zip(plan.outputs, made, strict=True)))
     check_used(plan, query)

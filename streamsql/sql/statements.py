@@ -325,10 +325,9 @@ class ExplainWhy(Statement):
 class Insert(Statement):
     """INSERT INTO name [(columns)] VALUES ... | SELECT ...
 
-    `rows` is set for VALUES of nothing but literals: a `LiteralRows` (see `sql.values`), else None. `source` is the
-    tree of the VALUES or SELECT otherwise (None for DEFAULT VALUES). `parameter_columns` is set where the one VALUES row
-    holds nothing but parameters and casts of them: the 1-based parameter number of each target column in order (`source` is
-    set too).
+    `rows` is set for VALUES of nothing but literals: a `LiteralRows` (see `sql.values`), else None. `source` is the tree of the
+    VALUES or SELECT otherwise (None for DEFAULT VALUES). `parameter_columns` is set where the one VALUES row holds nothing but
+    parameters and casts of them: the 1-based parameter number of each target column in order (`source` is set too).
     `conflict` is sqlglot's tree of ON CONFLICT, `returning` the query that RETURNING is, `overriding` OVERRIDING SYSTEM VALUE.
     """
 

@@ -1,10 +1,13 @@
 """A server killed at each of its named points, the first time it is reached, the second, and so on until it is not.
 
+By day no more than `RUNS_BY_DAY` times.
+
 Each run starts on what the last one left, checks it, and goes on working until it is killed itself.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,8 @@ from tests.crash.ledger import SELECTS, Stream, create_stream
 from tests.crash.servers import Server, serving
 
 RUNS_MAX = 20
+RUNS_BY_DAY = 6
+NIGHTLY = os.environ.get("STREAMSQL_PROFILE") == "nightly"
 SHARING = SELECTS[2]
 Connection = psycopg.Connection[Any]
 
@@ -110,7 +115,7 @@ def test_a_server_killed_at_this_point_loses_nothing_repeats_nothing_and_goes_on
     work = Work()
     directory = tmp_path / "data"
     reached = 0
-    while _run(work, directory, f"{point}:{reached + 1}", reached):
+    while (NIGHTLY or reached < RUNS_BY_DAY) and _run(work, directory, f"{point}:{reached + 1}", reached):
         reached += 1
         assert reached < RUNS_MAX, "the point is reached without an end"
     assert reached, "nothing reaches this point"
