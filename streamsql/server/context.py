@@ -222,14 +222,19 @@ class Context:
         finally:
             cursor.close()
 
+    def plain_cursor(self) -> duckdb.DuckDBPyConnection:
+        """Open a connection that sees the last commit, in the session's time zone. The caller closes it."""
+        cursor = self.engine.store.cursor()
+        if self.zone != UTC:
+            set_zone(cursor, self.zone)
+        return cursor
+
     def own_cursor(self) -> duckdb.DuckDBPyConnection:
         """Open a connection that sees what only the session does: what it has written and not committed, its temporary tables.
 
         They stand under their names, before those of the database. The caller closes the connection.
         """
-        cursor = self.engine.store.cursor()
-        if self.zone != UTC:
-            set_zone(cursor, self.zone)
+        cursor = self.plain_cursor()
         pending, changes, temporary = self.transaction.pending(), self.transaction.changes, self.transaction.temporary
         for number, name in enumerate(self._own_names()):
             table, made = self.catalog.relation(name), temporary.get(name)

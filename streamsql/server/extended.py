@@ -138,6 +138,8 @@ class Extended:
         row = (
             isinstance(named, Insert)
             and named.parameter_columns is not None
+            and named.conflict is None
+            and named.returning is None
             and casts_change_nothing(named, self._context.catalog, types)
         )
         if isinstance(named, Query) and named.emit is None:

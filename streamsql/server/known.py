@@ -173,6 +173,7 @@ class Known:
         self.advisory = AdvisoryLocks(limits)
         self.types: Findings[tuple[WireType, ...]] = Findings()
         self.queries: Findings[Bound] = Findings()
+        self.returned: Findings[Bound] = Findings()
         self.named: Findings[Statement] = Findings()
         self.lookups = Lookups(reads)
         self.bell = Bell()

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import pyarrow as pa
+from sqlglot import exp
 
 from streamsql.base.errors import SerializationFailure
 from streamsql.catalog.objects import Stream, Table
@@ -40,19 +41,26 @@ async def returned_columns(
 async def returned(context: Context, query: Query, relation: Stream | Table, rows: pa.Table, tag: str) -> Rows:
     """Compute what RETURNING says of these rows, which have the columns of the relation. Raises StreamSQLError."""
 
+    catalog, key = context.catalog, (context.asker.path, context.asker.role)
+    known = context.known.returned.get(query, catalog, key)
+
     def compute() -> tuple[Bound, pa.Table]:
-        with contextlib.closing(context.own_cursor()) as cursor:
+        with contextlib.closing(context.own_cursor() if known is None else context.plain_cursor()) as cursor:
             cursor.register(_WRITTEN, rows)
             typed = f"SELECT {typed_columns(relation)} FROM {_WRITTEN}"
             cursor.execute(f"CREATE TEMP VIEW {_TYPED} AS {typed}").fetchall()
-            given = Given()
-            scope = context.own_scope(cursor, given)
-            stand_ins = {**scope.stand_ins, relation.name: _TYPED}
-            bound = bind(query, (), dataclasses.replace(scope, stand_ins=stand_ins), given)
+            bound = known
+            if bound is None:
+                given = Given()
+                scope = context.own_scope(cursor, given)
+                stand_ins = {**scope.stand_ins, relation.name: _TYPED}
+                bound = bind(query, (), dataclasses.replace(scope, stand_ins=stand_ins), given)
             with translated():
                 return bound, cursor.sql(canonical_sql(bound.sql, bound.columns)).to_arrow_table()
 
     bound, table = await context.reads.compute(compute)
+    if known is None and bound.lasting and not bound.tables and len(list(query.tree.find_all(exp.Table))) == 1:
+        context.known.returned.put(query, catalog, bound, key)  # it reads the written rows alone
     return Rows(list(bound.columns), _batches(table, context.limits.result_batch_rows_max), tag=tag)
 
 

@@ -103,6 +103,11 @@ class SessionTransaction:
             found.setdefault(name, []).append(rows)
         return {name: pa.concat_tables(tables) for name, tables in found.items()}
 
+    def pending_of(self, relation: str) -> pa.Table | None:
+        """Give those of one relation; None where there are none."""
+        found = [rows for name, rows in self._pending if name == relation]
+        return pa.concat_tables(found) if found else None
+
     @property
     def changes(self) -> dict[str, TableChange]:
         """What was changed, by table."""

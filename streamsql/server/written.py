@@ -43,8 +43,29 @@ async def write(context: Context, relation: Stream | Table, rows: pa.Table) -> N
     if context.transaction.explicit and keyed and rows.num_rows:
         assert isinstance(relation, Table)
         table = relation
-        await context.reads.compute(lambda: _check(context, table, rows))
+        plain = not (table.temporary or table.foreign_keys or table.name in context.transaction.changes)
+        await context.reads.compute(lambda: (_check_keys if plain else _check)(context, table, rows))
     context.transaction.write(relation.name, rows)
+
+
+def _check_keys(context: Context, table: Table, rows: pa.Table) -> None:
+    """Hold rows against the keys of a table to which the transaction has only added. Raises UniqueViolation."""
+    own = context.transaction.pending_of(table.name)
+    with contextlib.closing(context.plain_cursor()) as cursor:
+        cursor.register("__given", rows)
+        if own is not None:
+            cursor.register("__own", own)
+        for key in table.keys:
+            names = ", ".join(map(quoted, key.columns))
+            there = f"SELECT {names} FROM {table.public_name}"
+            there += "" if own is None else f" UNION ALL SELECT {names} FROM __own"
+            sql = f"SELECT {names} FROM __given SEMI JOIN ({there}) USING ({names})"
+            if rows.num_rows > 1:
+                known = " AND ".join(f"{quoted(c)} IS NOT NULL" for c in key.columns)
+                sql = f"SELECT {names} FROM __given WHERE {known} GROUP BY {names} HAVING count(*) > 1 UNION ALL {sql}"
+            found = cursor.execute(f"{sql} LIMIT 1").fetchall()
+            if found:
+                raise key_violation(table, key.name, key.columns, found[0])
 
 
 def _check(context: Context, table: Table, rows: pa.Table) -> None:

@@ -77,7 +77,7 @@ def parse_insert(cursor: Cursor) -> Insert:
         columns=columns,
         source=None if rows is not None else source,
         rows=rows,
-        parameter_columns=_parameter_columns(source) if conflict is None and returning is None else None,
+        parameter_columns=_parameter_columns(source),
         parameter_count=count_parameters(cursor.rest, cursor.limits),
         name_position=name_position,
         conflict=conflict,

@@ -20,7 +20,7 @@ from tests.crash.ledger import SELECTS, Stream, create_stream
 from tests.crash.servers import Server, serving
 
 RUNS_MAX = 20
-RUNS_BY_DAY = 6
+RUNS_BY_DAY = 4
 NIGHTLY = os.environ.get("STREAMSQL_PROFILE") == "nightly"
 SHARING = SELECTS[2]
 Connection = psycopg.Connection[Any]

@@ -190,7 +190,7 @@ def wanted_of_join(join: Join, rows: list[Row], mark: int | None) -> Counter[tup
     return asked(f"SELECT {join.outputs} FROM a {join.kind} JOIN b ON {join.on}{where}", sides)
 
 
-@examples(9)
+@examples(7)
 @given(st.data(), row_lists(), joins(), _DELAYS)
 def test_a_join_shows_what_duckdb_joins(
     database: Database, data: st.DataObject, rows: list[Row], join: Join, delays: tuple[int, int]
@@ -214,7 +214,7 @@ def test_a_join_shows_what_duckdb_joins(
     assert all(s == shown[0] for s in shown)
 
 
-@examples(7)
+@examples(5)
 @given(st.data(), row_lists(), joins(), _DELAYS, st.integers(1, 12))
 def test_windows_over_a_join_close_by_its_own_watermark(
     database: Database, data: st.DataObject, rows: list[Row], join: Join, delays: tuple[int, int], seconds: int
@@ -246,7 +246,7 @@ def test_windows_over_a_join_close_by_its_own_watermark(
             assert pair.proven(view)
 
 
-@examples(10)
+@examples(8)
 @given(st.data(), row_lists(), _DELAYS, st.booleans(), st.booleans())
 def test_an_asof_join_gives_the_last_version_at_a_rows_time(
     database: Database, data: st.DataObject, rows: list[Row], delays: tuple[int, int], outer: bool, strict: bool
@@ -301,7 +301,7 @@ def windowed(
     return pairs, mark
 
 
-@examples(7)
+@examples(5)
 @given(
     st.data(),
     row_lists(),
@@ -343,7 +343,7 @@ def test_windows_of_windows_hold_what_single_rows_give(
                 assert pair.proven(view), view
 
 
-@examples(7)
+@examples(5)
 @given(st.data(), row_lists(), _DELAYS, st.integers(1, 8))
 def test_a_union_is_as_slow_as_its_slowest_branch(
     database: Database, data: st.DataObject, rows: list[Row], delays: tuple[int, int], seconds: int
@@ -376,7 +376,7 @@ def test_a_union_is_as_slow_as_its_slowest_branch(
                 assert pair.proven(v)
 
 
-@examples(7)
+@examples(5)
 @given(st.data(), row_lists(), joins(), _DELAYS)
 def test_joins_and_chains_go_on_after_restarts(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, rows: list[Row], join: Join, delays: tuple[int, int]

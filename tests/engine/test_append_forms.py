@@ -205,7 +205,7 @@ def _over(pair: Pair, base: str, form: str, how: str) -> str:
     return pair.view(form.format(b=f"({base}) AS base") + " EMIT APPEND")
 
 
-@examples(8)
+@examples(6)
 @given(
     st.data(),
     row_lists(),
@@ -238,7 +238,7 @@ def test_a_form_over_rows_made_of_rows_shows_what_single_rows_give(
     assert all(s == shown[0] for s in shown)
 
 
-@examples(5)
+@examples(4)
 @given(
     st.data(), row_lists(), st.sampled_from(LATERALS), st.sampled_from(LATERALS), _DELAYS,
     st.sampled_from(["INTERSECT", "INTERSECT ALL", "EXCEPT", "EXCEPT ALL"]),

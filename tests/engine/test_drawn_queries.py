@@ -51,7 +51,7 @@ def _run(database: Database, sql: str) -> None:
     database.execute(sql)
 
 
-@examples(12)
+@examples(9)
 @given(st.randoms(use_true_random=False), st.booleans(), st.integers(0, 23))
 def test_a_drawn_query_is_kept(tmp_path_factory: pytest.TempPathFactory, random: Random, streams: bool, crash: int):
     folder: Path = tmp_path_factory.mktemp("drawn")

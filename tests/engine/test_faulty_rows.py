@@ -58,7 +58,7 @@ def _told(database: Database, name: str, rows: list[Row], cuts: list[int], query
     return found
 
 
-@examples(16)
+@examples(12)
 @given(st.data(), _ROWS, st.sampled_from(_QUERIES))
 def test_a_row_at_fault_is_set_aside_whatever_epoch_it_comes_in(
     database: Database, data: st.DataObject, drawn: list[tuple[int | None, str, str | None]], query: str
@@ -109,7 +109,7 @@ def _idled(steps: list[list[int] | float], *, whole: bool) -> list[object]:
         ]
 
 
-@examples(14)
+@examples(10)
 @given(_STEPS)
 def test_idle_time_closes_the_same_windows_however_the_rows_before_it_were_cut(steps: list[list[int] | float]):
     assert _idled(steps, whole=False) == _idled(steps, whole=True)

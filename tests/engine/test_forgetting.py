@@ -79,7 +79,7 @@ def cuts_of(data: st.DataObject, count: int) -> list[list[int]]:
     return [[count] if count else [], [1] * count, data.draw(cut_lists(count), "cuts")]
 
 
-@examples(10)
+@examples(8)
 @given(st.data(), row_lists(), _DELAYS, st.integers(1, 3), _TTLS, st.sampled_from(["", ", x DESC"]))
 def test_the_first_rows_by_time_are_shown_once_the_watermark_is_past_them(
     database: Database, data: st.DataObject, drawn: list[Row], delay: int, count: int, ttl: int | None, more: str
@@ -108,7 +108,7 @@ def test_the_first_rows_by_time_are_shown_once_the_watermark_is_past_them(
     assert all(s == shown[0] for s in shown)
 
 
-@examples(10)
+@examples(8)
 @given(st.data(), row_lists(), _DELAYS, _TTLS, st.sampled_from(["DISTINCT k", "DISTINCT ON (k) k", "DISTINCT ts, k"]))
 def test_distinct_rows_are_shown_as_they_come(
     database: Database, data: st.DataObject, drawn: list[Row], delay: int, ttl: int | None, what: str
@@ -147,7 +147,7 @@ def test_distinct_rows_are_shown_as_they_come(
     assert all(s == shown[0] for s in shown)
 
 
-@examples(10)
+@examples(8)
 @given(
     st.data(), row_lists(), _DELAYS, st.integers(1, 8), st.integers(1, 3),
     st.sampled_from(["row_number", "rank", "dense_rank"]), st.sampled_from(["count(*) DESC", "max(x)", "k NULLS FIRST"]),
@@ -194,7 +194,7 @@ def test_the_first_groups_of_a_window_are_shown_when_it_closes(
                 assert told == wanted
 
 
-@examples(8)
+@examples(6)
 @given(st.data(), row_lists(), st.tuples(_DELAYS, _DELAYS), st.sampled_from(["INNER", "SEMI"]))
 def test_a_join_without_a_bound_shows_what_duckdb_joins(
     database: Database, data: st.DataObject, rows: list[Row], delays: tuple[int, int], kind: str
@@ -210,7 +210,7 @@ def test_a_join_without_a_bound_shows_what_duckdb_joins(
             assert not pair.late(view)
 
 
-@examples(8)
+@examples(6)
 @given(
     st.data(), row_lists(), st.tuples(_DELAYS, _DELAYS), st.integers(1, 6), st.sampled_from(["INNER", "LEFT", "FULL"])
 )
@@ -244,7 +244,7 @@ _QUERIES = (
 )
 
 
-@examples(10)
+@examples(8)
 @given(st.data(), row_lists(), st.tuples(_DELAYS, _DELAYS), st.integers(1, 12), st.sampled_from(_QUERIES))
 def test_in_update_mode_rows_count_until_the_watermark_is_past_them_by_the_ttl(
     database: Database, data: st.DataObject, rows: list[Row], delays: tuple[int, int], seconds: int, query: str
@@ -266,7 +266,7 @@ def test_in_update_mode_rows_count_until_the_watermark_is_past_them_by_the_ttl(
             assert pair.rows(again) == wanted
 
 
-@examples(40)
+@examples(30)
 @given(st.data(), st.integers(0, 5))
 def test_generations_are_those_of_going_through_the_rows_one_by_one(data: st.DataObject, ttl: int):
     keys, now, starts, counts, lasts, wanted = [], [], [], [], [], []

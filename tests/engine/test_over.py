@@ -248,7 +248,7 @@ def _check(
             database.execute(f"DROP STREAM {stream} CASCADE")
 
 
-@examples(20)
+@examples(15)
 @given(st.data(), row_lists(), st.sampled_from([0, 1, SECOND_US, 5 * SECOND_US]))
 def test_rows_have_their_values_once_the_watermark_is_past_them(
     database: Database, data: st.DataObject, rows: list[Row], delay: int
@@ -262,7 +262,7 @@ def test_rows_have_their_values_once_the_watermark_is_past_them(
     _check(database, data, rows, drawn, key, delay, 1)
 
 
-@examples(10)
+@examples(8)
 @given(st.data(), row_lists(), st.sampled_from([0, 1, SECOND_US, 5 * SECOND_US]))
 def test_rows_of_a_day_have_their_values_once_it_is_over(
     database: Database, data: st.DataObject, rows: list[Row], delay: int
@@ -315,7 +315,7 @@ def _literal(value: object) -> str:
     return "NULL" if value is None else f"'{value}'"
 
 
-@examples(15)
+@examples(11)
 @given(st.data(), row_lists())
 def test_rows_that_come_and_go_change_what_comes_behind_them(database: Database, data: st.DataObject, rows: list[Row]):
     key = data.draw(st.sampled_from(["PARTITION BY k", "PARTITION BY k", "PARTITION BY y", "PARTITION BY k, x", ""]))

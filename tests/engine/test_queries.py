@@ -26,7 +26,7 @@ def database() -> Iterator[Database]:
         yield made
 
 
-@examples(16)
+@examples(12)
 @given(st.data(), event_lists(), st.lists(selects(), min_size=1, max_size=3))
 def test_a_view_holds_duckdbs_answer_whole_row_by_row_and_cut_at_random(
     database: Database, data: st.DataObject, events: list[Event], queries: list[Select]
@@ -49,7 +49,7 @@ def test_a_view_holds_duckdbs_answer_whole_row_by_row_and_cut_at_random(
                 assert not differences(select, copy.rows(view), whole, repeated=True)
 
 
-@examples(14)
+@examples(10)
 @given(st.data(), event_lists(), selects(modes=("APPEND",)))
 def test_append_mode_shows_the_same_rows_in_the_same_order_however_they_were_cut(
     database: Database, data: st.DataObject, events: list[Event], select: Select
@@ -68,7 +68,7 @@ def test_append_mode_shows_the_same_rows_in_the_same_order_however_they_were_cut
     assert shown[2] == shown[0]
 
 
-@examples(20)
+@examples(15)
 @given(st.data(), event_lists(most=16), selects())
 def test_the_changes_of_every_epoch_add_up_to_the_view(
     database: Database, data: st.DataObject, events: list[Event], select: Select
@@ -108,7 +108,7 @@ def _rows(table: pa.Table) -> list[str]:
     return list(map(repr, zip(*(column.to_pylist() for column in table.columns), strict=True)))
 
 
-@examples(9)
+@examples(7)
 @given(st.data(), event_lists(most=20), st.lists(selects(), min_size=1, max_size=3))
 def test_restarts_and_crashes_and_later_views_make_no_difference(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, events: list[Event], queries: list[Select]

@@ -169,7 +169,7 @@ _SETUP = """
 """
 
 
-@examples(20)
+@examples(15)
 @given(
     st.lists(queries(), min_size=1, max_size=3),
     st.lists(changes(), max_size=10),

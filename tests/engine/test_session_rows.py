@@ -44,7 +44,7 @@ def _grouped(rows: Counter[Any]) -> Counter[Any]:
     return Counter((end, count) for end, count in ends.items())
 
 
-@examples(10)
+@examples(8)
 @given(
     st.data(),
     event_lists(most=14),

@@ -25,7 +25,7 @@ def database() -> Iterator[Database]:
         yield made
 
 
-@examples(10)
+@examples(8)
 @given(st.data(), event_lists(most=30), session_selects())
 def test_a_view_of_sessions_holds_what_single_rows_give(
     database: Database, data: st.DataObject, events: list[Event], select: SessionSelect
@@ -63,7 +63,7 @@ def test_a_view_of_sessions_holds_what_single_rows_give(
         assert shown[2] == shown[0]
 
 
-@examples(15)
+@examples(11)
 @given(st.data(), event_lists(most=20), session_selects())
 def test_restarts_and_crashes_and_later_views_make_no_difference_to_sessions(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, events: list[Event], select: SessionSelect

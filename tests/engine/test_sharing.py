@@ -71,7 +71,7 @@ def _keys(query: Select, rows: list[tuple[Any, ...]]) -> Counter[str]:
     return Counter(str(row[: len(query.outputs)]) for row in rows)
 
 
-@examples(10)
+@examples(8)
 @given(st.data(), event_lists(most=16), st.one_of(_alike(), _over_the_same_rows(), _over_the_same_rows()))
 def test_views_that_share_a_state_hold_what_they_would_hold_alone(
     database: Database, data: st.DataObject, events: list[Event], queries: list[Select]

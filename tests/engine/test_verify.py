@@ -98,7 +98,7 @@ def _repeats(select: Select | SessionSelect) -> bool:
     return all(a.repeatable for a in select.aggregates)
 
 
-@examples(24)
+@examples(18)
 @given(st.data(), event_lists(most=30), st.one_of(selects(), session_selects(), _called()).filter(_repeats))
 def test_a_view_that_nobody_tampered_with_is_proven_whatever_its_windows(
     database: Database, data: st.DataObject, events: list[Event], select: Select
@@ -142,7 +142,7 @@ _SHOWING_TIME = (
 )
 
 
-@examples(16)
+@examples(12)
 @given(st.data(), event_lists(most=40), st.sampled_from(_SHOWING_TIME), st.sampled_from([0, 1, 5]))
 def test_what_lost_no_row_is_proven_where_retention_has_dropped_others(
     database: Database, data: st.DataObject, events: list[Event], query: str, delay: int

@@ -116,7 +116,7 @@ def database() -> Iterator[Database]:
         yield made
 
 
-@examples(14)
+@examples(10)
 @given(st.data(), event_lists(), kinds(), st.sampled_from(["APPEND", "UPDATE"]))
 def test_a_view_holds_what_single_rows_give(
     database: Database, data: st.DataObject, events: list[Event], kind: Kind, mode: str
@@ -139,7 +139,7 @@ def test_a_view_holds_what_single_rows_give(
             assert copy.late(copy.views[0]) == (late, late)
 
 
-@examples(20)
+@examples(15)
 @given(event_lists(), kinds())
 def test_an_adhoc_query_has_the_same_windows(database: Database, events: list[Event], kind: Kind):
     select = Called(None, None, None, (), (), None, None, "UPDATE")

@@ -35,7 +35,7 @@ from streamsql.sql.statements import EmitMode
 from tests.driver import Database, Following, Row, random_cuts
 from tests.golden.datadriven import Block, shown, table
 
-# How many rows an epoch has; `restarts`: cut at random, and after each block a restart or a crash, by day after every second
+# How many rows an epoch has; `restarts`: cut at random, and after each block a restart or a crash, by day after every third
 # one. The output may not depend on it.
 MODES = ("whole", "rows", "random-1", "random-2", "restarts")
 NIGHTLY = os.environ.get("STREAMSQL_PROFILE") == "nightly"
@@ -116,7 +116,7 @@ class Story:
         # a block that only reads leaves nothing that a restart could lose
         if self.mode == "restarts" and block.directive in {"clock", "exec", "push"}:
             self._changes += 1
-            if NIGHTLY or self._changes % 2 == 0:
+            if NIGHTLY or self._changes % 3 == 0:
                 self._restart()
         return "\n".join(line.rstrip() for line in printed.splitlines() if line.strip())
 

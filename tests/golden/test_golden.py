@@ -1,4 +1,4 @@
-"""Every golden file as it is written, and, by day every second one, a row at a time; ``--update`` writes what comes out."""
+"""Every golden file as it is written, and, by day every fourth one, a row at a time; ``--update`` writes what comes out."""
 
 from __future__ import annotations
 

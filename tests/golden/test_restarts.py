@@ -1,4 +1,4 @@
-"""Every golden file, with a restart or a crash after each block that changes something, by day after every second one."""
+"""Every golden file, with a restart or a crash after each block that changes something, by day after every third one."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from sqlglot.tokens import TokenType
 
 from streamsql.base.errors import DatatypeMismatch, InvalidTextRepresentation, NumericOutOfRange, StreamSQLError
 from streamsql.base.limits import Limits, exceeded
-from streamsql.base.types import WireType, shown_type
+from streamsql.base.types import NUMERIC, WireType, shown_type
 from streamsql.catalog.objects import Stream, Table, quoted
 from streamsql.catalog.rights import require
 from streamsql.engine.ingest import arranged, check_width, conform, default_rows, target_columns
@@ -26,7 +26,7 @@ from streamsql.plan.places import located, place_of_word
 from streamsql.plan.upsert import as_update
 from streamsql.server import written
 from streamsql.server.context import Context, Values
-from streamsql.server.gathered import VALUES_READ_INLINE_MAX, modifier_of
+from streamsql.server.gathered import VALUES_READ_INLINE_MAX, casts_change_nothing, modifier_of
 from streamsql.server.numbering import check_always, filled, is_default, is_numbered, with_numbers
 from streamsql.server.reads import next_batch
 from streamsql.server.results import Done, Rows
@@ -83,6 +83,10 @@ async def rows_of(context: Context, statement: Insert, values: Values, relation:
             columns, given = await with_numbers(context, relation, [], one)
             return await _conformed(context, columns, given.drop_columns(["__row"]), relation)
         return await context.reads.run(lambda cursor: default_rows(1, relation, cursor))
+    if statement.parameter_columns is not None and values.texts:
+        bound = await _bound_row(context, statement, values, relation, numbered=numbered)
+        if bound is not None:
+            return bound
     if numbered and not statement.overriding:
         _check_always(statement, relation)
     made = await filled(context, statement, relation)
@@ -109,6 +113,33 @@ async def _conformed(
     return await context.reads.run(
         lambda cursor: conform(given, columns, relation, context.known.schema(relation, cursor), cursor)
     )
+
+
+async def _bound_row(
+    context: Context, statement: Insert, values: Values, relation: Stream | Table, *, numbered: bool
+) -> pa.Table | None:
+    """Read one row of parameters, each by its type's own input; None for what has to be computed."""
+    types, texts, numbers = values.types, values.texts, statement.parameter_columns
+    assert texts is not None
+    assert numbers is not None
+    if any(t.fields or t.scalar.is_made for t in types) or not casts_change_nothing(statement, context.catalog, types):
+        return None
+    columns = _leading(_targets(relation, statement, context.limits), len(numbers), statement)
+    if numbered and not statement.overriding:
+        check_always(columns)
+    arrays = []
+    for number, column in zip(numbers, columns, strict=True):
+        wire, given = types[number - 1], pa.array([texts[number - 1]], pa.string())
+        if wire.name not in _TEXTS:
+            try:
+                given = parse_text(given, wire, modifier_of(column.type) if wire is NUMERIC else -1, context.zone)
+            except BadValue as bad:
+                raise bad.error from None
+        arrays.append(given)
+    row = pa.table(arrays, names=[f"c{i}" for i in range(len(arrays))])
+    if numbered:
+        columns, row = await with_numbers(context, relation, columns, row)
+    return await _conformed(context, columns, row, relation)
 
 
 def _check_always(statement: Insert, relation: Stream | Table) -> None:
