@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+import structlog
 
 from benchmarks import (
     clients,
@@ -66,6 +69,8 @@ def main() -> int:
     unknown = [n for n in given.names if n not in BENCHMARKS]
     if unknown:
         parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    # engines that run in this process tell of what goes wrong alone
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     figures: list[Figure] = []
     for name in given.names or BENCHMARKS:
         figures += BENCHMARKS[name](given.scale)
