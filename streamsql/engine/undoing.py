@@ -41,8 +41,9 @@ def undo(engine: Engine, ids: frozenset[int]) -> list[str]:
     told: list[str] = []
     catalog = engine.catalog
     sinks.drop(engine, tuple(s.name for s in catalog.sinks.values() if s.id in ids), if_exists=True)
-    indexes.drop(engine, [index for number, index in catalog.indexes.items() if number in ids], cascade=False)
     _drop_objects(engine, [made for made in catalog if made.id in ids], told)
+    for index in [index for number, index in engine.catalog.indexes.items() if number in ids]:
+        _attempt(partial(indexes.drop, engine, [index], cascade=False), f"index {index.name}", told)
     # those that columns own have gone with their tables, or belong to what ALTER TABLE has changed
     for sequence in [s for s in engine.catalog.sequences.values() if s.id in ids and s.owned_by is None]:
         _attempt(partial(_drop_sequence, engine, sequence), f"sequence {sequence.shown}", told)
@@ -67,8 +68,13 @@ def _drop_objects(engine: Engine, given: list[CatalogObject], told: list[str]) -
     try:
         drop_objects(engine, left, cascade=False)
     except StreamSQLError:
-        for made in sorted(left, key=lambda made: -made.id):
-            _attempt(partial(drop_objects, engine, [made], cascade=False), f"{kind(made)} {made.shown}", told)
+        before, stays = len(left) + 1, [""] * len(left)
+        while 0 < len(left) < before:  # what goes may have kept others
+            before, stays = len(left), []
+            for made in sorted(left, key=lambda made: -made.id):
+                _attempt(partial(drop_objects, engine, [made], cascade=False), f"{kind(made)} {made.shown}", stays)
+            left = [made for made in left if engine.catalog.of_id(made.id) is not None]
+        told += stays
 
 
 def _has_rows(engine: Engine, made: CatalogObject) -> bool:

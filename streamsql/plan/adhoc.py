@@ -98,7 +98,7 @@ class Scope:
         """Where functions and casts look names up."""
         superuser = self.catalog.access.is_superuser(self.asker.role)
         oid = partial(oid_of, self.snapshot)
-        return catalog_functions.Names(oid, self.provide, superuser, self.asker.path, self.limits)
+        return catalog_functions.Names(oid, self.provide, self.limits, superuser, self.asker.path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import NoReturn
 
@@ -57,9 +57,9 @@ class Names:
 
     oid_of: Callable[[str, str], int | None]
     provide: Callable[[CatalogRelation | None], None]
+    limits: Limits
     superuser: bool = True  # who asks may do everything
     path: tuple[str, ...] = ("public",)  # the schemas in which he looks names up
-    limits: Limits = field(default_factory=Limits)
 
 
 def unqualified_functions(tree: exp.Expr) -> exp.Expr:
@@ -171,7 +171,7 @@ def rewrite_without_catalog(tree: exp.Expr, statement: Statement, limits: Limits
     for node in reversed(list(tree.walk())):
         coded = isinstance(node, (exp.Encode, exp.Decode))
         if coded or (isinstance(node, exp.Func) and function_name(node, statement) in _WITHOUT_CATALOG):
-            _rewrite_function(node, statement, Names(refuse, refuse, limits=limits))
+            _rewrite_function(node, statement, Names(refuse, refuse, limits))
 
 
 def _by_type(node: exp.Expr, types: ResultTypes) -> str | None:

@@ -18,15 +18,16 @@ def found(kind: str, oid: str = "$1") -> str:
 def oid_sql(kind: str, argument: str = "$1") -> str:
     """Read an OID, or a name, as one."""
     kinds = f"({', '.join(map(literal, (kind, *ALSO_NAMED.get(kind, ()))))})"
-    # without the schema that is looked in anyway; folded, or without quotes that it does not need
+    # without the schema that is looked in anyway; as it stands, without quotes that it does not need, or folded
     text = r"""regexp_replace(trim(__x), '^"?pg_catalog"?\s*\.\s*', '', 'i')"""
     text = rf"""regexp_replace({text}, '\s*\.\s*', '.')"""
     bare = rf"""regexp_replace({text}, '"([a-z_][a-z0-9_$]*)"', '\1', 'g')"""
-    name = f"""CASE WHEN contains(__x, '"') THEN {bare} ELSE lower({text}) END"""
+    folded = f"""CASE WHEN contains(__x, '"') THEN {text} ELSE lower({text}) END"""
     # the argument, which may be a long query, is written once
     return (
         f"(SELECT coalesce(TRY_CAST(__x AS INTEGER), (SELECT CAST({OID} AS INTEGER) FROM {NAMES} "
-        f"WHERE {KIND} IN {kinds} AND {NAME} = {name} LIMIT 1)) FROM (SELECT CAST({argument} AS VARCHAR) AS __x))"
+        f"WHERE {KIND} IN {kinds} AND {NAME} IN ({text}, {bare}, {folded}) LIMIT 1)) "
+        f"FROM (SELECT CAST({argument} AS VARCHAR) AS __x))"
     )
 
 

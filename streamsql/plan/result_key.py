@@ -18,11 +18,14 @@ def grouped_columns(query: Query) -> tuple[str, ...]:
     group = tree.args.get("group") if isinstance(tree, exp.Select) else None
     if group is None or any(group.args.get(kind) for kind in _SETS) or any(i.find(*_SEVERAL) for i in tree.expressions):
         return ()
+    names = [output_name(item, query) for item in tree.expressions]
     shown: dict[exp.Expr, str] = {}
-    for place, item in enumerate(tree.expressions, 1):
-        name, bare = output_name(item, query), item.unalias()
-        shown[bare] = shown[exp.Literal.number(place)] = name
+    for name, item in zip(names, tree.expressions, strict=True):
+        bare = item.unalias()
+        if not isinstance(bare, exp.Literal):
+            shown[bare] = name
         if isinstance(bare, exp.Column) and bare.name == name:  # t.k, which GROUP BY may call k
             shown.setdefault(exp.column(name), name)
+    shown |= {exp.Literal.number(place): name for place, name in enumerate(names, 1)}  # GROUP BY 1
     found = [shown.get(key.unnest()) for key in group.expressions]
     return tuple(name for name in found if name is not None) if None not in found else ()

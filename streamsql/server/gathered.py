@@ -58,8 +58,10 @@ def _is_plain(cast: exp.DataType, parameter: WireType, column: ColumnDefinition)
     if made is None or _kind(made) != _kind(shown.type):
         return False
     if made.element is None and cast.expressions:
+        if made is not NUMERIC:
+            return False
         precision, scale, *_ = [int(e.name) for e in cast.expressions] + [0]
-        if made is not NUMERIC or ((precision << 16) | scale) + 4 != shown.modifier:
+        if ((precision << 16) | scale) + 4 != shown.modifier:
             return False
     return _kind(parameter) == _kind(made) or (parameter.name in _INTEGERS and made.name in _INTEGERS)
 

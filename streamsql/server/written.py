@@ -44,28 +44,34 @@ async def write(context: Context, relation: Stream | Table, rows: pa.Table) -> N
         assert isinstance(relation, Table)
         table = relation
         plain = not (table.temporary or table.foreign_keys or table.name in context.transaction.changes)
-        await context.reads.compute(lambda: (_check_keys if plain else _check)(context, table, rows))
+        await context.reads.compute(lambda: (_check_added if plain else _check)(context, table, rows))
     context.transaction.write(relation.name, rows)
 
 
-def _check_keys(context: Context, table: Table, rows: pa.Table) -> None:
+def _check_added(context: Context, table: Table, rows: pa.Table) -> None:
     """Hold rows against the keys of a table to which the transaction has only added. Raises UniqueViolation."""
     own = context.transaction.pending_of(table.name)
     with contextlib.closing(context.plain_cursor()) as cursor:
         cursor.register("__given", rows)
+        columns = ", ".join(quoted(c.name) for c in table.columns)
+        there = f"SELECT {columns} FROM {table.public_name}"
         if own is not None:
             cursor.register("__own", own)
-        for key in table.keys:
-            names = ", ".join(map(quoted, key.columns))
-            there = f"SELECT {names} FROM {table.public_name}"
-            there += "" if own is None else f" UNION ALL SELECT {names} FROM __own"
-            sql = f"SELECT {names} FROM __given SEMI JOIN ({there}) USING ({names})"
-            if rows.num_rows > 1:
-                known = " AND ".join(f"{quoted(c)} IS NOT NULL" for c in key.columns)
-                sql = f"SELECT {names} FROM __given WHERE {known} GROUP BY {names} HAVING count(*) > 1 UNION ALL {sql}"
-            found = cursor.execute(f"{sql} LIMIT 1").fetchall()
-            if found:
-                raise key_violation(table, key.name, key.columns, found[0])
+            there += f" UNION ALL SELECT {columns} FROM __own"
+        _check_keys(cursor, table, rows, f"({there})")
+
+
+def _check_keys(cursor: duckdb.DuckDBPyConnection, table: Table, rows: pa.Table, there: str) -> None:
+    """Hold rows, which the connection knows as ``__given``, against a table's keys; `there` is what it has, in FROM."""
+    for key in table.keys:
+        names = ", ".join(map(quoted, key.columns))
+        sql = f"SELECT {names} FROM __given SEMI JOIN {there} USING ({names})"
+        if rows.num_rows > 1:
+            known = " AND ".join(f"{quoted(c)} IS NOT NULL" for c in key.columns)
+            sql = f"SELECT {names} FROM __given WHERE {known} GROUP BY {names} HAVING count(*) > 1 UNION ALL {sql}"
+        found = cursor.execute(f"{sql} LIMIT 1").fetchall()
+        if found:
+            raise key_violation(table, key.name, key.columns, found[0])
 
 
 def _check(context: Context, table: Table, rows: pa.Table) -> None:
@@ -74,15 +80,7 @@ def _check(context: Context, table: Table, rows: pa.Table) -> None:
         stand_ins = context.own_scope(cursor).stand_ins
         there = quoted(stand_ins[table.name]) if table.name in stand_ins else table.public_name
         cursor.register("__given", rows)
-        for key in table.keys:
-            names = ", ".join(map(quoted, key.columns))
-            known = " AND ".join(f"{quoted(c)} IS NOT NULL" for c in key.columns)
-            found = cursor.execute(
-                f"SELECT {names} FROM __given WHERE {known} GROUP BY {names} HAVING count(*) > 1 "
-                f"UNION ALL SELECT {names} FROM __given SEMI JOIN {there} USING ({names}) LIMIT 1"
-            ).fetchall()
-            if found:
-                raise key_violation(table, key.name, key.columns, found[0])
+        _check_keys(cursor, table, rows, there)
         for foreign in table.foreign_keys:
             if context.transaction.defers(table, foreign):
                 continue

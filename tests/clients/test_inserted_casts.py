@@ -59,6 +59,10 @@ def test_a_cast_of_a_value_that_is_inserted_is_done(
         )
         rows = connection.execute("SELECT v, n FROM cast_rows ORDER BY n").fetchall()
         assert rows == [(there, 1), (None, 2), (there, 40_000)]
+        told = connection.execute(f"INSERT INTO cast_rows VALUES (%s::{cast}, 3) RETURNING v".encode(), [given])
+        assert told.fetchall() == [(there,)]
+        told = connection.execute(f"INSERT INTO cast_rows VALUES (%s::{cast}, %s) RETURNING v, n".encode(), [given, 4])
+        assert told.fetchall() == [(there, 4)]
     finally:
         connection.execute("DROP TABLE cast_rows")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -127,13 +127,18 @@ def psql(dsn: str, text: str) -> str:
     return done.stdout
 
 
+def assert_same(here: str, there: str, queries: Sequence[str]) -> None:
+    """Ask both databases; the owners have names of their own."""
+    for query in queries:
+        assert psql(here, query).replace("streamsql", "tester") == psql(there, query) != "", query
+
+
 def test_a_dump_is_restored_into_postgresql(full: RunningServer):
     with postgres.running() as port:
         there = f"host=127.0.0.1 port={port} user=tester dbname=postgres"
         here = f"host=127.0.0.1 port={full.port} user=streamsql dbname=streamsql"
         psql(there, dumped(full, "--exclude-table=hourly"))
-        for query in (*ASKED, "SELECT * FROM events"):
-            assert psql(here, query).replace("streamsql", "tester") == psql(there, query) != "", query
+        assert_same(here, there, (*ASKED, "SELECT * FROM events"))
         # the sequences go on where they were
         told = psql(there, "INSERT INTO shop.orders (customer) VALUES (1) RETURNING id, ticket")
         assert told == "3|110\n"
@@ -193,8 +198,7 @@ def test_a_dump_of_postgresql_is_restored_here(tmp_path: Path):
             "postgres",
         ]
         psql(here, subprocess.run(command, text=True, stdout=subprocess.PIPE, check=True).stdout)
-        for query in (*ASKED, "SELECT * FROM tagged"):
-            assert psql(here, query).replace("streamsql", "tester") == psql(there, query) != "", query
+        assert_same(here, there, (*ASKED, "SELECT * FROM tagged"))
         for text in (
             "INSERT INTO shop.orders (customer) VALUES (1) RETURNING id, ticket",
             "INSERT INTO tagged DEFAULT VALUES RETURNING *",

@@ -16,6 +16,8 @@ QUERIES = {
     "SELECT t.k, count(*) FROM t GROUP BY t.k": ("k",),
     "SELECT lower(a) AS l, count(*) FROM t GROUP BY lower(a)": ("l",),
     "SELECT a + 1, count(*) FROM t GROUP BY 1": ("?column?",),
+    "SELECT k, 1 AS one, count(*) FROM t GROUP BY 1": ("k",),
+    "SELECT 2 AS two, k, count(*) FROM t GROUP BY 2": ("k",),
     "SELECT count(*) FROM t GROUP BY k": (),
     "SELECT k, count(*) FROM t GROUP BY k, b": (),
     "SELECT a AS b, count(*) FROM t GROUP BY a, b": (),

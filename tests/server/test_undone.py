@@ -65,6 +65,8 @@ def test_what_others_use_stays_and_is_told(server: RunningServer):
         connection.execute("CREATE TABLE written (a INT)")
         connection.execute("CREATE TABLE read (a INT)")
         connection.execute("CREATE TABLE unused (a INT)")
+        connection.execute("CREATE TABLE unused_too (a INT PRIMARY KEY)")
+        connection.execute("ALTER TABLE unused ADD FOREIGN KEY (a) REFERENCES unused_too (a)")
         server.execute("INSERT INTO written VALUES (1)", "CREATE VIEW of_another AS SELECT a FROM read")
         connection.execute("ROLLBACK")
         assert warnings == [

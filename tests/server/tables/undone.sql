@@ -78,6 +78,15 @@ CREATE TABLE IF NOT EXISTS older (id INT);
 ROLLBACK;
 SELECT * FROM called;
 SELECT * FROM older;
+-- a key that a new table speaks of, and tables that speak of newer ones
+BEGIN;
+CREATE UNIQUE INDEX noted ON older (note);
+CREATE TABLE speaking (note TEXT REFERENCES older (note), newer INT);
+CREATE TABLE newer (id INT PRIMARY KEY);
+ALTER TABLE speaking ADD FOREIGN KEY (newer) REFERENCES newer (id);
+ROLLBACK;
+SELECT relname FROM pg_class WHERE relname IN ('noted', 'speaking', 'newer');
+INSERT INTO older VALUES (2, 'a');
 -- a block
 DO $$ BEGIN CREATE TABLE in_block (id INT); INSERT INTO nowhere VALUES (1); END $$;
 SELECT * FROM in_block;
