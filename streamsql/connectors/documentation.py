@@ -32,7 +32,8 @@ variable of the server, `secret 'file:PATH'` a file below a folder of `--allow-p
 of the server. `streamsql.sources`, `streamsql.partitions`, `streamsql.lookups` and `streamsql.sinks` show how far each is, and what is wrong;
 `ALTER STREAM | TABLE | SINK name PAUSE` and `RESUME` stop it and let it go on. `ALTER STREAM name RESET TO EARLIEST | LATEST |
 TIMESTAMP 'time' | POSITIONS '{"0": 42}'` empties a stream and its views, and reads from there: of Kafka all of these, of files and
-generators the first and the last, of NATS and Redis positions. What a record has and no column is left out; `ALTER STREAM name ADD
+generators the first and the last, of NATS and Redis positions; where there is a `backfill`, EARLIEST and TIMESTAMP (then the stream's event
+time) begin with the history, and the others leave it out. What a record has and no column is left out; `ALTER STREAM name ADD
 COLUMN column type [NOT NULL] [DEFAULT value]` has it read from then on, while rows that are kept have the default, or NULL.
 
 Of any stream:

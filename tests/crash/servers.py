@@ -39,6 +39,14 @@ class Server:
         self._process.kill()
         self._process.wait()
 
+    def stands_still(self) -> bool:
+        """Tell whether it has been stopped, as by SIGSTOP."""
+        status = Path(f"/proc/{self._process.pid}/stat").read_text()
+        return status.rpartition(")")[2].split()[0] == "T"
+
+    def go_on(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """Ask it to end."""
         self._process.send_signal(signal.SIGTERM)
