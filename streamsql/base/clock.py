@@ -30,3 +30,21 @@ class ManualClock:
 
     def advance(self, microseconds: int) -> None:
         self._now_us += microseconds
+
+
+class Stopwatch:
+    """How long ago it was made, on the machine's own clocks.
+
+    It counts while the machine sleeps, and a pause of a virtual machine as soon as its wall clock has been set right: of two
+    clocks the one that has gone on for longer.
+    """
+
+    def __init__(self) -> None:
+        self._began = self._now()
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)), time.time()
+
+    def seconds(self) -> float:
+        return max(now - began for now, began in zip(self._now(), self._began, strict=True))

@@ -108,6 +108,98 @@ def test_a_delivery_that_was_cut_off_is_not_there(broker, monkeypatch):
         each.close()
 
 
+def held_until_it_ends(broker: Broker, topic: str, monkeypatch: pytest.MonkeyPatch, times: int = 1) -> None:
+    """Hold deliveries with an open transaction until the broker has ended it, so many times."""
+    send, left = KafkaSink._send, [times]
+
+    def held(sink: Any, *arguments: Any) -> None:
+        send(sink, *arguments)
+        if left[0]:
+            left[0] -= 1
+            sink._producer.flush(30)
+            assert broker.has_open_transaction(topic)
+            until(lambda: not broker.has_open_transaction(topic), 30)
+
+    monkeypatch.setattr(KafkaSink, "_send", held)
+
+
+SHORT: dict[str, Any] = {"properties.transaction.timeout.ms": "1000"}
+
+
+def test_a_transaction_that_outlives_its_timeout_is_made_again(broker, monkeypatch):
+    broker.create("stalled")
+    sink = opened(broker, "stalled", **SHORT)
+    sink.deliver(appended(1))
+    held_until_it_ends(broker, "stalled", monkeypatch)
+    sink.deliver(appended(2))
+    sink.deliver(appended(3))
+    assert sink.delivered() == 3
+    sink.close()
+    assert len(broker.received("stalled", "read_uncommitted")) == 40
+    found = values(broker.received("stalled"))
+    assert [(r["k"], r["n"]) for r in found] == [(f"e{e}", n) for e in (1, 2, 3) for n in range(10)]
+
+
+def test_a_sink_whose_transactions_never_end_in_time_stops_and_says_so(broker, monkeypatch):
+    broker.create("slow")
+    sink = opened(broker, "slow", **SHORT)
+    held_until_it_ends(broker, "slow", monkeypatch, times=3)
+    with pytest.raises(ObjectInUse, match="the broker ended 3 transactions in a row after their timeout") as caught:
+        sink.deliver(appended(1))
+    assert "properties.transaction.timeout.ms" in str(caught.value.hint)
+    sink.deliver(appended(1))
+    sink.close()
+    assert len(broker.received("slow")) == 10
+
+
+@pytest.mark.parametrize("identity", ["test-awake", "another"])
+def test_a_sink_that_stalls_while_another_delivers_stops(broker, monkeypatch, identity):
+    """Its transaction has outlived the timeout, and meanwhile the topic was another's: a copy's, or a stranger's."""
+    topic = f"awake-{identity}"
+    broker.create(topic)
+    ours: dict[str, Any] = {"transactional_id": topic, **SHORT}
+    sink = opened(broker, topic, identity="test-awake", **ours)
+    sink.deliver(appended(1))
+    others: list[Any] = []
+    send = KafkaSink._send
+
+    def stalled(of: Any, *arguments: Any) -> None:
+        send(of, *arguments)
+        if of is sink and not others:
+            of._producer.flush(30)
+            until(lambda: not broker.has_open_transaction(topic), 30)
+            others.append(opened(broker, topic, identity=identity, **ours))
+            assert others[0].delivered() == (1 if identity == "test-awake" else 0)
+            others[0].deliver(appended(5))
+
+    monkeypatch.setattr(KafkaSink, "_send", stalled)
+    with pytest.raises(ObjectInUse, match="another producer has taken over"):
+        sink.deliver(appended(2))
+    (other,) = others
+    other.deliver(appended(6))  # it was not shut out
+    for each in (sink, other):
+        each.close()
+    assert sorted({r["k"] for r in values(broker.received(topic))}) == ["e1", "e5", "e6"]
+
+
+def test_of_two_sinks_that_fight_over_an_id_one_ends(broker):
+    broker.create("fought")
+    both = [opened(broker, "fought", identity=name, transactional_id="fought") for name in ("first", "second")]
+    with pytest.raises(ObjectInUse, match="another producer has taken over") as caught:
+        both[0].deliver(appended(1))
+    assert "transactional_id" in str(caught.value.hint)
+    both[1].deliver(appended(1))
+    again = opened(broker, "fought", identity="first", transactional_id="fought")  # as after RESUME
+    assert again.delivered() == 0  # the note is of the other's epochs
+    again.deliver(appended(1))
+    assert again.delivered() == 1
+    with pytest.raises(ObjectInUse):
+        both[1].deliver(appended(2))
+    for each in (*both, again):
+        each.close()
+    assert len(broker.received("fought")) == 20
+
+
 def test_rows_that_change_are_put_by_key_and_deleted_by_a_tombstone(broker):
     sink = opened(broker, "upserts", CHANGES, create_topic="true")
     sink.deliver(delivery([(1, 1, "a", 1), (1, 1, "b", 1), (2, -1, "a", 1), (2, 1, "a", 2), (2, -1, "b", 1)]))
@@ -197,6 +289,26 @@ def test_what_cannot_be_delivered_so_is_refused_before_it_is_tried(broker):
         opened(broker, "missing")
     given = Given({"brokers": broker.address, "topic": "t", "transactions": "false"}, {})
     assert SINKS["kafka"].check(given, APPENDS) is Guarantee.AT_LEAST_ONCE
+
+
+def test_a_server_that_stands_still_for_longer_than_a_transaction_may_goes_on_by_itself(broker, tmp_path):
+    broker.create("asleep")
+    where = f"connector = 'kafka', brokers = '{broker.address}', topic = 'asleep'"
+    with serving(tmp_path / "data", "kafka.before_commit:2:stop") as server, server.connect() as connection:
+        connection.execute("CREATE STREAM s (n INT)")
+        connection.execute("CREATE MATERIALIZED VIEW v AS SELECT n FROM s EMIT APPEND")
+        connection.execute(f"CREATE SINK o FROM v WITH ({where}, properties.transaction.timeout.ms = 1000)")
+        connection.execute("INSERT INTO s SELECT * FROM generate_series(1, 100)")
+        until(lambda: len(broker.received("asleep")) == 100)
+        connection.execute("INSERT INTO s SELECT * FROM generate_series(101, 200)")
+        until(lambda: broker.has_open_transaction("asleep"))
+        until(server.stands_still)
+        until(lambda: not broker.has_open_transaction("asleep"), 30)
+        server.go_on()
+        connection.execute("INSERT INTO s SELECT * FROM generate_series(201, 300)")
+        query = "SELECT rows_waiting, status FROM streamsql.sinks"
+        until(lambda: connection.execute(query).fetchall() == [(0, "delivering")], 60)
+    assert sorted(r["n"] for r in values(broker.received("asleep"))) == list(range(1, 301))
 
 
 def test_the_example_gives_what_it_says(broker, tmp_path):

@@ -191,14 +191,25 @@ def translated(error: Any, doing: str, told: str | None = None) -> StreamSQLErro
     code, text = error.code(), f"Kafka: {doing}: {told or error.str()}"
     if code in {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}:
         return InvalidParameterValue(text, hint="see sasl_username and sasl_password")
-    if code in {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}:
-        return ObjectInUse(
-            f"Kafka: {doing}: another producer has taken over",
-            hint="two servers deliver under one transactional id: stop one, or give it another transactional_id",
-        )
+    if is_fenced(error):
+        return taken_over(doing)
     if code in _lasting(KafkaError):
         return InvalidParameterValue(text)
     return Unavailable(text)
+
+
+def is_fenced(error: Any) -> bool:
+    """Tell whether a KafkaError says that the producer's epoch has been left behind."""
+    from confluent_kafka import KafkaError
+
+    return error.code() in {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
+
+
+def taken_over(doing: str) -> StreamSQLError:
+    return ObjectInUse(
+        f"Kafka: {doing}: another producer has taken over",
+        hint="two sinks deliver under one transactional id: stop one, or give it another transactional_id",
+    )
 
 
 def _lasting(codes: Any) -> frozenset[int]:

@@ -5,6 +5,18 @@ group with the transactional id's name, for partition 0 of the topic: what Kafka
 `delivered` reads it back, after `init_transactions` has ended what an earlier producer of this sink has left open and shut
 that one out. So a delivery that was cut off anywhere is there whole, with its number, or not at all.
 
+**A transaction that the broker has ended.** A broker aborts what has been open for ``transaction.timeout.ms``, and shuts its
+producer out: a machine slept, a process was stopped. Another producer with the same transactional id shuts this one out in
+just the same way, and librdkafka tells of both as ``_FENCED``. So the sink asks its clock. A transaction that is younger than
+its timeout can only have been ended by another producer: the sink stops and says so. Of an older one it reads the note, without
+shutting anyone out: if that is neither what it has noted last nor this delivery, another producer has delivered, and it stops.
+Else it goes on as after a restart, with a new producer: it takes this delivery as done where the note says so, and delivers it
+again where not; after `_ENDED_MAX` times in a row it stops. So two live sinks with one id do not fight for ever: whichever is
+shut out within the timeout stops.
+
+The note names the sink (the offset's metadata). A note of another sink, which had the same transactional id before, says
+nothing of this one's epochs: a new sink begins with its first row.
+
 Kafka forgets offsets of a group that nobody uses, by default after seven days (``offsets.retention.minutes``): a server that
 was killed between a delivery's commit and its own, and is started later than that, delivers this one again.
 
@@ -21,8 +33,17 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import structlog
 
-from streamsql.base.errors import StreamSQLError, Unavailable
-from streamsql.connectors.kafka.options import ANSWER_SECONDS_MAX, client_config, require_client, translated
+from streamsql.base.clock import Stopwatch
+from streamsql.base.errors import ObjectInUse, StreamSQLError, Unavailable
+from streamsql.base.faults import reached
+from streamsql.connectors.kafka.options import (
+    ANSWER_SECONDS_MAX,
+    client_config,
+    is_fenced,
+    require_client,
+    taken_over,
+    translated,
+)
 from streamsql.connectors.payloads import Payloads, PayloadWriter
 from streamsql.connectors.sink import Delivery
 from streamsql.connectors.source import Surroundings
@@ -35,7 +56,14 @@ log = structlog.get_logger()
 # messages that are handed to librdkafka at a time
 _CHUNK = 10_000
 _COMMIT_SECONDS_MAX = 30.0
+# how often in a row a delivery's transaction may outlive its timeout, and the timeout where none is given
+_ENDED_MAX = 3
+_TIMEOUT_MS = 60_000
 ROW_HEADER = "streamsql-row"
+
+
+class _Ended(Exception):  # noqa: N818  # no error: the delivery is made again
+    """The broker has ended the transaction after its timeout."""
 
 
 class KafkaSink:
@@ -51,7 +79,10 @@ class KafkaSink:
         self._id = options["transactional_id"] or f"streamsql-{surroundings.identity}"
         self._failed: Any = None  # the last error of a message, or of the connection where it lasts
         self._told: str | None = None
+        self._identity = surroundings.identity
+        self._timeout_seconds = (options["properties.transaction.timeout.ms"] or _TIMEOUT_MS) / 1_000
         self._group: Any = None
+        self._noted = 0  # the last epoch that the topic is known to hold
         self._config = client_config(options)
         if options["create_topic"]:
             self._create_topic()
@@ -138,10 +169,16 @@ class KafkaSink:
     # ---- the protocol ----
 
     def delivered(self) -> int | None:
-        from confluent_kafka import Consumer, KafkaException, TopicPartition
-
         if not self._transactional:
             return None
+        epoch, by_another = self._note()
+        self._noted = 0 if by_another else epoch
+        return self._noted
+
+    def _note(self) -> tuple[int, bool]:
+        """Ask for the last epoch that the topic holds, and whether it is another sink's."""
+        from confluent_kafka import Consumer, KafkaException, TopicPartition
+
         consumer = Consumer({
             **_without_producer(self._config), "group.id": self._id, "enable.auto.commit": False,
             "isolation.level": "read_committed", "error_cb": self._note_error,
@@ -156,28 +193,70 @@ class KafkaSink:
             consumer.close()
         if found.error is not None:
             raise translated(found.error, "asking for the last epoch")
-        return max(found.offset, 0)
+        return max(found.offset, 0), bool(found.metadata) and found.metadata != self._identity
 
     def deliver(self, delivery: Delivery) -> None:
-        from confluent_kafka import KafkaException, TopicPartition
+        from confluent_kafka import KafkaException
 
         self._failed = None
         made = self._writer.write(delivery)
-        producer = self._producer
+        if self._transactional:
+            self._deliver_once(made, delivery.last_epoch)
+            return
         try:
-            if not self._transactional:
-                self._send(made, delivery.row_keys())
-                self._flush()
-                return
-            if self._group is None:
-                self.delivered()
-            producer.begin_transaction()
-            self._send(made, None)
-            note = TopicPartition(self._topic, 0, delivery.last_epoch)
-            producer.send_offsets_to_transaction([note], self._group, _COMMIT_SECONDS_MAX)
-            producer.commit_transaction(_COMMIT_SECONDS_MAX)
+            self._send(made, delivery.row_keys())
+            self._flush()
         except KafkaException as error:
             raise self._aborted(error) from error
+
+    def _deliver_once(self, made: Payloads, epoch: int) -> None:
+        """Deliver in a transaction; in another one if the broker ended it after its timeout."""
+        for _ in range(_ENDED_MAX):
+            try:
+                self._transact(made, epoch)
+            except _Ended:
+                log.warning("transaction outlived its timeout", sink=self._name, epoch=epoch)
+                if not self._taken_back(epoch):
+                    continue
+            self._noted = epoch
+            return
+        raise ObjectInUse(
+            f'Kafka: topic "{self._topic}": the broker ended {_ENDED_MAX} transactions in a row after their timeout',
+            hint="give deliveries more time: properties.transaction.timeout.ms; or another sink has the transactional id",
+        )
+
+    def _transact(self, made: Payloads, epoch: int) -> None:
+        """Send messages and the number of their epoch, as one. Raises _Ended; or Unavailable, StreamSQLError."""
+        from confluent_kafka import KafkaException, TopicPartition
+
+        if self._group is None:
+            self.delivered()
+        producer, since = self._producer, Stopwatch()
+        try:
+            producer.begin_transaction()
+            self._send(made, None)
+            note = TopicPartition(self._topic, 0, epoch, self._identity)
+            producer.send_offsets_to_transaction([note], self._group, _COMMIT_SECONDS_MAX)
+            reached("kafka.before_commit")
+            producer.commit_transaction(_COMMIT_SECONDS_MAX)
+        except KafkaException as error:
+            found = self._aborted(error)
+            if isinstance(found, ObjectInUse) and since.seconds() >= self._timeout_seconds:
+                raise _Ended from error
+            raise found from error
+
+    def _taken_back(self, epoch: int) -> bool:
+        """Deliver with a new producer from now on; tell whether the topic holds the epoch already.
+
+        Raises ObjectInUse where another producer has delivered meanwhile.
+        """
+        held, by_another = self._note()
+        if by_another or held not in {self._noted, epoch}:
+            raise taken_over(f'topic "{self._topic}"')
+        self.close()
+        self._failed = None
+        self._producer = self._connected()
+        return self.delivered() == epoch
 
     def _send(self, made: Payloads, row_keys: pa.Array | None) -> None:
         """Hand messages to librdkafka, as fast as it takes them."""
@@ -222,13 +301,21 @@ class KafkaSink:
             raise self._detailed(Unavailable(f"Kafka: {left} messages have not been taken"))
 
     def _aborted(self, error: Any) -> StreamSQLError:
-        """End the transaction that went wrong, if it can be; what to do next depends on what went wrong."""
+        """End the transaction that went wrong, if it can be; what to do next depends on what went wrong.
+
+        ObjectInUse says that the producer has been shut out. Sending to one that has been is refused without a reason, which
+        it then gives when it is told to abort.
+        """
         from confluent_kafka import KafkaException
 
-        cause = error.args[0]
-        with contextlib.suppress(KafkaException):
+        causes = [error.args[0]]
+        try:
             self._producer.abort_transaction(ANSWER_SECONDS_MAX)
-        found = translated(cause, f'topic "{self._topic}"')
+        except KafkaException as failed:
+            causes.append(failed.args[0])
+        if any(is_fenced(cause) for cause in causes):
+            return taken_over(f'topic "{self._topic}"')
+        found = translated(causes[0], f'topic "{self._topic}"')
         if isinstance(found, Unavailable):
             found = self._lasting() or found
         return self._detailed(found)

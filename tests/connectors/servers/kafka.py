@@ -80,6 +80,7 @@ class Broker:
             "log.retention.check.interval.ms": "500",
             "log.initial.task.delay.ms": "500",
             "log.segment.delete.delay.ms": "0",
+            "transaction.abort.timed.out.transaction.cleanup.interval.ms": "200",
         }
         self._settings = self.folder / "server.properties"
         self._settings.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
@@ -174,6 +175,18 @@ class Broker:
             producer.produce(topic, key=key, value=payload, **more)
             producer.poll(0)
         assert producer.flush(30) == 0
+
+    def has_open_transaction(self, topic: str) -> bool:
+        """Tell whether there are messages in a topic's first partition that are neither committed nor aborted."""
+        from confluent_kafka import IsolationLevel, TopicPartition
+        from confluent_kafka.admin._listoffsets import OffsetSpec
+
+        admin, place = self.admin(), TopicPartition(topic, 0)
+        ends = [
+            admin.list_offsets({place: OffsetSpec.latest()}, isolation_level=level)[place].result(30).offset
+            for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED)
+        ]
+        return bool(ends[0] < ends[1])
 
     def received(self, topic: str, isolation: str = "read_committed") -> list[Any]:
         """Give all messages of a topic that a reader sees, each partition's in order."""
