@@ -31,7 +31,7 @@ from streamsql.plan.dialects import as_our_own
 from streamsql.plan.functions import refuse_functions, refuse_session_functions
 from streamsql.plan.grouping_sets import Groups, groups_of
 from streamsql.plan.join_parts import declared
-from streamsql.plan.nodes import ContinuousPlan, Describe, Grouping, Output, Window, as_told
+from streamsql.plan.nodes import ContinuousPlan, Describe, Distinct, Grouping, Output, Window, as_told
 from streamsql.plan.output_names import name_outputs, output_name
 from streamsql.plan.over_groups import Rewrite, Types
 from streamsql.plan.parts import Part
@@ -80,6 +80,7 @@ class Binder:
     splits: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     growing: list[tuple[str, str]] = field(default_factory=list)
+    distincts: list[Distinct] = field(default_factory=list)
     derived: Derived | None = None
     inner: bool = False
     told: list[WireType | None] | None = None
@@ -152,7 +153,15 @@ class Binder:
                 hint="write one query for each grouping",
                 position=position_of(tree.args["group"], self.query),
             )
-        rewrite = Rewrite(self, groups, None if window is not None and window.instant else window, typed)
+        # where each row counts for one group of one query, and groups are changed in place
+        keeps_distincts = (
+            mode is not EmitMode.APPEND
+            and isinstance(source, Stream)
+            and (window is None or window.tumbling)
+            and not groups.sets
+        )
+        own_window = None if window is not None and window.instant else window
+        rewrite = Rewrite(self, groups, own_window, typed, keeps_distincts)
         if tree.args.get("distinct") and not (plain_distinct(tree) and rewrite.tells_groups_apart(items)):
             refuse_distinct(tree, self.query)
         finals = [(output_name(item, self.query), rewrite.over_groups(item)) for item in items]
@@ -170,6 +179,7 @@ class Binder:
             tuple(dict.fromkeys(self.growing)),
             groups.sets,
             tuple(self.splits),
+            distincts=tuple(self.distincts),
         )
         outputs = tuple(Output(name, sql, "") for name, sql in finals)
         draft = ContinuousPlan(
@@ -339,8 +349,8 @@ class Binder:
     def _typed(self, plan: ContinuousPlan, source: Relation) -> ContinuousPlan:
         """Let DuckDB check the whole query, and give the outputs their types."""
         hidden = ", ".join(f"0::BIGINT AS {c}" for c in ("__seq", stages.PANE_COLUMN, stages.FROM_COLUMN))
-        relation = f"(SELECT *, {hidden} FROM {source.public_name})"
         assert plan.grouping is not None
+        relation = f"(SELECT *, {hidden} FROM {source.public_name})"
         groups = stages.whole_windows(plan, relation)
         columns = self.describe(stages.result(plan, groups, ordered=False))
         found = (replace(o, type=c.type) for o, c in zip(plan.outputs, columns, strict=True))
