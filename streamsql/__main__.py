@@ -1,7 +1,5 @@
 """``python -m streamsql``."""
 
-import sys
+from streamsql.cli import program
 
-from streamsql.cli import main
-
-sys.exit(main())
+program()

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import functools
 import os
 import re
 import select
-import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +15,8 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg.rows import TupleRow
+
+from tests.forked import Process, start
 
 T = TypeVar("T")
 
@@ -41,20 +38,13 @@ def until(condition: Callable[[], T], seconds: float = CONDITION_SECONDS_MAX) ->
     return found
 
 
-@functools.cache
-def without_pandas() -> dict[str, str]:
-    """Give the environment in which pandas cannot be imported.
-
-    The server does not need it, but pyarrow takes it in where it is there, which is a quarter of the time that a start takes.
-    """
-    hidden = tempfile.mkdtemp(prefix="hidden-")
-    atexit.register(shutil.rmtree, hidden, ignore_errors=True)
-    (Path(hidden) / "pandas.py").write_text('raise ImportError("not a dependency of the server")\n')
-    return {"PYTHONPATH": hidden}
-
-
 class RunningServer:
-    """``python -m streamsql serve``. Used as a context manager: it is stopped at the end, and must end well."""
+    """``python -m streamsql serve``. Used as a context manager: it is stopped at the end, and must end well.
+
+    It does not import what a process of the tests has imported already (see `tests.forked`).
+    """
+
+    fork = True
 
     def __init__(
         self, folder: Path, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
@@ -64,8 +54,8 @@ class RunningServer:
         self.arguments = [*arguments]
         if not {"--data-dir", "--in-memory"} & set(arguments):
             self.arguments += ["--data-dir", str(folder / "data")]
-        self.environment = {**os.environ, **without_pandas(), **(environment or {})}
-        self.process: subprocess.Popen[str] | None = None
+        self.environment = {**os.environ, **(environment or {})}
+        self.process: Process | None = None
         self.dsn = ""
         self.http = ""
         self.port = 0
@@ -85,10 +75,8 @@ class RunningServer:
         """Start it, and return when it says that it is ready."""
         port = [] if "--port" in self.arguments else ["--port", "0"]
         with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "streamsql", "serve", *port, *self.arguments],
-                stdout=subprocess.PIPE, stderr=log, text=True, env=self.environment, cwd=self.folder,
-            )  # fmt: skip
+            command = ["serve", *port, *self.arguments]
+            self.process = start(command, self.environment, self.folder, log, fork=self.fork)
         assert self.process.stdout is not None
         readable, _, _ = select.select([self.process.stdout], [], [], START_SECONDS_MAX)
         line = self.process.stdout.readline() if readable else ""
@@ -118,7 +106,7 @@ class RunningServer:
             self.process.wait()
             raise AssertionError(f"the server did not stop\n{self.log()}") from None
         assert rest == ""
-        return self.process.returncode
+        return self.process.wait()
 
     def log(self) -> str:
         return self.log_path.read_text("utf-8")
@@ -160,3 +148,9 @@ class RunningServer:
     def wait_for_live_queries(self, count: int) -> None:
         """Return when so many live queries run."""
         until(lambda: len(self.live_queries()) == count)
+
+
+class RunningProgram(RunningServer):
+    """A server that imports all that it needs itself, and shares no memory with another."""
+
+    fork = False

@@ -8,6 +8,10 @@ So each row comes once if history holds all rows up to its end, that instant inc
 is later. Rows are left out by their time alone, not by what they hold.
 
 The position of the partition ``backfill`` says how far history is read, and its largest time: both are committed with the rows.
+
+``ALTER STREAM ... RESET TO EARLIEST`` reads history anew, and then the live source from its beginning. ``TIMESTAMP`` does the
+same and leaves out what is earlier, by the stream's event time: history has no other, and by it the two are joined. ``LATEST``
+and ``POSITIONS`` are of the live source alone, and history is left out (`resetting`).
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from streamsql.connectors.source import (
     LeavesTraces,
     Metadata,
     Notes,
+    Resets,
     Source,
     Surroundings,
 )
@@ -49,7 +54,11 @@ _TIMES = ("TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "DATE")
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far history is read: the files' position; its largest time; rows; bytes of the files and how many are read; when it
-    began and when this was; whether it is all read. `engine.recovery` shows it."""
+    began and when this was; whether it is all read. `engine.progress_views` shows it.
+
+    After RESET TO EARLIEST the live source is read from its beginning; after RESET TO TIMESTAMP as well, but of all rows those
+    that are `since` then (microseconds) are taken. Where nothing was begun and all is read, history is left out.
+    """
 
     files: str | None = None
     last_time: int | None = None
@@ -59,6 +68,14 @@ class Progress:
     began_at: int = 0
     noted_at: int = 0
     finished: bool = False
+    from_earliest: bool = False
+    since: int | None = None
+
+    @property
+    def live_since(self) -> int | None:
+        """The first time of rows that are taken of the live source; None for all."""
+        after = None if self.last_time is None else self.last_time + 1
+        return max((t for t in (after, self.since) if t is not None), default=None)
 
     def text(self) -> str:
         return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
@@ -119,7 +136,8 @@ class BackfilledSource:
         if self._live is None:
             self._live = self._open_live(now_us)
         batch: Batch | None = self._live.read(rows_max, now_us)
-        return batch if batch is None or self._progress.last_time is None else self._later(batch)
+        since = self._progress.live_since
+        return batch if batch is None or since is None else self._cut(batch, since)
 
     def _read_history(self, history: FileSource, rows_max: int, now_us: int) -> Batch | None:
         batch, before = history.read(rows_max, now_us), self._progress
@@ -138,17 +156,19 @@ class BackfilledSource:
         end = before.last_time
         if batch.rows.num_rows and (last := pc.max(_instants(batch.rows.column(self._time))).as_py()) is not None:
             end = last if end is None else max(end, last)
+        if before.since is not None:
+            batch = self._cut(batch, before.since)
         self._progress = dataclasses.replace(
             made, files=str(batch.position), last_time=end, row_count=before.row_count + batch.rows.num_rows
         )
         finished = {_PREFIX + name: state for name, state in batch.finished.items()}
         return Batch(BACKFILL, batch.rows, self._progress.text(), batch.rejected, defaults=True, finished=finished)
 
-    def _later(self, batch: Batch) -> Batch:
-        """Leave out the rows that are in the history."""
+    def _cut(self, batch: Batch, since: int) -> Batch:
+        """Leave out the rows that are earlier."""
         if not batch.rows.num_rows:
             return batch
-        kept = pc.fill_null(pc.greater(_instants(batch.rows.column(self._time)), self._progress.last_time), True)
+        kept = pc.fill_null(pc.greater_equal(_instants(batch.rows.column(self._time)), since), True)
         if pc.all(kept).as_py():
             return batch
         weights = None if batch.weights is None else batch.weights.filter(kept.combine_chunks())
@@ -239,16 +259,23 @@ class Backfilled:
         rest = dataclasses.replace(surroundings, notes=_Others(surroundings.notes))
 
         def open_live(now: int) -> Source:
-            return self._live.open(live, columns, others, now, rest)
+            at: Positions = others
+            if progress.from_earliest and not at and isinstance(self._live, Resets):
+                at = self._live.positions_at(live, columns, "earliest", None, rest)
+            return self._live.open(live, columns, at, now, rest)
 
         return BackfilledSource(source, progress, time, casts.empty_rows(fields), open_live, now_us)
+
+
+def live_options(options: Mapping[str, str]) -> dict[str, str]:
+    """Give the options of the live source alone."""
+    return {name: value for name, value in options.items() if name != BACKFILL and not name.startswith(_PREFIX)}
 
 
 def _parted(given: Given) -> tuple[Given, Given, str | None]:
     """Part the options of history from those of the live source; give the column of event time as well."""
     history = {"path": given.values[BACKFILL], "follow": "false"}
     places = {"path": given.places.get(BACKFILL, 0), "connector": given.places.get(BACKFILL, 0)}
-    live: dict[str, str] = {}
     time: str | None = None
     for name, value in given.values.items():
         if name == "backfill.time":
@@ -256,7 +283,5 @@ def _parted(given: Given) -> tuple[Given, Given, str | None]:
         elif name.startswith(_PREFIX):
             history[name.removeprefix(_PREFIX)] = value
             places[name.removeprefix(_PREFIX)] = given.places.get(name, 0)
-        elif name != BACKFILL:
-            live[name] = value
     known = {name: place for name, place in places.items() if place}
-    return Given(history, known), dataclasses.replace(given, values=live), time
+    return Given(history, known), dataclasses.replace(given, values=live_options(given.values)), time

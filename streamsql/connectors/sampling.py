@@ -11,12 +11,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue
+from streamsql.base.errors import InvalidParameterValue
 from streamsql.connectors.messages import FORMAT_OPTIONS
 from streamsql.connectors.schemas import BINARY, infer_binary
 from streamsql.connectors.source import Connector, Given, Source, Surroundings
 from streamsql.formats.format import Field
-from streamsql.formats.infer import SAMPLE_BYTES_MAX, infer_json
+from streamsql.formats.infer import SAMPLE_BYTES_MAX, infer_csv, infer_json
 from streamsql.sql.statements import ColumnDefinition
 
 ROWS_MAX = 1_000
@@ -50,11 +50,6 @@ def _fields(
     name = options["format"]
     if name in BINARY:
         return infer_binary(given, options)
-    if name == "csv":
-        raise FeatureNotSupported(
-            "columns of CSV without a header have no names to infer", hint="write the columns out",
-            position=given.places.get("format"),
-        )  # fmt: skip
     payloads = _sample(connector, given, surroundings, sampled)
     if not payloads:
         raise InvalidParameterValue(
@@ -63,6 +58,8 @@ def _fields(
         )  # fmt: skip
     if name == "raw":
         return (Field("value", "VARCHAR" if all(map(_is_text, payloads)) else "BLOB"),)
+    if name == "csv":  # a message is a record, and says no names
+        return infer_csv(b"".join(p.rstrip(b"\r\n") + b"\n" for p in payloads), options["delimiter"], header=False)
     if name == "debezium":
         payloads = [image for payload in payloads if (image := _image(payload, options)) is not None]
     # a line end within a JSON value is white space

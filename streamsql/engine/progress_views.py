@@ -90,10 +90,10 @@ VIEWS = (
     f"FROM {_listed('lookups', _LOOKUPS)} AS w",
     "CREATE OR REPLACE VIEW streamsql.backfills AS SELECT name, b.row_count AS rows_read, NULL::BIGINT AS rows_total, "
     "b.bytes_read, b.bytes_total, "
-    "make_timestamp(b.last_time) AS history_end, make_timestamp(b.began_at) AS began_at, "
+    "make_timestamp(b.last_time) AS history_end, make_timestamp(nullif(b.began_at, 0)) AS began_at, "
     "CASE WHEN NOT b.finished AND b.bytes_read > 0 THEN to_microseconds(CAST((b.noted_at - b.began_at) "
     "* (b.bytes_total - b.bytes_read) / b.bytes_read AS BIGINT)) END AS time_left, "
-    "CASE WHEN b.finished THEN 'finished' ELSE status END AS status "
+    "CASE WHEN b.finished AND b.began_at = 0 THEN 'left out' WHEN b.finished THEN 'finished' ELSE status END AS status "
     f"FROM (SELECT name, status, from_json(positions->>'backfill', '{_BACKFILL}') AS b FROM streamsql.sources) "
     "WHERE b IS NOT NULL UNION ALL BY NAME SELECT b.name, b.rows_done AS rows_read, b.rows_total, "
     "make_timestamp(b.began_at) AS began_at, CASE WHEN b.rows_done > 0 THEN to_microseconds(CAST((b.noted_at - b.began_at) "

@@ -7,7 +7,10 @@ Only the sample is known: a person should look at the columns before they are ke
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+from collections import Counter
 from typing import IO, Any
 
 import duckdb
@@ -73,16 +76,37 @@ def infer_json(sample: bytes) -> tuple[Field, ...]:
     return tuple(fields)
 
 
-def infer_csv(sample: bytes, delimiter: str = ",") -> tuple[Field, ...]:
-    """Tell the columns of CSV with a header."""
+def infer_csv(sample: bytes, delimiter: str = ",", *, header: bool = True) -> tuple[Field, ...]:
+    """Tell the columns of CSV: those that its header names, or without one column1, column2 and so on.
+
+    Without a header there are as many as most of the records have; records of another number are left out.
+    """
     sample = sample[:SAMPLE_BYTES_MAX]
+    names = _names_of(sample, delimiter) if header else _numbered(sample, delimiter)
+    read = CsvFormat(tuple(Field(n, "VARCHAR") for n in names), header=header, delimiter=delimiter)
+    rows = read.decode(sample).rows
+    return tuple(Field(n, _type_of(rows.column(i))) for i, n in enumerate(names))
+
+
+def _names_of(sample: bytes, delimiter: str) -> list[str]:
     head = CsvFormat((Field("any", "VARCHAR"),), header=True, delimiter=delimiter).decoder()
     head.read(sample, 0)
     names = getattr(head, "columns", None) or []
     if not names or not all(names) or len(set(names)) < len(names):
         raise InvalidParameterValue("the sample has no header that names each column once")
-    rows = CsvFormat(tuple(Field(n, "VARCHAR") for n in names), delimiter=delimiter).decode(sample).rows
-    return tuple(Field(n, _type_of(rows.column(i))) for i, n in enumerate(names))
+    return list(names)
+
+
+def _numbered(sample: bytes, delimiter: str) -> list[str]:
+    """Name columns as PostgreSQL does those of VALUES."""
+    text = io.StringIO(sample.decode(errors="replace"), newline="")
+    try:
+        lengths = Counter(len(record) for record in csv.reader(text, delimiter=delimiter) if record)
+    except csv.Error as error:
+        raise InvalidParameterValue(f"the sample is no CSV: {error}") from error
+    if not lengths:
+        raise InvalidParameterValue("there are no CSV records in the sample")
+    return [f"column{number}" for number in range(1, lengths.most_common(1)[0][0] + 1)]
 
 
 def infer_table(sample: bytes | IO[bytes]) -> tuple[Field, ...]:

@@ -50,14 +50,16 @@ def parse_create_stream(cursor: Cursor) -> CreateStream:
     inferred_at = cursor.position + 1
     inferred = cursor.accept("schema", "inferred")
     elements = Elements(name)
-    if cursor.sees("(") or not cursor.sees_any("with", "include"):
+    if cursor.sees("(") or not (inferred or cursor.sees_any("with", "include")):
         elements = expect_elements(cursor, name, is_stream=True)
     included = accept_included(cursor, elements)
     options, positions = expect_options(cursor) if cursor.accept("with") else ({}, {})
     cursor.expect_end()
     if inferred and "connector" not in options:
         raise FeatureNotSupported(
-            "SCHEMA INFERRED needs a connector", hint="name it: WITH (connector = '...')", position=inferred_at
+            "SCHEMA INFERRED needs a connector",
+            hint="name it: WITH (connector = '...'); where clients send the rows, write the columns out",
+            position=inferred_at,
         )
     check_elements(elements, given_by_connector="connector" in options, inferred=inferred)
     if included and "connector" not in options:

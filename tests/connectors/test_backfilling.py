@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
@@ -19,6 +21,8 @@ from streamsql.engine.positions import Position
 from streamsql.sql.parse import parse
 from streamsql.sql.statements import ColumnDefinition
 from tests.connectors.file_reading import LATER_US, Notes
+from tests.connectors.servers import kafka as servers
+from tests.connectors.servers.kafka import Broker
 from tests.running import RunningServer, until
 
 COLUMNS = (ColumnDefinition("at", "TIMESTAMP"), ColumnDefinition("n", "BIGINT"))
@@ -120,3 +124,98 @@ def test_a_server_shows_how_far_history_is_read_and_goes_on_after_a_kill(tmp_pat
             "SELECT name, rows_read, bytes_read = bytes_total, history_end::TEXT, time_left, status FROM streamsql.backfills"
         )
         assert found == [("s", 100_000, True, "1970-01-02 03:46:39", None, "finished")]
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    yield from servers.broker_in(tmp_path_factory.mktemp("kafka"))
+
+
+def backfilled(server: RunningServer, folder: Path, name: str, live: str) -> None:
+    server.execute(
+        f"CREATE STREAM {name} (at TIMESTAMP, n BIGINT, WATERMARK FOR at AS at) WITH ({live}, times = 's', "
+        f"backfill = '{folder}/history/*.parquet', retention = 'forever')"
+    )
+
+
+def killed(server: RunningServer) -> None:
+    assert server.process is not None
+    server.process.kill()
+    server.process.communicate()
+    server.start()
+
+
+def has(server: RunningServer, first: int, last: int) -> None:
+    """Wait until stream s has these numbers, each once, and its view says the same."""
+    wanted = (last - first + 1, first, last)
+    until(lambda: server.execute("SELECT count(DISTINCT n), min(n), max(n) FROM s") == [wanted], 30)
+    assert server.execute("SELECT count(*) FROM s") == [(wanted[0],)]
+    until(lambda: server.execute("SELECT * FROM v") == [wanted])
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(120)
+def test_a_stream_with_history_is_reset(broker: Broker, tmp_path: Path):
+    """History has 0 to 99,999; the topic has 99,000 to 100,999, of which what comes after history is read."""
+    history(tmp_path / "history", count=100_000)
+    broker.create("resets")
+    broker.send("resets", live(99_000, 2_000).splitlines())
+    kafka = f"connector = 'kafka', brokers = '{broker.address}', topic = 'resets', startup = 'latest'"
+    with RunningServer(tmp_path, ["--allow-path", str(tmp_path)]) as server:
+        backfilled(server, tmp_path, "s", kafka)
+        server.execute("CREATE MATERIALIZED VIEW v AS SELECT count(*) AS c, min(n) AS a, max(n) AS z FROM s")
+        has(server, 0, 99_999)
+        status = "SELECT status FROM streamsql.backfills"
+        until(lambda: server.execute(status) == [("finished",)])
+
+        server.execute("ALTER STREAM s RESET TO EARLIEST")
+        until(lambda: server.execute("SELECT 1 FROM streamsql.backfills WHERE rows_read > 0"))
+        killed(server)
+        has(server, 0, 100_999)
+        was = server.execute("SELECT positions::TEXT FROM streamsql.sources")[0][0]
+
+        server.execute("ALTER STREAM s RESET TO TIMESTAMP '1970-01-02 00:00:00'")
+        until(lambda: server.execute("SELECT 1 FROM streamsql.backfills WHERE rows_read > 0"))
+        killed(server)
+        has(server, 86_400, 100_999)
+        server.execute("ALTER STREAM s RESET TO TIMESTAMP '1970-01-02 03:46:50+00'")
+        has(server, 100_010, 100_999)
+        until(lambda: server.execute("SELECT rows_read, status FROM streamsql.backfills") == [(0, "finished")])
+
+        server.execute("""ALTER STREAM s RESET TO POSITIONS '{"0": 500}'""")
+        has(server, 99_500, 100_999)
+        left_out = "SELECT rows_read, history_end, began_at, time_left, status FROM streamsql.backfills"
+        assert server.execute(left_out) == [(0, None, None, None, "left out")]
+        killed(server)
+        has(server, 99_500, 100_999)
+        server.execute(f"ALTER STREAM s RESET TO POSITIONS '{was.replace('2000', '500')}'")
+        has(server, 100_000, 100_999)
+
+        server.execute("ALTER STREAM s RESET TO LATEST")
+        until(lambda: server.execute("SELECT count(*) FROM s") == [(0,)])
+        assert server.execute(status) == [("left out",)]
+        broker.send("resets", live(7, 2).splitlines())
+        has(server, 7, 8)
+
+
+def test_a_stream_with_history_is_not_reset_to_where_it_cannot_begin(tmp_path: Path):
+    history(tmp_path / "history")
+    (tmp_path / "live.json").write_bytes(live(HISTORY - 50, 100))
+    with RunningServer(tmp_path, ["--allow-path", str(tmp_path)]) as server:
+        backfilled(server, tmp_path, "s", f"connector = 'file', path = '{tmp_path}/live.json'")
+        server.execute("CREATE MATERIALIZED VIEW v AS SELECT count(*) AS c, min(n) AS a, max(n) AS z FROM s")
+        has(server, 0, HISTORY + 49)
+        for target, said in (
+            ("LATEST", 'the connector "file" cannot be reset to latest'),
+            ("TIMESTAMP 'x'", '"x" is not a timestamp'),
+            ("""POSITIONS '{"backfill": "{}"}'""", "history is read from its beginning, or not at all"),
+            ("""POSITIONS '{"backfill": 5}'""", "history is read from its beginning, or not at all"),
+            ("""POSITIONS '{"wrong": 5}'""", '"wrong": 5 is no position of the connector "file"'),
+        ):
+            with pytest.raises(psycopg.Error, match=said):
+                server.execute(f"ALTER STREAM s RESET TO {target}")
+        has(server, 0, HISTORY + 49)
+        server.execute("ALTER STREAM s RESET TO TIMESTAMP '1970-01-01 00:01:00'")
+        has(server, 60, HISTORY + 49)
+        server.execute("ALTER STREAM s RESET TO EARLIEST")
+        has(server, 0, HISTORY + 49)

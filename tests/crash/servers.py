@@ -6,13 +6,12 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 
-from tests.running import without_pandas
+from tests.forked import start
 
 READY = "listening on "
 
@@ -24,10 +23,10 @@ class Server:
     """``streamsql serve`` on a data directory. With `fault` it kills itself at that point (see `base.faults`)."""
 
     def __init__(self, directory: Path, fault: str = "") -> None:
-        environment = {**os.environ, **without_pandas(), "STREAMSQL_FAULT": fault}
-        command = [sys.executable, "-m", "streamsql", "serve", "--port", "0", "--data-dir", str(directory)]
+        environment = {**os.environ, "STREAMSQL_FAULT": fault}
+        command = ["serve", "--port", "0", "--data-dir", str(directory)]
         with (directory.parent / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
+            self._process = start(command, environment, Path.cwd(), log)
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().strip().removeprefix(READY)
         """Where it listens, or the empty text if it died before it could."""

@@ -27,6 +27,13 @@ def test_csv_does_so_too():
     assert [(f.name, f.type) for f in found] == [("a", "DOUBLE"), ("b", "TIMESTAMP"), ("c", "VARCHAR")]
 
 
+def test_csv_without_a_header_has_numbered_columns():
+    sample = b'1;2026-01-01;"a\n;b"\n2;2026-01-02;\nx;y\n3;2026-01-03;c\n'
+    assert [(f.name, f.type) for f in infer_csv(sample, ";", header=False)] == [
+        ("column1", "BIGINT"), ("column2", "DATE"), ("column3", "VARCHAR"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("kind", [ArrowIpcFormat, ParquetFormat])
 def test_files_of_arrow_say_it_themselves(kind):
     table = pa.table({"a": pa.array([1], pa.int32()), "b": ["x"], "c": [[1.5]]})
@@ -35,9 +42,22 @@ def test_files_of_arrow_say_it_themselves(kind):
     ]  # fmt: skip
 
 
+def headless(sample: bytes) -> object:
+    return infer_csv(sample, header=False)
+
+
 @pytest.mark.parametrize(
     ("infer", "sample"),
-    [(infer_json, b"nonsense"), (infer_json, b""), (infer_csv, b""), (infer_csv, b"a,a\n1,2\n"), (infer_table, b"x")],
+    [
+        (headless, b""),
+        (headless, b"\n\n"),
+        (headless, b'"' + b"x" * 200_000 + b'"'),
+        (infer_json, b"nonsense"),
+        (infer_json, b""),
+        (infer_csv, b""),
+        (infer_csv, b"a,a\n1,2\n"),
+        (infer_table, b"x"),
+    ],
 )
 def test_a_sample_that_says_nothing_is_refused(infer, sample):
     with pytest.raises(InvalidParameterValue):

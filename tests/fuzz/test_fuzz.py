@@ -18,7 +18,7 @@ import pytest
 from psycopg.pq import ExecStatus
 
 from tests.fuzz import corpus
-from tests.running import RunningServer
+from tests.running import RunningProgram, RunningServer
 
 MESSAGES = int(os.environ.get("FUZZ_MESSAGES", "4000"))
 TEXTS = int(os.environ.get("FUZZ_TEXTS", "1500"))
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.timeout(120 + MESSAGES // 100 + TEXTS // 5)
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RunningServer]:
     # a mutated repeat() or range() may ask for all the memory there is
-    with RunningServer(tmp_path, ["--memory-limit", "1GB", "--log-level", "error"]) as running:
+    with RunningProgram(tmp_path, ["--memory-limit", "1GB", "--log-level", "error"]) as running:
         running.execute(
             "CREATE TABLE guarded (k INT PRIMARY KEY, t TEXT)",
             "CREATE MATERIALIZED VIEW guard AS "

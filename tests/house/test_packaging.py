@@ -41,7 +41,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_no_other(wheel: zipfile.Z
 def test_the_wheel_has_the_version_the_licence_and_the_program(wheel: zipfile.ZipFile):
     information = f"streamsql-{streamsql.__version__}.dist-info"
     assert f"{information}/licenses/LICENSE" in wheel.namelist()
-    assert b"streamsql = streamsql.cli:main" in wheel.read(f"{information}/entry_points.txt")
+    assert b"streamsql = streamsql.cli:program" in wheel.read(f"{information}/entry_points.txt")
     assert b"License-Expression: Apache-2.0" in wheel.read(f"{information}/METADATA")
 
 

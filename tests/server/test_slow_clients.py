@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import RunningServer, until
+from tests.running import RunningProgram, RunningServer, until
 from tests.server.raw import RawClient
 
 # what a client may cost that reads nothing: buffers of the socket and of the server, and a batch of rows under way
@@ -19,7 +19,7 @@ ROWS, ROW_BYTES = 1_000_000, 1_000
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     limits = [part for name, value in LIMITS.items() for part in ("--limit", f"{name}={value}")]
-    with RunningServer(tmp_path_factory.mktemp("small"), ["--in-memory", *limits]) as server:
+    with RunningProgram(tmp_path_factory.mktemp("small"), ["--in-memory", *limits]) as server:
         yield server
         server.wait_for_live_queries(0)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import os
 import re
 import signal
@@ -20,14 +19,13 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from streamsql import __version__
 from streamsql.base.config import Config, ConfigError, add_arguments, config_of
 from streamsql.base.errors import AuthorizationError
 from streamsql.engine.recovery import FORMAT
 from streamsql.pgwire.auth import Asked, method_for
 from streamsql.pgwire.rules import DEFAULT_RULES, Method, is_loopback, read_rules
 from tests.pgwire.wire import startup
-from tests.running import RunningServer, until
+from tests.running import RunningProgram, RunningServer, until
 from tests.server.raw import RawClient, cancel_request
 
 LOG_LINE = re.compile(
@@ -101,7 +99,7 @@ def test_a_wrong_setting_is_named(arguments: list[str], environment: dict[str, s
 
 
 def test_the_ready_line_is_all_that_is_on_stdout_and_the_log_is_structured(tmp_path: Path):
-    with RunningServer(tmp_path, ["--log-level", "debug"]) as server:
+    with RunningProgram(tmp_path, ["--log-level", "debug"]) as server:
         server.execute("SELECT 1")
         with pytest.raises(psycopg.Error):
             server.execute('SELECT "no\nsuch"')
@@ -126,7 +124,7 @@ def test_the_ready_line_is_all_that_is_on_stdout_and_the_log_is_structured(tmp_p
 
 
 def test_the_log_level_hides_what_is_less_severe(tmp_path: Path):
-    with RunningServer(tmp_path, environment={"STREAMSQL_LOG_LEVEL": "warning"}) as server:
+    with RunningProgram(tmp_path, environment={"STREAMSQL_LOG_LEVEL": "warning"}) as server:
         server.execute("SELECT 1")
     assert server.log() == ""
 
@@ -135,12 +133,12 @@ def test_settings_come_from_the_environment(tmp_path: Path):
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     environment = {"STREAMSQL_HOST": "127.0.0.1", "STREAMSQL_DATA_DIR": str(tmp_path / "elsewhere")}
-    with RunningServer(tmp_path, ["--port", str(port), "--in-memory"], {"STREAMSQL_HOST": "localhost"}) as server:
+    with RunningProgram(tmp_path, ["--port", str(port), "--in-memory"], {"STREAMSQL_HOST": "localhost"}) as server:
         assert server.port == port
         server.execute("CREATE TABLE t (a INT)", "INSERT INTO t VALUES (1)")
         assert server.execute("SELECT * FROM t") == [(1,)]
     assert {path.name for path in tmp_path.iterdir()} == {"server.log"}
-    with RunningServer(tmp_path, [], environment) as server:
+    with RunningProgram(tmp_path, [], environment) as server:
         server.arguments.clear()
         server.execute("SELECT 1")
 
@@ -150,18 +148,18 @@ def test_it_listens_on_ipv6_too(tmp_path: Path):
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
         pytest.skip("there is no IPv6 here")
-    with RunningServer(tmp_path, ["--host", "::1", "--in-memory"]) as server:
+    with RunningProgram(tmp_path, ["--host", "::1", "--in-memory"]) as server:
         assert server.dsn == f"postgresql://[::1]:{server.port}/streamsql"
         assert server.execute("SELECT 1") == [(1,)]
 
 
 def test_what_was_committed_is_there_after_a_restart_and_the_log_tells_of_it(tmp_path: Path):
-    with RunningServer(tmp_path) as server:
+    with RunningProgram(tmp_path) as server:
         server.execute(
             "CREATE STREAM s (x INT)", "CREATE TABLE t (a INT DEFAULT 5)", "INSERT INTO s VALUES (1), (2)",
             "CREATE MATERIALIZED VIEW v AS SELECT sum(x) AS total FROM s EMIT UPDATE",
         )  # fmt: skip
-    with RunningServer(tmp_path) as server:
+    with RunningProgram(tmp_path) as server:
         server.execute("INSERT INTO s VALUES (3)", "INSERT INTO t DEFAULT VALUES")
         assert server.execute("SELECT total FROM v") == [(6,)]
         assert server.execute("SELECT * FROM t") == [(5,)]
@@ -203,18 +201,18 @@ def test_other_machines_are_served_with_a_password_only(tmp_path: Path):
             host=_own_address(), port=server.port, dbname="streamsql", user="streamsql", password=password
         ).close()
 
-    with RunningServer(tmp_path, arguments) as server:
+    with RunningProgram(tmp_path, arguments) as server:
         connect(server, "from a file")
         with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
             connect(server, "another")
         assert "connections are not encrypted" in server.log()
         server.execute("ALTER ROLE streamsql PASSWORD 'changed'")
-    with RunningServer(
+    with RunningProgram(
         tmp_path, arguments
     ) as server:  # what was changed stays, and the log says that it is another one
         connect(server, "changed")
         assert "the first owner has another password already" in server.log()
-    with RunningServer(tmp_path, ["--host", "0.0.0.0"]) as server:
+    with RunningProgram(tmp_path, ["--host", "0.0.0.0"]) as server:
         connect(server, "changed")
 
 
@@ -247,14 +245,14 @@ def test_a_data_directory_that_cannot_be_written_is_told_in_one_line(tmp_path: P
 
 
 def test_a_data_directory_in_use_is_told_in_one_line(tmp_path: Path):
-    with RunningServer(tmp_path) as server:
+    with RunningProgram(tmp_path) as server:
         done = start(tmp_path, "--port", "0", "--data-dir", str(tmp_path / "data"))
         refused(done, f"data directory {tmp_path / 'data'} is in use by another server")
         assert server.execute("SELECT 1") == [(1,)]
 
 
 def test_a_data_directory_of_another_format_is_told_in_one_line_and_left_as_it_is(tmp_path: Path):
-    with RunningServer(tmp_path) as server:
+    with RunningProgram(tmp_path) as server:
         server.execute("CREATE STREAM s (n INT)", "INSERT INTO s VALUES (1)")
     file = tmp_path / "data" / "state.duckdb"
     for written in ("", "0:of a layout"):
@@ -269,7 +267,7 @@ def test_a_data_directory_of_another_format_is_told_in_one_line_and_left_as_it_i
         with duckdb.connect(str(file)) as connection:
             assert connection.execute("SELECT digest FROM _engine.layout").fetchall() == [(written,)]
             connection.execute("UPDATE _engine.layout SET digest = ?", mine[0]).fetchall()
-    with RunningServer(tmp_path) as server:
+    with RunningProgram(tmp_path) as server:
         assert server.execute("SELECT n FROM s") == [(1,)]
 
 
@@ -308,7 +306,7 @@ def test_a_wrong_option_is_told_in_one_line(tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def idle(tmp_path_factory: pytest.TempPathFactory):
-    with RunningServer(tmp_path_factory.mktemp("idle"), ["--in-memory"]) as server:
+    with RunningProgram(tmp_path_factory.mktemp("idle"), ["--in-memory"]) as server:
         yield server
 
 
@@ -323,7 +321,7 @@ def idle(tmp_path_factory: pytest.TempPathFactory):
     ],
 )
 def test_a_login_that_cannot_be_is_refused(
-    idle: RunningServer, parameters: dict[str, str], sqlstate: str, message: str
+    idle: RunningProgram, parameters: dict[str, str], sqlstate: str, message: str
 ):
     with RawClient(idle.port, log_in=False) as client:
         client.send_bytes(startup(parameters))
@@ -333,7 +331,7 @@ def test_a_login_that_cannot_be_is_refused(
         assert client.at_end()
 
 
-def test_a_client_is_told_of_the_server_when_it_logs_in(idle: RunningServer):
+def test_a_client_is_told_of_the_server_when_it_logs_in(idle: RunningProgram):
     with RawClient(
         idle.port,
         {
@@ -354,7 +352,7 @@ def test_a_client_is_told_of_the_server_when_it_logs_in(idle: RunningServer):
     )
 
 
-def test_encryption_is_declined_and_the_session_begins(idle: RunningServer):
+def test_encryption_is_declined_and_the_session_begins(idle: RunningProgram):
     with RawClient(idle.port, log_in=False) as client:
         for name in ("SSLRequest", "GSSENCRequest"):
             client.send(name)
@@ -389,7 +387,7 @@ def test_only_this_machine_is_let_in_without_a_password(address: str, local: boo
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_a_signal_ends_every_session_with_a_word_and_the_server_with_status_0(tmp_path: Path, number: signal.Signals):
-    with RunningServer(tmp_path) as server, contextlib.ExitStack() as stack:
+    with RunningProgram(tmp_path) as server, contextlib.ExitStack() as stack:
         server.execute("CREATE STREAM s (x INT)", "INSERT INTO s VALUES (1)")
         server.execute("CREATE MATERIALIZED VIEW v AS SELECT x, count(*) FROM s GROUP BY x EMIT UPDATE")
         clients = [stack.enter_context(RawClient(server.port)) for _ in range(6)]
@@ -416,12 +414,12 @@ def test_a_signal_ends_every_session_with_a_word_and_the_server_with_status_0(tm
                 '"message": "terminating connection due to administrator command"}'
             )
         assert idle_client.at_end()
-    with RunningServer(tmp_path) as server:
+    with RunningProgram(tmp_path) as server:
         assert server.execute("SELECT x FROM s") == [(1,)]
 
 
 def test_a_client_that_does_not_read_does_not_keep_the_server_from_stopping(tmp_path: Path):
-    with RunningServer(tmp_path, ["--in-memory"]) as server, RawClient(server.port, receive_bytes=4_096) as slow:
+    with RunningProgram(tmp_path, ["--in-memory"]) as server, RawClient(server.port, receive_bytes=4_096) as slow:
         slow.send("Query", {"text": "SELECT repeat('x', 1000) FROM range(1000000)"})
         until(lambda: "connection opened" in server.log())
         assert slow.lines(2)[1].startswith("DataRow")
@@ -437,7 +435,7 @@ def test_what_is_being_committed_when_the_server_stops_is_kept_if_it_was_acknowl
                 session.execute("INSERT INTO s VALUES (%s)", [number])
                 acknowledged.append(number)
 
-    with RunningServer(tmp_path) as server:
+    with RunningProgram(tmp_path) as server:
         server.execute("CREATE STREAM s (x INT)")
         threads = [threading.Thread(target=write, args=(server, number)) for number in range(4)]
         for thread in threads:
@@ -446,7 +444,7 @@ def test_what_is_being_committed_when_the_server_stops_is_kept_if_it_was_acknowl
         assert server.stop() == 0
         for thread in threads:
             thread.join(20)
-    with RunningServer(tmp_path) as server:
+    with RunningProgram(tmp_path) as server:
         kept = {row[0]: row[1] for row in server.execute("SELECT x, count(*) FROM s GROUP BY x")}
     for number in range(4):
         # the one that was not acknowledged any more may be there or not
@@ -454,7 +452,7 @@ def test_what_is_being_committed_when_the_server_stops_is_kept_if_it_was_acknowl
 
 
 def test_a_session_that_is_ended_is_an_admin_shutdown_to_its_driver(tmp_path: Path):
-    with RunningServer(tmp_path, ["--in-memory"]) as server:
+    with RunningProgram(tmp_path, ["--in-memory"]) as server:
         session = server.connect()
         assert server.stop() == 0
         with pytest.raises((errors.AdminShutdown, psycopg.OperationalError)):
@@ -476,25 +474,3 @@ def test_protocol_3_2_gives_a_longer_key_which_cancels(server: RunningServer):
         cancel_request(server.port, client.process_id, client.secret[:4])  # part of the key is not the key
         cancel_request(server.port, client.process_id, client.secret)
         assert '"code": "57014"' in client.until_ready()[-2]
-
-
-# ------------------------------------------------------------------------------------------------------- what it loads
-
-
-def test_a_server_loads_no_package_that_it_has_no_use_for(tmp_path: Path):
-    assert importlib.util.find_spec("pandas") is not None  # else this would prove nothing
-    with RunningServer(tmp_path) as server:
-        server.execute("CREATE TABLE t (x INT)", "INSERT INTO t VALUES (1)")
-        assert server.execute("SELECT x FROM t") == [(1,)]
-        assert server.process is not None
-        maps = Path(f"/proc/{server.process.pid}/maps").read_text()
-    assert "/pyarrow/" in maps
-    assert "/pandas/" not in maps
-
-
-def test_the_version_is_told_without_the_engine():
-    code = (
-        "import sys\nfrom streamsql.cli import main\ntry: main(['--version'])\nfinally: print('duckdb' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
-    assert done.stdout == f"streamsql {__version__}\nFalse\n"

@@ -27,9 +27,9 @@ def infer_columns(place: Place, options: FileOptions) -> tuple[ColumnDefinition,
     head, *others = [_head(place, options, f.name, SAMPLE_BYTES_MAX // len(files)) for f in files]
     if options.format == "json":
         return _columns(infer_json(head + b"".join(others)))
-    if not options.values["header"]:
-        raise InvalidParameterValue("columns without names cannot be inferred", hint="write the columns out")
-    return _columns(infer_csv(head, options.values["delimiter"]))
+    if options.values["header"]:
+        return _columns(infer_csv(head, options.values["delimiter"]))
+    return _columns(infer_csv(head + b"".join(others), options.values["delimiter"], header=False))
 
 
 def _head(place: Place, options: FileOptions, name: str, count: int) -> bytes:
