@@ -99,7 +99,8 @@ class SharedSlot:
 class Captured:
     """Rows in their order, and the position after them. `whole`: no transaction is open there.
 
-    `lsns` and `numbers` are the place after each row; without them the position is the same after each.
+    `lsns` and `numbers` are the place after each row; without them the position is the same after each. So are
+    `rejected_lsns` and `rejected_numbers` of the rejected records.
     """
 
     rows: pa.Table
@@ -110,6 +111,8 @@ class Captured:
     rejected: pa.Table = field(default_factory=lambda: NOTHING_REJECTED)
     lsns: Numbers | None = None
     numbers: Numbers | None = None
+    rejected_lsns: Numbers | None = None
+    rejected_numbers: Numbers | None = None
     cuttable: bool = True
     kept: Kept = field(default_factory=dict)
 
@@ -120,31 +123,50 @@ class Captured:
     def cut(self, at: int) -> tuple[Captured | None, Captured | None]:
         """Part it at row `at` or before: after a transaction if it can be, and never between the two rows of one change.
 
-        Rejected records stay with the first part.
+        Rejected records are where their place is: what comes again after a cut must not come twice. Without places they stay
+        with the first part.
         """
         if not self.cuttable:
             return self, None
-        if self.lsns is not None and self.numbers is not None:
-            other = np.diff(self.lsns) != 0
-            good = np.flatnonzero(other) + 1
-            if not len(good) or good[0] > at:
-                good = np.append(np.flatnonzero(other | (np.diff(self.numbers) != 0)) + 1, self.rows.num_rows)
-            at = int(good[max(int(np.searchsorted(good, at, side="right")) - 1, 0)])
-            if at == self.rows.num_rows:
-                return self, None
-            position = str(Place(int(self.lsns[at - 1]), int(self.numbers[at - 1])))
-            first = replace(
-                self, rows=self.rows.slice(0, at), weights=self.weights[:at], position=position, whole=False,
-                lsns=self.lsns[:at], numbers=self.numbers[:at], kept={n: k[:at] for n, k in self.kept.items()},
-            )  # fmt: skip
-            lsns, numbers = self.lsns[at:], self.numbers[at:]
-        else:
-            first, lsns, numbers = replace(self, rows=self.rows.slice(0, at), weights=self.weights[:at]), None, None
-        rest = replace(
-            self, rows=self.rows.slice(at), weights=self.weights[at:], truncated=False, rejected=NOTHING_REJECTED,
-            lsns=lsns, numbers=numbers, kept={n: k[at:] for n, k in self.kept.items()},
+        if self.lsns is None or self.numbers is None:
+            first = replace(self, rows=self.rows.slice(0, at), weights=self.weights[:at])
+            kept = {n: k[at:] for n, k in self.kept.items()}
+            rest = replace(
+                self, rows=self.rows.slice(at), weights=self.weights[at:], rejected=NOTHING_REJECTED, kept=kept
+            )
+            return first, replace(rest, truncated=False)
+        other = np.diff(self.lsns) != 0
+        good = np.flatnonzero(other) + 1
+        if not len(good) or good[0] > at:
+            good = np.append(np.flatnonzero(other | (np.diff(self.numbers) != 0)) + 1, self.rows.num_rows)
+        at = int(good[max(int(np.searchsorted(good, at, side="right")) - 1, 0)])
+        if at == self.rows.num_rows:
+            return self, None
+        place = Place(int(self.lsns[at - 1]), int(self.numbers[at - 1]))
+        rejected = 0
+        if self.rejected_lsns is not None and self.rejected_numbers is not None:
+            before = self.rejected_lsns < place.lsn
+            before |= (self.rejected_lsns == place.lsn) & (self.rejected_numbers <= place.number)
+            rejected = int(np.count_nonzero(before))
+        first, rest = (
+            self._slice(0, at, 0, rejected),
+            self._slice(at, self.rows.num_rows, rejected, self.rejected.num_rows),
+        )
+        return replace(first, position=str(place), whole=False), replace(rest, truncated=False)
+
+    def _slice(self, start: int, stop: int, first: int, last: int) -> Captured:
+        """Give some of the rows, and some of the rejected records."""
+
+        def part(places: Numbers | None, begin: int, end: int) -> Numbers | None:
+            return None if places is None else places[begin:end]
+
+        return replace(
+            self, rows=self.rows.slice(start, stop - start), weights=self.weights[start:stop],
+            rejected=self.rejected.slice(first, last - first), kept={n: k[start:stop] for n, k in self.kept.items()},
+            lsns=part(self.lsns, start, stop), numbers=part(self.numbers, start, stop),
+            rejected_lsns=part(self.rejected_lsns, first, last),
+            rejected_numbers=part(self.rejected_numbers, first, last),
         )  # fmt: skip
-        return first, rest
 
 
 class Capture(OriginThread[Captured]):
@@ -343,9 +365,20 @@ def captured(target: Target, piece: Piece) -> Captured:
     rows, stay, rejected = typed(piece.columns, target.columns, piece.lsns)
     weights, lsns, numbers = piece.weights, piece.lsns, piece.numbers
     kept: Kept = {target.names[i]: how for i, how in piece.kept.items()}
+    places: tuple[Numbers | None, Numbers | None] = None, None
     if stay is not None:
+        places = lsns[~stay], numbers[~stay]
         weights, lsns, numbers = weights[stay], lsns[stay], numbers[stay]
         kept = {name: how[stay] for name, how in kept.items()}
     return Captured(
-        rows, weights, str(piece.place), not piece.place.number, piece.truncated, rejected, lsns, numbers, kept=kept
+        rows,
+        weights,
+        str(piece.place),
+        not piece.place.number,
+        piece.truncated,
+        rejected,
+        lsns,
+        numbers,
+        *places,
+        kept=kept,
     )
