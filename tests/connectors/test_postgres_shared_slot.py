@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from streamsql.connectors.postgres.source import PostgresConnector
+from streamsql.connectors.source import Given, Member, Surroundings
+from streamsql.sql.statements import ColumnDefinition
 from tests.connectors.servers.postgres import OtherDatabase, other_database, postgres_cluster
 from tests.connectors.sharing import (
     ACCOUNTS,
@@ -282,3 +286,104 @@ def test_an_origin_that_is_restarted_breaks_no_transaction(
                 assert_whole(session, whole, 5)
         until(lambda: all(same(session, other_database, name) for name in NAMES))
         assert [status(session, name) for name in NAMES] == ["reading", "reading"]
+
+
+def test_a_table_goes_on_from_before_another_one_was_what_it_is(tmp_path: Path, other_database: OtherDatabase):
+    with sharing(tmp_path, other_database) as (_, session):
+        session.execute("ALTER TABLE left_side PAUSE")
+        # the log from there on has changes of tables that are not the same any more, or had other columns
+        other_database.execute(
+            f"DROP TABLE IF EXISTS third; CREATE TABLE third {COLUMNS}; ALTER PUBLICATION shop ADD TABLE third; "
+            "INSERT INTO third VALUES (1, 1)"
+        )
+        other_database.execute(f"DROP TABLE third; CREATE TABLE third {COLUMNS}; INSERT INTO third VALUES (3, 3)")
+        other_database.execute("CREATE TABLE fourth (id INT PRIMARY KEY); ALTER PUBLICATION shop ADD TABLE fourth")
+        other_database.execute("INSERT INTO fourth VALUES (1)")
+        other_database.execute("ALTER TABLE fourth ADD amount BIGINT; UPDATE fourth SET amount = 1")
+        other_database.execute("UPDATE left_side SET amount = 2; UPDATE right_side SET amount = 2")
+        for name in ("third", "fourth"):
+            captured(session, other_database, name)
+        caught_up(session, other_database, ["right_side", "third", "fourth"])
+        session.execute("ALTER TABLE left_side RESUME")
+        caught_up(session, other_database, [*NAMES, "third", "fourth"])
+        assert session.execute("SELECT DISTINCT status FROM streamsql.sources").fetchall() == [("reading",)]
+
+
+def test_the_log_is_held_while_a_table_begins(tmp_path: Path, other_database: OtherDatabase):
+    made(other_database, ["third"])
+    held = "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = 'shop'"
+    with sharing(tmp_path, other_database) as (_, session), other_database.connect() as connection:
+        with connection.transaction():
+            connection.execute("SELECT pg_current_xact_id()")  # the third one's slot waits for its end
+            captured(session, other_database, "third")
+            until(lambda: len(slots(other_database)) == 2)
+            before = other_database.rows(held)
+            for number in range(5):
+                other_database.execute(f"UPDATE left_side SET amount = {number}")
+                until(lambda: same(session, other_database, "left_side"))
+            assert other_database.rows(held) == before
+        caught_up(session, other_database, [*NAMES, "third"])
+        until(lambda: other_database.rows(held) > before)
+
+
+def test_a_transaction_of_more_rows_than_may_be_read_at_a_time(tmp_path: Path, other_database: OtherDatabase):
+    with sharing(tmp_path, other_database, arguments=["--limit", "source_batch_rows_max=5000"]) as (_, session):
+        rows = "SELECT i, i FROM generate_series(1000, 60999) i"
+        other_database.execute(
+            f"BEGIN; INSERT INTO left_side {rows}; INSERT INTO right_side {rows}; UPDATE left_side SET amount = 0; "
+            "DELETE FROM right_side WHERE id < 30000; COMMIT"
+        )
+        for count in (10_000, 40_000):  # cut off in the middle
+            more = f"SELECT count(*) > {count} FROM left_side"
+            until(lambda more=more: session.execute(more.encode()).fetchone() == (True,))  # type: ignore[misc]
+            other_database.end_connections("walsender")
+        until(lambda: all(same(session, other_database, name) for name in NAMES), 60)
+        caught_up(session, other_database)
+
+
+def test_tables_that_are_not_read_for_long_keep_their_connection(other_database: OtherDatabase):
+    for name in NAMES:
+        other_database.execute(f"CREATE TABLE {name} (id INT PRIMARY KEY, note TEXT)")
+    columns = (
+        ColumnDefinition("id", "INTEGER", not_null=True, primary_key=True),
+        ColumnDefinition("note", "VARCHAR"),
+    )
+    options = {**other_database.options, "slot": "shop"}
+    other_database.execute("CREATE PUBLICATION shop FOR TABLE left_side, right_side")
+    other_database.execute("SELECT pg_create_logical_replication_slot('shop', 'pgoutput')")
+    ((place,),) = other_database.rows("SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = 'shop'")
+    members = {
+        number: Member(
+            Given(options, {}, table=True), columns, {"0": place}, Surroundings(name=name, identity=f"7-{number}")
+        )
+        for number, name in enumerate(NAMES)
+    }
+    source = PostgresConnector().open_shared(members, lambda: None)
+    walsenders = (
+        f"SELECT pid FROM pg_stat_activity WHERE datname = '{other_database.name}' AND backend_type = 'walsender'"
+    )
+    before = until(lambda: other_database.rows(walsenders))
+    for name in NAMES:
+        other_database.execute(f"INSERT INTO {name} SELECT i, repeat('x', 1000) FROM generate_series(1, 40000) i")
+    time.sleep(7)  # the server cuts off who is silent for 3 s: it is its clock that is waited for
+    assert other_database.rows(walsenders) == before
+    read = 0
+    while read < 80_000:
+        found = source.read(65_536, 0)
+        read += sum(batch.rows.num_rows for batch in found.batches.values()) if found else 0
+    source.close()
+
+
+def test_a_table_that_is_far_behind_reads_all_of_the_log(tmp_path: Path, other_database: OtherDatabase):
+    with sharing(tmp_path, other_database) as (_, session):
+        session.execute("ALTER TABLE left_side PAUSE")
+        # much log of what the other one has already, before and after each change of this one
+        for number in (1, 2, 3):
+            other_database.execute(f"UPDATE left_side SET amount = 1{number} WHERE id = {number}")
+            other_database.execute(
+                f"INSERT INTO right_side SELECT i, 1 FROM generate_series({number}00000, {number}99999) i"
+            )
+        until(lambda: session.execute("SELECT count(*) > 300000 FROM right_side").fetchone() == (True,), 60)
+        session.execute("ALTER TABLE left_side RESUME")
+        until(lambda: same(session, other_database, "left_side"), 60)
+        caught_up(session, other_database)

@@ -195,7 +195,7 @@ class SharedCapture(OriginThread[Stretch]):
                 if stretch.parts or stretch.failures or (stretch.whole and not self._whole):
                     yield stretch
                 elif stretch.whole:
-                    lsn = max(place.lsn for place in stretch.places.values())
+                    lsn = min(place.lsn for place in stretch.places.values())
                     for decoder in self._decoders.values():
                         decoder.heard = max(decoder.heard, lsn)
 
