@@ -50,11 +50,14 @@ def test_transactions_over_two_tables_are_seen_whole(tmp_path: Path, other_datab
         until(lambda: session.execute(TOTAL).fetchone() == (whole,))
         session.execute(f"CREATE MATERIALIZED VIEW total AS {VIEW} EMIT UPDATE".encode())
         caught_up(session, other_database)
+        session.execute("DECLARE totals CURSOR WITH HOLD FOR SUBSCRIBE total")
         before = other_database.rows("SELECT sum(amount) FROM left_side")
         with psycopg.connect(server.dsn, autocommit=True) as watching, transfers(other_database, 1):
             assert_whole(watching, whole, 20, "SELECT amount FROM total")
         until(lambda: all(same(session, other_database, name) for name in NAMES))
         assert other_database.rows("SELECT sum(amount) FROM left_side") != before
+        assert {amount for _, _, amount in session.execute("FETCH ALL FROM totals").fetchall()} == {whole}
+        session.execute("CLOSE totals")
         assert slots(other_database) == ["shop"]
         assert published(other_database) == sorted(NAMES)
         assert len(other_database.rows("SELECT 1 FROM pg_stat_replication WHERE application_name = 'streamsql'")) == 1
@@ -205,6 +208,8 @@ def test_a_table_that_fails_does_not_stop_the_others(tmp_path: Path, other_datab
         until(lambda: session.execute("SELECT id, more FROM fourth WHERE id > 90").fetchall() == [(92, 2)])
         # a row that is refused here: the transactions of the others stay whole
         whole = (session.execute(TOTAL).fetchone() or (0,))[0]
+        session.execute(f"CREATE MATERIALIZED VIEW total AS {VIEW} EMIT UPDATE".encode())
+        session.execute("DECLARE totals CURSOR WITH HOLD FOR SUBSCRIBE total")
         with transfers(other_database, 9):
             other_database.execute(
                 "BEGIN; UPDATE left_side SET amount = amount - 7 WHERE id = 3; INSERT INTO fourth VALUES (93, 3); "
@@ -214,6 +219,7 @@ def test_a_table_that_fails_does_not_stop_the_others(tmp_path: Path, other_datab
                 assert_whole(session, whole, 1)
             assert_whole(session, whole, 10)
         until(lambda: all(same(session, other_database, name) for name in NAMES))
+        assert {amount for _, _, amount in session.execute("FETCH ALL FROM totals").fetchall()} == {whole}
         assert session.execute("SELECT id, more FROM fourth WHERE id > 90").fetchall() == [(92, 2)]
         session.execute("DROP TABLE fourth")
         other_database.execute("DELETE FROM fourth WHERE more IS NULL OR id = 91")
