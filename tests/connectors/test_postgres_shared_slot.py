@@ -405,3 +405,25 @@ def test_a_table_that_is_far_behind_reads_all_of_the_log(tmp_path: Path, other_d
         session.execute("ALTER TABLE left_side RESUME")
         until(lambda: same(session, other_database, "left_side"), 60)
         caught_up(session, other_database)
+
+
+def test_a_slot_that_is_gone_stops_all_until_they_begin_anew(tmp_path: Path, other_database: OtherDatabase):
+    made(other_database, ["third"])
+    with sharing(tmp_path, other_database) as (_, session):
+        session.execute("ALTER TABLE left_side PAUSE")
+        session.execute("ALTER TABLE right_side PAUSE")
+        walsenders = "SELECT 1 FROM pg_replication_slots WHERE active AND slot_name = 'shop'"
+        until(lambda: not other_database.rows(walsenders))
+        other_database.execute("SELECT pg_drop_replication_slot('shop'); UPDATE left_side SET amount = 1")
+        for name in NAMES:
+            session.execute(f"ALTER TABLE {name} RESUME".encode())
+        gone = 'stopped: the replication slot "shop" of the origin is gone'
+        until(lambda: [status(session, name) for name in NAMES] == [gone, gone])
+        captured(session, other_database, "third")  # it would hide that the others have a gap
+        until(lambda: status(session, "third") == gone)
+        for name in (*NAMES, "third"):
+            session.execute(f"DROP TABLE {name}".encode())
+        until(lambda: not other_database.rows("SELECT 1 FROM pg_publication"))
+        for name in NAMES:
+            captured(session, other_database, name)
+        caught_up(session, other_database)
