@@ -34,6 +34,7 @@ test: lint  ## ruff, mypy and all tests
 nightly: $(VENV)/.installed-test  ## the property tests with 10,000 cases each, and long fuzzing
 	@STREAMSQL_PROFILE=nightly STREAMSQL_MINUTES=$${STREAMSQL_MINUTES:-45} $(BIN)/python -m pytest tests/engine tests/golden tests/sqllogic tests/crash/test_faults.py -n auto --dist worksteal $(PYTEST_ARGS)
 	@STREAMSQL_CRASH_ROWS=1000000 STREAMSQL_CRASH_KILLS=200 $(BIN)/python -m pytest tests/crash/test_pipelines.py $(PYTEST_ARGS)
+	@STREAMSQL_CRASH_CUTS=100 $(BIN)/python -m pytest tests/crash/test_cut_wires.py $(PYTEST_ARGS)
 	@FUZZ_MESSAGES=1000000 FUZZ_TEXTS=100000 $(BIN)/python -m pytest tests/fuzz $(PYTEST_ARGS)
 	@FUZZ_EXAMPLES=1000 $(BIN)/python -m pytest tests/http/test_openapi.py $(PYTEST_ARGS)
 

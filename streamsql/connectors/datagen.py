@@ -31,6 +31,7 @@ from streamsql.connectors.settings import (
     number,
     one_of,
     read_options,
+    refuse_references,
     refuse_table,
     timestamp,
 )
@@ -292,6 +293,7 @@ def table_of(given: Given, declared: Sequence[ColumnDefinition]) -> Table:
             f"{prefix}.kind": Option(str, kind, says="how it is distributed"),
             **{f"{prefix}.{name}": option for name, option in own.items()},
         }
+    refuse_references(given, "datagen")
     values = read_options(given, options, "datagen")
     fields = []
     for column in declared:

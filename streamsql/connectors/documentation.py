@@ -27,7 +27,7 @@ SINK name FROM view WITH (...)` delivers a view's changes. What a
 source has read and what has come of it are committed together, so a crash at any instant loses and repeats nothing. What goes to
 a sink is written in the same commit, and stays until the other side has it.
 
-Any option may be a reference to a secret, and one that is a secret has to be: `password = secret 'env:NAME'` is an environment
+Any option but those of made rows may be a reference to a secret, and one that is a secret has to be: `password = secret 'env:NAME'` is an environment
 variable of the server, `secret 'file:PATH'` a file below a folder of `--allow-path`. Superusers alone may create what reaches out
 of the server. `streamsql.sources`, `streamsql.partitions`, `streamsql.lookups` and `streamsql.sinks` show how far each is, and what is wrong;
 `ALTER STREAM | TABLE | SINK name PAUSE` and `RESUME` stop it and let it go on. `ALTER STREAM name RESET TO EARLIEST | LATEST |

@@ -15,6 +15,7 @@ from streamsql.base.faults import reached
 from streamsql.catalog.objects import Stream, Table
 from streamsql.connectors import connector_of, given_of
 from streamsql.connectors.source import LeavesTraces, Surroundings
+from streamsql.connectors.surroundings import surroundings_of
 from streamsql.engine import left_behind
 from streamsql.engine.epoch import Engine
 
@@ -42,6 +43,6 @@ def forget_left_behind(engine: Engine) -> None:
     def run() -> None:
         with contextlib.suppress(AdminShutdown):
             for item in engine.call(lambda: left_behind.found(engine.store, engine.limits)).result():
-                forget(engine, item, Surroundings(name=item.name, identity=f"{engine.identity}-{item.id}"))
+                forget(engine, item, surroundings_of(engine, item))
 
     threading.Thread(target=run, name="forgetting", daemon=True).start()

@@ -32,6 +32,7 @@ from streamsql.connectors.settings import (
     number,
     one_of,
     read_options,
+    refuse_references,
     refuse_table,
     timestamp,
 )
@@ -176,6 +177,7 @@ class House:
 
 def house_of(given: Given) -> House:
     """Read the options. Raises InvalidParameterValue."""
+    refuse_references(given, "nexmark")
     values = read_options(given, OPTIONS, "nexmark")
     if values["table"] is None:
         raise InvalidParameterValue(

@@ -9,51 +9,37 @@ What cannot be reached now is opened again from what is committed, later and lat
 it reads after that would leave a gap (`engine.positions`); so does one whose source fails, and one of a stream with
 ``on_error = 'fail'`` at a record that cannot be read. All of it is logged and shown in ``streamsql.sources``. A reader that has
 stopped tries again after ALTER ... RESUME, and at the next start.
+
+Relations that share an origin (`source.SharesOrigins`) have a reader each until they have begun, and one for all of them
+from then on (`shared_readers`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-import time
-from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Hashable
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 import structlog
 
-from streamsql.base.errors import AdminShutdown, BadRecord, DiskFull, StreamSQLError, Unavailable
+from streamsql.base.errors import AdminShutdown, StreamSQLError, Unavailable
 from streamsql.catalog.objects import Stream, Table
 from streamsql.connectors import connector_of, given_of
+from streamsql.connectors.ahead import Ahead, Part, bad_record
 from streamsql.connectors.backoff import Backoff
 from streamsql.connectors.forgetting import forget, forget_left_behind
-from streamsql.connectors.source import Batch, Source, Surroundings
-from streamsql.engine import ingest, outbox, sources
+from streamsql.connectors.shared_readers import SharedReader
+from streamsql.connectors.source import Batch, Source
+from streamsql.connectors.surroundings import has_begun, shared_origin, surroundings_of
+from streamsql.engine import ingest, sources
 from streamsql.engine.epoch import Engine
-from streamsql.engine.finished import Notes
-from streamsql.engine.kept_values import Kept
-from streamsql.engine.positions import Move, Position, StreamProgress
-from streamsql.engine.receipts import Receipt
-from streamsql.engine.table_changes import KeyedChange
+from streamsql.engine.positions import Position, StreamProgress
 from streamsql.engine.writes import Write
-from streamsql.formats.format import NOTHING_REJECTED
 
 log = structlog.get_logger()
 
-Weights = npt.NDArray[np.int8]
-# Writes on their way before the reader waits for one: more would be no faster, and each costs the engine something.
-AHEAD_WRITES_MAX = 4
-# The same of writes that are not half full: what comes while the engine takes one in is read at once when it has.
-AHEAD_SMALL_WRITES_MAX = 1
-# A reader that keeps up, as its write of so few rows shows, rests after it for as long as it took, and no longer than this:
-# what comes meanwhile costs less together, and what else runs on the machine, such as the rest of a row's way, is not kept
-# waiting by epochs without end.
-REST_ROWS_MAX = 4_000
-REST_SECONDS_MAX = 0.05
 # Batches in one write.
 BATCHES_MAX = 256
 # A reader that waits looks up at least so often; whatever changes wakes it at once.
@@ -69,6 +55,7 @@ class SourceReaders:
         self._engine = engine
         self._allowed = allowed_paths, allowed_urls
         self._readers: dict[int, Reader] = {}
+        self._shared: dict[Hashable, SharedReader] = {}
         self._lock = threading.Lock()
         self._stopped = False
 
@@ -82,7 +69,7 @@ class SourceReaders:
         """End all readers; what they have submitted is still committed."""
         with self._lock:
             self._stopped = True
-            readers = list(self._readers.values())
+            readers: list[Reader | SharedReader] = [*self._readers.values(), *self._shared.values()]
         for reader in readers:
             reader.stop()
         for reader in readers:
@@ -96,13 +83,49 @@ class SourceReaders:
             wanted = {o.id: o for o in self._engine.catalog if isinstance(o, (Stream, Table)) and o.is_read}
             for number in [n for n in self._readers if n not in wanted]:
                 self._readers.pop(number).stop(dropped=True)
+            for number in self._follow_shared(wanted):
+                del wanted[number]
             for number, stream in wanted.items():
                 there = self._readers.get(number)
                 if there is None or there.ended_before_reset:
-                    self._readers[number] = Reader(self._engine, stream, *self._allowed)
+                    hand_over = None if shared_origin(stream) is None else self._take_over
+                    self._readers[number] = Reader(self._engine, stream, *self._allowed, hand_over)
                     self._readers[number].start()
                 else:
                     there.follow(stream)
+
+    def _follow_shared(self, wanted: dict[int, Stream | Table]) -> set[int]:
+        """Tell readers of several relations about all that share their origins; give the numbers of those that they read.
+
+        They hear of a new one before it begins to be read.
+        """
+        by_origin: dict[Hashable, list[Stream | Table]] = {}
+        for relation in wanted.values():
+            if (origin := shared_origin(relation)) is not None:
+                by_origin.setdefault(origin, []).append(relation)
+        for gone in [origin for origin in self._shared if origin not in by_origin]:
+            self._shared.pop(gone).follow([], set())
+        read: set[int] = set()
+        for shared, relations in by_origin.items():
+            begun = {r.id for r in relations if r.id not in self._readers and has_begun(self._engine.streams, r)}
+            there = self._shared.get(shared)
+            if there is not None:
+                begun |= {r.id for r in relations if there.reads(r.id)}
+                there.follow(relations, begun)
+            elif begun:
+                self._shared[shared] = SharedReader(self._engine, *self._allowed)
+                self._shared[shared].follow(relations, begun)
+                self._shared[shared].start()
+            read |= begun
+        return read
+
+    def _take_over(self, reader: Reader) -> None:
+        """Read on, together with others, what a reader has begun. On its thread."""
+        with self._lock:
+            if self._readers.get(reader.relation.id) is not reader:
+                return  # it was dropped
+            del self._readers[reader.relation.id]
+        self._follow()
 
 
 class Reader(threading.Thread):
@@ -114,36 +137,30 @@ class Reader(threading.Thread):
         stream: Stream | Table,
         allowed_paths: tuple[Path, ...] = (),
         allowed_urls: tuple[str, ...] = (),
+        hand_over: Callable[[Reader], None] | None = None,
     ) -> None:
         super().__init__(name=f"source {stream.name}", daemon=True)
         self._engine = engine
+        self._hand_over = hand_over
         self._stream = stream
         self._fails = stream.fails
-        self._positions: dict[str, Position] = {}
+        self._positions: dict[str, Position] = dict(self._at.positions)
         self._resets = 0
         self._ended = False
         self._ending = threading.Lock()
         self._woken = threading.Event()
-        self._surroundings = Surroundings(
-            allowed_paths,
-            self._woken.set,
-            stream.name,
-            f"{engine.identity}-{stream.id}",
-            engine.limits.record_bytes_max,
-            allowed_urls,
-            Notes(engine.store, stream.id),
-            engine.limits.snapshot_rows_max,
-        )
+        self._surroundings = surroundings_of(engine, stream, self._woken.set, allowed_paths, allowed_urls)
         self._stopping = self._dropped = False
         self._backoff = Backoff()
-        self._refused: StreamSQLError | None = None
         self._failure: StreamSQLError | None = None  # what came after batches that are to be submitted first
         self._held: Batch | None = None  # what was read and could not be in one write with what came before
         self._skipped = False
-        self._rest_until = 0.0
-        self._ahead: int = 0  # writes that are not answered yet
-        self._ahead_rows = 0
-        self._committed: deque[tuple[int, dict[str, Position]]] = deque()
+        self._ahead: Ahead[dict[str, Position]] = Ahead(engine, self._woken)
+
+    @property
+    def relation(self) -> Stream | Table:
+        """Tell what it reads."""
+        return self._stream
 
     @property
     def ended_before_reset(self) -> bool:
@@ -175,7 +192,8 @@ class Reader(threading.Thread):
             self._read_on()
         if self._dropped:
             with contextlib.suppress(AdminShutdown):
-                forget(self._engine, self._stream, self._surroundings)
+                surroundings = replace(self._surroundings, begun=bool(self._positions))
+                forget(self._engine, self._stream, surroundings)
 
     def _read_on(self) -> None:
         self._note()
@@ -184,6 +202,9 @@ class Reader(threading.Thread):
             if not self._at.reads:
                 self._woken.wait()
             elif self._attempt():
+                if self._hand_over is not None:
+                    self._hand_over(self)
+                    break
                 self._note(finished=True)
                 if self._ends():
                     break
@@ -237,10 +258,10 @@ class Reader(threading.Thread):
             schema = ingest.arrow_schema(stream, cursor)
             while self._stream.columns == stream.columns and self._may_go_on(source):
                 self._woken.clear()
-                if self._has_to_wait():
+                if self._ahead.has_to_wait([stream.name]):
                     self._wait(None)
                     continue
-                if (rest := self._rest_until - time.monotonic()) > 0:
+                if (rest := self._ahead.rest_seconds) > 0:
                     self._wait(rest)
                     continue
                 now = clock.now_us()
@@ -248,20 +269,11 @@ class Reader(threading.Thread):
                 self._note()
                 if not batches:
                     due = source.due_us(now)
-                    if due is None and not self._ahead:
+                    if due is None and not self._ahead.writes:
                         return True
                     self._wait(None if due is None else (due - now) / 1e6)
                     continue
-                first, given = batches[0], pa.concat_tables([b.rows for b in batches])
-                given_columns = [c for c in stream.columns if c.name in given.column_names]
-                rows = given.select([c.name for c in given_columns])
-                if first.defaults:
-                    rows = ingest.with_defaults(rows, stream, cursor)
-                weights = None if first.weights is None else np.concatenate([_weights(b) for b in batches])
-                kept = _kept(batches)
-                came = None if weights is None else (weights > 0) & ~np.any([m > 0 for m in kept.values()], axis=0)
-                rows = ingest.conform(rows, given_columns, stream, schema, cursor, came=came)
-                self._submit(batches, rows, weights, kept)
+                self._submit(batches, Part(self._stream, batches, schema, cursor))
             return False
         finally:
             source.close()
@@ -269,11 +281,11 @@ class Reader(threading.Thread):
 
     def _settle(self) -> None:
         """Wait until all that was submitted is committed or refused: only then is it known from where to go on."""
-        while self._ahead and not self._stopping:
+        while self._ahead.writes and not self._stopping:
             self._wait(None)
             self._woken.clear()
-        self._committed.clear()
-        self._ahead_rows, self._refused, self._failure, self._held, self._skipped = 0, None, None, None, False
+        self._ahead.begin()
+        self._failure, self._held, self._skipped = None, None, False
 
     def _next_batches(self, source: Source, now_us: int) -> list[Batch]:
         """Give what is there now and can be one write; an error that comes after some of it is raised the next time."""
@@ -308,84 +320,32 @@ class Reader(threading.Thread):
         if self._at.skips and not self._skipped:
             self._skipped = True
             return
-        first = batch.rejected.slice(0, 1).to_pylist()[0]
-        raise BadRecord(
-            f"a record cannot be read: {first['reason']}, partition {batch.partition}, position {first['position']}",
-            hint=f"ALTER STREAM {self._stream.name} RESUME reads it again, RESUME SKIP goes past it",
-        )
+        raise bad_record(self._stream, batch)
 
     def _may_go_on(self, source: Source) -> bool:
         """Tell the source what is committed; tell whether there is more to do. Raises what a write was refused with."""
         positions: dict[str, Position] = {}
-        while self._committed:
-            rows, reached = self._committed.popleft()
-            self._ahead_rows -= rows
+        for reached in self._ahead.committed():
             positions.update(reached)
         if positions:
             source.committed(positions)
             self._backoff.succeeded()
         if self._at.resets != self._resets:
             return False  # what was on its way is refused, and reading begins elsewhere
-        if self._refused is not None and not self._stopping:
-            raise self._refused
+        if self._ahead.refused is not None and not self._stopping:
+            raise self._ahead.refused[0]
         return not self._stopping and self._at.reads
-
-    def _has_to_wait(self) -> bool:
-        engine = self._engine
-        small = 2 * self._ahead_rows < self._ahead * engine.limits.source_batch_rows_max
-        writes_max = AHEAD_SMALL_WRITES_MAX if small else AHEAD_WRITES_MAX
-        if self._ahead_rows >= engine.limits.source_ahead_rows_max or self._ahead >= writes_max:
-            return True  # the next commit wakes it
-        if engine.queue.full:
-            engine.queue.when_room(self._woken.set)
-            return True
-        return outbox.full_for(engine.catalog, engine.sinks, engine.limits, [self._stream.name]) is not None
 
     def _wait(self, seconds: float | None) -> None:
         self._woken.wait(WAIT_SECONDS_MAX if seconds is None else min(seconds, WAIT_SECONDS_MAX))
 
-    def _submit(self, batches: list[Batch], rows: pa.Table, weights: Weights | None, kept: Kept) -> None:
-        """Submit batches as one write; `rows`, `weights` and `kept` are those of all of them."""
-        stream, count = self._stream, rows.num_rows
-        moves = []
-        for batch in batches:
-            before, length = self._positions.get(batch.partition), batch.rows.num_rows
-            moves.append(
-                Move(stream.name, stream.id, batch.partition, before, batch.position, length, batch.own_watermark)
-            )
-            self._positions[batch.partition] = batch.position
+    def _submit(self, batches: list[Batch], part: Part) -> None:
+        """Submit batches as one write."""
+        write = Write([], moves=part.moves(self._positions), receipts=part.receipts, keyed=part.keyed)
+        if isinstance(self._stream, Stream):
+            write.rows.append((self._stream.name, part.rows))
         reached = {batch.partition: batch.position for batch in batches}
-        receipt = None
-        rejected = [b.rejected for b in batches if b.rejected.num_rows]
-        finished = {name: text for b in batches for name, text in b.finished.items()}
-        if rejected or finished:
-            told = pa.concat_tables(rejected) if rejected else NOTHING_REJECTED
-            receipt = Receipt(stream.name, told, stream_id=stream.id, finished=finished)
-        write = Write([], moves=tuple(moves), receipt=receipt)
-        if isinstance(stream, Stream):
-            write.rows.append((stream.name, rows))
-        elif count or batches[0].truncated:
-            given = np.ones(count, np.int8) if weights is None else weights
-            write.keyed = KeyedChange(stream, rows, given, batches[0].truncated, kept)
-        self._ahead += 1
-        self._ahead_rows += count
-        begun = time.monotonic()
-        write.done.add_done_callback(lambda done: self._answered(done, count, reached, begun))
-        self._engine.submit(write)
-
-    def _answered(self, done: Future[int], rows: int, reached: dict[str, Position], begun: float) -> None:
-        """Note, on the engine's thread, what became of a write that was submitted at a time."""
-        error, now = done.exception(), time.monotonic()
-        if rows <= min(REST_ROWS_MAX, self._engine.limits.source_batch_rows_max // 2) and self._held is None:
-            self._rest_until = now + min(now - begun, REST_SECONDS_MAX)
-        if error is None:
-            self._committed.append((rows, reached))
-        elif self._refused is None and isinstance(error, DiskFull):
-            self._refused = Unavailable(error.message)  # tried again: there may be room later
-        elif self._refused is None:
-            self._refused = error if isinstance(error, StreamSQLError) else StreamSQLError(str(error))
-        self._ahead -= 1
-        self._woken.set()
+        self._ahead.submit(write, part.rows.num_rows, reached, rests=self._held is None)
 
 
 def _goes_with(first: Batch, other: Batch) -> bool:
@@ -396,16 +356,3 @@ def _goes_with(first: Batch, other: Batch) -> bool:
         and first.defaults == other.defaults
         and first.rows.schema.equals(other.rows.schema)
     )
-
-
-def _kept(batches: Sequence[Batch]) -> Kept:
-    names = dict.fromkeys(name for b in batches for name in b.kept)
-    return {
-        name: np.concatenate([b.kept.get(name, np.zeros(b.rows.num_rows, np.int8)) for b in batches]) for name in names
-    }
-
-
-def _weights(batch: Batch) -> Weights:
-    if batch.weights is None:
-        return np.ones(batch.rows.num_rows, np.int8)
-    return np.asarray(batch.weights).astype(np.int8)

@@ -137,13 +137,31 @@ def read_options(
 
 def _value(text: str, option: Option, surroundings: Surroundings | None) -> Any:
     if isinstance(text, SecretReference):
-        return None if surroundings is None else option.read(_secret(text, surroundings))
+        return None if surroundings is None else _read_secret(text, option, surroundings)
     if option.secret:
         raise InvalidParameterValue(
             "a secret does not stand in a definition",
             hint="write secret 'env:NAME' for an environment variable of the server, or secret 'file:PATH'",
         )
     return option.read(text)
+
+
+def _read_secret(reference: SecretReference, option: Option, surroundings: Surroundings) -> Any:
+    value = _secret(reference, surroundings)
+    try:
+        return option.read(value)
+    except StreamSQLError:
+        # what is wrong with it would show it
+        raise InvalidParameterValue(f"it cannot be what {reference} holds", hint=f"it is {option.says}") from None
+
+
+def refuse_references(given: Given, connector: str) -> None:
+    """Raise FeatureNotSupported where an option is a reference to a secret: of connectors that have none."""
+    for name, text in given.values.items():
+        if isinstance(text, SecretReference):
+            raise FeatureNotSupported(
+                f'the connector "{connector}" has no secrets', hint="write the value", position=given.places.get(name)
+            )
 
 
 def _secret(reference: SecretReference, surroundings: Surroundings) -> str:

@@ -28,6 +28,7 @@ from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
+from streamsql.base.errors import StreamSQLError
 from streamsql.engine.kept_values import Kept
 from streamsql.engine.positions import Position, Positions
 from streamsql.formats.format import NOTHING_REJECTED
@@ -99,6 +100,15 @@ class NoNotes:
 
 
 @dataclass(frozen=True, slots=True)
+class Companion:
+    """Another stream or table that shares an origin: its options and name, and how far it is read."""
+
+    given: Given
+    name: str
+    positions: Positions
+
+
+@dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the server lets a connector use: folders below which files may be read and written, and a way to wake its
     thread."""
@@ -115,6 +125,10 @@ class Surroundings:
     notes: Notes = field(default_factory=NoNotes)
     # rows that a source may have to give in one batch, since they are there together or not at all
     snapshot_rows_max: int = 10_000_000
+    # the others that share its origin (`SharesOrigins`), as they are at the time of the call
+    companions: Callable[[], Sequence[Companion]] = tuple
+    # whether it has, or may have, begun to read: else its origin keeps nothing for it (`LeavesTraces`)
+    begun: bool = True
 
 
 class Source(Protocol):
@@ -187,6 +201,67 @@ class Resets(Protocol):
         surroundings: Surroundings,
     ) -> Positions:
         """Give the positions for a target (`sql.flow_statements.ResetStream`). Raises StreamSQLError where there are none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One of the relations that are read together, and from where it is to go on."""
+
+    given: Given
+    columns: Sequence[ColumnDefinition]
+    positions: Positions
+    surroundings: Surroundings
+
+
+@dataclass(frozen=True, slots=True)
+class SharedBatch:
+    """What belongs in one epoch: a batch for each relation that goes on, by its number.
+
+    `failures` tell of relations that cannot go on after this; what they are given by then still counts.
+    """
+
+    batches: Mapping[int, Batch]
+    failures: Mapping[int, StreamSQLError] = field(default_factory=dict)
+
+
+class SharedSource(Protocol):
+    """An open source of several relations, which is used as a `Source` is."""
+
+    def read(self, rows_max: int, now_us: int) -> SharedBatch | None:
+        """Give about so many rows; None where there are none now. Raises StreamSQLError where it fails for all of them."""
+        ...
+
+    def due_us(self, now_us: int) -> int:
+        """Say, after `read` gave None, at what time to ask again."""
+        ...
+
+    def committed(self, positions: Sequence[Positions]) -> None:
+        """Be told how far everything is that the origin holds its log for, relations that are not read now with it."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything."""
+        ...
+
+
+@runtime_checkable
+class SharesOrigins(Protocol):
+    """A connector with relations that are read together, so that what belongs together at the origin comes in one epoch.
+
+    Each begins alone: `Connector.open` gives a source that ends when the relation `has_begun`, and others read on with it.
+    """
+
+    def shared_origin(self, given: Given) -> tuple[object, ...] | None:
+        """Give what is the same for all that are read together; None for a relation that is read alone."""
+        ...
+
+    def has_begun(self, positions: Positions) -> bool:
+        """Tell whether a relation that is this far is read together with the others from here on."""
+        ...
+
+    def open_shared(self, members: Mapping[int, Member], wake: Callable[[], None]) -> SharedSource:
+        """Open a source of relations that have begun, by their numbers."""
         ...
 
 

@@ -224,11 +224,11 @@ class Engine:
 
     def _epoch_of(self, writes: list[Write]) -> None:
         changes = writes[0].changes
-        if writes[0].keyed is not None:
-            changes = [by_key(self.store, self.catalog, writes[0].keyed)]
+        if writes[0].keyed:
+            changes = [by_key(self.store, self.catalog, change) for change in writes[0].keyed]
         first = self.next_sequence + sum(c.own.num_rows for c in changes)
         rejected = Rejected()
-        beside = [write.receipt for write in writes if write.receipt is not None]
+        beside = [receipt for write in writes for receipt in write.receipts]
         streams, rows, now = self.streams, [], self.clock.now_us()
         for write in writes:  # one after the other, so that where epochs are cut does not show
             before, streams = streams, moved(self.catalog, streams, write.moves, now)

@@ -22,19 +22,19 @@ from streamsql.engine.table_changes import KeyedChange, TableChange
 class Write:
     """Rows and changes acknowledged together: all of them are committed in one epoch. `done` gives the epoch's number.
 
-    `keyed` is what a connector tells of a table; a write with it has nothing else but the moves.
+    `keyed` is what a connector tells of tables, each of them once; a write with it has nothing else but moves and receipts.
     """
 
     rows: list[tuple[str, pa.Table]]
     changes: list[TableChange] = field(default_factory=list)
     done: Future[int] = field(default_factory=Future)
     moves: tuple[Move, ...] = ()
-    receipt: Receipt | None = None
-    keyed: KeyedChange | None = None
+    receipts: tuple[Receipt, ...] = ()
+    keyed: tuple[KeyedChange, ...] = ()
 
     @property
     def _tables(self) -> list[pa.Table]:
-        return [table for _, table in self.rows] + ([] if self.keyed is None else [self.keyed.rows])
+        return [*(table for _, table in self.rows), *(change.rows for change in self.keyed)]
 
     @property
     def row_count(self) -> int:
@@ -47,13 +47,13 @@ class Write:
     @property
     def relations(self) -> set[str]:
         """Name what it writes to."""
-        keyed = set() if self.keyed is None else {self.keyed.table.name}
-        return {name for name, _ in self.rows} | {c.table.name for c in self.changes} | keyed
+        changed = [*(c.table for c in self.changes), *(c.table for c in self.keyed)]
+        return {name for name, _ in self.rows} | {table.name for table in changed}
 
     @property
     def changes_tables(self) -> bool:
         """Tell whether it takes rows away, so that it has an epoch of its own."""
-        return bool(self.changes) or self.keyed is not None
+        return bool(self.changes or self.keyed)
 
 
 @dataclass(slots=True)

@@ -47,13 +47,15 @@ class CapturedTable:
 
     def open(self) -> PostgresSource:
         if self.source is None:
-            self.source = PostgresConnector().open(
+            opened = PostgresConnector().open(
                 Given(self.options, {}),
                 self.columns,
                 self.positions,
                 0,
                 Surroundings(name=self.name, identity="7", snapshot_rows_max=self.snapshot_rows_max),
             )
+            assert isinstance(opened, PostgresSource)
+            self.source = opened
         return self.source
 
     def close(self) -> None:

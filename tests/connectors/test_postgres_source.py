@@ -294,6 +294,25 @@ def settled(database: OtherDatabase, table: CapturedTable, chance: random.Random
             table.close()
 
 
+def test_a_record_that_was_rejected_comes_once_though_its_transaction_is_cut(
+    other_database: OtherDatabase, opened: list[CapturedTable]
+):
+    other_database.execute("CREATE TABLE t (id bigint PRIMARY KEY, note text)")
+    table = capture(other_database, opened, rows_max=3)
+    same(other_database, table)
+    with other_database.connect() as connection, connection.transaction():
+        for first in (0, 10, 20):
+            connection.execute(
+                "INSERT INTO t SELECT i, 'n' FROM generate_series(%s::int, %s::int) i", [first, first + 6]
+            )
+            connection.execute("INSERT INTO t VALUES (%s, 'n')", [5_000_000_000 + first])
+    while len(table.rows) < 21:
+        if table.step():
+            table.close()  # and is opened again at what is committed
+    rejected = [text for b in table.batches for text in b.rejected.column("bytes").to_pylist()]
+    assert sorted(rejected) == [b"%d\tn" % (5_000_000_000 + first) for first in (0, 10, 20)]
+
+
 def test_a_snapshot_that_is_lost_in_the_middle_begins_anew(other_database: OtherDatabase, opened: list[CapturedTable]):
     other_database.execute(f"{TABLE}; INSERT INTO t SELECT i, 'n' FROM generate_series(1, 5000) i")
     table = capture(other_database, opened, rows_max=1_000)

@@ -76,7 +76,8 @@ class MqttConnector(BrokerConnector):
         if options["qos"] != 1:
             raise FeatureNotSupported(
                 "an MQTT source subscribes with QoS 1", position=given.places.get("qos"),
-                hint="messages that were sent with QoS 2 come as well, each at least once",
+                hint="with QoS 2 the broker forgets a message before its row is committed, and a crash would lose it; "
+                "what was sent with QoS 2 comes as well, each message at least once",
             )  # fmt: skip
         for topic in topics_of(options["topic"]):
             if not _is_filter(topic):

@@ -1,31 +1,28 @@
-"""The thread that talks with an origin: it prepares it, reads the snapshot and then the changes, and keeps them ready.
-
-What it has read waits in a queue of bounded size. While that is full, nothing is received, but the walsender is still told
-every few seconds that we live, so that it does not end the connection (``wal_sender_timeout``).
-"""
+"""The capture of one table: the origin is prepared, the snapshot read and then the changes."""
 
 from __future__ import annotations
 
-import os
-import select
+import contextlib
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 
-from streamsql.base.errors import ProgramLimitExceeded, StreamSQLError, Unavailable
+from streamsql.base.errors import ProgramLimitExceeded
 from streamsql.base.limits import Limits
 from streamsql.base.types import TEXT
 from streamsql.connectors.postgres import origin
 from streamsql.connectors.postgres.connection import Connection
 from streamsql.connectors.postgres.options import Address, literal, quoted
 from streamsql.connectors.postgres.pgoutput import ChangeDecoder, Piece, Place, Wanted, read_place
+from streamsql.connectors.postgres.thread import STATUS_SECONDS_MAX, OriginThread
 from streamsql.connectors.postgres.values import typed
+from streamsql.connectors.source import Companion
 from streamsql.engine.kept_values import Kept
+from streamsql.engine.positions import Position
 from streamsql.formats.format import NOTHING_REJECTED
 from streamsql.pgwire import client
 from streamsql.pgwire.copy import CopyColumn, CopyDecoder
@@ -34,12 +31,16 @@ from streamsql.pgwire.values.column import Numbers
 from streamsql.sql.statements import ColumnDefinition
 
 SNAPSHOT = "snapshot"
+PARTITION = "0"
+# how long to go without a look where nobody wakes the reader
+LOOK_AGAIN_US = 5_000_000
 
-_QUEUE_BYTES_MAX = 32 << 20
-_FEED_BYTES_MAX = 1 << 20
-_STATUS_SECONDS_MAX = 10.0
+FEED_BYTES_MAX = 1 << 20
 # A position that moves without rows costs an epoch: not more often than this, unless the server waits for it.
-_IDLE_SECONDS, _IDLE_REPLY_SECONDS, _IDLE_BYTES = 10.0, 0.5, 16 << 20
+IDLE_SECONDS, IDLE_REPLY_SECONDS, IDLE_BYTES = 10.0, 0.5, 16 << 20
+_LOCK_SECONDS = 0.1
+_locks: dict[tuple[object, ...], threading.Lock] = {}
+_locks_lock = threading.Lock()
 _CSV = CopyOptions(format="csv", delimiter=",", null="")
 
 
@@ -57,6 +58,8 @@ class Target:
     record_bytes_max: int
     snapshot_rows_max: int
     wake: Callable[[], None]
+    # of a table that is read together with others over one slot: what knows of them
+    shared: SharedSlot | None = None
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -68,10 +71,36 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedSlot:
+    """A slot that several relations are read over: which it is, and where the others are."""
+
+    origin: tuple[object, ...]
+    temporary: str  # the name of the slot of a relation that begins
+    companions: Callable[[], Sequence[Companion]]
+
+    @contextlib.contextmanager
+    def held(self, wait: Callable[[float], None]) -> Iterator[None]:
+        """Let nobody else of this process make it, or drop it; `wait` is called with seconds while another one does."""
+        with _locks_lock:
+            lock = _locks.setdefault(self.origin, threading.Lock())
+        while not lock.acquire(blocking=False):
+            wait(_LOCK_SECONDS)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def positions_of_others(self) -> list[Position | None]:
+        """Give the position of each other relation; None for one that has not begun to make the slot."""
+        return [companion.positions.get(PARTITION) for companion in self.companions()]
+
+
+@dataclass(frozen=True, slots=True)
 class Captured:
     """Rows in their order, and the position after them. `whole`: no transaction is open there.
 
-    `lsns` and `numbers` are the place after each row; without them the position is the same after each.
+    `lsns` and `numbers` are the place after each row; without them the position is the same after each. So are
+    `rejected_lsns` and `rejected_numbers` of the rejected records.
     """
 
     rows: pa.Table
@@ -82,80 +111,80 @@ class Captured:
     rejected: pa.Table = field(default_factory=lambda: NOTHING_REJECTED)
     lsns: Numbers | None = None
     numbers: Numbers | None = None
+    rejected_lsns: Numbers | None = None
+    rejected_numbers: Numbers | None = None
     cuttable: bool = True
     kept: Kept = field(default_factory=dict)
+
+    @property
+    def byte_count(self) -> int:
+        return int(self.rows.nbytes)
 
     def cut(self, at: int) -> tuple[Captured | None, Captured | None]:
         """Part it at row `at` or before: after a transaction if it can be, and never between the two rows of one change.
 
-        Rejected records stay with the first part.
+        Rejected records are where their place is: what comes again after a cut must not come twice. Without places they stay
+        with the first part.
         """
         if not self.cuttable:
             return self, None
-        if self.lsns is not None and self.numbers is not None:
-            other = np.diff(self.lsns) != 0
-            good = np.flatnonzero(other) + 1
-            if not len(good) or good[0] > at:
-                good = np.append(np.flatnonzero(other | (np.diff(self.numbers) != 0)) + 1, self.rows.num_rows)
-            at = int(good[max(int(np.searchsorted(good, at, side="right")) - 1, 0)])
-            if at == self.rows.num_rows:
-                return self, None
-            position = str(Place(int(self.lsns[at - 1]), int(self.numbers[at - 1])))
-            first = replace(
-                self, rows=self.rows.slice(0, at), weights=self.weights[:at], position=position, whole=False,
-                lsns=self.lsns[:at], numbers=self.numbers[:at], kept={n: k[:at] for n, k in self.kept.items()},
-            )  # fmt: skip
-            lsns, numbers = self.lsns[at:], self.numbers[at:]
-        else:
-            first, lsns, numbers = replace(self, rows=self.rows.slice(0, at), weights=self.weights[:at]), None, None
-        rest = replace(
-            self, rows=self.rows.slice(at), weights=self.weights[at:], truncated=False, rejected=NOTHING_REJECTED,
-            lsns=lsns, numbers=numbers, kept={n: k[at:] for n, k in self.kept.items()},
+        if self.lsns is None or self.numbers is None:
+            first = replace(self, rows=self.rows.slice(0, at), weights=self.weights[:at])
+            kept = {n: k[at:] for n, k in self.kept.items()}
+            rest = replace(
+                self, rows=self.rows.slice(at), weights=self.weights[at:], rejected=NOTHING_REJECTED, kept=kept
+            )
+            return first, replace(rest, truncated=False)
+        other = np.diff(self.lsns) != 0
+        good = np.flatnonzero(other) + 1
+        if not len(good) or good[0] > at:
+            good = np.append(np.flatnonzero(other | (np.diff(self.numbers) != 0)) + 1, self.rows.num_rows)
+        at = int(good[max(int(np.searchsorted(good, at, side="right")) - 1, 0)])
+        if at == self.rows.num_rows:
+            return self, None
+        place = Place(int(self.lsns[at - 1]), int(self.numbers[at - 1]))
+        rejected = 0
+        if self.rejected_lsns is not None and self.rejected_numbers is not None:
+            before = self.rejected_lsns < place.lsn
+            before |= (self.rejected_lsns == place.lsn) & (self.rejected_numbers <= place.number)
+            rejected = int(np.count_nonzero(before))
+        first, rest = (
+            self._slice(0, at, 0, rejected),
+            self._slice(at, self.rows.num_rows, rejected, self.rejected.num_rows),
+        )
+        return replace(first, position=str(place), whole=False), replace(rest, truncated=False)
+
+    def _slice(self, start: int, stop: int, first: int, last: int) -> Captured:
+        """Give some of the rows, and some of the rejected records."""
+
+        def part(places: Numbers | None, begin: int, end: int) -> Numbers | None:
+            return None if places is None else places[begin:end]
+
+        return replace(
+            self, rows=self.rows.slice(start, stop - start), weights=self.weights[start:stop],
+            rejected=self.rejected.slice(first, last - first), kept={n: k[start:stop] for n, k in self.kept.items()},
+            lsns=part(self.lsns, start, stop), numbers=part(self.numbers, start, stop),
+            rejected_lsns=part(self.rejected_lsns, first, last),
+            rejected_numbers=part(self.rejected_numbers, first, last),
         )  # fmt: skip
-        return first, rest
 
 
-class Capture(threading.Thread):
-    """One capture, from a place or, without one, from the beginning. `take` what it has; `close` it.
+class Capture(OriginThread[Captured]):
+    """One capture, from a place or, without one, from the beginning.
 
     `begun` says that a position was committed before, so that a slot that is there is ours.
     """
 
     def __init__(self, target: Target, *, begun: bool, start: Place | None) -> None:
-        super().__init__(name=f"origin {target.table}", daemon=True)
+        super().__init__(f"origin {target.table}", target.address, target.wake)
         self._target = target
         self._begun = threading.Event()
         if begun:
             self._begun.set()
         self._start = start
         self._flushed = start.lsn if start is not None else 0
-        self._queue: deque[Captured] = deque()
-        self._queue_bytes = 0
-        self._failure: StreamSQLError | None = None
-        self._lock = threading.Lock()
-        self._closing = False
-        self._waker, self._wakes = os.pipe()
-        os.set_blocking(self._waker, False)
-        os.set_blocking(self._wakes, False)
-        self._connections: list[Connection] = []
-        self._status_seconds = _STATUS_SECONDS_MAX
 
     # ---- for the reader
-
-    def take(self) -> Captured | None:
-        """Give what comes next, None where there is nothing now. Raises what ended the capture."""
-        with self._lock:
-            if self._queue:
-                found = self._queue.popleft()
-                full = self._queue_bytes >= _QUEUE_BYTES_MAX
-                self._queue_bytes -= found.rows.nbytes
-            elif self._failure is not None:
-                raise self._failure
-            else:
-                return None
-        if full:
-            self._stir()
-        return found
 
     def committed(self, position: str) -> None:
         """Be told that all up to a position is durable."""
@@ -165,84 +194,18 @@ class Capture(threading.Thread):
             self._flushed = max(self._flushed, place.lsn)
         self._stir()
 
-    def close(self) -> None:
-        """End it."""
-        self._closing = True
-        self._stir()
-        for connection in list(self._connections):
-            connection.close()
-        self.join()
-        os.close(self._waker)
-        os.close(self._wakes)
-
-    def _stir(self) -> None:
-        try:
-            os.write(self._wakes, b"x")
-        except BlockingIOError:
-            pass  # it is awake
-
-    # ---- the thread
-
-    def run(self) -> None:
-        try:
-            self._capture()
-        except _Closing:
-            return
-        except StreamSQLError as error:
-            self._fail(error)
-        except Exception as error:  # noqa: BLE001  # our own fault must not pass unnoticed in a thread
-            self._fail(StreamSQLError(f"an internal error: {error!r}"))
-        finally:
-            for connection in self._connections:
-                connection.close()
-
-    def _fail(self, error: StreamSQLError) -> None:
-        if not self._closing:
-            with self._lock:
-                self._failure = error
-            self._target.wake()
-
-    def _connect(self, *, replication: bool = False) -> Connection:
-        made = Connection(self._target.address, replication=replication)
-        self._connections.append(made)
-        if self._closing:
-            raise _Closing
-        return made
-
-    def _wait(self, seconds: float) -> None:
-        poll = select.poll()
-        poll.register(self._waker, select.POLLIN)
-        poll.poll(seconds * 1_000)
-        self._calm()
-
-    def _calm(self) -> None:
-        try:
-            os.read(self._waker, 4_096)
-        except BlockingIOError:
-            pass
-        if self._closing:
-            raise _Closing
-
-    def _put(self, found: Captured, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Put something into the queue, once there is room; `meanwhile` is done every few seconds while there is none."""
-        while self._queue_bytes >= _QUEUE_BYTES_MAX:
-            self._wait(self._status_seconds)
-            meanwhile()
-        with self._lock:
-            self._queue.append(found)
-            self._queue_bytes += found.rows.nbytes
-        self._target.wake()
-
-    def _capture(self) -> None:
+    def _read(self) -> None:
         target = self._target
         sql = self._connect()
         version = origin.version_of(sql)
         origin.check_logical(sql)
         patience = origin.patience_seconds(sql)
-        self._status_seconds = min(patience / 4, _STATUS_SECONDS_MAX) if patience else _STATUS_SECONDS_MAX
+        self._status_seconds = min(patience / 4, STATUS_SECONDS_MAX) if patience else STATUS_SECONDS_MAX
         table = origin.find_table(sql, target.table, target.names, target.key)
         if self._start is None:
             place = self._begin(sql, table, version)
+            if target.shared is not None:
+                return
         else:
             place = self._start
             origin.check_slot(sql, target.slot, place)
@@ -257,15 +220,18 @@ class Capture(threading.Thread):
     def _begin(self, sql: Connection, table: origin.OriginTable, version: int) -> Place:
         """Make the slot, and give the rows that were there before it; give where it begins."""
         target = self._target
-        origin.ensure_publication(sql, target.publication, table, version, inserts_only=not target.key)
-        ours = self._begun.is_set()
-        if not ours:
-            # from here on a slot of that name is ours, and is made anew after a crash
-            self._put(self._nothing(SNAPSHOT))
-            while not self._begun.is_set():
-                self._wait(self._status_seconds)
         replication = self._connect(replication=True)
-        place, snapshot = origin.create_slot(replication, sql, target.slot, ours=ours)
+        if target.shared is not None:
+            with target.shared.held(self._wait):
+                self._join(target.shared, sql, replication, table, version)
+            place, snapshot = origin.create_slot(replication, sql, target.shared.temporary, ours=True, temporary=True)
+        else:
+            ours = self._begun.is_set()
+            if not ours and origin.has_slot(sql, target.slot):
+                raise origin.slot_is_there(target.slot)
+            self._note_beginning()
+            origin.ensure_publication(sql, target.publication, table, version, inserts_only=not target.key)
+            place, snapshot = origin.create_slot(replication, sql, target.slot, ours=ours)
         if target.snapshot:
             sql.query(
                 "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY; "
@@ -284,10 +250,33 @@ class Capture(threading.Thread):
         self._flushed = place.lsn
         return place
 
+    def _note_beginning(self) -> None:
+        """Have it committed that from here on a slot of that name is ours, and is made anew after a crash."""
+        if not self._begun.is_set():
+            self._put(self._nothing(SNAPSHOT))
+            while not self._begun.is_set():
+                self._wait(self._status_seconds)
+
+    def _join(
+        self, shared: SharedSlot, sql: Connection, replication: Connection, table: origin.OriginTable, version: int
+    ) -> None:
+        """See that the slot is there, which may have been made for another one, and publishes the table."""
+        target, others = self._target, shared.positions_of_others()
+        read = [str(p) for p in others if p is not None and p != SNAPSHOT]
+        there = origin.has_slot(sql, target.slot)
+        if not there and read:
+            raise origin.slot_is_gone(target.slot, min(read))
+        if there and not self._begun.is_set() and all(p is None for p in others):
+            raise origin.slot_is_there(target.slot)
+        self._note_beginning()
+        origin.ensure_publication(
+            sql, target.publication, table, version, inserts_only=False, add=target.own_publication
+        )
+        if not there:
+            origin.create_slot(replication, sql, target.slot, ours=False)
+
     def _nothing(self, position: str) -> Captured:
-        empty = [pa.array([], pa.string()) for _ in self._target.columns]
-        rows, _, _ = typed(empty, self._target.columns, np.zeros(0, np.int64))
-        return Captured(rows, np.zeros(0, np.int8), position)
+        return nothing(self._target, position)
 
     def _batches(self, sql: Connection, copy: str) -> Iterator[Captured]:
         target = self._target
@@ -341,10 +330,10 @@ class Capture(threading.Thread):
         while True:
             pressed = (pressed or decoder.reply_wanted) and decoder.heard > last.lsn
             decoder.reply_wanted = False
-            data = connection.receive(_IDLE_REPLY_SECONDS if pressed else self._status_seconds, self._waker)
+            data = connection.receive(IDLE_REPLY_SECONDS if pressed else self._status_seconds, self._waker)
             self._calm()
-            for start in range(0, len(data), _FEED_BYTES_MAX):
-                for piece in decoder.feed(data[start : start + _FEED_BYTES_MAX]):
+            for start in range(0, len(data), FEED_BYTES_MAX):
+                for piece in decoder.feed(data[start : start + FEED_BYTES_MAX]):
                     # a commit that comes alone ends what was put before it
                     if len(piece.weights) or piece.truncated or (last.number and not piece.place.number):
                         self._put(self._captured(piece), tell)
@@ -352,8 +341,8 @@ class Capture(threading.Thread):
                     elif piece.place > last and not piece.place.number:
                         decoder.heard = max(decoder.heard, piece.place.lsn)
             ahead, idle = decoder.heard - last.lsn, time.monotonic() - moved_at
-            waited_for = (pressed or decoder.reply_wanted) and idle >= _IDLE_REPLY_SECONDS
-            if ahead > 0 and not last.number and (waited_for or idle >= _IDLE_SECONDS or ahead >= _IDLE_BYTES):
+            waited_for = (pressed or decoder.reply_wanted) and idle >= IDLE_REPLY_SECONDS
+            if ahead > 0 and not last.number and (waited_for or idle >= IDLE_SECONDS or ahead >= IDLE_BYTES):
                 last, moved_at = Place(decoder.heard), time.monotonic()
                 pressed = False
                 self._put(self._nothing(str(last)), tell)
@@ -361,19 +350,35 @@ class Capture(threading.Thread):
                 tell()
 
     def _captured(self, piece: Piece) -> Captured:
-        rows, stay, rejected = typed(piece.columns, self._target.columns, piece.lsns)
-        weights, lsns, numbers = piece.weights, piece.lsns, piece.numbers
-        kept: Kept = {self._target.names[i]: how for i, how in piece.kept.items()}
-        if stay is not None:
-            weights, lsns, numbers = weights[stay], lsns[stay], numbers[stay]
-            kept = {name: how[stay] for name, how in kept.items()}
-        return Captured(
-            rows, weights, str(piece.place), not piece.place.number, piece.truncated, rejected, lsns, numbers, kept=kept
-        )
+        return captured(self._target, piece)
 
 
-class _Closing(Unavailable):
-    """The capture is to end."""
+def nothing(target: Target, position: str) -> Captured:
+    """Give what moves a position, and has no rows."""
+    empty = [pa.array([], pa.string()) for _ in target.columns]
+    rows, _, _ = typed(empty, target.columns, np.zeros(0, np.int64))
+    return Captured(rows, np.zeros(0, np.int8), position)
 
-    def __init__(self) -> None:
-        super().__init__("the capture ends")
+
+def captured(target: Target, piece: Piece) -> Captured:
+    """Read what was decoded as the target's columns are declared."""
+    rows, stay, rejected = typed(piece.columns, target.columns, piece.lsns)
+    weights, lsns, numbers = piece.weights, piece.lsns, piece.numbers
+    kept: Kept = {target.names[i]: how for i, how in piece.kept.items()}
+    places: tuple[Numbers | None, Numbers | None] = None, None
+    if stay is not None:
+        places = lsns[~stay], numbers[~stay]
+        weights, lsns, numbers = weights[stay], lsns[stay], numbers[stay]
+        kept = {name: how[stay] for name, how in kept.items()}
+    return Captured(
+        rows,
+        weights,
+        str(piece.place),
+        not piece.place.number,
+        piece.truncated,
+        rejected,
+        lsns,
+        numbers,
+        *places,
+        kept=kept,
+    )

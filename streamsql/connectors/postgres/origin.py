@@ -21,6 +21,7 @@ from streamsql.connectors.postgres.pgoutput import Place, lsn_text, read_place
 
 VERSION_MIN = 120_000
 _DROP_TRIES = 100
+_LOCK_MS = 3_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +111,10 @@ def _check_key(sql: Connection, oid: int, name: str, key: Sequence[str]) -> None
         )
 
 
-def ensure_publication(sql: Connection, name: str, table: OriginTable, version: int, *, inserts_only: bool) -> None:
-    """Make the publication, if there is none of that name; one that there is must have the table."""
+def ensure_publication(
+    sql: Connection, name: str, table: OriginTable, version: int, *, inserts_only: bool, add: bool = False
+) -> None:
+    """Make the publication, if there is none of that name; one that there is must have the table, unless it is to be added."""
     if not sql.query(f"SELECT 1 FROM pg_publication WHERE pubname = {literal(name)}"):
         options = ["publish = 'insert'"] if inserts_only else []
         if version >= 130_000:
@@ -123,7 +126,9 @@ def ensure_publication(sql: Connection, name: str, table: OriginTable, version: 
         f"SELECT 1 FROM pg_publication_tables WHERE pubname = {literal(name)} "
         f"AND schemaname = {literal(table.schema)} AND tablename = {literal(table.name)}"
     )
-    if not has:
+    if not has and add:
+        _add_to_publication(sql, name, table)
+    elif not has:
         raise NotInPrerequisiteState(
             f'the publication "{name}" of the origin does not have the table "{table}"',
             hint=f"at the origin: ALTER PUBLICATION {quoted(name)} ADD TABLE {table.sql}",
@@ -137,15 +142,35 @@ def ensure_publication(sql: Connection, name: str, table: OriginTable, version: 
             )
 
 
+def _add_to_publication(sql: Connection, name: str, table: OriginTable) -> None:
+    """Add a table to a publication.
+
+    Nobody may be writing to it at that moment. Else one that a transaction has written to before, which goes on after, would
+    stay unpublished for a walsender that begins before it, in versions without the correction of May 2025.
+    """
+    sql.query(
+        f"BEGIN; SET LOCAL lock_timeout = '{_LOCK_MS}ms'; LOCK TABLE {table.sql} IN SHARE ROW EXCLUSIVE MODE; "
+        f"ALTER PUBLICATION {quoted(name)} ADD TABLE {table.sql}; COMMIT"
+    )
+
+
+def leave_publication(sql: Connection, name: str, table: str) -> None:
+    """Take a table out of a publication, if both are there."""
+    schema, bare = qualified(table)
+    has = sql.query(
+        f"SELECT 1 FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid JOIN pg_class c ON c.oid = r.prrelid "
+        f"JOIN pg_namespace n ON n.oid = c.relnamespace WHERE p.pubname = {literal(name)} "
+        f"AND n.nspname = {literal(schema)} AND c.relname = {literal(bare)}"
+    )
+    if has:
+        sql.query(f"ALTER PUBLICATION {quoted(name)} DROP TABLE {quoted(schema)}.{quoted(bare)}")
+
+
 def check_slot(sql: Connection, slot: str, place: Place) -> None:
     """Check that a slot has all changes from a place on. Raises Unavailable while another process uses it."""
     state = _slot(sql, slot)
     if state is None:
-        raise NotInPrerequisiteState(
-            f'the replication slot "{slot}" of the origin is gone',
-            detail=f"changes after {place} cannot be read any more",
-            hint="drop this relation and create it again: it begins with the rows that the origin has then",
-        )
+        raise slot_is_gone(slot, str(place))
     active, status, confirmed = state
     if active is not None:
         raise _in_use(slot, active)
@@ -164,6 +189,20 @@ def check_slot(sql: Connection, slot: str, place: Place) -> None:
         )
 
 
+def slot_is_gone(slot: str, place: str) -> NotInPrerequisiteState:
+    """Make the error for a slot that was there, and has been read up to a place."""
+    return NotInPrerequisiteState(
+        f'the replication slot "{slot}" of the origin is gone',
+        detail=f"changes after {place} cannot be read any more",
+        hint="drop this relation and create it again: it begins with the rows that the origin has then",
+    )
+
+
+def has_slot(sql: Connection, slot: str) -> bool:
+    """Tell whether there is a slot of this name."""
+    return _slot(sql, slot) is not None
+
+
 def _slot(sql: Connection, slot: str) -> tuple[str | None, str | None, str | None] | None:
     """Give the process that uses a slot, whether the log is still there, and what is confirmed; None where there is none."""
     has_status = version_of(sql) >= 130_000
@@ -178,27 +217,36 @@ def _in_use(slot: str, process: str) -> Unavailable:
     return Unavailable(f'the replication slot "{slot}" of the origin is in use by its process {process}')
 
 
-def create_slot(replication: Connection, sql: Connection, slot: str, *, ours: bool) -> tuple[Place, str]:
+def create_slot(
+    replication: Connection, sql: Connection, slot: str, *, ours: bool, temporary: bool = False
+) -> tuple[Place, str]:
     """Make a slot; give where its changes begin, and the name of the snapshot of what was there before.
 
-    The snapshot lasts until the next command of `replication`. A slot of that name that is there already is dropped, if
-    it is `ours`. Waits for the transactions that are open at the origin. Raises DuplicateObject.
+    One that is `temporary` goes with the connection. The snapshot lasts until the next command of `replication`. A slot of
+    that name that is there already is dropped, if it is `ours`. Waits for the transactions that are open at the origin.
+    Raises DuplicateObject.
     """
     state = _slot(sql, slot)
     if state is not None:
         if not ours:
-            raise DuplicateObject(
-                f'the origin has a replication slot "{slot}" already',
-                hint="give another name by the option slot; if nobody uses that one, at the origin: "
-                f"SELECT pg_drop_replication_slot({literal(slot)})",
-            )
+            raise slot_is_there(slot)
         if state[0] is not None:
             raise _in_use(slot, state[0])
         drop_slot(sql, slot)
-    (made,) = replication.query(f"CREATE_REPLICATION_SLOT {quoted(slot)} LOGICAL pgoutput EXPORT_SNAPSHOT")
+    kind = " TEMPORARY" if temporary else ""
+    (made,) = replication.query(f"CREATE_REPLICATION_SLOT {quoted(slot)}{kind} LOGICAL pgoutput EXPORT_SNAPSHOT")
     place = read_place(made[1] or "")
     assert place is not None, made
     return place, made[2] or ""
+
+
+def slot_is_there(slot: str) -> DuplicateObject:
+    """Make the error for a slot that is there, and is not ours."""
+    return DuplicateObject(
+        f'the origin has a replication slot "{slot}" already',
+        hint="give another name by the option slot; if nobody uses that one, at the origin: "
+        f"SELECT pg_drop_replication_slot({literal(slot)})",
+    )
 
 
 def drop_slot(sql: Connection, slot: str) -> None:
@@ -218,9 +266,9 @@ def drop_publication(sql: Connection, name: str) -> None:
     sql.query(f"DROP PUBLICATION IF EXISTS {quoted(name)}")
 
 
-def start_command(slot: str, place: Place, publication: str) -> str:
+def start_command(slot: str, place: Place, *publications: str) -> str:
     """Write the command that begins to stream changes."""
-    names = literal(quoted(publication))
+    names = literal(",".join(quoted(name) for name in publications))
     return (
         f"START_REPLICATION SLOT {quoted(slot)} LOGICAL {lsn_text(place.lsn)} "
         f"(proto_version '1', publication_names {names})"

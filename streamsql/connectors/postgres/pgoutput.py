@@ -13,8 +13,8 @@ A value that an Update leaves where it is, out of line (TOAST), is not sent. Whe
 FULL) it is taken from there; else `Piece.kept` says so, as `engine.kept_values` wants it.
 
 A *place* is where to go on: after a transaction, (the end of its commit, 0); inside one, (the beginning of its commit, the
-number of our table's changes before). A walsender that starts at either sends what comes next again, and the decoder leaves out
-the changes before.
+number of our table's changes before). A walsender that starts at either, or before it, sends what comes next again, and the
+decoder leaves out the changes before.
 
 Follows https://www.postgresql.org/docs/15/protocol-logicalrep-message-formats.html
 """
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -113,39 +114,23 @@ class Wanted:
 
 
 @dataclass(slots=True)
-class ChangeDecoder:
-    """Reads one stream of messages for one table. `start` is the place that the stream was asked to begin at."""
+class Frames:
+    """Takes a stream of bytes apart into blocks of whole messages."""
 
-    wanted: Wanted
-    start: Place
     message_bytes_max: int
-    # as far as the walsender said that it has read, when there was nothing after that for us; whether it waits for an answer
-    heard: int = 0
-    reply_wanted: bool = False
-
     _tail: bytes = b""
-    _relation: Relation | None = None
-    _open: bool = False  # in a transaction, whose commit begins at _commit_lsn, after so many changes of our table
-    _commit_lsn: int = 0
-    _count: int = 0
-    _end_lsn: int = 0  # of the last commit
 
-    def __post_init__(self) -> None:
-        self._end_lsn = self.start.lsn
+    def feed(self, data: bytes) -> Iterator[tuple[bytes, Numbers]]:
+        """Take bytes of the stream, cut anywhere; give where CopyData messages begin in some bytes.
 
-    def feed(self, data: bytes) -> list[Piece]:
-        """Take bytes of the stream, cut anywhere; give the changes that are complete.
-
-        Raises the error that the server tells, Unavailable where the stream ends, and others for a table that has become
-        another one.
+        Raises the error that the server tells, and Unavailable where the stream ends.
         """
         data = self._tail + data if self._tail else data
-        pieces: list[Piece] = []
         at = 0
         while len(data) - at >= client.HEAD_BYTES:
             begins, end = client.frames(data, at)
             if len(begins):
-                pieces += self._block(data, begins)
+                yield data, begins
                 at = end
                 continue
             kind, length = client.read_head(data, at)
@@ -156,20 +141,68 @@ class ChangeDecoder:
                 )
             if end > len(data):
                 break
-            self._other(kind, data[at + client.HEAD_BYTES : end])
+            _other(kind, data[at + client.HEAD_BYTES : end])
             at = end
         self._tail = data[at:]
-        return pieces
 
-    def _other(self, kind: bytes, body: bytes) -> None:
-        if kind == b"E":
-            raise server_error(client.read_fields(body))
-        if kind not in {b"N", b"S", b"A"}:
-            raise Unavailable("PostgreSQL has ended the stream of changes")
+
+def _other(kind: bytes, body: bytes) -> None:
+    if kind == b"E":
+        raise server_error(client.read_fields(body))
+    if kind not in {b"N", b"S", b"A"}:
+        raise Unavailable("PostgreSQL has ended the stream of changes")
+
+
+def after_last_commit(data: bytes, begins: Numbers) -> int:
+    """Tell how many of these messages come up to the last commit among them; 0 where there is none."""
+    octets = np.frombuffer(data, np.uint8)
+    commits = octets[begins + client.HEAD_BYTES] == _LETTERS["w"]
+    commits &= octets[np.minimum(begins + _MESSAGE_AT, len(octets) - 1)] == _LETTERS["C"]
+    found = np.flatnonzero(commits)
+    return int(found[-1]) + 1 if len(found) else 0
+
+
+@dataclass(slots=True)
+class ChangeDecoder:
+    """Reads one stream of messages for one table. `start` is its place: the stream begins there or before."""
+
+    wanted: Wanted
+    start: Place
+    message_bytes_max: int
+    # as far as the walsender said that it has read, when there was nothing after that for us; whether it waits for an answer
+    heard: int = 0
+    reply_wanted: bool = False
+
+    _relation: Relation | None = None
+    _checked: bool = False  # that the relation is as it is wanted
+    _open: bool = False  # in a transaction, whose commit begins at _commit_lsn, after so many changes of our table
+    _commit_lsn: int = 0
+    _count: int = 0
+    _end_lsn: int = 0  # of the last commit
+
+    _frames: Frames = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._end_lsn = self.start.lsn
+        self._frames = Frames(self.message_bytes_max)
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether no transaction is open after what was read."""
+        return not self._open
+
+    def feed(self, data: bytes) -> list[Piece]:
+        """Take bytes of the stream, cut anywhere; give the changes that are complete.
+
+        Raises the error that the server tells, Unavailable where the stream ends, and others for a table that has become
+        another one.
+        """
+        return [piece for data, begins in self._frames.feed(data) for piece in self.block(data, begins)]
 
     # ---- a block of CopyData messages
 
-    def _block(self, data: bytes, begins: Numbers) -> list[Piece]:
+    def block(self, data: bytes, begins: Numbers) -> list[Piece]:
+        """Take CopyData messages that begin at these places; give the changes."""
         octets = np.frombuffer(data, np.uint8)
         outer = octets[begins + client.HEAD_BYTES]
         messages = begins[outer == _LETTERS["w"]] + _MESSAGE_AT
@@ -196,22 +229,23 @@ class ChangeDecoder:
         ours = np.isin(kinds, [_LETTERS[k] for k in "IUD"])
         ours[ours] = oids[messages[ours] + 1] == self.wanted.oid
         truncates = [i for i in np.flatnonzero(kinds == _LETTERS["T"]).tolist() if self._truncates(data, messages[i])]
-        relations = [i for i in np.flatnonzero(kinds == _LETTERS["R"]).tolist() if self._is_ours(data, messages[i])]
+        relations = np.flatnonzero(kinds == _LETTERS["R"]).tolist()
         changes = ours.copy()
         changes[truncates] = True
         counted = np.cumsum(changes)
         before_begin = np.concatenate(([-self._count], counted[begin_at]))
         numbers = counted - before_begin[transaction]
-        if self.start.number:  # a transaction that was taken in part
-            again = (commit_lsns[transaction] == self.start.lsn) & (numbers <= self.start.number)
-            ours &= ~again
-            truncates = [i for i in truncates if not again[i]]
+        lsns = commit_lsns[transaction]
+        again = (lsns < self.start.lsn) | ((lsns == self.start.lsn) & (numbers <= self.start.number))
+        ours &= ~again
+        truncates = [i for i in truncates if not again[i]]
+        relations = [i for i in relations if self._is_ours(data, messages[i], before=bool(lsns[i] < self.start.lsn))]
 
         cuts = sorted({0, *relations, *truncates, *(commit_at[-1:] + 1).tolist(), len(kinds)})
         pieces: list[Piece] = []
         for first, after in pairwise(cuts):
             if first in relations:
-                self._relation = self._read_relation(data, int(messages[first]))
+                self._relation, self._checked = self._relation_at(data, int(messages[first])), False
             # what is true after the last message of the part
             begun = np.searchsorted(begin_at, after)
             ended = np.searchsorted(commit_at, after)
@@ -223,7 +257,7 @@ class ChangeDecoder:
                 self._open = bool(begun) and (not ended or begin_at[begun - 1] > commit_at[ended - 1])
             self._count = int(numbers[after - 1]) if self._open else 0
             chosen = first + np.flatnonzero(ours[first:after])
-            places = (commit_lsns[transaction[chosen]], numbers[chosen])
+            places = (lsns[chosen], numbers[chosen])
             pieces.append(self._piece(data, octets, messages[chosen], places, truncated=first in truncates))
         return pieces
 
@@ -231,9 +265,10 @@ class ChangeDecoder:
         (count,) = struct.unpack_from(">I", data, at + 1)
         return self.wanted.oid in struct.unpack_from(f">{count}I", data, at + 6) and bool(self.wanted.key)
 
-    def _is_ours(self, data: bytes, at: int) -> bool:
+    def _is_ours(self, data: bytes, at: int, *, before: bool) -> bool:
+        """Tell whether a description is that of our table; `before`: it belongs to what is left out."""
         found = self._relation_at(data, int(at))
-        if f"{found.schema}.{found.name}" == self.wanted.name and found.oid != self.wanted.oid:
+        if f"{found.schema}.{found.name}" == self.wanted.name and found.oid != self.wanted.oid and not before:
             raise NotInPrerequisiteState(
                 f'the table "{self.wanted.name}" was dropped and made anew at the origin',
                 hint="drop this table and create it again to begin with the new one's rows",
@@ -256,9 +291,10 @@ class ChangeDecoder:
                 identity.add(column)
         return Relation(oid, schema, name, tuple(columns), frozenset(identity))
 
-    def _read_relation(self, data: bytes, at: int) -> Relation:
-        """Read our table's description. Raises where the wanted columns are not there any more."""
-        found = self._relation_at(data, at)
+    def _check_relation(self) -> None:
+        """Check our table's description, once there is a change that is wanted. Raises where it does not have the columns."""
+        found = self._relation
+        assert found is not None, "a change before the description of its table"
         for column in self.wanted.columns:
             if column not in found.columns:
                 raise UndefinedColumn(
@@ -273,11 +309,13 @@ class ChangeDecoder:
                 f"the primary key here is ({', '.join(self.wanted.key)})",
                 hint=f"at the origin: ALTER TABLE {self.wanted.name} REPLICA IDENTITY FULL",
             )
-        return found
+        self._checked = True
 
     # ---- rows
 
-    def _place(self) -> Place:
+    @property
+    def place(self) -> Place:
+        """Give where to go on after what was read."""
         at = Place(self._commit_lsn, self._count) if self._open and self._count else Place(self._end_lsn)
         return max(at, self.start)  # what was taken before is not gone back to
 
@@ -289,11 +327,12 @@ class ChangeDecoder:
             at, places = at[inserts], (places[0][inserts], places[1][inserts])
         if not len(at):
             empty = [pa.array([], pa.string()) for _ in self.wanted.columns]
-            return Piece(empty, np.zeros(0, np.int8), *places, self._place(), truncated)
-        assert self._relation is not None, "a change before the description of its table"
+            return Piece(empty, np.zeros(0, np.int8), *places, self.place, truncated)
+        if not self._checked:
+            self._check_relation()
         columns, weights, kept, message = self._rows(data, octets, at)
         lsns, numbers = places[0][message], places[1][message]
-        return Piece(columns, weights, lsns, numbers, self._place(), truncated, kept)
+        return Piece(columns, weights, lsns, numbers, self.place, truncated, kept)
 
     def _rows(
         self, data: bytes, octets: Numbers, at: Numbers

@@ -18,31 +18,35 @@ lost; and what the walsender sends a second time the decoder leaves out, so noth
 they have more rows than may be read at a time. A stream's snapshot is one batch, since rows of a stream cannot be taken back.
 
 All talking is done by a thread (`capture.Capture`), which keeps the connection alive while the source is paused.
+
+Tables that name the same slot are read over it together. Each has its snapshot over a temporary slot, by a capture of its
+own; from its first place in the log on one capture reads for all of them (`shared`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from streamsql.base.errors import InvalidParameterValue, StreamSQLError
-from streamsql.connectors.postgres.capture import Capture, Captured, Target
+from streamsql.connectors.postgres.capture import LOOK_AGAIN_US, PARTITION, Capture, Captured, SharedSlot, Target
 from streamsql.connectors.postgres.connection import Connection
-from streamsql.connectors.postgres.options import CONNECTION_OPTIONS, address_of, table_name
-from streamsql.connectors.postgres.origin import drop_publication, drop_slot
+from streamsql.connectors.postgres.options import CONNECTION_OPTIONS, address_of, qualified, table_name
+from streamsql.connectors.postgres.origin import drop_publication, drop_slot, leave_publication
 from streamsql.connectors.postgres.pgoutput import read_place
+from streamsql.connectors.postgres.shared import SharedPostgresSource, joined
 from streamsql.connectors.settings import Option, one_of, read_options
-from streamsql.connectors.source import Batch, Given, Surroundings
+from streamsql.connectors.source import Batch, Companion, Given, Member, Source, Surroundings
 from streamsql.engine.positions import Positions
 from streamsql.sql.statements import ColumnDefinition
 
-PARTITION = "0"
 NAME = "postgres"
-# how long to go without a look where nobody wakes the reader
-_LOOK_AGAIN_US = 5_000_000
 _NAME_BYTES_MAX = 63
 
 
@@ -66,11 +70,14 @@ OPTIONS = {
     ),
     "slot": Option(
         _slot_name, None, ("slot.name",),
-        says="the replication slot, which is made, and belongs to this relation alone; else one named after it",
+        says="the replication slot, which is made. Tables that name the same one (with the same `host`, `port`, `database` and "
+        "`user`) are read over it together: a transaction that changes several of them is seen at once. Without it, and for a "
+        "stream, the relation has one for itself; if it is not given, named after the relation",
     ),
     "publication": Option(
         _name, None, ("publication.name",),
-        says="the publication; made for this table if there is none of the name; else one named as the slot",
+        says="the publication; made for this table if there is none of the name; it must have the table if there is. If it is "
+        "not given, one named as the slot, which tables that share the slot are added to and taken out of as they come and go",
     ),
     "snapshot": Option(
         one_of("initial", "never"), "initial",
@@ -100,31 +107,73 @@ class PostgresConnector:
         positions: Positions,
         now_us: int,  # the protocol's
         surroundings: Surroundings,
-    ) -> PostgresSource:
+    ) -> Source:
         target = _target(given, columns, surroundings)
         at = positions.get(PARTITION)
         place = read_place(str(at)) if at is not None else None
+        if target.shared is not None and place is not None:
+            return _Begun()
         return PostgresSource(Capture(target, begun=at is not None, start=place), keyed=bool(target.key))
 
     def forget(self, given: Given, columns: Sequence[ColumnDefinition], surroundings: Surroundings) -> None:
         """Let go of what the origin keeps for a relation that is dropped: the slot, and a publication that was made for it."""
+        if not surroundings.begun:
+            return  # a slot of its name is another's
         target = _target(given, columns, surroundings)
+        with contextlib.nullcontext() if target.shared is None else target.shared.held(time.sleep):
+            self._forget(target, surroundings.companions() if target.shared is not None else ())
+
+    def _forget(self, target: Target, companions: Sequence[Companion]) -> None:
+        """Let go of what no other relation needs: one that has not begun will make what it needs."""
+        others = [read_options(c.given, OPTIONS, NAME) | {"name": c.name} for c in companions if c.positions]
+        same = [other for other in others if other["publication"] is None and target.own_publication]
         sql = Connection(target.address)
         try:
-            drop_slot(sql, target.slot)
-            if target.own_publication:
+            if not others:
+                drop_slot(sql, target.slot)
+            if target.own_publication and not same:
                 drop_publication(sql, target.publication)
+            elif target.own_publication and not any(_table(o, o["name"]) == qualified(target.table) for o in same):
+                leave_publication(sql, target.publication, target.table)
         except StreamSQLError as error:
             error.hint = f"at the origin: SELECT pg_drop_replication_slot('{target.slot}'), or its log piles up"
             raise
         finally:
             sql.close()
 
+    def shared_origin(self, given: Given) -> tuple[object, ...] | None:
+        """Tables that name the same slot of the same database, as the same user, are read together."""
+        values = read_options(given, OPTIONS, NAME)
+        if not given.table or values["slot"] is None:
+            return None
+        return tuple(values[name] for name in ("host", "port", "database", "user", "slot"))
+
+    def has_begun(self, positions: Positions) -> bool:
+        """Tell whether the snapshot is behind it."""
+        return read_place(str(positions.get(PARTITION))) is not None
+
+    def open_shared(self, members: Mapping[int, Member], wake: Callable[[], None]) -> SharedPostgresSource:
+        targets, starts = {}, {}
+        for number, member in members.items():
+            targets[number] = _target(member.given, member.columns, member.surroundings)
+            place = read_place(str(member.positions.get(PARTITION)))
+            assert place is not None, member
+            starts[number] = place
+        return SharedPostgresSource(targets, starts, wake)
+
+
+def _table(values: Mapping[str, Any], name: str) -> tuple[str, str]:
+    """Name the origin's table: its schema, and its name there."""
+    return qualified(values["table"]) if values["table"] else ("public", name)
+
 
 def _target(given: Given, columns: Sequence[ColumnDefinition], surroundings: Surroundings) -> Target:
     values = read_options(given, OPTIONS, NAME, surroundings)
     plain = "".join(c if c.isascii() and (c.islower() or c.isdigit()) else "_" for c in surroundings.name.lower())
     end = f"_{surroundings.identity.replace('-', '_')}"
+    connector, shared = PostgresConnector(), None
+    if (origin := connector.shared_origin(given)) is not None:
+        shared = SharedSlot(origin, f"snapshot{end}"[-_NAME_BYTES_MAX:], surroundings.companions)
     slot = values["slot"] or f"streamsql_{plain}"[: _NAME_BYTES_MAX - len(end)] + end
     return Target(
         address=address_of(values, surroundings),
@@ -137,7 +186,24 @@ def _target(given: Given, columns: Sequence[ColumnDefinition], surroundings: Sur
         record_bytes_max=surroundings.record_bytes_max,
         snapshot_rows_max=surroundings.snapshot_rows_max,
         wake=surroundings.wake,
+        shared=shared,
     )
+
+
+class _Begun:
+    """The source of a table that has begun, and is read together with others."""
+
+    def read(self, rows_max: int, now_us: int) -> Batch | None:  # the protocol's
+        return None
+
+    def due_us(self, now_us: int) -> int | None:  # the protocol's
+        return None
+
+    def committed(self, positions: Positions) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 class PostgresSource:
@@ -191,22 +257,10 @@ class PostgresSource:
 
     def _joined(self, taken: list[Captured]) -> Batch:
         self._held_rows -= sum(t.rows.num_rows for t in taken)
-        weights = np.concatenate([t.weights for t in taken])
-        return Batch(
-            PARTITION,
-            pa.concat_tables([t.rows for t in taken]),
-            taken[-1].position,
-            rejected=pa.concat_tables([t.rejected for t in taken]),
-            weights=pa.array(weights, pa.int8()) if self._keyed else None,
-            truncated=any(t.truncated for t in taken),
-            kept={
-                name: np.concatenate([t.kept.get(name, np.zeros(t.rows.num_rows, np.int8)) for t in taken])
-                for name in dict.fromkeys(name for t in taken for name in t.kept)
-            },
-        )
+        return joined(taken, taken[-1].position, keyed=self._keyed)
 
     def due_us(self, now_us: int) -> int | None:
-        return now_us + _LOOK_AGAIN_US
+        return None if self._capture.has_ended else now_us + LOOK_AGAIN_US
 
     def committed(self, positions: Positions) -> None:
         if PARTITION in positions:

@@ -116,7 +116,7 @@ async def _take(
     if rows.num_rows or rejected.num_rows or key is not None:
         await room(parts.engine)
         _writable(parts, relation.name, role)  # the body may have taken long
-        epoch = await asyncio.wrap_future(parts.engine.submit(Write([(relation.name, rows)], receipt=receipt)))
+        epoch = await asyncio.wrap_future(parts.engine.submit(Write([(relation.name, rows)], receipts=(receipt,))))
     return answer({**body, "epoch": epoch}, _status(body))
 
 

@@ -1,6 +1,7 @@
 """A real Apache Kafka broker in KRaft mode, from its released jars (`kafka.pom.xml`; `.ci/run` brings them into build/kafka).
 
-It has a listener of each kind: plain text, TLS, and SASL over TLS, with a user ``alice`` whose password is ``secret``.
+It has a listener of each kind: plain text, TLS, and SASL over TLS, with a user ``alice`` whose password is ``secret``; and one
+that says of itself that it is elsewhere, where a test puts a wire in between.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Broker:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._ports = free_ports(4)
+        self._ports = free_ports(6)
         self._process: subprocess.Popen[bytes] | None = None
         self._configure()
 
@@ -44,6 +45,11 @@ class Broker:
         return f"127.0.0.1:{self._ports[2]}"
 
     @property
+    def wire(self) -> tuple[int, int]:
+        """The port of a listener, and the port where clients that begin there look for the broker."""
+        return self._ports[4], self._ports[5]
+
+    @property
     def certificate(self) -> Path:
         """The certificate that the broker shows, which is its own authority."""
         return self.folder / "certificate.pem"
@@ -54,16 +60,18 @@ class Broker:
                 "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(self.certificate))  # fmt: skip
         subprocess.run(made, check=True, capture_output=True)
         both.write_text(key.read_text() + self.certificate.read_text())
-        plain, tls, sasl, controller = self._ports
+        plain, tls, sasl, controller, behind, shown = self._ports
+        told = f"PLAINTEXT://127.0.0.1:{plain},SSL://127.0.0.1:{tls},SASL_SSL://127.0.0.1:{sasl}"
         login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
         settings = {
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://127.0.0.1:{plain},SSL://127.0.0.1:{tls},SASL_SSL://127.0.0.1:{sasl},"
-            f"CONTROLLER://127.0.0.1:{controller}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT",
+            "listeners": f"{told},WIRE://127.0.0.1:{behind},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": f"{told},WIRE://127.0.0.1:{shown}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL,WIRE:PLAINTEXT,"
+            "CONTROLLER:PLAINTEXT",
             "inter.broker.listener.name": "PLAINTEXT",
             "ssl.keystore.type": "PEM",
             "ssl.keystore.location": str(both),
