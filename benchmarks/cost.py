@@ -1,5 +1,7 @@
 """What an epoch costs that touches 100 groups of n: an aggregate over a table, joins, top-N per group, global top-N.
 
+And one of 100 rows for a group of a stream that has n distinct values, which it counts: half of the rows bring a new one.
+
 Each epoch is one UPDATE of 100 rows of a table of `2 n` rows, two a group. The bound is the query's own time over the whole
 table, which is what keeping it by running it again costs at least.
 
@@ -15,6 +17,7 @@ from __future__ import annotations
 import time
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from benchmarks.engine import create, open_engine
@@ -43,12 +46,9 @@ VIEWS = {
 
 def run(scale: float) -> list[Figure]:
     """Measure each view with each number of groups up to a million times the scale."""
-    return [
-        say(_figure(name, select, groups))
-        for groups in GROUPS
-        if groups <= max(1_000, 1_000_000 * scale)
-        for name, select in VIEWS.items()
-    ]
+    sizes = [groups for groups in GROUPS if groups <= max(1_000, 1_000_000 * scale)]
+    kept = [say(_figure(name, select, groups)) for groups in sizes for name, select in VIEWS.items()]
+    return kept + [say(_distinct_figure(values)) for values in sizes]
 
 
 def _figure(name: str, select: str, groups: int) -> Figure:
@@ -74,6 +74,34 @@ def _figure(name: str, select: str, groups: int) -> Figure:
         bound,
         "the whole query",
     )
+
+
+def _distinct_figure(values: int) -> Figure:
+    with folder("streamsql-bench") as base:
+        engine = open_engine(base)
+        create(engine, "CREATE STREAM visits (page INT, visitor INT) WITH (retention = 'forever')")
+        select = "SELECT page, count(DISTINCT visitor) AS visitors FROM visits GROUP BY page"
+        create(engine, f"CREATE MATERIALIZED VIEW v AS {select} EMIT UPDATE")
+        for start in range(0, values, 500_000):
+            _visit(engine, range(start, min(start + 500_000, values)))
+        bound = _whole_ms(engine, select)
+        half = TOUCHED // 2
+        begins = [values + half * (number - 1) for number in range(EPOCHS)]
+        times = sorted(_visit(engine, range(begin, begin + TOUCHED)) for begin in begins)
+        found = engine.store.fetch("SELECT visitors FROM public.v")
+        assert found == [(begins[-1] + TOUCHED,)], found
+        engine.stop()
+    what = f"count of distinct values, {TOUCHED} rows for a group with {values:,}"
+    return Figure("cost", what, times[len(times) // 2], "ms", bound, "the whole query")
+
+
+def _visit(engine: Engine, visitors: range) -> float:
+    rows = pa.table(
+        {"page": np.zeros(len(visitors), np.int32), "visitor": np.arange(visitors.start, visitors.stop, dtype=np.int32)}
+    )
+    began = time.perf_counter()
+    engine.submit(Write([("visits", rows)])).result()
+    return (time.perf_counter() - began) * 1e3
 
 
 def _fill(engine: Engine, groups: int) -> None:

@@ -112,7 +112,7 @@ def _measured(name: str, events: int, retention: str) -> tuple[float, float, str
             time.sleep(0.01)
         seconds, used = time.perf_counter() - began, time.process_time() - cpu
         readers.stop()
-        state = sum(q.progress.state_rows for q in engine.queries.values())
+        state = sum(q.progress.rows_kept for q in engine.queries.values())
         view = engine.queries[name].progress
         assert view.error is None, view.error
         late = sum(q.progress.rows_late for q in engine.queries.values())

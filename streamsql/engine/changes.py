@@ -72,6 +72,7 @@ class Progress:
     pane_high    no pane in the state starts after it         } the state itself tells the truth
     idle_moves   how often an idle timeout has moved it on
     moved_at     the wall clock of the last epoch that moved `largest`
+    seen_rows    distinct values that groups have had, where they are counted
     compacted    rows in the state after it was last compacted
     forget_low   no key that is remembered is forgotten before the watermark is past it; a guide as well
     computed_at  the wall clock of the epoch that a query which asks the time was last run for
@@ -89,6 +90,7 @@ class Progress:
     pane_low: int = -NEVER
     pane_high: int = NEVER
     state_rows: int = 0
+    seen_rows: int = 0
     compacted: int = 0
     forget_low: int = -NEVER
     moved_at: int = NEVER
@@ -103,7 +105,7 @@ class Progress:
     @property
     def rows_kept(self) -> int:
         """How many rows of state there are, also in what is inside of the query."""
-        return self.state_rows + sum(progress.rows_kept for progress in self.inner)
+        return self.state_rows + self.seen_rows + sum(progress.rows_kept for progress in self.inner)
 
     def as_json(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in self.__slots__}

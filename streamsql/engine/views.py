@@ -30,7 +30,7 @@ from streamsql.engine.subscriptions import ChangeLog
 from streamsql.engine.translate import translate
 from streamsql.engine.watermark import MICROSECONDS, NEVER, event_times
 from streamsql.plan import stages
-from streamsql.plan.nodes import ContinuousPlan
+from streamsql.plan.nodes import ContinuousPlan, Distinct
 
 
 def tables_of(name: str, query_id: int, *, temporary: bool) -> Tables:
@@ -101,7 +101,7 @@ class ContinuousQuery(Results):
 
     def open(self) -> None:
         """Let SQL read the query's delta: the source's columns and ``__seq``, without a row for now."""
-        self._delta = Delta(with_window_columns(self.plan.window, self._no_rows(), NO_TIMES, None))
+        self._delta = Delta(self._with_new(with_window_columns(self.plan.window, self._no_rows(), NO_TIMES, None)))
         self._store.register(self._delta_name, self._delta)
         self._operator.delta = self._delta
 
@@ -141,12 +141,18 @@ class ContinuousQuery(Results):
         assert self._delta is not None
         if times is None:
             times = np.zeros(rows.num_rows, dtype=np.int64)
-        made = with_window_columns(self.plan.window, rows, times, first_ends)
+        made = self._with_new(with_window_columns(self.plan.window, rows, times, first_ends))
         # DuckDB asks for the columns in the order in which it was told of them; of a stream with a connector they come in
         # another, and of one that has got more columns since there are more
         names = self._delta.batch.schema.names
         self._delta.batch = made if made.column_names == names else made.select(names)
         self._arrived = rows.num_rows
+
+    def _with_new(self, rows: pa.Table) -> pa.Table:
+        """Add the columns that tell which rows bring a group a new value: none does, until the operator has looked."""
+        for item in self._distincts:
+            rows = rows.append_column(item.column, pa.array(np.zeros(rows.num_rows, np.bool_)))
+        return rows
 
     def apply(
         self, epoch: int, rows: pa.Table, arrived_at_us: int, progress: Progress, *, matching: bool = True
@@ -258,7 +264,8 @@ class ContinuousQuery(Results):
     def drop_own(self) -> None:
         """Drop the query's own tables, but for those of what is inside of it."""
         self.drop_scratch()
-        for table in (self.tables.state, self.tables.result, self.tables.changed):
+        seen = [self.tables.seen(number) for number in range(len(self._distincts))]
+        for table in (self.tables.state, self.tables.result, self.tables.changed, *seen):
             self._store.execute(f"DROP TABLE IF EXISTS {table}")
 
     def close(self) -> None:
@@ -290,8 +297,12 @@ class ContinuousQuery(Results):
         self.open_scratch()
 
     @property
-    def state_names(self) -> list[str]:  # of what is inside of the query, without their schema
-        return []
+    def state_names(self) -> list[str]:  # of what there is beside its own, without their schema
+        return [f"{self.name}#seen{number}" for number in range(len(self._distincts))]
+
+    @property
+    def _distincts(self) -> tuple[Distinct, ...]:
+        return () if self.plan.grouping is None else self.plan.grouping.distincts
 
     def _begin(self, epoch: int, progress: Progress) -> None:
         self._epoch = epoch
@@ -365,9 +376,11 @@ class ContinuousQuery(Results):
         """Tell what this query's expressions find wrong with these rows, without writing anything."""
         self._see(rows)
         delta = self.tables.delta
-        return self._failure(
-            stages.linear_result(self.plan, delta) if self.plan.grouping is None else stages.partials(self.plan, delta)
-        )
+        if self.plan.grouping is None:
+            return self._failure(stages.linear_result(self.plan, delta))
+        states = [stages.partials(self.plan, delta)]
+        states += [stages.seen_shape(self.plan, delta, item) for item in self._distincts]
+        return next((error for sql in states if (error := self._failure(sql)) is not None), None)
 
     def late_without(self, rows: pa.Table, without: npt.NDArray[np.bool_], progress: Progress) -> npt.NDArray[np.bool_]:
         """Tell which rows would be late, if those of the mask `without` moved no watermark."""

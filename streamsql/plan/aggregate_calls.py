@@ -21,6 +21,8 @@ QUANTILES = frozenset({"percentile_cont", "percentile_disc", "quantile_cont", "q
 
 # the DuckDB type of an expression over the source
 TypeOf = Callable[[exp.Expr], str]
+# a value, and the condition under which it counts -> the column that tells the rows which bring a group one that is new to it
+FirstOf = Callable[[str, str | None], str]
 
 # By what the memory of a call grows, as EXPLAIN says it; what is not listed by a plan is of bounded size.
 ROWS = "rows"

@@ -23,6 +23,7 @@ from streamsql.plan.aggregate_calls import (
     SEQUENCE_COLUMN,
     Aggregate,
     Call,
+    FirstOf,
     TypeOf,
     arrival,
     duckdb_name,
@@ -94,10 +95,11 @@ def is_aggregate(node: exp.Expr) -> bool:
     return duckdb_name(node) in AGGREGATES or isinstance(node, exp.AggFunc)
 
 
-def plan_aggregate(node: exp.Expr, type_of: TypeOf) -> Aggregate:
+def plan_aggregate(node: exp.Expr, type_of: TypeOf, first_of: FirstOf | None = None) -> Aggregate:
     """Plan an aggregate call that is no macro: `node` is the call with its FILTER and WITHIN GROUP around it.
 
-    `type_of` gives the DuckDB type of an argument. Raises FeatureNotSupported for what cannot be kept, UndefinedFunction.
+    `type_of` gives the DuckDB type of an argument; `first_of` is there where distinct values can be
+    kept apart from the state. Raises FeatureNotSupported for what cannot be kept, UndefinedFunction.
     """
     call = take_apart(node)
     if call.name not in AGGREGATES:  # other dialects' aggregates
@@ -109,7 +111,7 @@ def plan_aggregate(node: exp.Expr, type_of: TypeOf) -> Aggregate:
         raise UndefinedFunction(f"{call.shown} does not take {count} argument{'s' if count != 1 else ''}")
     extreme = call.name in {"min", "max"}
     if call.distinct and not (extreme and count == 1) and call.name not in _DISTINCT_IS_NOTHING:
-        return distinct(call, type_of)
+        return distinct(call, type_of, first_of)
     if call.name in LISTED:
         return listed(call, type_of)
     if call.name in _SUMS | _AVERAGES:

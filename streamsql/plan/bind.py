@@ -31,7 +31,7 @@ from streamsql.plan.dialects import as_our_own
 from streamsql.plan.functions import refuse_functions, refuse_session_functions
 from streamsql.plan.grouping_sets import Groups, groups_of
 from streamsql.plan.join_parts import declared
-from streamsql.plan.nodes import ContinuousPlan, Describe, Grouping, Output, Window, as_told
+from streamsql.plan.nodes import ContinuousPlan, Describe, Distinct, Grouping, Output, Window, as_told
 from streamsql.plan.output_names import name_outputs, output_name
 from streamsql.plan.over_groups import Rewrite, Types
 from streamsql.plan.parts import Part
@@ -80,6 +80,7 @@ class Binder:
     splits: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     growing: list[tuple[str, str]] = field(default_factory=list)
+    distincts: list[Distinct] = field(default_factory=list)
     derived: Derived | None = None
     inner: bool = False
     told: list[WireType | None] | None = None
@@ -129,7 +130,6 @@ class Binder:
         condition = tree.args["where"].this.sql("duckdb") if tree.args.get("where") else None
         items = self._expanded(tree, source)
         groups = self._groups(tree, items, source)
-        keys = groups.keys
         typed = Types(self.describe, source.public_name, alias)
         aggregates = any(is_aggregate(n) for item in items for n in item.walk()) or tree.args.get("having")
         limit = self._limit(tree)
@@ -144,7 +144,7 @@ class Binder:
                 known = {time[0]: Bounds()}
             return self._over_origin(replace(plan, time=time), items, known)
         window = self._window(groups.window, typed)
-        if window is None and mode is EmitMode.APPEND and keys:
+        if window is None and mode is EmitMode.APPEND and groups.keys:
             source, window = self._closed_by_key(source, groups, typed)
         if window is not None and window.session and groups.sets:
             raise FeatureNotSupported(
@@ -152,17 +152,17 @@ class Binder:
                 hint="write one query for each grouping",
                 position=position_of(tree.args["group"], self.query),
             )
-        rewrite = Rewrite(self, groups, None if window is not None and window.instant else window, typed)
+        keeps_distincts = _keeps_distincts(mode, source, window, groups)
+        rewrite = Rewrite(self, groups, None if window and window.instant else window, typed, keeps_distincts)
         if tree.args.get("distinct") and not (plain_distinct(tree) and rewrite.tells_groups_apart(items)):
             refuse_distinct(tree, self.query)
         finals = [(output_name(item, self.query), rewrite.over_groups(item)) for item in items]
         having = tree.args.get("having")
         having_sql = rewrite.over_groups(having.this) if having else None
         # a query without any aggregate still tells which groups there are
-        self.parts = self.parts or [Part("count(*)")]
         grouping = Grouping(
-            tuple(k.sql("duckdb") for k in keys),
-            tuple(self.parts),
+            tuple(k.sql("duckdb") for k in groups.keys),
+            tuple(self.parts or [Part("count(*)")]),
             window,
             having_sql,
             tuple(dict.fromkeys(self.calls)),
@@ -170,6 +170,7 @@ class Binder:
             tuple(dict.fromkeys(self.growing)),
             groups.sets,
             tuple(self.splits),
+            distincts=tuple(self.distincts),
         )
         outputs = tuple(Output(name, sql, "") for name, sql in finals)
         draft = ContinuousPlan(
@@ -339,12 +340,18 @@ class Binder:
     def _typed(self, plan: ContinuousPlan, source: Relation) -> ContinuousPlan:
         """Let DuckDB check the whole query, and give the outputs their types."""
         hidden = ", ".join(f"0::BIGINT AS {c}" for c in ("__seq", stages.PANE_COLUMN, stages.FROM_COLUMN))
-        relation = f"(SELECT *, {hidden} FROM {source.public_name})"
         assert plan.grouping is not None
+        relation = f"(SELECT *, {hidden} FROM {source.public_name})"
         groups = stages.whole_windows(plan, relation)
         columns = self.describe(stages.result(plan, groups, ordered=False))
         found = (replace(o, type=c.type) for o, c in zip(plan.outputs, columns, strict=True))
         return replace(plan, outputs=as_told(found, self.told))
+
+
+def _keeps_distincts(mode: EmitMode, source: Relation, window: Window | None, groups: Groups) -> bool:
+    """Tell whether each row counts for one group, which is changed in place: then distinct values can be kept apart from it."""
+    tumbling = window is None or window.tumbling
+    return mode is not EmitMode.APPEND and isinstance(source, Stream) and tumbling and not groups.sets
 
 
 def plain_distinct(tree: exp.Select) -> bool:

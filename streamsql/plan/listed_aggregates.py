@@ -21,6 +21,7 @@ from streamsql.plan.aggregate_calls import (
     SEQUENCE_COLUMN,
     Aggregate,
     Call,
+    FirstOf,
     TypeOf,
     arrival,
     canonical,
@@ -31,7 +32,7 @@ from streamsql.plan.aggregate_calls import (
     sort_key,
     without_negative_zero,
 )
-from streamsql.plan.parts import Part
+from streamsql.plan.parts import Counted, Part
 
 # Kept as the list of the values, for `list_aggregate` to go over in the order of arrival.
 LISTED = frozenset({
@@ -74,10 +75,11 @@ def listed(call: Call, type_of: TypeOf) -> Aggregate:
     return Aggregate((part,), final, ROWS)
 
 
-def distinct(call: Call, type_of: TypeOf) -> Aggregate:
+def distinct(call: Call, type_of: TypeOf, first_of: FirstOf | None = None) -> Aggregate:
     """Plan ``agg(DISTINCT x)``: the distinct values are kept, and the aggregate goes over them in their order.
 
-    Without ORDER BY that is the order of the values, as in Postgres.
+    Without ORDER BY that is the order of the values, as in Postgres. To count them is to count rows that bring a new one, where
+    `first_of` finds these: then a group with many values costs no more than one with few.
     """
     if call.name.startswith(_NOT_OF_DISTINCT):
         raise refusal(call, f"{call.shown}(DISTINCT ...)", "leave DISTINCT out")
@@ -97,6 +99,9 @@ def distinct(call: Call, type_of: TypeOf) -> Aggregate:
         part = Part(filtered(call, f"list(DISTINCT struct_pack(v := {value}))"), "list_distinct({0})")
         values = f"list_transform({{0}}, lambda {_ELEMENT}: {_ELEMENT}.v)"
         return Aggregate((part,), _sorted(call, argument, values), DISTINCT_VALUES)
+    if call.name == "count" and first_of is not None:
+        first = f"count(*) FILTER (WHERE {first_of(value, call.condition)})"
+        return Aggregate((Counted(first, at_once=filtered(call, f"count(DISTINCT {value})")),), "{0}", DISTINCT_VALUES)
     part = Part(filtered(call, f"list(DISTINCT {value})", f"{value} IS NOT NULL"), "list_distinct({0})")
     if call.name == "count":
         return Aggregate((part,), "coalesce(len({0}), 0)", DISTINCT_VALUES)

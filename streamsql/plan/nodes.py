@@ -156,14 +156,27 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
+class Distinct:
+    """Values of which a group counts each once: `value` is SQL over the source, `condition` says which rows count.
+
+    Those that a group has had are rows of a table of their own (`stages.seen`); the source's column `column` tells which rows
+    of an epoch bring a group one that is new to it.
+    """
+
+    column: str
+    value: str
+    condition: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Grouping:
     """An aggregation: keys and parts are SQL over the source; groups have columns ``w``, ``k0``.., ``p0``.. .
 
     `sets` are the grouping sets, each the indexes of its keys (`plan.grouping_sets`): none for a plain GROUP BY. With them
     the groups have one more key, the number of the set. `calls` and `having_text` are what the user wrote, for EXPLAIN;
     `splits` are the floating-point expressions that parts sum (`aggregates.split_columns`);
-    `growing` are the (call, by what of a group it grows). `arms` are there where the sets are different queries'
-    (`plan.sharing`), one a set.
+    `growing` are the (call, by what of a group it grows). `distincts` are the values that parts count once.
+    `arms` are there where the sets are different queries' (`plan.sharing`), one a set.
     """
 
     keys: tuple[str, ...]
@@ -176,6 +189,7 @@ class Grouping:
     sets: tuple[tuple[int, ...], ...] = ()
     splits: tuple[str, ...] = ()
     arms: tuple[Arm, ...] = ()
+    distincts: tuple[Distinct, ...] = ()
 
     @property
     def from_start(self) -> tuple[int, ...]:

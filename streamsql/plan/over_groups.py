@@ -21,7 +21,7 @@ from streamsql.plan.aggregate_calls import Aggregate, without_negative_zero, wri
 from streamsql.plan.aggregates import is_aggregate, plan_aggregate
 from streamsql.plan.grouping_sets import Groups, grouping_sql
 from streamsql.plan.macros import expanded
-from streamsql.plan.nodes import Describe, Window
+from streamsql.plan.nodes import Describe, Distinct, Window
 from streamsql.plan.parts import Part
 from streamsql.plan.windows import is_window
 from streamsql.plan.windows.tables import WINDOW_COLUMNS
@@ -55,6 +55,7 @@ class Rewrite:
     groups: Groups
     window: Window | None
     typed: Types
+    keeps_distincts: bool = False
 
     def tells_groups_apart(self, items: list[exp.Expr]) -> bool:
         """Tell whether each group has a row of its own: all that is grouped by stands in the SELECT list."""
@@ -166,7 +167,8 @@ class Rewrite:
                 return self._macro(made, text)
             # in agg(DISTINCT s.x ORDER BY x) the two are one
             compared = node.find(exp.Distinct) is not None and node.find(exp.Order) is not None
-            planned = plan_aggregate(self._plain(node) if compared else node, self.typed.of)
+            first_of = self._first_of if self.keeps_distincts else None
+            planned = plan_aggregate(self._plain(node) if compared else node, self.typed.of, first_of)
         except StreamSQLError as error:
             error.position = error.position or position_of(node, self.binder.query)
             raise
@@ -175,6 +177,14 @@ class Rewrite:
             self.binder.growing.append((text, planned.grows))
         names = [f"p{self._part(part)}" for part in self._with_split(planned)]
         return exp.paren(sqlglot.parse_one(planned.final.format(*names), read="duckdb"), copy=False)
+
+    def _first_of(self, value: str, condition: str | None) -> str:
+        distincts = self.binder.distincts
+        found = next((d for d in distincts if (d.value, d.condition) == (value, condition)), None)
+        if found is None:
+            found = Distinct(f"__new{len(distincts)}", value, condition)
+            distincts.append(found)
+        return found.column
 
     def _with_split(self, planned: Aggregate) -> Iterable[Part]:
         if planned.split is None:

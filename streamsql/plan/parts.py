@@ -24,6 +24,11 @@ class Part:
     merge: str | None = None
 
     @property
+    def whole(self) -> str:
+        """SQL of the aggregate over all rows of a group at once."""
+        return self.sql
+
+    @property
     def partial(self) -> str:
         """SQL of what is kept of some rows."""
         return self.sql if self.merge is not None else f"{self.sql} EXPORT_STATE"
@@ -44,6 +49,17 @@ class Part:
     def value(self, kept: str) -> str:
         """SQL of the aggregate's value."""
         return kept if self.merge is not None else f"finalize({kept})"
+
+
+@dataclass(frozen=True, slots=True)
+class Counted(Part):
+    """A part that counts rows which are the first with their value: `at_once` is SQL of the same over all rows of a group."""
+
+    at_once: str = ""
+
+    @property
+    def whole(self) -> str:
+        return self.at_once
 
 
 @dataclass(frozen=True, slots=True)

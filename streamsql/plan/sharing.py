@@ -45,7 +45,7 @@ def rows_of(plan: ContinuousPlan) -> tuple[object, ...] | None:
     grouping, window = plan.grouping, plan.window
     if grouping is None or not plan.retracts or plan.origin is not None or plan.recomputed is not None:
         return None
-    if window is not None and not window.tumbling:
+    if (window is not None and not window.tumbling) or grouping.distincts:
         return None
     # a lambda's parameters may be called like parts
     if any(_LAMBDA.search(sql) for sql in (grouping.having or "", *(o.sql for o in plan.outputs))):

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 
 from streamsql.plan.aggregates import split_columns
 from streamsql.plan.grouping_sets import SET_COLUMN
-from streamsql.plan.nodes import ContinuousPlan, Grouping, Window
+from streamsql.plan.nodes import ContinuousPlan, Distinct, Grouping, Window
 from streamsql.plan.windows import bounds_of_window, windows_of_place
 
 FROM_COLUMN = "__from"
@@ -127,6 +127,35 @@ def _partials_of_arms(plan: ContinuousPlan, delta: str) -> str:
     return f"SELECT {columns} FROM ({' UNION ALL BY NAME '.join(selected)})"
 
 
+def seen_shape(plan: ContinuousPlan, delta: str, item: Distinct) -> str:
+    """Values that groups have had, in the columns of their table: those that tell the groups apart, ``v``, and ``q``, the
+    arrival number of the first row that had it."""
+    columns = ", ".join([*group_columns(_grouping(plan)), "v", "min(q) AS q"])
+    return f"SELECT {columns} FROM ({_valued(plan, delta, item)}) GROUP BY ALL"
+
+
+def seen(plan: ContinuousPlan, delta: str, item: Distinct, table: str) -> str:
+    """Add to the table of what groups have had the values of the delta's rows that are new; gives the rows that brought them.
+
+    What is known of the delta's values is looked up first, so that of the large table no more is built than these.
+    """
+    columns = group_columns(_grouping(plan))
+    on = " AND ".join(f"s.{c} IS NOT DISTINCT FROM c.{c}" for c in (*columns, "v"))
+    names = ", ".join(f"s.{c} AS {c}" for c in (*columns, "v"))
+    known = f"SELECT {names} FROM {table} AS s SEMI JOIN came AS c ON {on}"
+    return (
+        f"INSERT INTO {table} WITH came AS MATERIALIZED ({seen_shape(plan, delta, item)}) "
+        f"SELECT c.* FROM came AS c ANTI JOIN ({known}) AS s ON {on} RETURNING q"
+    )
+
+
+def _valued(plan: ContinuousPlan, delta: str, item: Distinct) -> str:
+    """The delta's rows that have a value: the keys of their groups, the value ``v``, the arrival number ``q``."""
+    columns = [*_group_items(_grouping(plan)), f"{item.value} AS v", "__seq AS q"]
+    conditions = [f"({item.condition})"] if item.condition else []
+    return f"SELECT {', '.join(columns)} FROM {source(plan, delta)}{_where(plan, *conditions, f'({item.value}) IS NOT NULL')}"
+
+
 def timed_rows(plan: ContinuousPlan, delta: str) -> str:
     """The delta's rows in a session window: ``seq``, ``t`` (the time), ``b`` (the watermark before the row), ``k0``.. ."""
     keys = "".join(f", {key} AS k{i}" for i, key in enumerate(_grouping(plan).keys))
@@ -144,7 +173,7 @@ def in_sessions(delta: str, sessions: str) -> str:
 def whole_windows(plan: ContinuousPlan, delta: str, extra: str = "") -> str:
     """Groups of tumbling windows that lie in the delta from first to last row: no state is needed for them."""
     grouping = _grouping(plan)
-    items = [*_group_items(grouping), *(f"{part.sql} AS p{i}" for i, part in enumerate(grouping.parts))]
+    items = [*_group_items(grouping), *(f"{part.whole} AS p{i}" for i, part in enumerate(grouping.parts))]
     return f"SELECT {', '.join(items)} FROM {_admitted(plan, delta, extra)}{_group_by(grouping)}"
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import random
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +127,58 @@ def test_a_server_shows_how_far_history_is_read_and_goes_on_after_a_kill(tmp_pat
             "SELECT name, rows_read, bytes_read = bytes_total, history_end::TEXT, time_left, status FROM streamsql.backfills"
         )
         assert found == [("s", 100_000, True, "1970-01-02 03:46:39", None, "finished")]
+
+
+def test_what_is_live_is_not_starved_by_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Rows of another stream are committed, and seen, between pieces of the history; which says how long it will take."""
+    monkeypatch.setenv("STREAMSQL_LIMIT_SOURCE_AHEAD_ROWS_MAX", "16384")
+    rows = 600_000
+    history(tmp_path / "history", count=rows)
+    (tmp_path / "live.json").touch()
+    with RunningServer(tmp_path, ["--allow-path", str(tmp_path)]) as server, server.connect() as connection:
+        connection.execute("CREATE STREAM other (n INT)")
+        connection.execute("CREATE MATERIALIZED VIEW counted AS SELECT count(*) AS c FROM other EMIT UPDATE")
+        backfilled(server, tmp_path, "s", f"connector = 'file', path = '{tmp_path}/live.json'")
+        sent = 0
+        progress: set[int] = set()
+        estimates: list[timedelta] = []
+        while True:
+            connection.execute("INSERT INTO other VALUES (1)")
+            sent += 1
+            assert connection.execute("SELECT c FROM counted").fetchall() == [(sent,)]
+            found = connection.execute("SELECT rows_read, status, time_left FROM streamsql.backfills").fetchall()
+            if found and found[0][1] == "finished":
+                break
+            progress |= {read for read, _, _ in found}
+            if found and found[0][2] is not None:
+                estimates.append(found[0][2])
+        assert len(progress - {0, rows}) > 4, progress
+        assert len([left for left in estimates if timedelta() < left < timedelta(hours=1)]) > 4, estimates
+        until(lambda: server.execute("SELECT count(*) FROM s") == [(rows,)])
+
+
+@pytest.mark.parametrize("ending", ["parquet", "json.gz", "json"])
+def test_how_much_of_a_file_is_read_is_told_while_it_is_read(tmp_path: Path, ending: str):
+    file = tmp_path / f"one.{ending}"
+    if ending == "parquet":
+        numbers = list(range(60_000))
+        table = pa.table({"at": pa.array(numbers, pa.timestamp("us")), "n": numbers})
+        parquet.write_table(table, file, row_group_size=10_000)
+    else:
+        chance = random.Random(1)
+        lines = b"".join(b'{"n": %d, "pad": "%x"}\n' % (n, chance.getrandbits(800)) for n in range(60_000))
+        file.write_bytes(gzip.compress(lines) if ending.endswith("gz") else lines)
+    surroundings = Surroundings((tmp_path.resolve(),))
+    source = Files().open(Given({"path": str(file), "follow": "false"}, {}), COLUMNS, {}, LATER_US, surroundings)
+    told = []
+    while source.read(5_000, LATER_US) is not None:
+        told.append(source.extent())
+    source.close()
+    size = file.stat().st_size
+    assert told == sorted(told)
+    assert told[-1] == (size, size)
+    assert len({read for read, _ in told}) >= 3
+    assert all(0 < read <= total == size for read, total in told)
 
 
 @pytest.fixture(scope="module")

@@ -171,3 +171,53 @@ def test_a_record_that_is_too_long_is_refused():
 def test_deep_nesting_is_read():
     deep = "[" * 100_000 + "]" * 100_000
     assert values(f'{{"a":{deep}}}', "a VARCHAR") == [deep]
+
+
+NOON = dt.datetime(2026, 1, 1, 12)
+NO = "rejected"
+# what stands in a record, and what it is in a column of a type; `NO` where it is none
+VARIANTS: dict[str, dict[str, Any]] = {
+    "BIGINT": {
+        "1": 1, "-0": 0, "1.0": 1, "1e2": 100, '"7"': 7, '"+7"': 7, "9223372036854775807": 9223372036854775807, "null": None,
+        "1.5": NO, "1e-1": NO, '"1e2"': NO, '" 7"': NO, '""': NO, "true": NO, "9223372036854775808": NO, '"0x10"': NO,
+        '"1,000"': NO, '"1_000"': NO, "[1]": NO,
+    },
+    "SMALLINT": {"32767": 32767, '"-32768"': -32768, "32768": NO},
+    "DOUBLE": {
+        "1": 1.0, "0.1": 0.1, "1e2": 100.0, '"1.5"': 1.5, '"1e-2"': 0.01, '"Infinity"': float("inf"), '"-inf"': -float("inf"),
+        "9223372036854775808": 2.0**63, "null": None, "1e400": NO, "true": NO, '""': NO, '"x"': NO, '"1,5"': NO,
+    },
+    "FLOAT": {"0.5": 0.5, '"0.5"': 0.5, "1e39": NO, "-1e39": NO},
+    "DECIMAL(20,4)": {
+        "1": Decimal(1), "0.1": Decimal("0.1"), "1e2": Decimal(100), '"-1.5"': Decimal("-1.5"),
+        "1234567890123456.1234": Decimal("1234567890123456.1234"), "null": None, "1e17": NO, '"NaN"': NO, "true": NO,
+    },
+    "BOOLEAN": {"true": True, '"false"': False, '"t"': True, '"yes"': True, "1": True, "0": False, "null": None, '"x"': NO},
+    "TIMESTAMP": {
+        '"2026-01-01T12:00:00Z"': NOON, '"2026-01-01 12:00:00"': NOON, '"2026-01-01T12:00"': NOON,
+        '"2026-01-01T14:00:00+02:00"': NOON, '"2026-01-01T07:00:00-0500"': NOON, '"2026-01-01"': NOON.replace(hour=0),
+        '"2026-01-01T12:00:00.123456789Z"': NOON.replace(microsecond=123456),
+        "1767268800": NOON, '"1767268800"': NOON, "1767268800.0": NOON, "1767268800000": NOON, "1767268800000000": NOON,
+        "1767268800000000000": NOON, "1767268800.25": NOON.replace(microsecond=250_000),
+        "-1": dt.datetime(1969, 12, 31, 23, 59, 59),
+        "0": dt.datetime(1970, 1, 1), "null": None, '"2026-02-30"': NO, '"01.02.2026"': NO, '"noon"': NO, '""': NO, "true": NO,
+        '"Thu, 01 Jan 2026 12:00:00 GMT"': NO,
+    },
+    "TIMESTAMP WITH TIME ZONE": {
+        '"2026-01-01T12:00:00Z"': NOON.replace(tzinfo=UTC), '"2026-01-01T14:00:00+02:00"': NOON.replace(tzinfo=UTC),
+        '"2026-01-01T12:00:00"': NOON.replace(tzinfo=UTC), "1767268800000": NOON.replace(tzinfo=UTC), "null": None, '"x"': NO,
+    },
+    "DATE": {'"2026-01-01"': dt.date(2026, 1, 1), "null": None, '"2026-13-01"': NO, '""': NO},
+    "TIME": {'"12:34:56"': dt.time(12, 34, 56), '"12:34:56.5"': dt.time(12, 34, 56, 500_000), "null": None, '"25:00"': NO},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", VARIANTS)
+def test_numbers_and_times_come_in_variants(kind: str):
+    """Alone, and as one of many records, which other code reads."""
+    for text, wanted in VARIANTS[kind].items():
+        for count in (1, 600):
+            found = read(f'{{"a":{text}}}\n' * count, f"a {kind}")
+            values = found.rows.column(0).to_pylist()
+            assert values == ([] if wanted == NO else [wanted] * count), (text, count)
+            assert found.rejected.num_rows == count - len(values), (text, count)

@@ -65,6 +65,10 @@ class Reading(Protocol):
         """Tell whether something is left for `rest`."""
         ...
 
+    def bytes_read(self, size: int) -> int:
+        """Tell how much of a file of that size is read, about, for an estimate of the rest."""
+        ...
+
 
 @dataclass(slots=True)
 class Exhausted:
@@ -80,6 +84,9 @@ class Exhausted:
 
     def waits(self) -> bool:
         return False
+
+    def bytes_read(self, size: int) -> int:
+        return size
 
 
 # ---- lines ----
@@ -167,6 +174,9 @@ class LineReading:
         except (ValueError, RecursionError):
             return False
 
+    def bytes_read(self, size: int) -> int:
+        return self.place if self.codec is None else int(self.file.tell())
+
     def waits(self) -> bool:
         return bool(self._left.strip())
 
@@ -218,6 +228,9 @@ class TableReading:
         self.place += 1
         first, self._before = self._before, self._before + table.num_rows
         return Block(found.rows, numbers + first, said, self.place)
+
+    def bytes_read(self, size: int) -> int:
+        return size * self.place // self.groups if self.groups else 0
 
     def waits(self) -> bool:
         return False

@@ -129,9 +129,7 @@ class FileSource:
     def extent(self) -> tuple[int, int]:
         """Tell how many bytes of the files that were listed last are read, and how many there are."""
         opened = self._open
-        part = 0
-        if opened is not None and self._in_bytes(opened.found):
-            part = min(opened.reading.place, opened.found.size)
+        part = 0 if opened is None else min(opened.reading.bytes_read(opened.found.size), opened.found.size)
         return self._read_bytes + part, self.listed_bytes
 
     def _gone(self, name: str) -> bool:

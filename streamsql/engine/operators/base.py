@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
 import pyarrow as pa
 
 from streamsql.engine.changes import Progress
@@ -17,7 +18,7 @@ from streamsql.engine.ingest import LOST_IN_ARROW
 from streamsql.engine.store import Delta, Store
 from streamsql.engine.watermark import MICROSECONDS
 from streamsql.plan import stages
-from streamsql.plan.nodes import ContinuousPlan, Strategy, Window
+from streamsql.plan.nodes import ContinuousPlan, Distinct, Strategy, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,10 @@ class Tables:
     changed: str
     touched: str
     temporary: bool
+
+    def seen(self, number: int) -> str:
+        """Name the table of the values that groups have had, of the plan's distinct values with this number."""
+        return f'{self.state[:-1]}#seen{number}"'
 
     def create(self, table: str) -> str:
         return f"CREATE {'TEMP ' if self.temporary else ''}TABLE {table}"
@@ -173,7 +178,15 @@ class KeptGroups(Operator):
     def create(self, sink: Sink, progress: Progress) -> Progress:
         groups = stages.kept_groups(self.plan, stages.partials(self.plan, self.tables.delta))
         self.store.execute(f"{self.tables.create(self.tables.state)} AS {groups} LIMIT 0")
+        for number, item in enumerate(self._distincts):
+            shape = stages.seen_shape(self.plan, self.tables.delta, item)
+            self.store.execute(f"{self.tables.create(self.tables.seen(number))} AS {shape} LIMIT 0")
         return progress
+
+    @property
+    def _distincts(self) -> tuple[Distinct, ...]:
+        assert self.plan.grouping is not None
+        return self.plan.grouping.distincts
 
     def create_scratch(self) -> None:
         store, tables = self.store, self.tables
@@ -196,6 +209,10 @@ class KeptGroups(Operator):
         # the statements of every epoch are kept: writing them takes as long as some of them run
         self._merge_sql: dict[tuple[bool, bool], str] = {}
         self._touched_sql: dict[bool, str] = {}
+        self._seen_sql = [
+            stages.seen(self.plan, tables.delta, item, tables.seen(number))
+            for number, item in enumerate(self._distincts)
+        ]
         columns_kept = ", ".join(stages.kept_columns(self.plan))
         self._insert_sql = f"INSERT INTO {tables.state} SELECT {columns_kept} FROM {tables.merged}"
         self._delete_sql = (
@@ -212,11 +229,24 @@ class KeptGroups(Operator):
     def merge(self, progress: Progress, sink: Sink) -> Progress:
         """Merge the delta into the kept groups, and emit what changed."""
         store, size = self.store, progress.state_rows
+        if self.delta.batch.num_rows:
+            progress = self._look_for_new(progress)
         merged = self._merge_by_arrow(size, sink) if self._by_arrow else self._merge_in_table(size, sink)
         gone = self._delete(merged.column("__row").drop_null(), size)
         came = store.run(self._insert_sql)
         sink.change(merged)
         return replace(progress, state_rows=size + came - gone)
+
+    def _look_for_new(self, progress: Progress) -> Progress:
+        """Tell which of the delta's rows bring a group a value that it has not had, and keep these values."""
+        added = 0
+        for item, sql in zip(self._distincts, self._seen_sql, strict=True):
+            rows = np.asarray(self.store.rows(sql, size=progress.seen_rows).column("q"))
+            added += len(rows)
+            batch = self.delta.batch
+            new = pa.array(np.isin(np.asarray(batch.column("__seq")), rows))
+            self.delta.batch = batch.set_column(batch.schema.get_field_index(item.column), item.column, new)
+        return replace(progress, seen_rows=progress.seen_rows + added) if added else progress
 
     def _delete(self, rows: pa.ChunkedArray, size: int) -> int:
         """Delete kept rows, whose numbers are given; give how many."""
