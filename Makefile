@@ -64,8 +64,8 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("streamsql needs Python 3.11 or newer, not " + sys.version)'
 	@$(PYTHON) -m venv $(VENV)
 
-# One stamp an extra: what is installed already is not looked at again.
+# One stamp an extra: what is installed already is not looked at again. Modules are compiled when they are first imported: most never are.
 $(VENV)/.installed-%: pyproject.toml requirements.lock streamsql/__init__.py | $(BIN)/python
 	@echo "installing streamsql[$*] into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[$*]'
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint requirements.lock --editable '.[$*]'
 	@touch $@

@@ -138,7 +138,8 @@ class SharedReader(threading.Thread):
     def _note(self, relations: Relations, *, error: str | None = None, retrying: bool = False) -> None:
         """Show how sources are doing."""
         engine = self._engine
-        for relation in relations.values():
+        for number, given in relations.items():
+            relation = self._begun.get(number, given)
             at = self._at(relation)
             if (at.error, at.retrying) != (error, retrying):
                 noted = engine.call(

@@ -50,11 +50,14 @@ def test_transactions_over_two_tables_are_seen_whole(tmp_path: Path, other_datab
         until(lambda: session.execute(TOTAL).fetchone() == (whole,))
         session.execute(f"CREATE MATERIALIZED VIEW total AS {VIEW} EMIT UPDATE".encode())
         caught_up(session, other_database)
+        session.execute("DECLARE totals CURSOR WITH HOLD FOR SUBSCRIBE total")
         before = other_database.rows("SELECT sum(amount) FROM left_side")
         with psycopg.connect(server.dsn, autocommit=True) as watching, transfers(other_database, 1):
             assert_whole(watching, whole, 20, "SELECT amount FROM total")
         until(lambda: all(same(session, other_database, name) for name in NAMES))
         assert other_database.rows("SELECT sum(amount) FROM left_side") != before
+        assert {amount for _, _, amount in session.execute("FETCH ALL FROM totals").fetchall()} == {whole}
+        session.execute("CLOSE totals")
         assert slots(other_database) == ["shop"]
         assert published(other_database) == sorted(NAMES)
         assert len(other_database.rows("SELECT 1 FROM pg_stat_replication WHERE application_name = 'streamsql'")) == 1
@@ -203,8 +206,10 @@ def test_a_table_that_fails_does_not_stop_the_others(tmp_path: Path, other_datab
         assert session.execute("SELECT count(*) FROM fourth WHERE id > 90").fetchone() == (0,)
         session.execute("ALTER TABLE fourth RESUME SKIP")
         until(lambda: session.execute("SELECT id, more FROM fourth WHERE id > 90").fetchall() == [(92, 2)])
-        # a row that is refused here: the transactions of the others stay whole
+        # a row that does not fit here: the transactions of the others stay whole
         whole = (session.execute(TOTAL).fetchone() or (0,))[0]
+        session.execute(f"CREATE MATERIALIZED VIEW total AS {VIEW} EMIT UPDATE".encode())
+        session.execute("DECLARE totals CURSOR WITH HOLD FOR SUBSCRIBE total")
         with transfers(other_database, 9):
             other_database.execute(
                 "BEGIN; UPDATE left_side SET amount = amount - 7 WHERE id = 3; INSERT INTO fourth VALUES (93, 3); "
@@ -214,11 +219,24 @@ def test_a_table_that_fails_does_not_stop_the_others(tmp_path: Path, other_datab
                 assert_whole(session, whole, 1)
             assert_whole(session, whole, 10)
         until(lambda: all(same(session, other_database, name) for name in NAMES))
+        assert {amount for _, _, amount in session.execute("FETCH ALL FROM totals").fetchall()} == {whole}
         assert session.execute("SELECT id, more FROM fourth WHERE id > 90").fetchall() == [(92, 2)]
         session.execute("DROP TABLE fourth")
         other_database.execute("DELETE FROM fourth WHERE more IS NULL OR id = 91")
         captured(session, other_database, "fourth", columns)
         caught_up(session, other_database, ["fourth"])
+        # a write that is refused for one of its tables
+        session.execute("CREATE MATERIALIZED VIEW added AS SELECT id FROM fourth EMIT APPEND")
+        other_database.execute(
+            "BEGIN; UPDATE left_side SET amount = amount - 5 WHERE id = 3; UPDATE fourth SET amount = 5 WHERE id = 5; "
+            "UPDATE right_side SET amount = amount + 5 WHERE id = 3; COMMIT"
+        )
+        until(lambda: "cannot be changed while a query in append mode reads it" in status(session, "fourth"))
+        until(lambda: all(same(session, other_database, name) for name in NAMES))
+        assert {amount for _, _, amount in session.execute("FETCH ALL FROM totals").fetchall()} <= {whole}
+        session.execute("DROP MATERIALIZED VIEW added")
+        session.execute("ALTER TABLE fourth RESUME")
+        until(lambda: same(session, other_database, "fourth"))
         # a column that is gone
         other_database.execute("ALTER TABLE fourth DROP more; INSERT INTO fourth VALUES (94, 4)")
         until(lambda: 'column "more" of "public.fourth" is gone' in status(session, "fourth"))
@@ -386,4 +404,26 @@ def test_a_table_that_is_far_behind_reads_all_of_the_log(tmp_path: Path, other_d
         until(lambda: session.execute("SELECT count(*) > 300000 FROM right_side").fetchone() == (True,), 60)
         session.execute("ALTER TABLE left_side RESUME")
         until(lambda: same(session, other_database, "left_side"), 60)
+        caught_up(session, other_database)
+
+
+def test_a_slot_that_is_gone_stops_all_until_they_begin_anew(tmp_path: Path, other_database: OtherDatabase):
+    made(other_database, ["third"])
+    with sharing(tmp_path, other_database) as (_, session):
+        session.execute("ALTER TABLE left_side PAUSE")
+        session.execute("ALTER TABLE right_side PAUSE")
+        walsenders = "SELECT 1 FROM pg_replication_slots WHERE active AND slot_name = 'shop'"
+        until(lambda: not other_database.rows(walsenders))
+        other_database.execute("SELECT pg_drop_replication_slot('shop'); UPDATE left_side SET amount = 1")
+        for name in NAMES:
+            session.execute(f"ALTER TABLE {name} RESUME".encode())
+        gone = 'stopped: the replication slot "shop" of the origin is gone'
+        until(lambda: [status(session, name) for name in NAMES] == [gone, gone])
+        captured(session, other_database, "third")  # it would hide that the others have a gap
+        until(lambda: status(session, "third") == gone)
+        for name in (*NAMES, "third"):
+            session.execute(f"DROP TABLE {name}".encode())
+        until(lambda: not other_database.rows("SELECT 1 FROM pg_publication"))
+        for name in NAMES:
+            captured(session, other_database, name)
         caught_up(session, other_database)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import lark
@@ -21,7 +22,6 @@ from streamsql.sql.statements import Query
 
 LIMITS = Limits()
 GRAMMAR = Path(__file__).parents[2] / "grammar" / "streamsql.lark"
-LARK = lark.Lark.open(str(GRAMMAR), parser="earley", maybe_placeholders=False)
 
 # words that mean something where a name may stand too: a person would quote them, and so does `taken`
 TAKEN = RESERVED | {"stream", "interval", "row", "values", "session", "time", "date", "if", "local", "public"}
@@ -44,6 +44,12 @@ TERMINALS: dict[str, st.SearchStrategy[str]] = {
 }
 
 
+@functools.cache
+def grammar() -> lark.Lark:
+    """Give the grammar with its parser: ten seconds, which not every process that looks for tests should spend."""
+    return lark.Lark.open(str(GRAMMAR), parser="earley", maybe_placeholders=False)
+
+
 def drawn(terminal: TerminalDef) -> st.SearchStrategy[str]:
     """Draw a terminal between blanks: Hypothesis puts none of its own between words."""
     if isinstance(terminal.pattern, PatternStr):
@@ -55,11 +61,12 @@ def drawn(terminal: TerminalDef) -> st.SearchStrategy[str]:
     return TERMINALS[terminal.name.rpartition("__")[2]].map(" {} ".format)
 
 
-STATEMENTS = from_lark(LARK, explicit={terminal.name: drawn(terminal) for terminal in LARK.terminals})
+def statements() -> st.SearchStrategy[str]:
+    return from_lark(grammar(), explicit={terminal.name: drawn(terminal) for terminal in grammar().terminals})
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-@given(text=STATEMENTS)
+@given(text=st.deferred(statements))
 def test_a_statement_of_the_grammar_parses_renders_and_parses_to_the_same(text: str) -> None:
     try:
         (statement,) = parse(text, LIMITS)
@@ -73,9 +80,9 @@ def test_a_statement_of_the_grammar_parses_renders_and_parses_to_the_same(text: 
         assert duckdb_sql(statement.tree)
 
 
-@pytest.mark.parametrize("rule", sorted({rule.origin.name for rule in LARK.rules if rule.origin.name == "statement"}))
-def test_every_statement_of_the_grammar_can_be_reached(rule: str) -> None:
-    reached = {symbol.name for found in LARK.rules if found.origin.name == rule for symbol in found.expansion}
+def test_every_statement_of_the_grammar_can_be_reached() -> None:
+    rules = [rule for rule in grammar().rules if rule.origin.name == "statement"]
+    reached = {symbol.name for rule in rules for symbol in rule.expansion}
     assert len(reached) == 50
 
 
@@ -83,7 +90,7 @@ def test_a_statement_outside_the_grammar_is_refused() -> None:
     with pytest.raises(StreamSQLError):
         parse("CREATE STREAM s", LIMITS)
     with pytest.raises(lark.exceptions.LarkError):
-        LARK.parse("CREATE STREAM s")
+        grammar().parse("CREATE STREAM s")
 
 
 @pytest.mark.parametrize(
@@ -97,4 +104,4 @@ def test_a_statement_outside_the_grammar_is_refused() -> None:
     ],
 )
 def test_the_grammar_reads_what_the_documentation_shows(text: str) -> None:
-    assert LARK.parse(text).data == "start"
+    assert grammar().parse(text).data == "start"

@@ -265,7 +265,7 @@ class Capture(OriginThread[Captured]):
         read = [str(p) for p in others if p is not None and p != SNAPSHOT]
         there = origin.has_slot(sql, target.slot)
         if not there and read:
-            raise origin.slot_is_gone(target.slot, min(read))
+            raise origin.slot_is_gone(target.slot, min(read), shared=True)
         if there and not self._begun.is_set() and all(p is None for p in others):
             raise origin.slot_is_there(target.slot)
         self._note_beginning()

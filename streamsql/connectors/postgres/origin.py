@@ -21,7 +21,11 @@ from streamsql.connectors.postgres.pgoutput import Place, lsn_text, read_place
 
 VERSION_MIN = 120_000
 _DROP_TRIES = 100
-_LOCK_MS = 3_000
+_LOCK_MS = 1_000
+_BEGIN_ANEW = "drop this relation and create it again: it begins with the rows that the origin has then"
+_BEGIN_ALL_ANEW = (
+    "drop all tables that share it, and create them again: they begin with the rows that the origin has then"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,11 +170,14 @@ def leave_publication(sql: Connection, name: str, table: str) -> None:
         sql.query(f"ALTER PUBLICATION {quoted(name)} DROP TABLE {quoted(schema)}.{quoted(bare)}")
 
 
-def check_slot(sql: Connection, slot: str, place: Place) -> None:
-    """Check that a slot has all changes from a place on. Raises Unavailable while another process uses it."""
+def check_slot(sql: Connection, slot: str, place: Place, *, shared: bool = False) -> None:
+    """Check that a slot, which may be a `shared` one, has all changes from a place on.
+
+    Raises Unavailable while another process uses it.
+    """
     state = _slot(sql, slot)
     if state is None:
-        raise slot_is_gone(slot, str(place))
+        raise slot_is_gone(slot, str(place), shared=shared)
     active, status, confirmed = state
     if active is not None:
         raise _in_use(slot, active)
@@ -178,23 +185,25 @@ def check_slot(sql: Connection, slot: str, place: Place) -> None:
         raise NotInPrerequisiteState(
             f'the origin has removed the log that the replication slot "{slot}" needs',
             detail="it exceeded max_slot_wal_keep_size",
-            hint="drop this relation and create it again: it begins with the rows that the origin has then",
+            hint=_BEGIN_ALL_ANEW if shared else _BEGIN_ANEW,
         )
     have = read_place(confirmed or "")
     if have is not None and have.lsn > place.lsn:
         raise NotInPrerequisiteState(
             f'the replication slot "{slot}" of the origin has gone on without us',
             detail=f"it is at {confirmed}, and what was read from it ends at {place}",
-            hint="a slot is for one reader: give each relation its own by the option slot",
+            hint=f"a slot is for one reader: {_BEGIN_ALL_ANEW}"
+            if shared
+            else "a slot is for one reader: give each relation its own by the option slot",
         )
 
 
-def slot_is_gone(slot: str, place: str) -> NotInPrerequisiteState:
+def slot_is_gone(slot: str, place: str, *, shared: bool) -> NotInPrerequisiteState:
     """Make the error for a slot that was there, and has been read up to a place."""
     return NotInPrerequisiteState(
         f'the replication slot "{slot}" of the origin is gone',
         detail=f"changes after {place} cannot be read any more",
-        hint="drop this relation and create it again: it begins with the rows that the origin has then",
+        hint=_BEGIN_ALL_ANEW if shared else _BEGIN_ANEW,
     )
 
 

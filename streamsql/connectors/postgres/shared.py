@@ -123,11 +123,11 @@ class SharedCapture(OriginThread[Stretch]):
         """Check the slot, once the walsender of a stream that was closed just now has ended."""
         for _ in range(_FREE_TRIES):
             try:
-                origin.check_slot(sql, self._slot, start)
+                origin.check_slot(sql, self._slot, start, shared=True)
                 return
             except Unavailable:
                 self._wait(_FREE_SECONDS)
-        origin.check_slot(sql, self._slot, start)
+        origin.check_slot(sql, self._slot, start, shared=True)
 
     def _stream(self, connection: Connection) -> None:
         said, said_at = 0, 0.0
