@@ -137,7 +137,7 @@ class Stream(Relation):
     """A stream. `retention_us` None keeps rows for ever, 0 keeps none; `idle_timeout_us` None never moves time on.
 
     `connector` are the options of what its rows are read from, as they were given; none where clients send them. It `fails`
-    where a record that cannot be read stops it.
+    where a record that cannot be read stops it. Such records are put into the stream `rejected_into` as well, if there is one.
     """
 
     watermark: Watermark | None = None
@@ -145,6 +145,7 @@ class Stream(Relation):
     idle_timeout_us: int | None = None
     connector: Mapping[str, str] = field(default_factory=dict)
     fails: bool = False
+    rejected_into: str = ""
 
     @property
     def is_read(self) -> bool:
@@ -163,6 +164,7 @@ class Table(Relation):
     connector: Mapping[str, str] = field(default_factory=dict)
     fails: bool = False
     key_name: str = ""
+    rejected_into: str = ""
 
     @property
     def uniques(self) -> tuple[Unique, ...]:

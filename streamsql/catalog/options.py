@@ -3,6 +3,7 @@
 connector      what reads the rows; all options that are not named here are its own (`connectors`)
 retention      how long rows are kept, by arrival: a duration, 'forever', or '0' for none. Default 7 days
 on_error       'skip' sets records that cannot be read aside (the default), 'fail' stops the stream at the first one
+rejected_into  the stream that records which cannot be read are put into as well. Default: none
 idle_timeout   after that long without a row, time moves the watermark on. Default: never
 """
 
@@ -20,7 +21,10 @@ from streamsql.sql.statements import CreateStream, CreateTable
 RETENTION_DEFAULT_US = 7 * 86_400 * 1_000_000
 
 # options of connectors, so that an error can say what is missing
-_CONNECTOR_OPTIONS = {"format", "topic", "backfill", "path", "url", "on_error", "table", "events", "seed"}
+_CONNECTOR_OPTIONS = {
+    "format", "topic", "backfill", "path", "url", "on_error", "rejected_into", "table", "events", "seed",
+}  # fmt: skip
+_OF_CONNECTORS = frozenset({"on_error", "rejected_into"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,7 @@ class StreamOptions:
     retention_us: int | None = RETENTION_DEFAULT_US
     idle_timeout_us: int | None = None
     fails: bool = False
+    rejected_into: str = ""
     connector: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -53,9 +58,10 @@ def _fails(text: str) -> bool:
 
 
 # name -> the field of StreamOptions, and how its text is read
-_OPTIONS: dict[str, tuple[str, Callable[[str], int | bool | None]]] = {
+_OPTIONS: dict[str, tuple[str, Callable[[str], int | bool | str | None]]] = {
     "idle_timeout": ("idle_timeout_us", _idle_timeout),
     "on_error": ("fails", _fails),
+    "rejected_into": ("rejected_into", str),
     "retention": ("retention_us", _retention),
 }
 
@@ -76,7 +82,7 @@ def stream_options(statement: CreateStream | CreateTable) -> StreamOptions:
         if known is None and "connector" in statement.options:
             connector[name] = text
             continue
-        if known is None or (name == "on_error" and "connector" not in statement.options):
+        if known is None or (name in _OF_CONNECTORS and "connector" not in statement.options):
             raise _unknown(name, position)
         try:
             values[known[0]] = known[1](text)

@@ -69,7 +69,7 @@ LOOKUPS: dict[str, LookupConnector] = {
 }
 
 # Options of the stream itself (`catalog.options`), and of any sink.
-_STREAM_OPTIONS = frozenset({"connector", "idle_timeout", "on_error", "retention"})
+_STREAM_OPTIONS = frozenset({"connector", "idle_timeout", "on_error", "rejected_into", "retention"})
 _SINK_OPTIONS = frozenset({"connector", "key", "snapshot"})
 
 
@@ -196,11 +196,12 @@ def _looked_up(statement: S, connector: LookupConnector) -> S:
                 position=column.position + 1,
             )
     stream_options(statement)
-    if "on_error" in statement.options:
-        raise InvalidParameterValue(
-            'the option "on_error" is for what is read: a row that cannot be read is asked for again',
-            position=statement.option_positions.get("on_error"),
-        )
+    for name in ("on_error", "rejected_into"):
+        if name in statement.options:
+            raise InvalidParameterValue(
+                f'the option "{name}" is for what is read: a row that cannot be read is asked for again',
+                position=statement.option_positions.get(name),
+            )
     given = given_of(statement.options, statement.option_positions, table=True)
     connector.check(given, statement.columns, statement.primary_key)
     return dataclasses.replace(statement, text=render(dataclasses.replace(statement, if_not_exists=False)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
@@ -22,7 +22,7 @@ import pyarrow as pa
 from streamsql.base.errors import BadRecord, DiskFull, StreamSQLError, Unavailable
 from streamsql.catalog.objects import Stream, Table
 from streamsql.connectors.source import Batch
-from streamsql.engine import ingest, outbox
+from streamsql.engine import dead_letters, ingest, outbox
 from streamsql.engine.epoch import Engine
 from streamsql.engine.kept_values import Kept
 from streamsql.engine.positions import Move, Position
@@ -96,7 +96,7 @@ class Ahead(Generic[T]):
         """Tell how long to rest from now on; not more than 0 for not at all."""
         return self._rest_until - time.monotonic()
 
-    def has_to_wait(self, names: Iterable[str]) -> bool:
+    def has_to_wait(self, names: Sequence[str]) -> bool:
         """Tell whether nothing more may be submitted for these relations now; what changes it wakes the reader."""
         engine = self._engine
         small = 2 * self._rows < self.writes * engine.limits.source_batch_rows_max
@@ -106,14 +106,21 @@ class Ahead(Generic[T]):
         if engine.queue.full:
             engine.queue.when_room(self._woken.set)
             return True
-        return outbox.full_for(engine.catalog, engine.sinks, engine.limits, list(names)) is not None
+        into = (getattr(engine.catalog.get(name), "rejected_into", "") for name in names)
+        fed = [*names, *filter(None, into)]
+        return outbox.full_for(engine.catalog, engine.sinks, engine.limits, fed) is not None
 
 
 class Part:
     """Batches of one relation, as one write takes them in."""
 
     def __init__(
-        self, relation: Stream | Table, batches: list[Batch], schema: pa.Schema, cursor: duckdb.DuckDBPyConnection
+        self,
+        engine: Engine,
+        relation: Stream | Table,
+        batches: list[Batch],
+        schema: pa.Schema,
+        cursor: duckdb.DuckDBPyConnection,
     ) -> None:
         self.relation = relation
         self._batches = batches
@@ -122,6 +129,8 @@ class Part:
             self._weights = np.concatenate([_weights(b) for b in batches])
         self._kept = _kept(batches)
         self.rows = self._conformed(schema, cursor)
+        rejected = [(b.partition, b.rejected) for b in batches]
+        self._dead = list(dead_letters.rows_of(relation, rejected, engine.catalog, engine.clock.now_us(), cursor))
 
     def _conformed(self, schema: pa.Schema, cursor: duckdb.DuckDBPyConnection) -> pa.Table:
         relation, first = self.relation, self._batches[0]
@@ -145,6 +154,12 @@ class Part:
             )
             positions[batch.partition] = batch.position
         return tuple(moves)
+
+    @property
+    def streamed(self) -> list[tuple[str, pa.Table]]:
+        """Give the rows that streams get: the relation, if it is one, and the one that gets what cannot be read."""
+        own = [(self.relation.name, self.rows)] if isinstance(self.relation, Stream) else []
+        return own + self._dead
 
     @property
     def receipts(self) -> tuple[Receipt, ...]:

@@ -43,6 +43,7 @@ Of any stream:
 | `retention` | how long rows are kept for ad-hoc SQL and new views: a duration, `'forever'`, or `'0'` for none. Default `7 days` |
 | `idle_timeout` | after that long without rows, time moves the watermark on; a partition without rows holds it back no more |
 | `on_error` | `skip` (default) sets a record that cannot be read aside, in `streamsql.rejected_rows`; `fail` stops the stream at it, until `ALTER STREAM name RESUME` (read it again) or `RESUME SKIP` (go past it) |
+| `rejected_into` | a stream that gets what cannot be read as well, all of it, and exactly once; it has some of the columns `stream text`, `partition text`, `position bigint`, `reason text`, `bytes bytea` (4 kB at the most), `rejected_at timestamptz` |
 
 Of any sink:
 

@@ -273,7 +273,7 @@ class Reader(threading.Thread):
                         return True
                     self._wait(None if due is None else (due - now) / 1e6)
                     continue
-                self._submit(batches, Part(self._stream, batches, schema, cursor))
+                self._submit(batches, Part(engine, self._stream, batches, schema, cursor))
             return False
         finally:
             source.close()
@@ -341,9 +341,7 @@ class Reader(threading.Thread):
 
     def _submit(self, batches: list[Batch], part: Part) -> None:
         """Submit batches as one write."""
-        write = Write([], moves=part.moves(self._positions), receipts=part.receipts, keyed=part.keyed)
-        if isinstance(self._stream, Stream):
-            write.rows.append((self._stream.name, part.rows))
+        write = Write(part.streamed, moves=part.moves(self._positions), receipts=part.receipts, keyed=part.keyed)
         reached = {batch.partition: batch.position for batch in batches}
         self._ahead.submit(write, part.rows.num_rows, reached, rests=self._held is None)
 

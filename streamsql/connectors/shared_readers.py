@@ -236,7 +236,7 @@ class SharedReader(threading.Thread):
                 failures[number] = bad_record(relation, batch)
                 continue
             try:
-                part = Part(relation, [batch], schemas[number], cursor)
+                part = Part(self._engine, relation, [batch], schemas[number], cursor)
             except StreamSQLError as failure:
                 failures[number] = failure
                 continue
@@ -306,14 +306,12 @@ class SharedReader(threading.Thread):
 
 def _write(parts: Parts) -> Write:
     """Make one write of the parts, each of which goes on from its positions."""
-    write = Write(
-        [],
+    return Write(
+        [row for part, _ in parts.values() for row in part.streamed],
         moves=tuple(move for part, before in parts.values() for move in part.moves(dict(before))),
         receipts=tuple(receipt for part, _ in parts.values() for receipt in part.receipts),
         keyed=tuple(change for part, _ in parts.values() for change in part.keyed),
     )
-    write.rows.extend((p.relation.name, p.rows) for p, _ in parts.values() if isinstance(p.relation, Stream))
-    return write
 
 
 def _each(relations: Relations) -> list[str]:

@@ -35,7 +35,17 @@ from streamsql.catalog.objects import (
     literal,
     quoted,
 )
-from streamsql.engine import dropped, finished, foreign_keys, kept_indexes, left_behind, outbox, recovery, sequences
+from streamsql.engine import (
+    dead_letters,
+    dropped,
+    finished,
+    foreign_keys,
+    kept_indexes,
+    left_behind,
+    outbox,
+    recovery,
+    sequences,
+)
 from streamsql.engine.access import save_access
 from streamsql.engine.constraints import with_checks
 from streamsql.engine.epoch import Engine
@@ -64,6 +74,8 @@ def create_relation(engine: Engine, statement: CreateStream | CreateTable, owner
             hint="a materialized view can leave rows out",
         )
     made = with_checks(made, engine.limits, statement, engine.describe)
+    if made.rejected_into:
+        dead_letters.check_target(engine.catalog, made, statement.option_positions.get("rejected_into"))
     if isinstance(made, Table):
         foreign_keys.check_new(engine.catalog, made)
     with engine.store.transaction():
@@ -196,6 +208,14 @@ def drop_objects(engine: Engine, given: list[CatalogObject], *, cascade: bool) -
                 f"cannot drop {kind} {item.shown} because other objects depend on it",
                 detail="\n".join(f"{other} depends on {kind} {item.shown}" for other in depending),
                 hint="use DROP ... CASCADE to drop the dependent objects too",
+            )
+        users = [o for o in dead_letters.users_of(engine.catalog, item.name) if o.name not in known]
+        if users:
+            user = f"{KIND_OF[type(users[0])].value.lower()} {users[0].shown}"
+            raise DependentObjectsExist(
+                f"cannot drop {kind} {item.shown} because other objects depend on it",
+                detail=f"{user} puts records that cannot be read into it",
+                hint=f"drop {user} first: CASCADE does not",
             )
         gone += views
     if gone:

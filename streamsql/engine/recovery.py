@@ -387,7 +387,7 @@ def relation_of(statement: CreateStream | CreateTable, object_id: int, text: str
     if isinstance(statement, CreateTable):
         return Table(
             object_id, statement.name, statement.columns, text, statement.primary_key, options.connector, options.fails,
-            statement.key_name, constraints=statement.constraints, names=statement.names, **place,
+            statement.key_name, options.rejected_into, constraints=statement.constraints, names=statement.names, **place,
         )  # fmt: skip
     return Stream(
         object_id,
@@ -399,6 +399,7 @@ def relation_of(statement: CreateStream | CreateTable, object_id: int, text: str
         options.idle_timeout_us,
         options.connector,
         options.fails,
+        options.rejected_into,
         constraints=statement.constraints,
         names=statement.names,
         **place,

@@ -22,7 +22,8 @@ from streamsql.engine.table_changes import KeyedChange, TableChange
 class Write:
     """Rows and changes acknowledged together: all of them are committed in one epoch. `done` gives the epoch's number.
 
-    `keyed` is what a connector tells of tables, each of them once; a write with it has nothing else but moves and receipts.
+    `keyed` is what a connector tells of tables, each of them once; a write with it has beside moves and receipts
+    no more than rows of streams that get what cannot be read.
     """
 
     rows: list[tuple[str, pa.Table]]

@@ -12,7 +12,7 @@ import duckdb
 
 from streamsql.base.errors import FeatureNotSupported, StreamSQLError, UndefinedParameter
 from streamsql.catalog.objects import PUBLIC_SCHEMA, Catalog, OutputColumn, PlainView, Stream, Table, View
-from streamsql.catalog.rights import require_connector, require_create, require_owner
+from streamsql.catalog.rights import require, require_connector, require_create, require_owner
 from streamsql.connectors import resolved
 from streamsql.connectors.inferring import inferred
 from streamsql.connectors.source import Surroundings
@@ -106,6 +106,9 @@ async def create_relation(context: Context, statement: CreateStream | CreateTabl
 
     def create() -> Stream | Table | None:
         require_create(engine.catalog, role, parted(statement.name)[0] or PUBLIC_SCHEMA)
+        into = engine.catalog.called(statement.options.get("rejected_into", ""))
+        if into is not None:
+            require(engine.catalog, role, into, "INSERT")
         return definitions.create_relation(engine, statement, role)
 
     return await context.on_engine(create)
