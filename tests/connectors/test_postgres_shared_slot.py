@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -427,3 +428,49 @@ def test_a_slot_that_is_gone_stops_all_until_they_begin_anew(tmp_path: Path, oth
         for name in NAMES:
             captured(session, other_database, name)
         caught_up(session, other_database)
+
+
+def more_comes_in(session: Session, name: str) -> None:
+    """Wait until rows of a table come in."""
+    rows = f"SELECT rows_in FROM streamsql.sources WHERE name = '{name}'".encode()
+    before = session.execute(rows).fetchone()
+    until(lambda: session.execute(rows).fetchone() != before, 30)
+
+
+def test_tables_come_go_pause_and_are_cut_off_in_any_order(tmp_path: Path, other_database: OtherDatabase):
+    names = (*NAMES, "third", "fourth")
+    made(other_database, names[2:])
+    chance, there, paused = random.Random(31), set(NAMES), set[str]()
+    with sharing(tmp_path, other_database, arguments=["--limit", "source_batch_rows_max=50"]) as (server, session):
+        with transfers(other_database, 32, names):
+            for number in range(40):
+                name, kind = chance.choice(names), chance.choice(["member", "member", "pace", "pace", "cut"])
+                if number % 15 == 14:
+                    session.close()
+                    server.stop()
+                    server.start()
+                    session = psycopg.connect(server.dsn, autocommit=True)
+                elif kind == "cut":
+                    other_database.end_connections("walsender")
+                elif kind == "member" and name not in there:
+                    captured(session, other_database, name)
+                    there.add(name)
+                elif kind == "member":
+                    session.execute(f"DROP TABLE {name}".encode())
+                    there.discard(name)
+                    paused.discard(name)
+                elif name in there:
+                    session.execute(f"ALTER TABLE {name} {'RESUME' if name in paused else 'PAUSE'}".encode())
+                    paused ^= {name}
+                if there - paused:
+                    more_comes_in(session, chance.choice(sorted(there - paused)))
+        for name in paused:
+            session.execute(f"ALTER TABLE {name} RESUME".encode())
+        for name in set(names) - there:
+            captured(session, other_database, name)
+        until(lambda: all(same(session, other_database, name) for name in names), 60)
+        caught_up(session, other_database, names)
+        for name in names:
+            session.execute(f"DROP TABLE {name}".encode())
+        until(lambda: not slots(other_database) and not other_database.rows("SELECT 1 FROM pg_publication"), 30)
+        session.close()
