@@ -37,6 +37,9 @@ log = structlog.get_logger()
 # are some so often: each time costs it a transaction.
 NOTE_REST_SECONDS = 0.25
 NOTE_SECONDS_MAX = 1.0
+# A server that stops waits so long for what is being delivered. Another side that answers nothing may hold a delivery for much
+# longer (Kafka's client for a minute); what becomes of it then is asked at the next start, as after a crash.
+STOP_SECONDS_MAX = 5.0
 
 
 def note_due(first: float, last: float) -> float:
@@ -63,14 +66,17 @@ class Deliverers:
         self._follow()
 
     def stop(self) -> None:
-        """End all deliverers after what they are doing."""
+        """End all deliverers after what they are doing, if that does not take too long."""
         with self._lock:
             self._stopped = True
             deliverers = list(self._deliverers.values())
         for deliverer in deliverers:
             deliverer.stop()
+        until = time.monotonic() + STOP_SECONDS_MAX
         for deliverer in deliverers:
-            deliverer.join()
+            deliverer.join(max(until - time.monotonic(), 0))
+            if deliverer.is_alive():
+                log.warning("a delivery was left behind", sink=deliverer.sink_name)
 
     def _wake(self) -> None:
         for deliverer in list(self._deliverers.values()):
@@ -124,6 +130,10 @@ class Deliverer(threading.Thread):
             engine.limits.record_bytes_max,
             allowed_urls,
         )
+
+    @property
+    def sink_name(self) -> str:
+        return self._sink.name
 
     def wake(self) -> None:
         self._woken.set()

@@ -151,6 +151,8 @@ def _read_secret(reference: SecretReference, option: Option, surroundings: Surro
     try:
         return option.read(value)
     except StreamSQLError:
+        if option.secret:
+            raise  # it is read as one, and shows nothing of it
         # what is wrong with it would show it
         raise InvalidParameterValue(f"it cannot be what {reference} holds", hint=f"it is {option.says}") from None
 

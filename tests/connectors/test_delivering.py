@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -22,6 +23,7 @@ from streamsql.base.errors import (
 )
 from streamsql.base.limits import Limits
 from streamsql.connectors import SINKS
+from streamsql.connectors import delivering as delivering_module
 from streamsql.connectors.delivering import Deliverers, note_due
 from streamsql.connectors.outboxes import Outgoing
 from streamsql.connectors.sink import Delivery
@@ -175,6 +177,35 @@ def test_what_is_unavailable_is_tried_until_it_is_there(side: OtherSide):
         until(lambda: database.query(STATUS) == [("retrying: nobody listens on port 1",)])
         until(lambda: side.values == [("a", 1)])
         until(lambda: database.query(STATUS) == [("delivering",)])
+
+
+def test_a_server_that_stops_does_not_wait_for_another_side_that_answers_nothing(
+    side: OtherSide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(delivering_module, "STOP_SECONDS_MAX", 0.1)
+    held, released, ended = Event(), Event(), Event()
+
+    def hold(delivery: Delivery) -> None:
+        held.set()
+        released.wait(30)
+        ended.set()
+        raise Unavailable("not now")
+
+    side.before = hold
+    with Database(tmp_path / "data") as database:
+        database.execute(STREAM)
+        database.execute(UPDATE)
+        database.execute(SINK)
+        insert(database, ("00:01", "a", 1))
+        with delivering(database):
+            assert held.wait(30)
+        assert not ended.is_set()
+        released.set()
+        until(lambda: not [t for t in threading.enumerate() if t.name == "sink o"])
+        side.before = lambda _: None
+        database.restart()
+        with delivering(database):
+            until(lambda: side.values == [("a", 1)])
 
 
 def test_a_sink_that_fails_stops_alone_and_goes_on_when_it_is_resumed(side: OtherSide):

@@ -247,7 +247,7 @@ def test_without_transactions_each_row_has_a_name_to_tell_repeats_by(broker):
 
 def test_a_broker_that_is_gone_for_a_while_gets_each_row_once(broker):
     broker.create("gone")
-    sink = opened(broker, "gone")
+    sink = opened(broker, "gone", **SHORT)  # it is waited for as long as a transaction may last
     sink.deliver(appended(1))
     broker.stop(at_once=True)
     with pytest.raises(Unavailable) as caught:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
+import sys
 import threading
 
 _PIECE = 4_096
@@ -13,7 +14,8 @@ _PIECE = 4_096
 class CuttingWire:
     """Listens on a port of this machine and passes bytes on to another port, both ways.
 
-    Until it is told to be `steady` each connection is cut after a number of bytes that chance decides: `bytes_max` at most.
+    Until it is told to be `steady` each connection is cut after a number of bytes that chance decides: `bytes_max` at most; of
+    every second one after so many of the server's answers alone, a tenth of that, so that what was done is not heard of.
     `cuts` counts them. Use it as a context manager.
     """
 
@@ -22,7 +24,7 @@ class CuttingWire:
         self._chance = random.Random(seed)
         self._server = socket.create_server(("127.0.0.1", port))
         self._sockets: set[socket.socket] = set()
-        self._steady = False
+        self._steady = self._answers = False
         self._lock = threading.Lock()
         self.port: int = self._server.getsockname()[1]
         self.cuts = 0
@@ -52,13 +54,15 @@ class CuttingWire:
                     client.close()
                     continue
                 with self._lock:
-                    left = [self._chance.randrange(self._bytes_max)]
+                    self._answers = not self._answers
+                    left = [self._chance.randrange(self._bytes_max // (10 if self._answers else 1))]
+                    asked = [sys.maxsize] if self._answers else left
                     self._sockets |= {client, server}
-                for pair in ((client, server), (server, client)):
-                    threading.Thread(target=self._pass_on, args=(*pair, left), daemon=True).start()
+                for way in ((client, server, asked), (server, client, left)):
+                    threading.Thread(target=self._pass_on, args=way, daemon=True).start()
 
     def _pass_on(self, from_: socket.socket, to: socket.socket, left: list[int]) -> None:
-        """Pass bytes on until there are no more, or it is cut; `left` are the bytes that this and the other way have."""
+        """Pass bytes on until there are no more, or it is cut; `left` are the bytes that it has, maybe with the other way."""
         with contextlib.suppress(OSError):
             while piece := from_.recv(_PIECE):
                 with self._lock:
