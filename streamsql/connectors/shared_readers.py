@@ -128,12 +128,23 @@ class SharedReader(threading.Thread):
             self._note(live, error=error.message, retrying=True)
             self._woken.wait(seconds)
         except StreamSQLError as error:
-            if not self._stopping:
+            if self._are_still(live):
                 log.error("source stopped", stream=_names(live), error=error.message)
                 self._note(live, error=error.message)
         except Exception as error:  # noqa: BLE001  # a connector's own fault must not pass unnoticed in a thread
-            log.error("source failed", stream=_names(live), error=repr(error))
-            self._note(live, error="an internal error; the server's log says more")
+            if self._are_still(live):
+                log.error("source failed", stream=_names(live), error=repr(error))
+                self._note(live, error="an internal error; the server's log says more")
+
+    def _are_still(self, live: Relations) -> bool:
+        """Tell whether the same relations are to be read, after what the engine is doing, such as dropping one of them.
+
+        Else what has gone wrong may be due to that, and would be told of the others.
+        """
+        if self._stopping:
+            return False
+        self._engine.call(lambda: None).result()
+        return self._live() == live
 
     def _note(self, relations: Relations, *, error: str | None = None, retrying: bool = False) -> None:
         """Show how sources are doing."""
@@ -156,7 +167,11 @@ class SharedReader(threading.Thread):
         engine = self._engine
         if not self._settle(live):
             return
-        self._positions = {number: positions_of(engine.streams, r) for number, r in live.items()}
+        streams = engine.streams
+        if not all(has_begun(streams, r) for r in live.values()):
+            self._are_still(live)  # one of them is being dropped
+            return
+        self._positions = {number: positions_of(streams, r) for number, r in live.items()}
         source = self._opened(live)
         cursor = engine.store.cursor()
         try:
