@@ -211,6 +211,7 @@ def _latency(broker: Broker, scale: float) -> list[Figure]:
     broker.create("sent", PARTITIONS)
     broker.create("arrived", 1)
     where = f"connector = 'kafka', brokers = '{broker.address}'"
+    _waits(broker, "sent", PARTITIONS, total // 2)  # the broker has just begun
     alone = _waits(broker, "sent", PARTITIONS, total // 2)
     with streamsql_server() as server, psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute(
@@ -220,6 +221,7 @@ def _latency(broker: Broker, scale: float) -> list[Figure]:
         connection.execute(f"CREATE SINK out FROM passed WITH ({where}, topic = 'arrived')")
         while connection.execute("SELECT count(*) FROM streamsql.sources WHERE positions <> '{}'").fetchone() != (1,):
             time.sleep(0.02)
+        _waits(broker, "arrived", 1, total // 2)
         waits = _waits(broker, "arrived", 1, total)
     missing_rows = total - total // 5 - len(waits)
     note = f"at {PACE_PER_SECOND} rows/s" + (f"; {missing_rows} rows did not arrive in time" if missing_rows else "")
@@ -239,7 +241,9 @@ def _waits(broker: Broker, topic: str, partitions: int, total: int) -> npt.NDArr
 
     consumer = Consumer({"bootstrap.servers": broker.address, "group.id": "l", "isolation.level": "read_committed",
                          "fetch.wait.max.ms": 10})  # fmt: skip
-    consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
+    places = [TopicPartition(topic, number) for number in range(partitions)]
+    ends = [consumer.get_watermark_offsets(place)[1] for place in places]
+    consumer.assign([TopicPartition(topic, number, end) for number, end in enumerate(ends)])
     sender = threading.Thread(target=_send_paced, args=(broker, total))
     sender.start()
     waits: list[int] = []

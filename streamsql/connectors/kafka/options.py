@@ -104,7 +104,7 @@ SOURCE_PROPERTIES = _properties({
 })  # fmt: skip
 SINK_PROPERTIES = _properties({
     **_BOTH,
-    "linger.ms": (integer(0, 900_000), "how long messages are gathered before they are sent; 5"),
+    "linger.ms": (integer(0, 900_000), "how long messages are gathered before they are sent; 1"),
     "batch.size": (integer(1, 1 << 30), "bytes of a batch of messages"),
     "batch.num.messages": (integer(1, 1_000_000), "messages of a batch"),
     "compression.type": (one_of("none", "gzip", "snappy", "lz4", "zstd"), "`none`, `gzip`, `snappy`, `lz4` or `zstd`"),

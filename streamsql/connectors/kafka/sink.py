@@ -92,7 +92,8 @@ class KafkaSink:
         from confluent_kafka import KafkaException, Producer
 
         config = {
-            "linger.ms": 5,
+            # all of a delivery is there at once, and somebody waits for it
+            "linger.ms": 1,
             "partitioner": "murmur2_random",
             "queue.buffering.max.messages": 1_000_000,
             # a broker refuses the first request of a transaction until it has ended the one before, a few milliseconds long
