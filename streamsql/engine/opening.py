@@ -45,7 +45,7 @@ def _groups(
             else:
                 statement = recovery.read_again(definition, limits, catalog)
                 name = statement.name
-                _, plan = recovery.view_of(statement, 0, statement.text, catalog, describe, limits)
+                _, plan = recovery.view_of(statement, 0, statement.text, catalog, describe, limits, as_lists=True)
             made_of.append(Slot(name, definition, Sharer(plan, types_of_keys(catalog, plan, describe))))
         group = SharedQuery(number, made_of, store, limits)
         for place, (view, _) in enumerate(slots):

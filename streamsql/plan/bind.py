@@ -7,6 +7,9 @@ parts, and what the SELECT list says over the groups.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 
 import sqlglot
@@ -51,7 +54,19 @@ from streamsql.sql.statements import EmitMode, Query
 Relation = Stream | Table | Derived
 
 _LISTING = (exp.Group, exp.GroupingSets, exp.Rollup, exp.Cube, exp.Tuple, exp.Paren)  # what holds entries of GROUP BY
+# distinct values are kept as lists in the state, as they were before they had tables of their own
+_AS_LISTS: ContextVar[bool] = ContextVar("distinct values as lists", default=False)
 CLOSING = "__closing"  # the key by which groups are closed where there is no window
+
+
+@contextlib.contextmanager
+def distincts_as_lists() -> Iterator[None]:
+    """Plan queries in the body as those whose state is there and has lists of distinct values."""
+    token = _AS_LISTS.set(True)
+    try:
+        yield
+    finally:
+        _AS_LISTS.reset(token)
 
 
 def bind(query: Query, catalog: Catalog, describe: Describe, limits: Limits) -> ContinuousPlan:
@@ -351,7 +366,8 @@ class Binder:
 def _keeps_distincts(mode: EmitMode, source: Relation, window: Window | None, groups: Groups) -> bool:
     """Tell whether each row counts for one group, which is changed in place: then distinct values can be kept apart from it."""
     tumbling = window is None or window.tumbling
-    return mode is not EmitMode.APPEND and isinstance(source, Stream) and tumbling and not groups.sets
+    changed_in_place = mode is not EmitMode.APPEND and isinstance(source, Stream) and tumbling
+    return changed_in_place and not groups.sets and not _AS_LISTS.get()
 
 
 def plain_distinct(tree: exp.Select) -> bool:
