@@ -96,7 +96,7 @@ class Ahead(Generic[T]):
         """Tell how long to rest from now on; not more than 0 for not at all."""
         return self._rest_until - time.monotonic()
 
-    def has_to_wait(self, names: Sequence[str]) -> bool:
+    def has_to_wait(self, relations: Sequence[Stream | Table]) -> bool:
         """Tell whether nothing more may be submitted for these relations now; what changes it wakes the reader."""
         engine = self._engine
         small = 2 * self._rows < self.writes * engine.limits.source_batch_rows_max
@@ -106,8 +106,7 @@ class Ahead(Generic[T]):
         if engine.queue.full:
             engine.queue.when_room(self._woken.set)
             return True
-        into = (getattr(engine.catalog.get(name), "rejected_into", "") for name in names)
-        fed = [*names, *filter(None, into)]
+        fed = [name for relation in relations for name in (relation.name, relation.rejected_into) if name]
         return outbox.full_for(engine.catalog, engine.sinks, engine.limits, fed) is not None
 
 

@@ -258,7 +258,7 @@ class Reader(threading.Thread):
             schema = ingest.arrow_schema(stream, cursor)
             while self._stream.columns == stream.columns and self._may_go_on(source):
                 self._woken.clear()
-                if self._ahead.has_to_wait([stream.name]):
+                if self._ahead.has_to_wait([stream]):
                     self._wait(None)
                     continue
                 if (rest := self._ahead.rest_seconds) > 0:

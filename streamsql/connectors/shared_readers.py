@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -153,10 +154,7 @@ class SharedReader(threading.Thread):
             relation = self._begun.get(number, given)
             at = self._at(relation)
             if (at.error, at.retrying) != (error, retrying):
-                noted = engine.call(
-                    lambda relation=relation: sources.note(engine, relation, error, retrying=retrying)  # type: ignore[misc]
-                )
-                noted.result()
+                engine.call(partial(sources.note, engine, relation, error, retrying=retrying)).result()
 
     def _fail(self, relation: Stream | Table, error: StreamSQLError) -> None:
         """Stop reading one relation, after all of what was submitted of it."""
@@ -178,7 +176,7 @@ class SharedReader(threading.Thread):
             schemas = {number: ingest.arrow_schema(r, cursor) for number, r in live.items()}
             while self._may_go_on(source, live):
                 self._woken.clear()
-                if self._ahead.has_to_wait(_each(live)):
+                if self._ahead.has_to_wait([*live.values()]):
                     self._wait(None)
                     continue
                 if (rest := self._ahead.rest_seconds) > 0:
@@ -329,9 +327,5 @@ def _write(parts: Parts) -> Write:
     )
 
 
-def _each(relations: Relations) -> list[str]:
-    return [relation.name for relation in relations.values()]
-
-
 def _names(relations: Relations) -> str:
-    return ", ".join(_each(relations))
+    return ", ".join(relation.name for relation in relations.values())

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from streamsql.base.errors import FeatureNotSupported, InvalidParameterValue, WrongObjectType
@@ -67,7 +68,7 @@ def rows_of(
     target = catalog.relation(made.rejected_into)
     records = pa.concat_tables([records for _, records in found])
     count = records.num_rows
-    partitions = [partition for partition, some in found for _ in range(some.num_rows)]
+    partitions = np.repeat([partition for partition, _ in found], [some.num_rows for _, some in found])
     given = {
         "stream": pa.array([made.bare] * count, pa.string()),
         "partition": pa.array(partitions, pa.string()),

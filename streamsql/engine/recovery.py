@@ -15,7 +15,6 @@ The tables of schema ``streamsql`` are DuckDB views over these, so they agree wi
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -60,10 +59,10 @@ from streamsql.engine.partitions import PartitionProgress
 from streamsql.engine.positions import StreamProgress
 from streamsql.engine.stalls import stalls
 from streamsql.engine.store import DataDirectoryError, Store
-from streamsql.plan.bind import distincts_as_lists
 from streamsql.plan.continuous import named_relations, plan_query
 from streamsql.plan.naming import Remembered, resolved
 from streamsql.plan.nodes import ContinuousPlan, Describe
+from streamsql.plan.stages import seen_name
 from streamsql.sql.flow_statements import CreateSink
 from streamsql.sql.names import Key, parted
 from streamsql.sql.parse import parse
@@ -289,7 +288,7 @@ def recover(store: Store, describe: Describe, limits: Limits) -> Recovered:
         statement = kept.statement
         if isinstance(statement, CreateMaterializedView):
             view, plan = view_of(statement, kept.id, statement.text, found.catalog, describe, limits)
-            if plan.grouping is not None and plan.grouping.distincts and not _has_table(store, f"{view.name}#seen0"):
+            if plan.distincts and not store.has_table(STATE_SCHEMA, seen_name(view.name, 0)):
                 view, plan = view_of(statement, kept.id, statement.text, found.catalog, describe, limits, as_lists=True)
             found.views[view.name] = (view, plan, views[view.name])
             made: CatalogObject = view
@@ -415,19 +414,12 @@ def sink_of(statement: CreateSink, object_id: int, text: str, guarantee: str) ->
     return Sink(object_id, statement.name, statement.view, text, statement.options, guarantee)
 
 
-def _has_table(store: Store, name: str) -> bool:
-    """Tell whether the state of a query has a table of this name."""
-    sql = f"SELECT 1 FROM duckdb_tables() WHERE schema_name = '{STATE_SCHEMA}' AND table_name = ?"
-    return bool(store.fetch(sql, [name]))
-
-
 def view_of(
     statement: CreateMaterializedView, object_id: int, text: str, catalog: Catalog, describe: Describe, limits: Limits,
     *, as_lists: bool = False,
 ) -> tuple[View, ContinuousPlan]:  # fmt: skip
-    """Make the catalog's object and the plan of a CREATE MATERIALIZED VIEW; `as_lists` as in `bind.distincts_as_lists`."""
-    with distincts_as_lists() if as_lists else contextlib.nullcontext():
-        plan = plan_query(statement.query, catalog, describe, limits)
+    """Make the catalog's object and the plan of a CREATE MATERIALIZED VIEW; `as_lists` as in `bind.bind`."""
+    plan = plan_query(statement.query, catalog, describe, limits, as_lists=as_lists)
     columns = tuple(OutputColumn(o.name, o.type, o.made) for o in plan.outputs)
     append_only = not plan.retracts
     schema, label = parted(statement.name)

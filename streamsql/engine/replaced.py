@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from streamsql.catalog.objects import PUBLIC_SCHEMA, RESULTS_SCHEMA, STATE_SCHEMA, literal, quoted
+from streamsql.catalog.objects import PUBLIC_SCHEMA, RESULTS_SCHEMA, STATE_SCHEMA, quoted
 from streamsql.engine.store import Store
 from streamsql.engine.views import ContinuousQuery
 
@@ -22,9 +22,7 @@ class Aside:
         self._store.execute(f"DROP VIEW {PUBLIC_SCHEMA}.{quoted(self._name)}")
         for schema in (STATE_SCHEMA, RESULTS_SCHEMA):
             for name in (self._name, *self._query.state_names):
-                if self._store.fetch(
-                    f"SELECT 1 FROM duckdb_tables() WHERE schema_name = '{schema}' AND table_name = {literal(name)}"
-                ):
+                if self._store.has_table(schema, name):
                     self._store.execute(
                         f"ALTER TABLE {schema}.{quoted(name)} RENAME TO {quoted(self._moved_name(name))}"
                     )

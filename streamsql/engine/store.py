@@ -207,6 +207,12 @@ class Store:
         """Run a query that gives few rows; give them as Python tuples."""
         return self._rows(sql, parameters)
 
+    def has_table(self, schema: str, name: str) -> bool:
+        """Tell whether there is a table of this name."""
+        return bool(
+            self._rows("SELECT 1 FROM duckdb_tables() WHERE schema_name = ? AND table_name = ?", [schema, name])
+        )
+
     def arrow(self, sql: str) -> pa.Table:
         """Run a query; give its rows as one Arrow table."""
         return self._connection.sql(sql).to_arrow_table()

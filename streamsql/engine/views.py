@@ -30,7 +30,7 @@ from streamsql.engine.subscriptions import ChangeLog
 from streamsql.engine.translate import translate
 from streamsql.engine.watermark import MICROSECONDS, NEVER, event_times
 from streamsql.plan import stages
-from streamsql.plan.nodes import ContinuousPlan, Distinct
+from streamsql.plan.nodes import ContinuousPlan
 
 
 def tables_of(name: str, query_id: int, *, temporary: bool) -> Tables:
@@ -150,7 +150,7 @@ class ContinuousQuery(Results):
 
     def _with_new(self, rows: pa.Table) -> pa.Table:
         """Add the columns that tell which rows bring a group a new value: none does, until the operator has looked."""
-        for item in self._distincts:
+        for item in self.plan.distincts:
             rows = rows.append_column(item.column, pa.array(np.zeros(rows.num_rows, np.bool_)))
         return rows
 
@@ -264,7 +264,7 @@ class ContinuousQuery(Results):
     def drop_own(self) -> None:
         """Drop the query's own tables, but for those of what is inside of it."""
         self.drop_scratch()
-        seen = [self.tables.seen(number) for number in range(len(self._distincts))]
+        seen = [self.tables.seen(number) for number in range(len(self.plan.distincts))]
         for table in (self.tables.state, self.tables.result, self.tables.changed, *seen):
             self._store.execute(f"DROP TABLE IF EXISTS {table}")
 
@@ -298,11 +298,7 @@ class ContinuousQuery(Results):
 
     @property
     def state_names(self) -> list[str]:  # of what there is beside its own, without their schema
-        return [f"{self.name}#seen{number}" for number in range(len(self._distincts))]
-
-    @property
-    def _distincts(self) -> tuple[Distinct, ...]:
-        return () if self.plan.grouping is None else self.plan.grouping.distincts
+        return [stages.seen_name(self.name, number) for number in range(len(self.plan.distincts))]
 
     def _begin(self, epoch: int, progress: Progress) -> None:
         self._epoch = epoch
@@ -379,7 +375,7 @@ class ContinuousQuery(Results):
         if self.plan.grouping is None:
             return self._failure(stages.linear_result(self.plan, delta))
         states = [stages.partials(self.plan, delta)]
-        states += [stages.seen_shape(self.plan, delta, item) for item in self._distincts]
+        states += [stages.seen_shape(self.plan, delta, item) for item in self.plan.distincts]
         return next((error for sql in states if (error := self._failure(sql)) is not None), None)
 
     def late_without(self, rows: pa.Table, without: npt.NDArray[np.bool_], progress: Progress) -> npt.NDArray[np.bool_]:

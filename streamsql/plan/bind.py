@@ -7,9 +7,6 @@ parts, and what the SELECT list says over the groups.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 
 import sqlglot
@@ -54,23 +51,13 @@ from streamsql.sql.statements import EmitMode, Query
 Relation = Stream | Table | Derived
 
 _LISTING = (exp.Group, exp.GroupingSets, exp.Rollup, exp.Cube, exp.Tuple, exp.Paren)  # what holds entries of GROUP BY
-# distinct values are kept as lists in the state, as they were before they had tables of their own
-_AS_LISTS: ContextVar[bool] = ContextVar("distinct values as lists", default=False)
 CLOSING = "__closing"  # the key by which groups are closed where there is no window
 
 
-@contextlib.contextmanager
-def distincts_as_lists() -> Iterator[None]:
-    """Plan queries in the body as those whose state is there and has lists of distinct values."""
-    token = _AS_LISTS.set(True)
-    try:
-        yield
-    finally:
-        _AS_LISTS.reset(token)
-
-
-def bind(query: Query, catalog: Catalog, describe: Describe, limits: Limits) -> ContinuousPlan:
-    """Plan a continuous query.
+def bind(
+    query: Query, catalog: Catalog, describe: Describe, limits: Limits, *, as_lists: bool = False
+) -> ContinuousPlan:
+    """Plan a continuous query; `as_lists` is for one whose state is there, with lists of distinct values.
 
     Raises StreamSQLError, with a position where the fault has one in the query's text.
     """
@@ -80,7 +67,7 @@ def bind(query: Query, catalog: Catalog, describe: Describe, limits: Limits) -> 
             hint="add EMIT UPDATE, EMIT COMPLETE or, with a window and a watermark, EMIT APPEND at the end",
             position=query.position + 1,
         )
-    plan = Binder(query, catalog, describe, limits).bind()
+    plan = Binder(query, catalog, describe, limits, as_lists=as_lists).bind()
     check_watermark(plan, query)
     return plan
 
@@ -98,6 +85,7 @@ class Binder:
     distincts: list[Distinct] = field(default_factory=list)
     derived: Derived | None = None
     inner: bool = False
+    as_lists: bool = False
     told: list[WireType | None] | None = None
 
     def bind(self) -> ContinuousPlan:
@@ -167,7 +155,7 @@ class Binder:
                 hint="write one query for each grouping",
                 position=position_of(tree.args["group"], self.query),
             )
-        keeps_distincts = _keeps_distincts(mode, source, window, groups)
+        keeps_distincts = not self.as_lists and _keeps_distincts(mode, source, window, groups)
         rewrite = Rewrite(self, groups, None if window and window.instant else window, typed, keeps_distincts)
         if tree.args.get("distinct") and not (plain_distinct(tree) and rewrite.tells_groups_apart(items)):
             refuse_distinct(tree, self.query)
@@ -366,8 +354,7 @@ class Binder:
 def _keeps_distincts(mode: EmitMode, source: Relation, window: Window | None, groups: Groups) -> bool:
     """Tell whether each row counts for one group, which is changed in place: then distinct values can be kept apart from it."""
     tumbling = window is None or window.tumbling
-    changed_in_place = mode is not EmitMode.APPEND and isinstance(source, Stream) and tumbling
-    return changed_in_place and not groups.sets and not _AS_LISTS.get()
+    return mode is not EmitMode.APPEND and isinstance(source, Stream) and tumbling and not groups.sets
 
 
 def plain_distinct(tree: exp.Select) -> bool:

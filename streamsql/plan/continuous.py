@@ -51,14 +51,16 @@ _TIMES: tuple[tuple[tuple[type[exp.Expr], ...], str], ...] = (
 )
 
 
-def plan_query(query: Query, catalog: Catalog, describe: Describe, limits: Limits) -> ContinuousPlan:
-    """Plan a continuous query; without EMIT, as a materialized view may be, it is kept in update mode.
+def plan_query(
+    query: Query, catalog: Catalog, describe: Describe, limits: Limits, *, as_lists: bool = False
+) -> ContinuousPlan:
+    """Plan a continuous query; without EMIT, as a materialized view may be, it is kept in update mode. `as_lists` as in `bind`.
 
     Raises StreamSQLError, with a position where the fault has one in the query's text.
     """
     query, made = _by_rank(query, catalog)
     # several forms of a query are tried, which ask for the same
-    plan = _planned(query, catalog, cache(describe), limits)
+    plan = _planned(query, catalog, cache(describe), limits, as_lists=as_lists)
     if any(made) and len(made) == len(plan.outputs):
         plan = replace(plan, outputs=tuple(replace(o, made=m) for o, m in zip(plan.outputs, made, strict=True)))
     check_used(plan, query)
@@ -81,7 +83,7 @@ def _by_rank(query: Query, catalog: Catalog) -> tuple[Query, list[WireType | Non
     return replace(query, tree=tree), [w if w is not None and is_named(w) else None for w in told]
 
 
-def _planned(query: Query, catalog: Catalog, describe: Describe, limits: Limits) -> ContinuousPlan:
+def _planned(query: Query, catalog: Catalog, describe: Describe, limits: Limits, *, as_lists: bool) -> ContinuousPlan:
     mode, once = query.emit or EmitMode.UPDATE, query.emit is None
     query = replace(query, emit=mode, tree=query.tree.copy())
     as_our_own(query.tree, query)
@@ -95,7 +97,7 @@ def _planned(query: Query, catalog: Catalog, describe: Describe, limits: Limits)
         reason = "it reads nothing that changes"
     elif reads_streams or mode is EmitMode.APPEND or bound_by_time:
         try:
-            return bind(query, catalog, describe, limits)
+            return bind(query, catalog, describe, limits, as_lists=as_lists)
         except FeatureNotSupported as refusal:
             if mode is EmitMode.APPEND or bound_by_time:
                 raise

@@ -311,6 +311,10 @@ class ContinuousPlan:
         return self.grouping.window if self.grouping else None
 
     @property
+    def distincts(self) -> tuple[Distinct, ...]:
+        return self.grouping.distincts if self.grouping else ()
+
+    @property
     def retracts(self) -> bool:
         """Tell whether the query takes back rows that it has shown."""
         if self.recomputed is not None:

@@ -127,6 +127,11 @@ def _partials_of_arms(plan: ContinuousPlan, delta: str) -> str:
     return f"SELECT {columns} FROM ({' UNION ALL BY NAME '.join(selected)})"
 
 
+def seen_name(state: str, number: int) -> str:
+    """Name the table of the values that groups have had, beside the state's: those of the distinct values of this number."""
+    return f"{state}#seen{number}"
+
+
 def seen_shape(plan: ContinuousPlan, delta: str, item: Distinct) -> str:
     """Values that groups have had, in the columns of their table: those that tell the groups apart, ``v``, and ``q``, the
     arrival number of the first row that had it."""

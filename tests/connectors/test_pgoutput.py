@@ -12,7 +12,7 @@ import pytest
 
 from streamsql.base.errors import Unavailable
 from streamsql.connectors.postgres import shared
-from streamsql.connectors.postgres.capture import Capture, Target
+from streamsql.connectors.postgres.capture import Capture, Captured, Target
 from streamsql.connectors.postgres.connection import Connection
 from streamsql.connectors.postgres.options import Address, address_of
 from streamsql.connectors.postgres.origin import create_slot, start_command
@@ -79,6 +79,17 @@ def test_where_the_stream_is_cut_changes_nothing(other_database: OtherDatabase):
         assert replayed(data, list(cuts), start, oid[0]) == whole
 
 
+def take_in(found: Captured, rows: dict[int, str]) -> None:
+    """Do to rows by key what was captured."""
+    if found.truncated:
+        rows.clear()
+    for row, weight in zip(found.rows.to_pylist(), found.weights.tolist(), strict=True):
+        if weight > 0:
+            rows[row["id"]] = row["note"]
+        else:
+            del rows[row["id"]]
+
+
 def replayed(data: bytes, cuts: Sequence[int], start: Place, oid: int) -> tuple[dict[int, str], str]:
     """Give the rows and the position that a capture of a recorded stream comes to."""
     target = Target(
@@ -93,13 +104,7 @@ def replayed(data: bytes, cuts: Sequence[int], start: Place, oid: int) -> tuple[
     position, whole = "", True
     while capture._queue:
         found = capture._queue.popleft()
-        if found.truncated:
-            rows.clear()
-        for row, weight in zip(found.rows.to_pylist(), found.weights.tolist(), strict=True):
-            if weight > 0:
-                rows[row["id"]] = row["note"]
-            else:
-                del rows[row["id"]]
+        take_in(found, rows)
         position, whole = found.position, found.whole
     assert whole
     return rows, position
@@ -176,13 +181,7 @@ def shared_replay(data: bytes, cuts: Sequence[int], oids: dict[int, int], starts
         for number, place in stretch.places.items():
             rows = dict(states[-1][number][1])
             for found in stretch.parts.get(number, ()):
-                if found.truncated:
-                    rows.clear()
-                for row, weight in zip(found.rows.to_pylist(), found.weights.tolist(), strict=True):
-                    if weight > 0:
-                        rows[row["id"]] = row["note"]
-                    else:
-                        del rows[row["id"]]
+                take_in(found, rows)
             state[number] = (place, rows)
         states.append(state)
     return states

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -383,7 +382,10 @@ def test_tables_that_are_not_read_for_long_keep_their_connection(other_database:
     before = until(lambda: other_database.rows(walsenders))
     for name in NAMES:
         other_database.execute(f"INSERT INTO {name} SELECT i, repeat('x', 1000) FROM generate_series(1, 40000) i")
-    time.sleep(7)  # the server cuts off who is silent for 3 s: it is its clock that is waited for
+    ((at,),) = other_database.rows("SELECT now()")
+    # the server cuts off who is silent for 3 s: it has to have heard of us after twice as long
+    heard = f"SELECT reply_time - '{at}' > interval '7 s' FROM pg_stat_replication WHERE pid = {before[0][0]}"
+    until(lambda: other_database.rows(heard) in ([(True,)], []))
     assert other_database.rows(walsenders) == before
     read = 0
     while read < 80_000:

@@ -25,6 +25,7 @@ from streamsql.base.errors import (
 from streamsql.sql.statements import ColumnDefinition
 from tests.connectors.captured import CapturedTable
 from tests.connectors.servers.postgres import OtherDatabase, other_database, postgres_cluster
+from tests.running import until
 
 __all__ = ["other_database", "postgres_cluster"]
 
@@ -352,7 +353,10 @@ def test_a_source_that_is_paused_for_long_keeps_its_connection(
     )
     before = other_database.rows(walsenders)
     other_database.execute("INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, 60000) i")
-    time.sleep(7)  # the server cuts off who is silent for 3 s: it is its clock that is waited for
+    ((at,),) = other_database.rows("SELECT now()")
+    # the server cuts off who is silent for 3 s: it has to have heard of us after twice as long
+    heard = f"SELECT reply_time - '{at}' > interval '7 s' FROM pg_stat_replication WHERE pid = {before[0][0]}"
+    until(lambda: other_database.rows(heard) in ([(True,)], []))
     assert other_database.rows(walsenders) == before
     same(other_database, table)
 

@@ -23,6 +23,7 @@ from tests.connectors.servers.cutting import CuttingWire
 from tests.connectors.servers.kafka import Broker
 from tests.connectors.servers.postgres import OtherDatabase, other_database, postgres_cluster
 from tests.crash.servers import serving
+from tests.crash.test_postgres import created
 from tests.running import until
 
 __all__ = ["other_database", "postgres_cluster"]
@@ -151,16 +152,7 @@ def test_postgres_over_a_wire_that_is_cut(
         server.connect() as connection,
     ):
         options = other_database.written_options.replace(str(other_database.cluster.port), str(wire.port))
-        for sql in (
-            "CREATE TABLE accounts (id BIGINT PRIMARY KEY, owner TEXT, amount NUMERIC(12, 2)) "
-            f"WITH (connector = 'postgres', {options})",
-            f"CREATE STREAM events (id BIGINT, n INT) WITH (connector = 'postgres', {options}, retention = '1 day')",
-            "CREATE MATERIALIZED VIEW totals AS SELECT owner, count(*) AS n, sum(amount) AS amount FROM accounts "
-            "GROUP BY owner EMIT UPDATE",
-            "CREATE MATERIALIZED VIEW odd AS SELECT id, n FROM events WHERE n % 2 = 1 EMIT APPEND",
-            f"CREATE SINK totals_out FROM totals WITH (connector = 'postgres', {options}, key = 'owner', create_table = true)",
-            f"CREATE SINK odd_out FROM odd WITH (connector = 'postgres', {options}, create_table = true)",
-        ):
+        for sql in created(options):
             connection.execute(sql.encode())
         while wire.cuts < 3 * CUTS:
             change()

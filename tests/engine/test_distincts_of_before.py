@@ -5,17 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
 from benchmarks.engine import create
 from streamsql.base.clock import ManualClock
 from streamsql.base.limits import Limits
 from streamsql.engine.epoch import Engine
 from streamsql.engine.store import Store
-from streamsql.engine.view_definitions import create_view
 from streamsql.engine.writes import Write
-from streamsql.plan.bind import distincts_as_lists
-from streamsql.sql.parse import parse
-from streamsql.sql.statements import CreateMaterializedView
+from streamsql.plan import bind
 
 VIEW = "CREATE MATERIALIZED VIEW {} AS SELECT k, count(DISTINCT u) AS n FROM s GROUP BY k EMIT UPDATE"
 
@@ -35,18 +33,13 @@ def shown(engine: Engine, view: str) -> list[tuple[int, int]]:
     return engine.call(lambda: engine.store.fetch(f"SELECT k, n FROM public.{view} ORDER BY k")).result()
 
 
-def test_lists_of_distinct_values_are_gone_on_with(tmp_path: Path):
+def test_lists_of_distinct_values_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     engine = opened(tmp_path)
     create(engine, "CREATE STREAM s (k INT, u INT)")
-
-    def as_lists() -> None:
-        with distincts_as_lists():
-            for name in ("one", "two"):
-                statement = parse(VIEW.format(name), engine.limits)[0]
-                assert isinstance(statement, CreateMaterializedView)
-                create_view(engine, statement)
-
-    engine.call(as_lists).result()
+    with monkeypatch.context() as before:
+        before.setattr(bind, "_keeps_distincts", lambda *_: False)
+        create(engine, VIEW.format("one"))
+        create(engine, VIEW.format("two"))
     push(engine, (1, 1), (1, 2), (2, 1))
     assert engine.queries["one"].shared is engine.queries["two"].shared is not None
     engine.stop()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
@@ -31,7 +32,7 @@ class Sized(Protocol):
 T = TypeVar("T", bound=Sized)
 
 
-class OriginThread(threading.Thread, Generic[T]):
+class OriginThread(threading.Thread, ABC, Generic[T]):
     """A thread that reads from one origin. `take` what it has; `close` it."""
 
     def __init__(self, name: str, address: Address, wake: Callable[[], None]) -> None:
@@ -139,9 +140,9 @@ class OriginThread(threading.Thread, Generic[T]):
             self._queue_bytes += found.byte_count
         self._wake()
 
+    @abstractmethod
     def _read(self) -> None:
         """Do it: put what is read, until there will be no more, or `Closing` is raised."""
-        raise NotImplementedError
 
 
 class Closing(Unavailable):

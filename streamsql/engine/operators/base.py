@@ -18,7 +18,7 @@ from streamsql.engine.ingest import LOST_IN_ARROW
 from streamsql.engine.store import Delta, Store
 from streamsql.engine.watermark import MICROSECONDS
 from streamsql.plan import stages
-from streamsql.plan.nodes import ContinuousPlan, Distinct, Strategy, Window
+from streamsql.plan.nodes import ContinuousPlan, Strategy, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Tables:
 
     def seen(self, number: int) -> str:
         """Name the table of the values that groups have had, of the plan's distinct values with this number."""
-        return f'{self.state[:-1]}#seen{number}"'
+        return stages.seen_name(self.state.removesuffix('"'), number) + '"'
 
     def create(self, table: str) -> str:
         return f"CREATE {'TEMP ' if self.temporary else ''}TABLE {table}"
@@ -178,15 +178,10 @@ class KeptGroups(Operator):
     def create(self, sink: Sink, progress: Progress) -> Progress:
         groups = stages.kept_groups(self.plan, stages.partials(self.plan, self.tables.delta))
         self.store.execute(f"{self.tables.create(self.tables.state)} AS {groups} LIMIT 0")
-        for number, item in enumerate(self._distincts):
+        for number, item in enumerate(self.plan.distincts):
             shape = stages.seen_shape(self.plan, self.tables.delta, item)
             self.store.execute(f"{self.tables.create(self.tables.seen(number))} AS {shape} LIMIT 0")
         return progress
-
-    @property
-    def _distincts(self) -> tuple[Distinct, ...]:
-        assert self.plan.grouping is not None
-        return self.plan.grouping.distincts
 
     def create_scratch(self) -> None:
         store, tables = self.store, self.tables
@@ -211,7 +206,7 @@ class KeptGroups(Operator):
         self._touched_sql: dict[bool, str] = {}
         self._seen_sql = [
             stages.seen(self.plan, tables.delta, item, tables.seen(number))
-            for number, item in enumerate(self._distincts)
+            for number, item in enumerate(self.plan.distincts)
         ]
         columns_kept = ", ".join(stages.kept_columns(self.plan))
         self._insert_sql = f"INSERT INTO {tables.state} SELECT {columns_kept} FROM {tables.merged}"
@@ -240,7 +235,7 @@ class KeptGroups(Operator):
     def _look_for_new(self, progress: Progress) -> Progress:
         """Tell which of the delta's rows bring a group a value that it has not had, and keep these values."""
         added = 0
-        for item, sql in zip(self._distincts, self._seen_sql, strict=True):
+        for item, sql in zip(self.plan.distincts, self._seen_sql, strict=True):
             rows = np.asarray(self.store.rows(sql, size=progress.seen_rows).column("q"))
             added += len(rows)
             batch = self.delta.batch

@@ -97,7 +97,7 @@ class TumblingUpdate(KeptGroups):
             f"INSERT INTO {tables.result} SELECT {columns} FROM {tables.state} WHERE w <= $1 AND __shown", closed
         )
         gone = self.store.run(f"DELETE FROM {tables.state} WHERE w <= $1", closed)
-        for number in range(len(grouping.distincts)):
+        for number in range(len(self.plan.distincts)):
             seen = self.store.run(f"DELETE FROM {tables.seen(number)} WHERE w <= $1", closed)
             progress = replace(progress, seen_rows=progress.seen_rows - seen)
         return after_drop(progress, gone, closed + self.window.size_us)
